@@ -1,0 +1,1 @@
+"""ModernBERT on GLUE MRPC: train, evaluate, export, prove, measure."""

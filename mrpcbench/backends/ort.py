@@ -1,0 +1,162 @@
+"""The exported graph in ONNX Runtime, on the provider that was asked for or not at all."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mrpcbench import models, store
+from mrpcbench.backends.base import Session
+from mrpcbench.batches import Batch
+from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
+from mrpcbench.schema import BackendSpec, ModelIdentity, Placement
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+GRAPH_DTYPES = {
+    onnx.TensorProto.FLOAT: "fp32",
+    onnx.TensorProto.FLOAT16: "fp16",
+    onnx.TensorProto.BFLOAT16: "bf16",
+}
+# Only errors: the CUDA provider warns about every shape operator that it rightly leaves on the CPU.
+LOG_ERRORS = 3
+
+
+class OnnxSession(Session):
+    """A graph on one execution provider."""
+
+    def __init__(self, folder: Path, identity: ModelIdentity, dtype: str, device: str, threads: int) -> None:
+        self.model = identity
+        provider = PROVIDERS[device]
+        self._session = ort.InferenceSession(folder / models.ONNX_FILE, _options(threads), providers=[provider])
+        running = self._session.get_providers()[0]
+        if running != provider:
+            raise MissingError(
+                f"--backend onnx --device {device}: {provider} was asked and {running} would run; "
+                "use --device cpu, or see `mrpcbench env` for what is missing"
+            )
+        self._names = [item.name for item in self._session.get_inputs()]
+        self.placement = Placement(
+            engine=f"onnxruntime {ort.__version__}",
+            device=device_name(device),
+            provider=running,
+            dtype=dtype,
+            threads=threads,
+        )
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits [B, 2] of `batch`, on the host."""
+        (logits,) = self._session.run(["logits"], {name: batch.inputs[name] for name in self._names})
+        return np.asarray(logits, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the graph."""
+        del self._session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS
+    # Worker threads that spin after a call would take the cores from the engine that is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def onnx_folder(folder: Path, name: str) -> Path:
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
+    for candidate in (folder, folder / "onnx"):
+        if (candidate / models.ONNX_FILE).exists():
+            return candidate
+    raise UsageError(f"--model {name}: no {models.ONNX_FILE} in it or in its onnx/; run `mrpcbench export` first")
+
+
+def graph_sha256(folder: Path) -> str:
+    """Hash of the graph and of the files of weights beside it."""
+    return models.files_sha256([folder / models.ONNX_FILE, *sorted(folder.glob(f"{models.ONNX_FILE}_data*"))])
+
+
+def graph_weights(folder: Path) -> tuple[str, int]:
+    """The arithmetic in which most of the graph's weights are stored, and how many weights it has."""
+    graph = onnx.load(folder / models.ONNX_FILE, load_external_data=False).graph
+    sizes: Counter[str] = Counter()
+    for weight in graph.initializer:
+        if weight.data_type in GRAPH_DTYPES:
+            sizes[GRAPH_DTYPES[weight.data_type]] += int(np.prod(weight.dims))
+    if not sizes:
+        raise MrpcbenchError(f"{models.ONNX_FILE}: a graph without floating-point weights; export it anew")
+    return sizes.most_common(1)[0][0], sizes.total()
+
+
+def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
+    """What is known of the graph in `folder`: its lineage where that still holds, else only what the files say.
+
+    Raises `UsageError` where the graph was exported from other weights than those of the model folder around it.
+    """
+    graph = graph_sha256(folder)
+    lineage = store.load_lineage(folder)
+    around = store.load_lineage(folder.parent) if folder.name == "onnx" else None
+    if lineage and around and lineage.model.model_sha256 != around.model.model_sha256:
+        raise UsageError(
+            f"--model {name}: its ONNX graph was exported from other weights than the model has now; "
+            "run `mrpcbench export` again"
+        )
+    if lineage and lineage.model.graph_sha256 == graph:
+        return lineage.model
+    if lineage:
+        return replace(lineage.model, graph_sha256=graph, proven=False)
+    return ModelIdentity(
+        name=public_name(name),
+        architecture=str((models.load_config(folder, name).architectures or ["unknown"])[0]),
+        parameters=parameters,
+        weights="fine-tuned",
+        origin="unknown",
+        model_sha256=graph,
+        tokenizer_sha256=models.tokenizer_sha256(folder),
+        graph_sha256=graph,
+        proven=False,
+    )
+
+
+def open_onnx(spec: BackendSpec) -> OnnxSession:
+    """Load the exported graph of a model."""
+    if spec.random_init:
+        raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
+    device = resolve_device(spec.device)
+    if device == "cuda":
+        # torch's own CUDA libraries serve the provider as well (ONNX Runtime's documentation of preload_dlls).
+        ort.preload_dlls()
+    folder = onnx_folder(models.locate(spec.model), spec.model)
+    dtype, parameters = graph_weights(folder)
+    if spec.dtype not in ("auto", dtype):
+        raise UsageError(
+            f"--dtype {spec.dtype} was asked and the graph is {dtype}; use --dtype auto, or export it in that dtype "
+            "(`mrpcbench export --dtype`)"
+        )
+    identity = graph_identity(folder, spec.model, parameters)
+    return OnnxSession(folder, identity, dtype, device, spec.threads or usable_cores())
+
+
+def cuda_provider_problem() -> str | None:
+    """Why ONNX Runtime cannot use CUDA here, in words, or None where a session really starts on it."""
+    if PROVIDERS["cuda"] not in ort.get_available_providers():
+        return f"onnxruntime {ort.__version__} has no CUDA provider; install onnxruntime-gpu"
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([node], "probe", [value], [result])
+    probe = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    options = ort.SessionOptions()
+    options.log_severity_level = LOG_ERRORS + 1
+    ort.preload_dlls()
+    try:
+        session = ort.InferenceSession(probe.SerializeToString(), options, providers=[PROVIDERS["cuda"]])
+    except Exception as error:  # ONNX Runtime raises its own types, and which depends on what is missing
+        return f"the CUDA provider does not start ({str(error).splitlines()[0][:120]})"
+    started = session.get_providers()[0] == PROVIDERS["cuda"]
+    return None if started else "the CUDA provider does not start: no GPU, or CUDA's or cuDNN's libraries are missing"

@@ -1,0 +1,92 @@
+"""Pairs as tokens, and tokens as batches: real lengths, padded only within a batch, results in the caller's order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from mrpcbench.errors import UsageError
+
+Order = Literal["length", "given"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Host arrays of one forward pass.
+
+    `inputs` maps each input name of the model to int64 [B, L]; `rows` int64 [B] says which pair of the caller's each
+    line is; `real_tokens` counts the tokens that are not padding.
+    """
+
+    inputs: Mapping[str, NDArray[np.int64]]
+    rows: NDArray[np.int64]
+    real_tokens: int
+
+    @property
+    def padding_tokens(self) -> int:
+        """Tokens of the batch that are padding."""
+        return self.inputs["input_ids"].size - self.real_tokens
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Tokenised pairs with the padding that their tokenizer wants: `columns[name][i]` are the values of pair i."""
+
+    columns: Mapping[str, Sequence[Sequence[int]]]
+    padding: Mapping[str, int]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each pair, special tokens counted."""
+        return [len(ids) for ids in self.columns["input_ids"]]
+
+    def batches(self, size: int, *, order: Order = "length", multiple_of: int = 1) -> list[Batch]:
+        """Every pair once, `size` to a batch, each batch padded to its longest pair, rounded up to `multiple_of`.
+
+        With order `length` pairs of like length share a batch, which on MRPC leaves 4% padding instead of 49%.
+        """
+        lengths = np.asarray(self.lengths)
+        rows = np.argsort(lengths, kind="stable") if order == "length" else np.arange(len(lengths))
+        return [self._batch(rows[start : start + size], multiple_of) for start in range(0, len(rows), size)]
+
+    def _batch(self, rows: NDArray[np.int64], multiple_of: int) -> Batch:
+        longest = max(len(self.columns["input_ids"][row]) for row in rows)
+        width = -(-longest // multiple_of) * multiple_of
+        inputs = {}
+        for name, column in self.columns.items():
+            inputs[name] = np.full((len(rows), width), self.padding[name], dtype=np.int64)
+            for line, row in enumerate(rows):
+                inputs[name][line, : len(column[row])] = column[row]
+        return Batch(inputs=inputs, rows=rows, real_tokens=int(inputs["attention_mask"].sum()))
+
+
+def encode(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, *, longest_allowed: int) -> EncodedPairs:
+    """Tokenise `sentence1` and `sentence2` of every pair; nothing is truncated.
+
+    Raises `UsageError` that names the first pair with more tokens than `longest_allowed`, the model's positions.
+    """
+    encoded = tokenizer(
+        list(pairs["sentence1"]), list(pairs["sentence2"]), truncation=False, return_attention_mask=True, verbose=False
+    )
+    for row, ids in enumerate(encoded["input_ids"]):
+        if len(ids) > longest_allowed:
+            raise UsageError(
+                f"pair {row} has {len(ids)} tokens and the model takes {longest_allowed}; shorten that pair in --data"
+            )
+    fills = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return EncodedPairs(
+        columns={name: encoded[name] for name in encoded}, padding={name: fills.get(name, 0) for name in encoded}
+    )
+
+
+def in_order(outputs: Sequence[NDArray[np.float32]], batches: Sequence[Batch]) -> NDArray[np.float32]:
+    """Logits [B, 2] of each of `batches` as one float32 [N, 2] in the order of the pairs."""
+    rows = np.concatenate([batch.rows for batch in batches])
+    stacked = np.concatenate(outputs)
+    ordered = np.empty_like(stacked)
+    ordered[rows] = stacked
+    return ordered

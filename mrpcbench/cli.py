@@ -1,0 +1,237 @@
+"""The command line: options become a frozen request, one call does the work, and its record becomes text.
+
+The only module that prints or exits. Results go to stdout, everything else to stderr.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import print_exc
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrpcbench.errors import ExitStatus, MrpcbenchError
+from mrpcbench.options import with_options
+from mrpcbench.schema import (
+    BackendSpec,
+    BenchPlan,
+    EvaluatePlan,
+    ExportPlan,
+    QuickstartRequest,
+    RunRecord,
+    TrainRecipe,
+    TrainRequest,
+    about,
+)
+
+if TYPE_CHECKING:
+    from mrpcbench.console import Terminal
+
+app = typer.Typer(
+    name="mrpcbench",
+    help="From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a proven ONNX model, and figures to trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a result goes, and in which form."""
+
+    results: str | None = about("File for the record; else results/<time>-<command>.json.", None)
+    json: bool = about("Print the record as one JSON document on stdout, and nothing else there.", False)
+    traceback: bool = about("Show where an error was raised.", False)
+
+    def path(self, command: str) -> Path:
+        """The record's file."""
+        from mrpcbench.store import default_path
+
+        return Path(self.results) if self.results else default_path(command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The form of a result that is no record."""
+
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", False)
+    traceback: bool = about("Show where an error was raised.", False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mrpcbench {version('mrpcbench')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a proven ONNX model, and figures to trust."""
+
+
+@app.command()
+@with_options(TrainRequest, TrainRecipe, Output)
+def train(request: TrainRequest, recipe: TrainRecipe, output: Output) -> None:
+    """Fine-tune a checkpoint on MRPC; without options, the published reference run.
+
+    Writes the model folder with its checkpoints, metrics.csv and model card, and a record.
+    """
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.train import train as work
+
+        path = output.path("train")
+        _deliver(work(request, recipe, path, terminal), path, output, terminal)
+
+
+@app.command()
+@with_options(BackendSpec, EvaluatePlan, Output)
+def evaluate(
+    spec: BackendSpec,
+    plan: EvaluatePlan,
+    output: Output,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Classify this one pair of sentences, and write no record.", metavar="SENTENCE SENTENCE"),
+    ] = None,
+) -> None:
+    """Score a fine-tuned model: accuracy, F1, intervals, confusion, and every prediction."""
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.evaluate import classify
+        from mrpcbench.evaluate import evaluate as work
+
+        if pair is not None:
+            terminal.answer(classify(spec, *pair), as_json=output.json)
+            return
+        path = output.path("evaluate")
+        _deliver(work(spec, plan, path, terminal), path, output, terminal)
+
+
+@app.command()
+@with_options(ExportPlan, Output)
+def export(plan: ExportPlan, output: Output) -> None:
+    """Export a fine-tuned model to ONNX, and prove on every pair that the graph answers as the model does.
+
+    Exit code 5 where the proof fails; the files stay, marked as unproven.
+    """
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.export import export as work
+
+        path = output.path("export")
+        _deliver(work(plan, path, terminal), path, output, terminal)
+
+
+@app.command()
+@with_options(BenchPlan, BackendSpec, Output)
+def bench(plan: BenchPlan, spec: BackendSpec, output: Output) -> None:
+    """Measure engines side by side on real pairs at real lengths, interleaved in one run."""
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.bench import bench as work
+
+        path = output.path("bench")
+        _deliver(work(spec, plan, path, terminal), path, output, terminal)
+
+
+@app.command()
+@with_options(QuickstartRequest, Form)
+def quickstart(request: QuickstartRequest, form: Form) -> None:
+    """Train, evaluate, export and bench on what ships here, without network or GPU, in two minutes."""
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.quickstart import quickstart as work
+
+        records = []
+        for record, path in work(request, terminal):
+            records.append(record)
+            if not form.json:
+                terminal.show(record, path)
+            if status := _status(record):
+                raise typer.Exit(status)
+        if form.json:
+            terminal.print_json(records)
+
+
+@app.command()
+@with_options(Form)
+def env(form: Form) -> None:
+    """Show what would run here: devices, providers, versions, and what is missing."""
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.env import env as work
+
+        terminal.environment(work(), as_json=form.json)
+
+
+def _deliver(record: RunRecord, path: Path, output: Output, terminal: "Terminal") -> None:
+    """Show a finished record, and exit with the code of its verdict."""
+    if output.json:
+        terminal.print_json(record)
+    else:
+        terminal.show(record, path)
+    if status := _status(record):
+        raise typer.Exit(status)
+
+
+def _status(record: RunRecord) -> ExitStatus:
+    gate = record.export.gate if record.export else None
+    return ExitStatus.OK if gate is None or gate.verdict.outcome == "PASS" else ExitStatus.REGRESSION
+
+
+@contextmanager
+def _funnel(traceback: bool) -> "Iterator[Terminal]":
+    """Every exception of a command becomes one line on stderr and an exit code here, and nowhere else."""
+    _prepare_process()
+    from mrpcbench.console import Terminal
+
+    terminal = Terminal()
+    try:
+        with terminal:
+            yield terminal
+    except typer.Exit:
+        raise
+    except BaseException as error:
+        if traceback:
+            print_exc()
+        message, status = _explain(error)
+        terminal.error(message)
+        raise typer.Exit(status) from None
+
+
+def _explain(error: BaseException) -> tuple[str, ExitStatus]:
+    """One line that says what went wrong, and the exit code for it."""
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted; what was saved is kept (train: --resume continues)", ExitStatus.INTERRUPTED
+        case MrpcbenchError():
+            return str(error), error.status
+        case OSError():
+            return f"{error.filename or 'input or output'}: {error.strerror or error}", ExitStatus.FAILED
+        case _:  # whatever is left is a bug, and is called one
+            text = f"internal error: {type(error).__name__}: {error} (--traceback shows where)"
+            return " ".join(text.split()), ExitStatus.FAILED
+
+
+def _prepare_process() -> None:
+    """Settings that libraries read when they are imported; what the user has set already stays."""
+    # Idle OpenMP threads spin by default. On a busy machine they keep the cores from the threads that they wait for,
+    # and one pair through a small model takes 440 ms in place of 5 (measured with two other processes on two cores).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Libraries that talk on their own would mix with the results; what matters, the commands say themselves.
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DATASETS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "" if sys.stderr.isatty() else "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }.items():
+        if value:
+            os.environ.setdefault(name, value)

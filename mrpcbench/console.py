@@ -1,0 +1,118 @@
+"""The terminal as an `Observer`: results on stdout, everything else on stderr, bars only where a person watches."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mrpcbench import render, store
+from mrpcbench.schema import EnvironmentReport, PairAnswer, RunRecord
+
+# Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
+QUIET_LINE_EVERY_S = 10
+# A pipe or a file has no width; tables are laid out for this many columns.
+PIPE_WIDTH = 110
+
+
+class Terminal:
+    """Speaks for one command."""
+
+    def __init__(self) -> None:
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        self._out = Console(width=width, soft_wrap=False)
+        self._err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_progress()
+
+    # --- an Observer ---
+
+    def began(self, record: RunRecord) -> None:
+        """Show what is about to run."""
+        self._err.print(render.opening(record))
+
+    def say(self, text: str) -> None:
+        """One line on stderr."""
+        (self._progress.console if self._progress else self._err).print(text, markup=False)
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """A bar on a terminal; elsewhere a line now and then, and one at the end."""
+        if self._err.is_terminal:
+            self._bar(task, done, total, detail)
+            return
+        now = time.monotonic()
+        if done == total or (detail and now - self._last_line >= QUIET_LINE_EVERY_S):
+            self._last_line = now
+            self._err.print(f"{task} {done}/{total}  {detail}".rstrip(), markup=False, soft_wrap=True)
+
+    def _bar(self, task: str, done: int, total: int, detail: str) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self._err,
+                transient=False,
+            )
+            self._progress.start()
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(task, total=total, detail=detail)
+        self._progress.update(self._tasks[task], completed=done, total=total)
+        if detail:
+            self._progress.update(self._tasks[task], detail=detail)
+
+    def _stop_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._tasks = None, {}
+
+    # --- results and errors ---
+
+    def show(self, record: RunRecord, path: Path) -> None:
+        """The record's tables, and where the record is."""
+        self._stop_progress()
+        self._out.print(render.render(record))
+        self._out.print(f"record: {path}", markup=False, highlight=False, soft_wrap=True)
+
+    def print_json(self, record: RunRecord | Sequence[RunRecord]) -> None:
+        """One JSON document: a record, or a list of them."""
+        self._stop_progress()
+        if isinstance(record, RunRecord):
+            sys.stdout.write(store.dumps(record))
+        else:
+            sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
+
+    def answer(self, found: PairAnswer, *, as_json: bool) -> None:
+        """What a model says of one pair."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render.pair_answer(found))
+
+    def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
+        """What would run here."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render.environment(found))
+
+    def error(self, message: str) -> None:
+        """One line on stderr."""
+        self._stop_progress()
+        self._err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)

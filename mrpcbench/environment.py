@@ -1,0 +1,150 @@
+"""The machine and the software, captured without anything that names a person, a host or a folder."""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import torch
+
+from mrpcbench.errors import MissingError
+from mrpcbench.schema import Device, Environment
+
+# The packages that can change a number or a graph; what else is installed does not belong in a record.
+PACKAGES = (
+    "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
+    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
+).split()
+
+
+def capture(argv: Sequence[str] | None = None) -> Environment:
+    """The environment as it is now; `argv` is the command line, by default that of this process."""
+    gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+    commit, dirty = _checkout()
+    return Environment(
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        argv=public_argv(sys.argv if argv is None else argv),
+        machine_sha256=_machine_sha256(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_name(),
+        cpu_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        gpu=gpu.name if gpu else None,
+        gpu_memory_bytes=gpu.total_memory if gpu else None,
+        gpu_driver=_gpu_driver() if gpu else None,
+        cuda=torch.version.cuda,
+        python=platform.python_version(),
+        packages=installed_versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def resolve_device(asked: Device) -> str:
+    """`cpu` or `cuda`; raises `MissingError` where CUDA was asked for and torch cannot use it."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise MissingError(f"--device cuda: {cuda_problem()}; use --device cpu, or see `mrpcbench env`")
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or `cuda` with the GPU's name, as placements show it."""
+    return f"cuda {torch.cuda.get_device_name(0)}" if device == "cuda" else device
+
+
+def cuda_problem() -> str | None:
+    """Why torch cannot use CUDA here, in words, or None where it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"the installed torch {torch.__version__} is a CPU build"
+    return f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but finds no usable GPU or driver"
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def installed_versions() -> dict[str, str]:
+    """Name and version of each of `PACKAGES` that is installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def public_name(text: str) -> str:
+    """A model, data source or path as a record may show it: a hub id or a bare name as it is, a path's last part."""
+    looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
+    if looks_like_hub_id and not Path(text).exists():
+        return text
+    path = Path(text).expanduser().resolve()
+    return "home folder" if path == Path.home() else path.name or "root folder"
+
+
+def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command line with each path cut to its last part, also behind `--option=`."""
+    shown = []
+    for index, part in enumerate(argv):
+        option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
+        is_path = os.sep in value and (
+            Path(value).is_absolute() or value.startswith((".", "~")) or Path(value).exists()
+        )
+        shown.append(option + equals + (public_name(value) if index == 0 or is_path else value))
+    return tuple(shown)
+
+
+def _machine_sha256() -> str:
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except OSError:
+        machine = ""
+    parts = ("mrpcbench", machine, platform.node(), str(uuid.getnode()), _cpu_name())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _gpu_driver() -> str | None:
+    if shutil.which("nvidia-smi") is None:
+        return None
+    return _output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0")
+
+
+def _checkout() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the source that runs, where that is tracked by git, and not merely below a checkout."""
+    package = Path(__file__).parent
+    if _output_of("git", "-C", str(package), "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None, None
+    commit = _output_of("git", "-C", str(package), "rev-parse", "HEAD")
+    status = _output_of("git", "-C", str(package), "status", "--porcelain", "--", ".")
+    return commit, None if status is None else bool(status)
+
+
+def _output_of(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

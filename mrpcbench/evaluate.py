@@ -1,0 +1,91 @@
+"""Score a classifier on a labelled split: `mrpcbench evaluate --split validation`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from mrpcbench import data, store
+from mrpcbench.backends import encode_for, label_name, open_session
+from mrpcbench.batches import in_order
+from mrpcbench.environment import capture, public_name
+from mrpcbench.metrics import score
+from mrpcbench.progress import Observer
+from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord
+
+
+def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> RunRecord:
+    """Score the model of `spec` on the split of `plan`; write the record to `results` and the predictions beside it.
+
+    Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
+    """
+    pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
+    labels = np.asarray(pairs["label"], dtype=np.int64)
+    batches = encode_for(spec, pairs).batches(plan.batch_size)
+    session = open_session(spec)
+    try:
+        outputs = []
+        for logits in session.infer_many(batches):
+            outputs.append(logits)
+            observer.advance("evaluate", len(outputs), len(batches))
+    finally:
+        session.close()
+    logits = in_order(outputs, batches)
+    predictions = Path(plan.output_dir or results.parent) / f"{results.stem}.predictions.jsonl"
+    section = EvaluateSection(
+        spec=replace(spec, model=public_name(spec.model)),
+        placement=session.placement,
+        batch_size=plan.batch_size,
+        score=score(logits, labels),
+        predictions_file=predictions.name,
+        predictions_sha256=store.write_jsonl(predictions, _prediction_rows(logits, labels)),
+        real_tokens=sum(batch.real_tokens for batch in batches),
+        padding_tokens=sum(batch.padding_tokens for batch in batches),
+    )
+    record = RunRecord(
+        command="evaluate",
+        complete=True,
+        environment=capture(),
+        model=session.model,
+        data=(data.identity(pairs, plan.data, plan.split),),
+        evaluate=section,
+    )
+    store.save(record, results)
+    return record
+
+
+def _prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    for index, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        yield {
+            "index": index,
+            "label": int(label),
+            "logits": [float(value) for value in row],
+            "prediction": int(row.argmax()),
+        }
+
+
+def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
+    """What the model of `spec` says of one pair."""
+    pairs = Dataset.from_dict({"sentence1": [sentence1], "sentence2": [sentence2]})
+    (batch,) = encode_for(spec, pairs).batches(1)
+    session = open_session(spec)
+    try:
+        logits = session.infer(batch)[0].astype(np.float64)
+    finally:
+        session.close()
+    label = int(logits.argmax())
+    shares = np.exp(logits - logits.max())
+    return PairAnswer(
+        sentence1=sentence1,
+        sentence2=sentence2,
+        label=label,
+        label_name=label_name(spec, label),
+        probability=float(shares[label] / shares.sum()),
+        logits=(float(logits[0]), float(logits[1])),
+        weights=session.model.weights_label,
+        placement=session.placement,
+    )

@@ -1,0 +1,315 @@
+"""Folders of paraphrase pairs, in every layout that MRPC comes in: files to unchecked rows with their places.
+
+A folder may hold several layouts. The first of `LAYOUTS` that is there is read, and the others are ignored, except
+that `msr_paraphrase_test.txt` supplies the labels that GLUE's `test.tsv` withholds. Rows go through memory, so that
+nothing is written into the data folder and no cache is needed.
+"""
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, load_from_disk
+
+from mrpcbench.errors import UsageError
+
+SPLITS = ("train", "validation", "test")
+LABEL_NAMES = ("not_equivalent", "equivalent")
+WITHHELD = -1
+COLUMNS = ("sentence1", "sentence2", "label")
+
+IDS = ("#1 ID", "#2 ID")
+COLUMN_OF_TSV = {"Quality": "label", "#1 String": "sentence1", "#2 String": "sentence2"}
+ORIGINAL_TRAIN, ORIGINAL_TEST, DEV_IDS = "msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "dev_ids.tsv"
+SPLIT_OF_STEM = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
+FILE_NAME = r"(?P<stem>train|validation|dev|test)(-(?P<shard>\d{5})-of-(?P<shards>\d{5}))?\."
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+
+
+class Record(NamedTuple):
+    """One row as found: where it stands, for messages, and its unchecked fields by column."""
+
+    place: str
+    fields: Mapping[str, object]
+
+    def key(self, columns: Iterable[str]) -> tuple[object, ...]:
+        """Its values in `columns`."""
+        return tuple(self.fields[column] for column in columns)
+
+
+class Part(NamedTuple):
+    """The unchecked rows of one file or split, and the two class names that it declares, if it does."""
+
+    place: str
+    records: list[Record]
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A way to lay out a folder: the file names that show it, the file behind each split, and its reader."""
+
+    name: str
+    mark: str
+    files: Mapping[str, str]
+    read: Callable[[Path], dict[str, Part]]
+
+
+# Text files: bytes -> lines -> rows of fields -> records
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, without byte-order mark, line ends and blank lines at the very end.
+
+    Lines end at LF or CRLF only: `str.splitlines` would also cut sentences at U+2028, U+0085 and their like.
+    """
+    try:
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path} line {line}: bytes that are not UTF-8; convert the file to UTF-8") from error
+    return [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each line; MRPC's files have no quoting, so a `"` is text like any other."""
+    for number, line in enumerate(_lines(path), 1):
+        yield number, line.split("\t")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and fields, of each row; a quoted field may run over several lines."""
+    reader = csv.reader((line + "\n" for line in _lines(path)), strict=True)
+    start = 1
+    try:
+        for row in reader:
+            yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(
+            f'{path} line {start}: not CSV ({error}); quote fields with "…" and double every quote inside'
+        ) from error
+
+
+def _named(path: Path, rows: Iterable[tuple[int, list[str]]], required: Collection[str]) -> Iterator[Record]:
+    """Pair each row with the header, which must name `required` and fit every row."""
+    numbered = iter(rows)
+    _, header = next(numbered)
+    _require_columns(f"{path} line 1", header, required)
+    for number, row in numbered:
+        if len(row) != len(header):
+            raise UsageError(
+                f"{path} line {number}: {len(row)} field(s) where line 1 names {len(header)}; "
+                "restore the row: a blank line, or a separator or line break inside a sentence, breaks it"
+            )
+        yield Record(f"{path} line {number}", dict(zip(header, row, strict=True)))
+
+
+def _require_columns(place: str, found: Collection[str], required: Collection[str]) -> None:
+    if missing := [column for column in required if column not in found]:
+        raise UsageError(f"{place}: no column {', '.join(missing)}; the columns must be {', '.join(required)}")
+
+
+# Readers: a file or a folder -> its splits
+
+
+def _tsv_records(path: Path) -> list[Record]:
+    """Rows of a GLUE or original file; where `index` stands in place of Quality, the labels are withheld."""
+    rows = list(_tsv_rows(path))
+    header = rows[0][1]
+    label = "index" if "index" in header and "Quality" not in header else "Quality"
+    return [
+        Record(
+            place, {"label": WITHHELD} | {COLUMN_OF_TSV.get(column, column): text for column, text in fields.items()}
+        )
+        for place, fields in _named(path, rows, (label, *IDS, "#1 String", "#2 String"))
+    ]
+
+
+def _read_glue(folder: Path) -> dict[str, Part]:
+    paths = {split: folder / name for split, name in GLUE.files.items() if (folder / name).exists()}
+    splits = {split: Part(str(path), _tsv_records(path)) for split, path in paths.items()}
+    original = folder / ORIGINAL_TEST
+    test = splits.get("test")
+    if test and original.exists() and WITHHELD in (record.fields["label"] for record in test.records):
+        splits["test"] = Part(test.place, _labelled_by(original, test.records))
+    return splits
+
+
+def _labelled_by(original: Path, test: list[Record]) -> list[Record]:
+    """Give each test row the label of the original row with the same ids and sentences, wherever it stands."""
+    columns = (*IDS, "sentence1", "sentence2")
+    labels: dict[tuple[object, ...], object] = {}
+    for record in _tsv_records(original):
+        label = record.fields["label"]
+        if labels.setdefault(record.key(columns), label) != label:
+            raise UsageError(f"{record.place}: an earlier row gives this pair another label; remove the wrong one")
+    for record in test:
+        if record.key(columns) not in labels:
+            raise UsageError(
+                f"{record.place}: {original.name} has no row with these ids and sentences; "
+                f"use both files of one release, or remove {original.name} to leave the labels withheld"
+            )
+    return [Record(record.place, {**record.fields, "label": labels[record.key(columns)]}) for record in test]
+
+
+def _read_original(folder: Path) -> dict[str, Part]:
+    """The original release; the pairs that `dev_ids.tsv` lists are validation, in the order of the training file."""
+    train, test, dev_ids = folder / ORIGINAL_TRAIN, folder / ORIGINAL_TEST, folder / DEV_IDS
+    splits = {"test": Part(str(test), _tsv_records(test))} if test.exists() else {}
+    if train.exists():
+        records = _tsv_records(train)
+        known = {record.key(IDS) for record in records}
+        listed = list(_tsv_rows(dev_ids)) if dev_ids.exists() else []
+        for number, row in listed:
+            if tuple(row) not in known:
+                raise UsageError(
+                    f"{dev_ids} line {number}: not the two ids of a row of {train.name}; use both files of one release"
+                )
+        dev = {tuple(row) for _, row in listed}
+        splits["train"] = Part(str(train), [record for record in records if record.key(IDS) not in dev])
+        if dev:
+            splits["validation"] = Part(str(dev_ids), [record for record in records if record.key(IDS) in dev])
+    return splits
+
+
+def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict[str, Part]:
+    """Splits in files named after them, each whole or as a complete series of shards."""
+    found: dict[str, list[re.Match[str]]] = {}
+    for name in sorted(path.name for path in folder.iterdir()):
+        if match := re.fullmatch(FILE_NAME + suffix, name):
+            found.setdefault(SPLIT_OF_STEM[match["stem"]], []).append(match)
+    splits = {}
+    for split, matches in found.items():
+        stem, shards = matches[0]["stem"], int(matches[0]["shards"] or 0)
+        series = [f"{stem}-{i:05}-of-{shards:05}.{suffix}" for i in range(shards)] or [f"{stem}.{suffix}"]
+        if (names := [match.string for match in matches]) != series:
+            raise UsageError(
+                f"{folder}: {', '.join(names)} are not one {split} split; "
+                f"keep {split}.{suffix} alone, or every shard of one series"
+            )
+        parts = [read(folder / name) for name in names]
+        agree(str(folder), parts)
+        declared = next((part.names for part in parts if part.names), None)
+        splits[split] = Part(parts[0].place, [record for part in parts for record in part.records], declared)
+    return splits
+
+
+def agree(place: str, parts: Iterable[Part]) -> tuple[str, ...]:
+    """The class names that all `parts` declare, else GLUE's; a label must not mean one thing here and another there."""
+    declared = sorted({part.names for part in parts if part.names})
+    if len(declared) > 1:
+        raise UsageError(
+            f"{place}: the files disagree on the class names, {' and '.join(map(str, declared))}; "
+            "write them all with the same names in the same order"
+        )
+    return declared[0] if declared else LABEL_NAMES
+
+
+def _read_csv(path: Path) -> Part:
+    return Part(str(path), list(_named(path, _csv_rows(path), COLUMNS)))
+
+
+def _read_jsonl(path: Path) -> Part:
+    part = Part(str(path), [])
+    for number, line in enumerate(_lines(path), 1):
+        place = f"{path} line {number}"
+        try:
+            if not isinstance(fields := json.loads(line), dict):
+                raise TypeError("not an object")
+            json.dumps(fields, ensure_ascii=False).encode("utf-8")  # an escape can spell half a surrogate pair
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UsageError(f"{place}: not a JSON object; write one of {', '.join(COLUMNS)} per line") from error
+        _require_columns(place, fields, COLUMNS)
+        part.records.append(Record(place, fields))
+    return part
+
+
+def _read_parquet(path: Path) -> Part:
+    try:
+        with pq.ParquetFile(path) as file:
+            _require_columns(str(path), file.schema_arrow.names, COLUMNS)
+            table = file.read(columns=list(COLUMNS))
+        return _from_columns(str(path), table.to_pydict(), Features.from_arrow_schema(table.schema))
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: cannot be read as Parquet; download or write the file again") from error
+
+
+def _read_saved(folder: Path) -> dict[str, Part]:
+    try:
+        saved = load_from_disk(str(folder))
+    except UNREADABLE as error:
+        raise UsageError(f"{folder}: cannot be read as a saved dataset; save it again with save_to_disk") from error
+    parts = {str(saved.split): saved} if isinstance(saved, Dataset) else saved
+    splits = {}
+    for split in (split for split in SPLITS if split in parts):
+        place = f"{folder} split {split}"
+        _require_columns(place, parts[split].column_names, COLUMNS)
+        # The format that was saved (torch, numpy) would turn the labels into that library's numbers.
+        columns = parts[split].with_format(None).select_columns(list(COLUMNS))[:]
+        splits[split] = _from_columns(place, columns, parts[split].features)
+    if not splits:
+        raise UsageError(f"{folder}: saved with split {', '.join(parts)}; save a DatasetDict of {', '.join(SPLITS)}")
+    return splits
+
+
+def _from_columns(place: str, columns: Mapping[str, list[object]], features: Features) -> Part:
+    rows = zip(*(columns[column] for column in COLUMNS), strict=True)
+    records = [Record(f"{place} row {n}", dict(zip(COLUMNS, row, strict=True))) for n, row in enumerate(rows, 1)]
+    names = tuple(getattr(features["label"], "names", ()))  # only a ClassLabel has them
+    return Part(place, records, names if len(names) == len(LABEL_NAMES) else None)
+
+
+def _files_layout(name: str, suffix: str, read: Callable[[Path], Part]) -> Layout:
+    files = {split: f"{split}.{suffix}" for split in SPLITS}
+    return Layout(name=name, mark=FILE_NAME + suffix, files=files, read=partial(_read_files, suffix=suffix, read=read))
+
+
+GLUE = Layout(
+    name="GLUE's TSV files",
+    mark=r"(train|dev|test)\.tsv",
+    files={"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"},
+    read=_read_glue,
+)
+#: In order of precedence.
+LAYOUTS = (
+    Layout(
+        name="a dataset saved by save_to_disk",
+        mark=r"dataset_dict\.json|state\.json",
+        files={split: f'a DatasetDict saved with "{split}"' for split in SPLITS},
+        read=_read_saved,
+    ),
+    GLUE,
+    Layout(
+        name="the original release",
+        mark=r"msr_paraphrase_(train|test)\.txt",
+        files={"train": ORIGINAL_TRAIN, "validation": f"{DEV_IDS} beside {ORIGINAL_TRAIN}", "test": ORIGINAL_TEST},
+        read=_read_original,
+    ),
+    _files_layout("Parquet", "parquet", _read_parquet),
+    _files_layout("JSON lines", "jsonl", _read_jsonl),
+    _files_layout("CSV", "csv", _read_csv),
+)
+
+
+def layout_of(source: str, folder: Path) -> Layout:
+    """The first of `LAYOUTS` that `folder` has a file of; raises `UsageError` that names them all where none is."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise UsageError(f"--data {source}: the folder cannot be listed; check its permissions") from error
+    for layout in LAYOUTS:
+        if any(re.fullmatch(layout.mark, name) for name in names):
+            return layout
+    known = "; ".join(f"{layout.name} ({', '.join(layout.files.values())})" for layout in LAYOUTS)
+    raise UsageError(f"--data {source}: no data in the folder; it may hold {known}")

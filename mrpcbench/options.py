@@ -1,0 +1,70 @@
+"""Command-line options from the request classes of `schema`: one place for every default, name and help text."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+
+def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for every field of the dataclasses that its first parameters are annotated with.
+
+    The command is called with one frozen instance of each of `requests`, in order, and with its own further parameters
+    as they are. A field name that an earlier class has already taken becomes no second option, and keeps its default.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [item.replace(kind=item.KEYWORD_ONLY) for item in list(signature.parameters.values())[len(requests) :]]
+        owner: dict[str, type] = {}
+        for request in requests:
+            for item in dataclasses.fields(request):
+                owner.setdefault(item.name, request)
+
+        def run(**values: Any) -> None:
+            built = [
+                request(**{name: _frozen(values[name]) for name in owner if owner[name] is request})
+                for request in requests
+            ]
+            command(*built, **{item.name: values[item.name] for item in own})
+
+        options = [
+            _parameter(item, get_type_hints(request)[item.name])
+            for request in requests
+            for item in dataclasses.fields(request)
+            if owner[item.name] is request
+        ]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in (*options, *own)}
+        return run
+
+    return decorate
+
+
+def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
+    flags = item.metadata["flags"] or (f"--{item.name.replace('_', '-')}",)
+    default: Any = item.default
+    if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        # Typer knows repeatable options as lists, and their choices as an Enum; a frozen value holds plain tuples.
+        inner: Any = get_args(kind)[0]
+        if get_origin(inner) is Literal:
+            inner = _choice(get_args(inner))
+        kind, default = list[inner], list(default)
+    option = typer.Option(*flags, help=item.metadata["about"])
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _choice(names: tuple[str, ...]) -> Any:
+    return Enum("Choice", [(name, name) for name in names], type=str)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(item.value if isinstance(item, Enum) else item for item in value)
+    return value

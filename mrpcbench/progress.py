@@ -1,0 +1,31 @@
+"""How a verb speaks while it works, without knowing whether anyone listens. Standard library only."""
+
+from typing import Protocol
+
+from mrpcbench.schema import RunRecord
+
+
+class Observer(Protocol):
+    """What a verb tells: the command line shows it on stderr, a test collects it."""
+
+    def began(self, record: RunRecord) -> None:
+        """The work is about to start; `record` holds its request, environment, model and data."""
+
+    def say(self, text: str) -> None:
+        """One line that a person should read."""
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """`task` has done `done` of `total` steps; `detail` is a short line of figures."""
+
+
+class Silent:
+    """The observer of nobody."""
+
+    def began(self, record: RunRecord) -> None:
+        """Ignore it."""
+
+    def say(self, text: str) -> None:
+        """Ignore it."""
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """Ignore it."""

@@ -1,0 +1,48 @@
+"""The whole road on what ships with the project, without network or GPU: `mrpcbench quickstart`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mrpcbench.bench import bench
+from mrpcbench.evaluate import evaluate
+from mrpcbench.export import export
+from mrpcbench.progress import Observer
+from mrpcbench.schema import (
+    QUICKSTART,
+    BackendSpec,
+    BenchPlan,
+    EvaluatePlan,
+    ExportPlan,
+    QuickstartRequest,
+    RunRecord,
+    TrainRecipe,
+    TrainRequest,
+)
+from mrpcbench.train import train
+
+
+def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[RunRecord, Path]]:
+    """Train, evaluate, export and bench the tiny checkpoint on the built-in corpus.
+
+    Gives each record with its path as soon as it is there. Everything is written below `request.output_dir`.
+    """
+    folder = Path(request.output_dir)
+    model, results = str(folder / "model"), folder / "results"
+    recipe = TrainRecipe(learning_rate=request.learning_rate, num_train_epochs=request.num_train_epochs)
+    wish = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
+    steps: dict[str, Callable[[Path], RunRecord]] = {
+        "train": lambda path: train(wish, recipe, path, observer),
+        "evaluate": lambda path: evaluate(
+            BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer
+        ),
+        "export": lambda path: export(ExportPlan(model=model, data=QUICKSTART, device="cpu"), path, observer),
+        "bench": lambda path: bench(
+            BackendSpec(model=model, device="cpu"),
+            BenchPlan(backend=("torch", "onnx"), data=QUICKSTART),
+            path,
+            observer,
+        ),
+    }
+    for name, step in steps.items():
+        path = results / f"{name}.json"
+        yield step(path), path

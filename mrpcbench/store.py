@@ -1,0 +1,214 @@
+"""Records and lineages as JSON files: strict reading, atomic writing. The only module that knows JSON.
+
+`python -m mrpcbench.store DIR` writes the generated files of the format into DIR: the JSON Schema
+(`results.schema.json`, package data) and its description for people (`results-format.md`).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from mrpcbench.errors import UsageError
+from mrpcbench.schema import SCHEMA_VERSION, Lineage, RunRecord
+
+LINEAGE_FILE = "mrpcbench.json"
+
+T = TypeVar("T")
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RunRecord, Lineage)}
+
+
+def dumps(value: RunRecord | Lineage) -> str:
+    """`value` as indented JSON, checked by the same rules that reading applies: what is written can be read."""
+    adapter = _ADAPTERS[type(value)]
+    text = adapter.dump_json(value, indent=2).decode() + "\n"
+    adapter.validate_json(text)
+    return text
+
+
+def save(record: RunRecord, path: Path) -> None:
+    """Write `record` to `path` in one step: a reader sees the old file or the new one, never half of either."""
+    write_text(path, dumps(record))
+
+
+def load(path: Path) -> RunRecord:
+    """The record in `path`; raises `UsageError` where it is absent, truncated, of another version or not a record."""
+    return _parse(RunRecord, path)
+
+
+def save_lineage(lineage: Lineage, folder: Path, name: str = LINEAGE_FILE) -> None:
+    """Write `lineage` beside the model in `folder`."""
+    write_text(folder / name, dumps(lineage))
+
+
+def load_lineage(folder: Path, name: str = LINEAGE_FILE) -> Lineage | None:
+    """The lineage beside the model in `folder`, or None where no command of this project wrote one."""
+    path = folder / name
+    return _parse(Lineage, path) if path.exists() else None
+
+
+def _parse(kind: type[T], path: Path) -> T:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema version {version!r}, and this mrpcbench reads {SCHEMA_VERSION}")
+    try:
+        found: T = _ADAPTERS[kind].validate_json(text)
+        return found
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"{path}: not a valid {kind.__name__}: {where}: {first['msg']}{others}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a temporary file beside `path`, and put it in place of the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes a private file; a record is as readable as any file that the user writes.
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, then move its files into `folder`; what was there stays until then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+        staged = Path(name)
+        write(staged)
+        for file in sorted(staged.rglob("*")):
+            if file.is_file():
+                target = folder / file.relative_to(staged)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.chmod(0o666 & ~_umask())
+                file.replace(target)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder, then put it in place of `folder` as a whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    staged.chmod(0o777 & ~_umask())
+    try:
+        write(staged)
+        old = staged.with_name(staged.name + "-old")
+        if folder.exists():
+            folder.rename(old)
+        staged.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write `rows` as JSON lines in one step, and return the file's sha256."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def default_path(command: str) -> Path:
+    """`results/<time>-<command>.json` under the working folder; a number is added where that is taken."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}"
+    path, count = Path("results", f"{stem}.json"), 1
+    while path.exists():
+        count += 1
+        path = Path("results", f"{stem}-{count}.json")
+    return path
+
+
+def to_json(value: Any) -> str:
+    """Any small result that is not a record, as one JSON document."""
+    return json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2)  # type: ignore[arg-type]
+
+
+# --- the published format ---------------------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a `RunRecord`, every field with its description from `schema`."""
+    schema = _ADAPTERS[RunRecord].json_schema()
+    kinds = {kind.__name__: kind for kind in _record_kinds(RunRecord)}
+    for name, body in {"RunRecord": schema, **schema["$defs"]}.items():
+        kind = kinds[name]
+        body["description"] = (kind.__doc__ or "").split("\n\n")[0]
+        for item in dataclasses.fields(kind):
+            body["properties"][item.name]["description"] = item.metadata["about"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _record_kinds(kind: type) -> list[type]:
+    """`kind` and every dataclass that its fields mention, each once, in the order met."""
+    kinds = [kind]
+    for item in kinds:
+        kinds += [found for found in _dataclasses_in(*get_type_hints(item).values()) if found not in kinds]
+    return list(dict.fromkeys(kinds))
+
+
+def _dataclasses_in(*types: Any) -> Iterator[type]:
+    for item in types:
+        if isinstance(item, type) and dataclasses.is_dataclass(item):
+            yield item
+        yield from _dataclasses_in(*get_args(item))
+
+
+def format_page() -> str:
+    """docs/results-format.md: each class of the format as a table of its fields."""
+    lines = [
+        "# The results format",
+        "",
+        f"Generated by `python -m mrpcbench.store docs` from `mrpcbench/schema.py`; schema version {SCHEMA_VERSION}. "
+        "The JSON Schema itself is `mrpcbench/results.schema.json`, installed with the package.",
+        "",
+        "A record is one JSON document, written to a temporary file that replaces the old one, with `complete: false` "
+        "until the command ends. Reading is strict: an unknown field, another version or a truncated file is an error "
+        "that names itself. Raw samples are stored; medians and percentiles are computed when a record is read. "
+        "No field holds an absolute path, a user's name or a host's name.",
+    ]
+    for kind in _record_kinds(RunRecord):
+        lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
+        for item in dataclasses.fields(kind):
+            shown = item.type.__name__ if isinstance(item.type, type) and not get_args(item.type) else str(item.type)
+            type_text = shown.replace("typing.", "").replace("mrpcbench.schema.", "").replace("|", "\\|")
+            lines.append(f"| `{item.name}` | {type_text} | {item.metadata['about']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    write_text(target / "results.schema.json", json.dumps(json_schema(), indent=2) + "\n")
+    write_text(target / "results-format.md", format_page())

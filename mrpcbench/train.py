@@ -1,0 +1,264 @@
+"""Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
+
+import csv
+import io
+import shutil
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PretrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from mrpcbench import batches, card, data, models, store
+from mrpcbench.backends.pytorch import placement_of
+from mrpcbench.environment import capture, public_name, resolve_device
+from mrpcbench.errors import UsageError
+from mrpcbench.progress import Observer
+from mrpcbench.schema import (
+    DataIdentity,
+    EpochMetrics,
+    Lineage,
+    ModelIdentity,
+    RunRecord,
+    TrainRecipe,
+    TrainRequest,
+    TrainSection,
+)
+from mrpcbench.trainer import Narrator, ObservedTrainer, arguments, newest_checkpoint, resolve_precision
+
+# What a run was started with, so that --resume can tell whether it would continue the same one.
+RUN_FILE = "mrpcbench-run.json"
+SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
+
+
+def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> RunRecord:
+    """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
+
+    The record is saved after every epoch. Raises `UsageError` where the model, the data or the output folder is not as
+    needed, `MissingError` where the device cannot do what was asked, `KeyboardInterrupt` after an interrupt, when a
+    checkpoint is saved from which `resume` continues.
+    """
+    output_dir = Path(request.output_dir)
+    device = resolve_device(request.device)
+    precision = resolve_precision(recipe.precision, device)
+    splits = data.load(request.data)
+    pairs = {name: data.split_of(splits, request.data, name) for name in ("train", "validation")}
+    _check_output(request)
+    loaded = models.load_classifier(
+        request.model,
+        label_names=data.label_names(pairs["train"]),
+        random_init=request.random_init,
+        seed=recipe.seed,
+        new_head=True,
+    )
+    _tell_load_report(loaded, observer)
+    made = arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
+    tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
+    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+    identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
+    checkpoint = _start(request, recipe, loaded.identity, identities, observer)
+    record = _first_record(recipe, loaded, identities, trainer, precision, checkpoint)
+    observer.began(record)
+    record = _run(trainer, record, checkpoint, results, observer)
+    return _finish(trainer, loaded, record, request, results, observer)
+
+
+def _check_output(request: TrainRequest) -> None:
+    """Refuse to train over an earlier run that nobody asked to replace."""
+    folder = Path(request.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output-dir {folder}: a file; name a folder")
+    if request.resume and request.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other: continue the run, or start it anew")
+    if request.resume or request.overwrite or not folder.is_dir():
+        return
+    if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
+        raise UsageError(
+            f"--output-dir {folder}: holds a model or a run already; continue it with --resume, replace it with "
+            "--overwrite, or name another folder"
+        )
+
+
+def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
+    for kind, keys in (("missing from", loaded.report.missing), ("unexpected in", loaded.report.unexpected)):
+        if keys:
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            observer.say(f"{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
+
+
+def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
+    limit = models.longest_allowed(loaded.model.config, loaded.tokenizer)
+    encoded = batches.encode(split, loaded.tokenizer, longest_allowed=limit)
+    return Dataset.from_dict({**encoded.columns, "labels": split["label"]})
+
+
+def _start(
+    request: TrainRequest,
+    recipe: TrainRecipe,
+    base: ModelIdentity,
+    identities: tuple[DataIdentity, ...],
+    observer: Observer,
+) -> Path | None:
+    """Note in the output folder what is started, or find the checkpoint of the same run to continue from."""
+    folder = Path(request.output_dir)
+    run = Lineage(
+        model=base,
+        base_model=base.name,
+        base_model_sha256=base.model_sha256,
+        train_data_sha256=identities[0].data_sha256,
+        recipe=recipe,
+    )
+    if request.resume:
+        _check_same_run(store.load_lineage(folder, RUN_FILE), run, folder)
+        checkpoint = newest_checkpoint(folder)
+        observer.say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting at step 0")
+        return checkpoint
+    for old in folder.glob("checkpoint-*"):
+        shutil.rmtree(old)
+    store.save_lineage(run, folder, RUN_FILE)
+    return None
+
+
+def _check_same_run(before: Lineage | None, now: Lineage, folder: Path) -> None:
+    if before is None:
+        raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
+    assert before.recipe is not None and now.recipe is not None
+    was, asked = asdict(before.recipe), asdict(now.recipe)
+    changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
+    if before.base_model_sha256 != now.base_model_sha256:
+        changed.append(f"another model than {before.base_model}")
+    if before.train_data_sha256 != now.train_data_sha256:
+        changed.append("other training pairs")
+    if changed:
+        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
+
+
+def _first_record(
+    recipe: TrainRecipe,
+    loaded: models.LoadedModel,
+    identities: tuple[DataIdentity, ...],
+    trainer: ObservedTrainer,
+    precision: str,
+    checkpoint: Path | None,
+) -> RunRecord:
+    placement = placement_of(trainer.model)
+    steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader(), 0)[-1]
+    section = TrainSection(
+        recipe=recipe,
+        placement=replace(placement, engine=f"Trainer, {placement.engine}", dtype=precision),
+        base_model=loaded.identity,
+        load_report=loaded.report,
+        aligned_tokens={},
+        total_steps=steps,
+        resumed_from_step=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
+        epochs=(),
+        best_step=None,
+        train_s=None,
+        real_tokens=0,
+        padding_tokens=0,
+    )
+    return RunRecord(
+        command="train",
+        complete=False,
+        environment=capture(),
+        model=loaded.identity,
+        data=identities,
+        train=section,
+    )
+
+
+def _run(
+    trainer: ObservedTrainer, record: RunRecord, checkpoint: Path | None, results: Path, observer: Observer
+) -> RunRecord:
+    """Train to the end, saving the record at every epoch, and return it with the log."""
+    before = _special_tokens(trainer.model.config)
+    latest = [record]
+
+    def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
+        assert record.train is not None
+        latest[0] = replace(record, train=replace(record.train, epochs=epochs))
+        store.save(latest[0], results)
+
+    narrator = Narrator(save_epoch)
+    trainer.add_callback(narrator)
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    start = time.monotonic()
+    try:
+        with narrator.catching_interrupts():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        transformers_logging.set_verbosity(level)
+    after = _special_tokens(trainer.model.config)
+    aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
+    if aligned:
+        observer.say(f"special tokens of the model aligned with the tokenizer's: {aligned}")
+    section = latest[0].train
+    assert section is not None
+    section = replace(
+        section,
+        aligned_tokens=aligned,
+        total_steps=trainer.state.max_steps,
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        train_s=time.monotonic() - start,
+        real_tokens=trainer.counted.real_tokens,
+        padding_tokens=trainer.counted.padding_tokens,
+    )
+    return replace(latest[0], train=section)
+
+
+def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:
+    return {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
+
+
+def _finish(
+    trainer: ObservedTrainer,
+    loaded: models.LoadedModel,
+    record: RunRecord,
+    request: TrainRequest,
+    results: Path,
+    observer: Observer,
+) -> RunRecord:
+    """Save the best model with its tokenizer, lineage, log and card, and then the finished record."""
+    section = record.train
+    assert section is not None
+    folder = Path(request.output_dir)
+    model = trainer.model.to("cpu").float()
+    identity = replace(
+        loaded.identity,
+        name=public_name(request.output_dir),
+        weights="fine-tuned",
+        model_sha256=models.weights_sha256(model),
+    )
+    finished = replace(record, complete=True, model=identity)
+    lineage = Lineage(
+        model=identity,
+        base_model=loaded.identity.name,
+        base_model_sha256=loaded.identity.model_sha256,
+        train_data_sha256=record.data[0].data_sha256,
+        recipe=section.recipe,
+    )
+
+    def write(staged: Path) -> None:
+        model.save_pretrained(staged, safe_serialization=True)
+        loaded.tokenizer.save_pretrained(staged)
+        store.save_lineage(lineage, staged)
+        (staged / "metrics.csv").write_text(metrics_csv(section.epochs), encoding="utf-8")
+        (staged / "README.md").write_text(card.model_card(finished), encoding="utf-8")
+
+    store.write_folder(folder, write)
+    store.save(finished, results)
+    if request.push_to_hub:
+        observer.say(f"uploading to {card.push(folder, request.push_to_hub)}")
+    return finished
+
+
+def metrics_csv(epochs: tuple[EpochMetrics, ...]) -> str:
+    """The log as a table, one line an epoch, under the record's names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [item.name for item in fields(EpochMetrics)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(line) for line in epochs)
+    return text.getvalue()

@@ -1,0 +1,132 @@
+"""What the tests share: the shipped checkpoint, a tiny ModernBERT made offline, small data, and the command line."""
+
+import os
+
+# As the command line does, and before torch is imported: see cli._prepare_process.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mrpcbench.schema import RunRecord
+from mrpcbench.tiny import CHECKPOINT_DIR
+from mrpcbench.tiny.corpus import quickstart_splits
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@dataclass
+class Listener:
+    """An observer that remembers."""
+
+    records: list[RunRecord] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    steps: list[tuple[str, int, int, str]] = field(default_factory=list)
+
+    def began(self, record: RunRecord) -> None:
+        self.records.append(record)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        self.steps.append((task, done, total, detail))
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture(scope="session")
+def mrpc_dir() -> Path:
+    """The real MRPC; its licence keeps it out of the repository."""
+    folder = Path(os.environ.get("MRPCBENCH_MRPC_DIR", REPOSITORY.parent / "shared" / "mrpc"))
+    if not (folder / "dev.tsv").exists():
+        pytest.skip(f"no MRPC in {folder}; set MRPCBENCH_MRPC_DIR to a folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def modernbert_dir() -> Path:
+    """ModernBERT-base's own tokenizer and architecture, without weights."""
+    folder = Path(os.environ.get("MRPCBENCH_MODERNBERT_DIR", REPOSITORY.parent / "shared" / "modernbert-base"))
+    if not (folder / "config.json").exists():
+        pytest.skip(f"no ModernBERT-base in {folder}; set MRPCBENCH_MODERNBERT_DIR to a folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 96 training, 40 validation and 24 test pairs of the built-in corpus."""
+    folder = tmp_path_factory.mktemp("data")
+    for (name, pairs), count in zip(quickstart_splits().items(), (96, 40, 24), strict=True):
+        lines = [json.dumps(vars(pair)) + "\n" for pair in pairs[:count]]
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """A model folder as `train` writes it, from the shipped checkpoint in a few steps."""
+    from mrpcbench.progress import Silent
+    from mrpcbench.schema import TrainRecipe, TrainRequest
+    from mrpcbench.train import train
+
+    folder = tmp_path_factory.mktemp("tuned")
+    train(
+        TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu"),
+        TrainRecipe(learning_rate=1e-3),
+        folder / "train.json",
+        Silent(),
+    )
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def exported_model(tuned_model: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tuned model with its proven `onnx/`."""
+    from mrpcbench.export import export
+    from mrpcbench.progress import Silent
+    from mrpcbench.schema import ExportPlan
+
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(tuned_model, folder / "model", ignore=shutil.ignore_patterns("checkpoint-*"))
+    plan = ExportPlan(model=str(folder / "model"), data=str(small_data), device="cpu")
+    export(plan, folder / "export.json", Silent())
+    return folder / "model"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def mrpcbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run a command in an empty working folder: `mrpcbench("train", "--help").out`."""
+    from mrpcbench.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Outcome:
+        result = CliRunner().invoke(app, [str(item) for item in arguments], prog_name="mrpcbench")
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir() -> Path:
+    return CHECKPOINT_DIR

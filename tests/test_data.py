@@ -1,0 +1,519 @@
+"""Tests of mrpcbench.data: every layout, every guard, and the real corpus where it is at hand."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from mrpcbench import data, folders, hub
+from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.tiny.corpus import Pair, quickstart_splits
+
+ROOT = Path(__file__).resolve().parents[1]
+MRPC = Path(os.environ.get("MRPCBENCH_MRPC_DIR", ROOT / ".." / "shared" / "mrpc"))
+needs_mrpc = pytest.mark.skipif(not MRPC.is_dir(), reason="no MRPC: set MRPCBENCH_MRPC_DIR to its folder")
+
+GLUE_HEADER = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+WITHHELD_HEADER = "index\t#1 ID\t#2 ID\t#1 String\t#2 String"
+NAMES = ("not_equivalent", "equivalent")
+# A quote that opens nothing, characters that str.splitlines would cut at, and text beyond ASCII.
+PAIRS = [
+    ('"It rains, said Ann.', "Ann said: it rains.", 1),
+    ("One\u2028two\x85three\x0cfour.", "Ein Café \u2013 für zwei.", 0),
+    ("The cat sat.", 'The "cat" stood.', 1),
+]
+
+Rows = list[tuple[str, str, int]]
+
+
+def tsv(rows: Rows = PAIRS, header: str = GLUE_HEADER, first_id: int = 100) -> str:
+    withheld = header == WITHHELD_HEADER
+    lines = [
+        f"{i if withheld else label}\t{first_id + i}\t{first_id + i + 50}\t{one}\t{two}"
+        for i, (one, two, label) in enumerate(rows)
+    ]
+    return "\n".join([header, *lines]) + "\n"
+
+
+def csv_text(rows: Rows = PAIRS) -> str:
+    quoted = [[text.replace('"', '""') for text in pair] for *pair, _ in rows]
+    lines = [f'{n},"{one}","{two}",{rows[n][2]}' for n, (one, two) in enumerate(quoted)]
+    return "\n".join(["idx,sentence1,sentence2,label", *lines]) + "\n"
+
+
+def jsonl(rows: Rows = PAIRS) -> str:
+    return "".join(json.dumps(dict(zip(folders.COLUMNS, row, strict=True))) + "\n" for row in rows)
+
+
+def columns(rows: Rows = PAIRS) -> dict[str, list[object]]:
+    return {name: list(values) for name, values in zip(folders.COLUMNS, zip(*rows, strict=True), strict=True)}
+
+
+def dataset(rows: Rows = PAIRS, names: tuple[str, ...] | None = None, split: str | None = None) -> Dataset:
+    label = ClassLabel(names=list(names)) if names else Value("int64")
+    features = Features({"sentence1": Value("string"), "sentence2": Value("string"), "label": label})
+    return Dataset.from_dict(columns(rows), features=features, split=split)
+
+
+def write_tsv(folder: Path) -> None:
+    for name in ("train", "dev", "test"):
+        (folder / f"{name}.tsv").write_text(tsv(), encoding="utf-8")
+
+
+def write_original(folder: Path) -> None:
+    train = [*PAIRS, *PAIRS]
+    (folder / "msr_paraphrase_train.txt").write_text(tsv(train), encoding="utf-8")
+    (folder / "msr_paraphrase_test.txt").write_text(tsv(), encoding="utf-8")
+    # Ids are given in another order than the training file's, whose order counts.
+    (folder / "dev_ids.tsv").write_text("105\t155\n103\t153\n104\t154\n", encoding="utf-8")
+
+
+def write_csv(folder: Path) -> None:
+    for name in ("train", "dev", "test"):
+        (folder / f"{name}.csv").write_text(csv_text(), encoding="utf-8")
+
+
+def write_jsonl(folder: Path) -> None:
+    for name in ("train", "validation", "test"):
+        (folder / f"{name}.jsonl").write_text(jsonl(), encoding="utf-8")
+
+
+def write_parquet(folder: Path) -> None:
+    dataset(PAIRS[:2], NAMES).to_parquet(str(folder / "train-00000-of-00002.parquet"))
+    dataset(PAIRS[2:], NAMES).to_parquet(str(folder / "train-00001-of-00002.parquet"))
+    pq.write_table(pa.table({**columns(), "idx": [0, 1, 2]}), folder / "validation.parquet")
+    dataset(PAIRS, NAMES).to_parquet(str(folder / "test.parquet"))
+
+
+def write_saved(folder: Path) -> None:
+    splits = {split: dataset(PAIRS, NAMES).with_format("numpy") for split in folders.SPLITS}
+    DatasetDict(splits).save_to_disk(str(folder))
+
+
+LAYOUTS = [write_saved, write_tsv, write_original, write_parquet, write_jsonl, write_csv]
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> Path:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "snapshot", refuse)
+
+
+def rows_of(split: Dataset) -> Rows:
+    return list(zip(*(list(split[column]) for column in folders.COLUMNS), strict=True))
+
+
+def message(source: Path | str) -> str:
+    """The one-line error of loading `source`."""
+    with pytest.raises(UsageError) as caught:
+        data.load(str(source))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# The real corpus
+
+
+@needs_mrpc
+def test_the_glue_files_hold_the_pairs_and_positives_that_their_release_states() -> None:
+    started = time.perf_counter()
+    loaded = data.load(str(MRPC))
+    assert time.perf_counter() - started < 2
+    found = {split: (len(loaded[split]), sum(loaded[split]["label"])) for split in loaded}
+    assert found == {"train": (3668, 2474), "validation": (408, 279), "test": (1725, 1147)}
+
+
+@needs_mrpc
+def test_the_original_release_alone_gives_the_same_pairs_in_the_same_order(tmp_path: Path) -> None:
+    for name in (folders.ORIGINAL_TRAIN, folders.ORIGINAL_TEST, folders.DEV_IDS):
+        shutil.copyfile(MRPC / name, tmp_path / name)
+    glue, original = data.load(str(MRPC)), data.load(str(tmp_path))
+    for split in folders.SPLITS:
+        assert rows_of(original[split]) == rows_of(glue[split])
+        digests = [data.identity(loaded[split], "quickstart", split).data_sha256 for loaded in (glue, original)]
+        assert digests[0] == digests[1]
+
+
+@needs_mrpc
+def test_glue_without_the_original_release_withholds_the_test_labels(tmp_path: Path) -> None:
+    shutil.copyfile(MRPC / "test.tsv", tmp_path / "test.tsv")
+    loaded = data.load(str(tmp_path))
+    assert len(loaded["test"]) == 1725
+    assert set(loaded["test"]["label"]) == {-1}
+
+
+@needs_mrpc
+def test_a_stray_quote_in_the_real_files_is_text() -> None:
+    train = data.load(str(MRPC))["train"]
+    assert sum(text.count('"') % 2 for text in train["sentence1"]) > 0
+    assert not any("\t" in text or "\n" in text for text in train["sentence1"])
+
+
+# Layouts and sources
+
+
+@pytest.mark.parametrize("write", LAYOUTS)
+def test_every_layout_becomes_the_same_dataset(write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path)
+    loaded = data.load(str(tmp_path))
+    assert list(loaded) == ["train", "validation", "test"]
+    expected = Features(
+        {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=list(NAMES))}
+    )
+    for split in loaded.values():
+        assert split.features == expected
+        assert rows_of(split) == PAIRS
+
+
+@pytest.mark.parametrize("write", LAYOUTS)
+def test_loading_leaves_the_folder_as_it_was(write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path)
+
+    def state() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+
+    before = state()
+    data.load(str(tmp_path))["train"].map(lambda row: {"n": len(row["sentence1"])})
+    assert state() == before
+
+
+def test_loading_needs_no_cache_folder(tmp_path: Path) -> None:
+    write_parquet(tmp_path)
+    code = "import sys; from mrpcbench import data; print(len(data.load(sys.argv[1])['train']))"
+    environment = {**os.environ, "HF_HOME": "/dev/null/no-such-folder", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
+def test_the_first_layout_in_the_documented_order_is_read(tmp_path: Path) -> None:
+    def mark(n: int) -> Rows:
+        return [(f"layout {n}", "b", 1)]
+
+    (tmp_path / "train.csv").write_text(csv_text(mark(5)))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 5"
+    (tmp_path / "train.jsonl").write_text(jsonl(mark(4)))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 4"
+    dataset(mark(3)).to_parquet(str(tmp_path / "train.parquet"))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 3"
+    (tmp_path / "msr_paraphrase_train.txt").write_text(tsv(mark(2)))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 2"
+    (tmp_path / "train.tsv").write_text(tsv(mark(1)))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 1"
+    DatasetDict({"train": dataset(mark(0))}).save_to_disk(str(tmp_path))
+    assert data.load(str(tmp_path))["train"]["sentence1"][0] == "layout 0"
+
+
+@pytest.mark.parametrize(("name", "text"), [("train.tsv", tsv()), ("train.csv", csv_text()), ("train.jsonl", jsonl())])
+def test_a_byte_order_mark_crlf_and_a_missing_last_line_end_change_nothing(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.rstrip("\n").replace("\n", "\r\n").encode())
+    assert rows_of(data.load(str(tmp_path))["train"]) == PAIRS
+
+
+def test_a_quoted_csv_field_may_span_lines_and_later_errors_count_them(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('sentence1,sentence2,label\n"a\nb",c,1\nd,e,7\n')
+    assert "train.csv line 4: label is '7'" in message(tmp_path)
+    (tmp_path / "train.csv").write_text('sentence1,sentence2,label\n"a\nb",c,1\n')
+    assert rows_of(data.load(str(tmp_path))["train"]) == [("a\nb", "c", 1)]
+
+
+def test_a_single_saved_dataset_goes_by_its_split_name(tmp_path: Path) -> None:
+    dataset(split="validation").save_to_disk(str(tmp_path / "named"))
+    assert list(data.load(str(tmp_path / "named"))) == ["validation"]
+    dataset().save_to_disk(str(tmp_path / "nameless"))
+    assert "save a DatasetDict of train, validation, test" in message(tmp_path / "nameless")
+
+
+def test_declared_class_names_are_kept_and_undeclared_ones_are_those_of_glue(tmp_path: Path) -> None:
+    dataset(names=("different", "same")).to_parquet(str(tmp_path / "train.parquet"))
+    dataset().to_parquet(str(tmp_path / "test.parquet"))
+    loaded = data.load(str(tmp_path))
+    assert {data.label_names(split) for split in loaded.values()} == {("different", "same")}
+
+
+def test_class_names_that_one_shard_declares_hold_for_all(tmp_path: Path) -> None:
+    dataset().to_parquet(str(tmp_path / "train-00000-of-00002.parquet"))
+    dataset(names=("different", "same")).to_parquet(str(tmp_path / "train-00001-of-00002.parquet"))
+    assert data.label_names(data.load(str(tmp_path))["train"]) == ("different", "same")
+
+
+def test_class_names_that_are_not_two_are_not_those_of_a_pair(tmp_path: Path) -> None:
+    dataset(names=("a", "b", "c")).to_parquet(str(tmp_path / "train.parquet"))
+    assert data.label_names(data.load(str(tmp_path))["train"]) == NAMES
+
+
+def test_quickstart_is_the_built_in_corpus_in_its_order() -> None:
+    loaded = data.load("quickstart")
+    for name, pairs in quickstart_splits().items():
+        assert rows_of(loaded[name]) == [(pair.sentence1, pair.sentence2, pair.label) for pair in pairs]
+
+
+def test_hub_reads_the_parquet_files_of_glue_mrpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def snapshot(repo_id: str, *, kind: str, patterns: list[str]) -> Path:
+        asked.extend((repo_id, kind, patterns))
+        return tmp_path
+
+    (tmp_path / "mrpc").mkdir()
+    write_parquet(tmp_path / "mrpc")
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+    assert rows_of(data.load("hub")["train"]) == PAIRS
+    assert asked == ["nyu-mll/glue", "dataset", ["mrpc/*.parquet"]]
+
+
+def test_hub_out_of_reach_is_the_one_line_of_the_hub_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot(*_: object, **__: object) -> Path:
+        raise MrpcbenchError("--data nyu-mll/glue: cannot be reached; use --data DIR")
+
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+    with pytest.raises(MrpcbenchError, match="cannot be reached; use --data DIR"):
+        data.load("hub")
+
+
+# The test labels that GLUE withholds
+
+
+def test_withheld_labels_come_from_the_original_release_by_ids_not_by_position(tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
+    header, *rows = tsv().rstrip("\n").split("\n")
+    (tmp_path / "msr_paraphrase_test.txt").write_text("\n".join([header, *rows[1:], rows[0]]), encoding="utf-8")
+    assert rows_of(data.load(str(tmp_path))["test"]) == PAIRS
+
+
+@pytest.mark.parametrize("original", [tsv(first_id=900), tsv([("x", "y", 1), *PAIRS[1:]])], ids=["ids", "sentences"])
+def test_an_original_release_that_does_not_match_is_refused(original: str, tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
+    (tmp_path / "msr_paraphrase_test.txt").write_text(original, encoding="utf-8")
+    text = message(tmp_path)
+    assert "test.tsv line 2: msr_paraphrase_test.txt has no row with these ids and sentences" in text
+
+
+def test_an_original_release_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
+    original = tsv() + tsv([(*PAIRS[0][:2], 0)]).split("\n")[1]
+    (tmp_path / "msr_paraphrase_test.txt").write_text(original, encoding="utf-8")
+    assert "msr_paraphrase_test.txt line 5: an earlier row gives this pair another label" in message(tmp_path)
+
+
+def test_a_split_whose_labels_are_withheld_is_refused_only_where_labels_are_needed(tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
+    loaded = data.load(str(tmp_path))
+    assert data.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
+    assert data.identity(loaded["test"], str(tmp_path), "test").positives == 0
+    with pytest.raises(UsageError, match=r"labels of test are withheld .* msr_paraphrase_test\.txt beside"):
+        data.split_of(loaded, str(tmp_path), "test")
+
+
+def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text(jsonl([PAIRS[0], (*PAIRS[1][:2], -1)]))
+    assert "test.jsonl line 2: label is -1 (withheld) where other rows have theirs" in message(tmp_path)
+
+
+# Splits
+
+
+def test_a_folder_with_one_split_serves_that_split_and_says_what_gives_the_others(tmp_path: Path) -> None:
+    (tmp_path / "validation.csv").write_text(csv_text(), encoding="utf-8")
+    loaded = data.load(str(tmp_path))
+    assert rows_of(data.split_of(loaded, str(tmp_path), "validation")) == PAIRS
+    with pytest.raises(UsageError, match=r"no train split, only validation; it is read as CSV, .* from train\.csv"):
+        data.split_of(loaded, str(tmp_path), "train")
+
+
+def test_the_original_release_without_dev_ids_says_that_they_give_the_validation_split(tmp_path: Path) -> None:
+    (tmp_path / "msr_paraphrase_train.txt").write_text(tsv(), encoding="utf-8")
+    loaded = data.load(str(tmp_path))
+    assert rows_of(loaded["train"]) == PAIRS
+    with pytest.raises(UsageError, match=r"no validation split.* dev_ids\.tsv beside msr_paraphrase_train\.txt"):
+        data.split_of(loaded, str(tmp_path), "validation")
+
+
+def test_a_split_that_no_source_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="--split dev: no such split; use train, validation, test"):
+        data.split_of(DatasetDict(), "quickstart", "dev")
+
+
+def test_a_built_in_source_without_the_split_says_what_it_has() -> None:
+    with pytest.raises(UsageError, match=r"--data hub: no test split, only train$"):
+        data.split_of(DatasetDict(train=dataset()), "hub", "test")
+
+
+# Guards: each names the file, the row and the remedy
+
+
+BAD_ROWS = {
+    "a label that is not 0 or 1": ("train.tsv", tsv().replace("\n0\t", "\n2\t"), "line 3: label is '2'; write 1"),
+    "a fractional label": ("train.jsonl", jsonl().replace(": 0}", ": 0.0}"), "line 2: label is 0.0"),
+    "a boolean label": ("train.jsonl", jsonl().replace(": 0}", ": true}"), "line 2: label is True"),
+    "an absent label": ("train.jsonl", jsonl().replace(": 0}", ": null}"), "line 2: label is None"),
+    "an empty sentence": ("train.tsv", tsv([PAIRS[0], ("a", " ", 1)]), "line 3: sentence2 is ' '; every pair"),
+    "a sentence that is no text": ("train.jsonl", jsonl().replace('"The cat sat."', "5"), "line 3: sentence1 is 5"),
+    "too few fields": ("train.tsv", tsv() + "1\t2\t3\tx\n", "line 5: 4 field(s) where line 1 names 5; restore"),
+    "too many fields": ("train.csv", csv_text() + "3,a, b,c,1\n", "line 5: 5 field(s) where line 1 names 4; restore"),
+    "a blank line amid rows": ("train.tsv", tsv().replace("\n0", "\n\n0"), "line 3: 1 field(s)"),
+    "a blank CSV line": ("train.csv", csv_text().replace("\n1,", "\n\n1,"), "line 3: 0 field(s)"),
+    "a missing column": ("train.csv", "sentence1,label\na,1\n", "line 1: no column sentence2; the columns must be"),
+    "a file of another GLUE task": ("train.tsv", "index\tsentence1\tlabel\n0\ta\t1\n", "line 1: no column #1 ID"),
+    "a missing JSON key": ("train.jsonl", jsonl() + '{"sentence1": "a"}', "line 4: no column sentence2, label"),
+    "text that is no JSON": ("train.jsonl", jsonl() + "oops\n", "line 4: not a JSON object; write one"),
+    "JSON that is no object": ("train.jsonl", jsonl() + '[["sentence1", "a"]]\n', "line 4: not a JSON object"),
+    "JSON without end": ("train.jsonl", "[" * 100_000, "line 1: not a JSON object"),
+    "half a surrogate pair": ("train.jsonl", jsonl().replace("The", "\\ud800"), "line 3: not a JSON object"),
+    "a quote that is not closed": ("train.csv", csv_text() + '3,"a,b,1\n', "line 5: not CSV (unexpected end"),
+    "a quote that is not doubled": ("train.csv", csv_text() + '3,"a" b,c,1\n', "line 5: not CSV ('"),
+    "a header alone": ("train.tsv", GLUE_HEADER + "\n", ": no pairs for train; add rows, or remove"),
+    "a CSV header alone": ("train.csv", "sentence1,sentence2,label\n", ": no pairs for train"),
+    "an empty file": ("train.csv", "", "line 1: no column sentence1, sentence2, label"),
+    "an empty JSON file": ("train.jsonl", "", "line 1: not a JSON object"),
+    "bytes that are not UTF-8": ("train.tsv", tsv().encode("cp1252", "replace"), "line 3: bytes that are not UTF-8"),
+    "a UTF-16 file": ("train.csv", csv_text().encode("utf-16"), "line 1: bytes that are not UTF-8; convert"),
+    "a broken Parquet file": ("train.parquet", "PAR1", ": cannot be read as Parquet; download or write"),
+    "a broken saved dataset": ("dataset_dict.json", "{", "cannot be read as a saved dataset; save it again"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_a_bad_file_is_named_with_its_row_and_the_remedy(
+    name: str, content: str | bytes, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    text = message(tmp_path)
+    assert expected in text
+    assert (name if name != "dataset_dict.json" else tmp_path.name) in text
+
+
+def test_a_bad_parquet_or_saved_row_is_named_by_its_number(tmp_path: Path) -> None:
+    pq.write_table(pa.table({**columns(), "label": [1, 0, 2]}), tmp_path / "train.parquet")
+    assert "train.parquet row 3: label is 2" in message(tmp_path)
+    pq.write_table(pa.table({**columns(), "sentence2": ["a", None, "c"]}), tmp_path / "train.parquet")
+    assert "train.parquet row 2: sentence2 is None" in message(tmp_path)
+    pq.write_table(pa.table({"sentence1": ["a"], "label": [1]}), tmp_path / "train.parquet")
+    assert "train.parquet: no column sentence2" in message(tmp_path)
+    pq.write_table(pa.table({"sentence1": [], "sentence2": [], "label": []}), tmp_path / "train.parquet")
+    assert "train.parquet: no pairs for train" in message(tmp_path)
+    DatasetDict(train=dataset([("a", "b", 3)])).save_to_disk(str(tmp_path))
+    assert "split train row 1: label is 3" in message(tmp_path)
+    DatasetDict(train=dataset().remove_columns("label")).save_to_disk(str(tmp_path / "saved"))
+    assert "split train: no column label" in message(tmp_path / "saved")
+
+
+def test_dev_ids_of_another_release_are_refused(tmp_path: Path) -> None:
+    write_original(tmp_path)
+    (tmp_path / "dev_ids.tsv").write_text("103\t153\n7\t8\n")
+    assert "dev_ids.tsv line 2: not the two ids of a row of msr_paraphrase_train.txt" in message(tmp_path)
+    (tmp_path / "dev_ids.tsv").write_text("".join(f"{n}\t{n + 50}\n" for n in range(100, 106)))
+    assert "msr_paraphrase_train.txt: no pairs for train" in message(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["dev.csv", "validation.csv"],
+        ["train.csv", "train-00000-of-00001.csv"],
+        ["train-00000-of-00002.csv"],
+        ["train-00001-of-00002.csv"],
+        ["train-00000-of-00001.csv", "train-00000-of-00002.csv"],
+        ["train-00000-of-00000.csv"],
+    ],
+)
+def test_files_that_are_not_one_whole_split_are_refused(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text(csv_text(), encoding="utf-8")
+    text = message(tmp_path)
+    assert all(name in text for name in names)
+    assert "or every shard of one series" in text
+
+
+@pytest.mark.parametrize("files", [["train", "test"], ["train-00000-of-00002", "train-00001-of-00002"]])
+def test_files_that_disagree_on_the_class_names_are_refused(files: list[str], tmp_path: Path) -> None:
+    for name, names in zip(files, (NAMES, NAMES[::-1]), strict=True):
+        dataset(names=names).to_parquet(str(tmp_path / f"{name}.parquet"))
+    assert "the files disagree on the class names" in message(tmp_path)
+
+
+def test_a_source_that_is_no_folder_says_what_the_option_takes(tmp_path: Path) -> None:
+    assert "no such folder; --data takes hub, quickstart or a folder" in message(tmp_path / "nowhere")
+    (tmp_path / "train.csv").write_text(csv_text(), encoding="utf-8")
+    assert "is a file; give the folder that holds it" in message(tmp_path / "train.csv")
+
+
+def test_a_folder_without_data_lists_the_layouts_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no data")
+    text = message(tmp_path)
+    assert all(layout.name in text for layout in folders.LAYOUTS)
+    assert "dev.tsv" in text and "msr_paraphrase_train.txt" in text
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.tsv").mkdir()
+    assert "train.tsv: cannot be read" in message(tmp_path)
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "the folder cannot be listed" in message(tmp_path)
+
+
+# Identity
+
+
+def test_the_hash_is_of_the_documented_bytes_and_the_same_from_every_layout(tmp_path: Path) -> None:
+    lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in PAIRS]
+    assert lines[2] == '["The cat sat.","The \\"cat\\" stood.",1]\n'
+    expected = hashlib.sha256("".join(lines).encode()).hexdigest()
+    for write in LAYOUTS:
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        write(folder)
+        found = data.identity(data.load(str(folder))["validation"], str(folder), "validation")
+        assert (found.data_sha256, found.pairs, found.positives) == (expected, 3, 2)
+        assert (found.split, found.label_names) == ("validation", NAMES)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        PAIRS[::-1],
+        PAIRS[:2],
+        [(*PAIRS[0][:2], 0), *PAIRS[1:]],
+        [(PAIRS[0][1], PAIRS[0][0], 1), *PAIRS[1:]],
+        [(PAIRS[0][0] + " ", PAIRS[0][1], 1), *PAIRS[1:]],
+    ],
+    ids=["order", "a pair less", "a label", "sides", "a space"],
+)
+def test_the_hash_changes_with_the_content(rows: Rows) -> None:
+    digests = {data.identity(dataset(pairs, NAMES), "hub", "train").data_sha256 for pairs in (PAIRS, rows)}
+    assert len(digests) > 1
+
+
+def test_the_public_source_never_shows_where_a_folder_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my-pairs"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    split = dataset(names=NAMES)
+    sources = [str(folder), f"{folder}/", ".", "../my-pairs"]
+    assert {data.identity(split, source, "train").source for source in sources} == {"folder:my-pairs"}
+    assert data.identity(split, "hub", "train").source == "hub:nyu-mll/glue/mrpc"
+    assert data.identity(split, "quickstart", "train").source == "quickstart"
+
+
+def test_pairs_of_the_corpus_have_the_columns_of_the_dataset() -> None:
+    assert tuple(vars(Pair("a", "b", 1))) == folders.COLUMNS
