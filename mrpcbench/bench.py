@@ -18,7 +18,7 @@ from mrpcbench.backends import encode_for, open_session
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch, Order, in_order
 from mrpcbench.environment import capture, public_name
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.progress import Observer
 from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, BenchSection, RunRecord, Scenario
@@ -83,7 +83,8 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
     """Measure every backend, scenario and batch size of `plan`, and write the record to `results` after every row.
 
     `spec` says what all backends share; its own `backend` is replaced by each of the plan's. Raises `UsageError` where
-    the model or the data is not there, `MissingError` where an engine would run elsewhere than asked.
+    the model or the data is not there, `MissingError` where an engine would run elsewhere than asked,
+    `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     _check(plan)
     pairs = _workload(plan)
@@ -104,10 +105,16 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
         started = record
         for record in _rounds(started, lanes, labels, observer):
             store.save(record, results)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {_kept(results)}") from None
     finally:
         for session in {id(lane.session): lane.session for lane in lanes}.values():
             session.close()
     return record
+
+
+def _kept(results: Path) -> str:
+    return f"the rows so far are in {results}" if results.exists() else "no row was finished"
 
 
 def _check(plan: BenchPlan) -> None:

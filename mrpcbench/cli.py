@@ -209,7 +209,7 @@ def _explain(error: BaseException) -> tuple[str, ExitStatus]:
     """One line that says what went wrong, and the exit code for it."""
     match error:
         case KeyboardInterrupt():
-            return "interrupted; what was saved is kept (train: --resume continues)", ExitStatus.INTERRUPTED
+            return "interrupted", ExitStatus.INTERRUPTED
         case MrpcbenchError():
             return str(error), error.status
         case OSError():
@@ -221,9 +221,10 @@ def _explain(error: BaseException) -> tuple[str, ExitStatus]:
 
 def _prepare_process() -> None:
     """Settings that libraries read when they are imported; what the user has set already stays."""
-    # Idle OpenMP threads spin by default. On a busy machine they keep the cores from the threads that they wait for,
-    # and one pair through a small model takes 440 ms in place of 5 (measured with two other processes on two cores).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # GNU OpenMP's idle threads spin 300,000 times before they sleep, and on a busy machine keep the cores from the
+    # threads that they wait for: a pair through a tiny model then takes hundreds of ms (docs/architecture.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # Libraries that talk on their own would mix with the results; what matters, the commands say themselves.
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from mrpcbench import render, store
 from mrpcbench.schema import EnvironmentReport, PairAnswer, RunRecord
@@ -25,8 +25,10 @@ class Terminal:
 
     def __init__(self) -> None:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        self._out = Console(width=width, soft_wrap=False)
-        self._err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+        # A name may hold brackets or colons; what it says is text, not markup.
+        self._out = Console(width=width, markup=False, emoji=False, highlight=False)
+        width = None if sys.stderr.isatty() else PIPE_WIDTH
+        self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = 0.0
@@ -47,7 +49,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """One line on stderr."""
-        (self._progress.console if self._progress else self._err).print(text, markup=False)
+        (self._progress.console if self._progress else self._err).print(text)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """A bar on a terminal; elsewhere a line now and then, and one at the end."""
@@ -57,7 +59,7 @@ class Terminal:
         now = time.monotonic()
         if done == total or (detail and now - self._last_line >= QUIET_LINE_EVERY_S):
             self._last_line = now
-            self._err.print(f"{task} {done}/{total}  {detail}".rstrip(), markup=False, soft_wrap=True)
+            self._err.print(f"{task} {done}/{total}  {detail}".rstrip(), soft_wrap=True)
 
     def _bar(self, task: str, done: int, total: int, detail: str) -> None:
         if self._progress is None:
@@ -88,7 +90,7 @@ class Terminal:
         """The record's tables, and where the record is."""
         self._stop_progress()
         self._out.print(render.render(record))
-        self._out.print(f"record: {path}", markup=False, highlight=False, soft_wrap=True)
+        self._out.print(f"record: {path}", soft_wrap=True)
 
     def print_json(self, record: RunRecord | Sequence[RunRecord]) -> None:
         """One JSON document: a record, or a list of them."""
@@ -115,4 +117,5 @@ class Terminal:
     def error(self, message: str) -> None:
         """One line on stderr."""
         self._stop_progress()
-        self._err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+        line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
+        self._err.print(line, soft_wrap=True)

@@ -16,6 +16,6 @@ def env() -> EnvironmentReport:
             ("torch on cpu", None),
             ("torch on cuda", torch_problem),
             ("onnx on cpu", None),
-            ("onnx on cuda", cuda_provider_problem()),
+            ("onnx on cuda", torch_problem or cuda_provider_problem()),
         ),
     )

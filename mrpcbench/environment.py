@@ -25,6 +25,11 @@ PACKAGES = (
     "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
 ).split()
 
+SETTINGS = (
+    "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
+    "NVIDIA_TF32_OVERRIDE PYTORCH_CUDA_ALLOC_CONF"
+).split()
+
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
     """The environment as it is now; `argv` is the command line, by default that of this process."""
@@ -44,6 +49,7 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
         cuda=torch.version.cuda,
         python=platform.python_version(),
         packages=installed_versions(),
+        settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
         git_commit=commit,
         git_dirty=dirty,
     )
@@ -93,7 +99,7 @@ def public_name(text: str) -> str:
     looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
     if looks_like_hub_id and not Path(text).exists():
         return text
-    path = Path(text).expanduser().resolve()
+    path = Path(text).resolve()
     return "home folder" if path == Path.home() else path.name or "root folder"
 
 
@@ -102,9 +108,9 @@ def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
     shown = []
     for index, part in enumerate(argv):
         option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
-        is_path = os.sep in value and (
-            Path(value).is_absolute() or value.startswith((".", "~")) or Path(value).exists()
-        )
+        # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
+        named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
+        is_path = os.sep in value and (named_as_path or Path(value).exists())
         shown.append(option + equals + (public_name(value) if index == 0 or is_path else value))
     return tuple(shown)
 

@@ -32,6 +32,12 @@ class UsageError(MrpcbenchError):
     status = ExitStatus.USAGE
 
 
+class InterruptedRunError(MrpcbenchError):
+    """The user stopped the work, and what was done so far is saved (exit code 130)."""
+
+    status = ExitStatus.INTERRUPTED
+
+
 class MissingError(MrpcbenchError):
     """A device, a provider or an optional package that the request needs is absent (exit code 3)."""
 

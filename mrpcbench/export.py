@@ -94,9 +94,9 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
 
 def _output_folder(plan: ExportPlan) -> Path:
     if plan.output_dir:
-        return Path(plan.output_dir).expanduser()
-    if Path(plan.model).expanduser().is_dir():
-        return Path(plan.model).expanduser() / "onnx"
+        return Path(plan.output_dir)
+    if Path(plan.model).is_dir():
+        return Path(plan.model) / "onnx"
     # A hub model lives in a cache that other programs share; its graph goes into the working folder.
     return Path(f"{plan.model.rsplit('/', 1)[-1]}-onnx")
 

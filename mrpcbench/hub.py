@@ -41,6 +41,8 @@ def snapshot(repo_id: str, *, kind: Literal["model", "dataset"], patterns: list[
     except RepositoryNotFoundError as error:
         raise UsageError(f"{option} {repo_id}: no folder here and no {kind} on the hub has this name") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+            raise  # the disk's trouble, not the network's
         raise MrpcbenchError(
             f"{option} {repo_id}: no such folder, and the Hugging Face hub cannot be reached; {OFFLINE_REMEDY}"
         ) from error

@@ -42,7 +42,7 @@ def locate(model: str) -> Path:
     """The folder that `--model` means: a folder, the shipped checkpoint, or a snapshot of a hub repository."""
     if model == QUICKSTART:
         return CHECKPOINT_DIR
-    folder = Path(model).expanduser()
+    folder = Path(model)
     if folder.is_dir():
         return folder
     if model == DEFAULT_MODEL_DIR:
@@ -56,11 +56,19 @@ def locate(model: str) -> Path:
     return hub.snapshot(model, kind="model", patterns=HUB_FILES)
 
 
+def onnx_folder(folder: Path, name: str) -> Path:
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
+    for candidate in (folder, folder / "onnx"):
+        if (candidate / ONNX_FILE).exists():
+            return candidate
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; run `mrpcbench export` first")
+
+
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
         raise UsageError(f"--model {name}: no usable tokenizer in it ({_first_line(error)})") from error
     if tokenizer.pad_token_id is None:
         raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
@@ -69,6 +77,9 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
 
 def load_config(folder: Path, name: str) -> PretrainedConfig:
     """The architecture in `folder`; raises `UsageError` where there is none."""
+    if not (folder / "config.json").exists():
+        # transformers would guess an architecture from the folder's name.
+        raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -102,7 +113,7 @@ def load_classifier(
         if report.new_head and not new_head:
             raise UsageError(f"--model {name}: no classification head in it; fine-tune it first with `mrpcbench train`")
     model.eval()
-    identity = _identity(model, folder, name, random_init=random_init, report=report)
+    identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
     return LoadedModel(model, tokenizer, identity, report)
 
 
@@ -176,7 +187,13 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
 
 
 def _identity(
-    model: PreTrainedModel, folder: Path, name: str, *, random_init: bool, report: LoadReport
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    name: str,
+    *,
+    random_init: bool,
+    report: LoadReport,
 ) -> ModelIdentity:
     found = ModelIdentity(
         name=public_name(name),
@@ -185,7 +202,7 @@ def _identity(
         weights="random-init" if random_init else "pretrained" if report.new_head else "fine-tuned",
         origin="random-init" if random_init else "pretrained" if report.new_head else "unknown",
         model_sha256=weights_sha256(model),
-        tokenizer_sha256=tokenizer_sha256(folder),
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
     )
     lineage = None if random_init else store.load_lineage(folder)
     if lineage and lineage.model.model_sha256 == found.model_sha256:
@@ -202,10 +219,13 @@ def weights_sha256(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_sha256(folder: Path) -> str:
-    """Hash of tokenizer.json, or of the vocabulary files of a tokenizer that has none."""
-    names = ("tokenizer.json",) if (folder / "tokenizer.json").exists() else ("vocab.txt", "vocab.json", "merges.txt")
-    return files_sha256([folder / name for name in names if (folder / name).exists()])
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of what `tokenizer` does, which loading and saving do not change, as they change the bytes of its files."""
+    if tokenizer.is_fast:
+        # What a call has set for padding and truncation is no part of the tokenizer.
+        return store.canonical_sha256(tokenizer.backend_tokenizer.to_str(), without=("padding", "truncation"))
+    content = (sorted(tokenizer.get_vocab().items()), sorted(tokenizer.special_tokens_map.items()))
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -27,11 +27,10 @@ def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple
     Gives each record with its path as soon as it is there. Everything is written below `request.output_dir`.
     """
     folder = Path(request.output_dir)
-    model, results = str(folder / "model"), folder / "results"
-    recipe = TrainRecipe(learning_rate=request.learning_rate, num_train_epochs=request.num_train_epochs)
+    model, results = str(folder / "tiny_ModernBERT_ft"), folder / "results"
     wish = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
     steps: dict[str, Callable[[Path], RunRecord]] = {
-        "train": lambda path: train(wish, recipe, path, observer),
+        "train": lambda path: train(wish, TrainRecipe(), path, observer),
         "evaluate": lambda path: evaluate(
             BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer
         ),

@@ -160,11 +160,9 @@ class BenchPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartRequest:
-    """The whole road on the tiny checkpoint and the built-in corpus, which want a higher learning rate than MRPC."""
+    """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
 
     output_dir: str = about("Folder for the model and the records.", "mrpcbench_quickstart")
-    learning_rate: float = about("Peak learning rate.", 1e-3)
-    num_train_epochs: float = about("Passes over the training split.", 2.0)
 
 
 # --- what really ran --------------------------------------------------------------------------------------------------
@@ -205,6 +203,7 @@ class Environment:
     cuda: str | None = about("CUDA version that torch was built for; null for a CPU build.")
     python: str = about("Python version.")
     packages: dict[str, str] = about("Installed version of each package that can change a result.")
+    settings: dict[str, str] = about("Environment variables that were set and change how the libraries run.")
     git_commit: str | None = about("Commit of the mrpcbench source; null where it is not a checkout.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
 
@@ -264,7 +263,7 @@ class DataIdentity:
     data_sha256: str = about("Hash over the ordered pairs and labels, whatever format they came in.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EnvironmentReport:
     """The environment, and each engine on each device with None, or with what keeps it from running there."""
 
@@ -272,7 +271,7 @@ class EnvironmentReport:
     problems: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairAnswer:
     """What a model says of one pair."""
 

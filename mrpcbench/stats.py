@@ -45,7 +45,9 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Interva
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    low, high = max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # At the ends the formula gives 0 and 1 exactly, and floating-point arithmetic almost.
+    low = 0.0 if successes == 0 else (centre - spread) / scale
+    high = 1.0 if successes == trials else (centre + spread) / scale
     return Interval(low=low, high=high, level=level, method="wilson")
 
 

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from mrpcbench import batches, card, data, models, store
 from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.environment import capture, public_name, resolve_device
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
     DataIdentity,
@@ -37,7 +37,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
 
     The record is saved after every epoch. Raises `UsageError` where the model, the data or the output folder is not as
-    needed, `MissingError` where the device cannot do what was asked, `KeyboardInterrupt` after an interrupt, when a
+    needed, `MissingError` where the device cannot do what was asked, `InterruptedRunError` after an interrupt, when a
     checkpoint is saved from which `resume` continues.
     """
     output_dir = Path(request.output_dir)
@@ -189,6 +189,8 @@ def _run(
     try:
         with narrator.catching_interrupts():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(_where_it_stopped(trainer)) from None
     finally:
         transformers_logging.set_verbosity(level)
     after = _special_tokens(trainer.model.config)
@@ -207,6 +209,13 @@ def _run(
         padding_tokens=trainer.counted.padding_tokens,
     )
     return replace(latest[0], train=section)
+
+
+def _where_it_stopped(trainer: ObservedTrainer) -> str:
+    state, folder = trainer.state, Path(trainer.args.output_dir)
+    saved = newest_checkpoint(folder)
+    kept = f"{saved.name} is saved and --resume continues from it" if saved else "no checkpoint is saved yet"
+    return f"interrupted at step {state.global_step} of {state.max_steps}; {kept}"
 
 
 def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:

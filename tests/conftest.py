@@ -3,7 +3,7 @@
 import os
 
 # As the command line does, and before torch is imported: see cli._prepare_process.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import json

@@ -1,18 +1,15 @@
-"""The engines by name, each loaded only when it is opened."""
+"""The engines by name, each loaded only when it is opened, and what they have in common."""
 
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
+from datasets import Dataset
+
+from mrpcbench import batches, models
+from mrpcbench.backends.base import Session
 from mrpcbench.errors import MissingError
 from mrpcbench.schema import QUICKSTART, BackendSpec
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from mrpcbench.backends.base import Session
-    from mrpcbench.batches import EncodedPairs
 
 BACKENDS = {
     "torch": "mrpcbench.backends.pytorch:open_torch",
@@ -21,34 +18,29 @@ BACKENDS = {
 }
 
 
-def open_session(spec: BackendSpec) -> "Session":
+def open_session(spec: BackendSpec) -> Session:
     """Load the model that `spec` names into its engine.
 
     Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run.
     """
     module, function = BACKENDS[spec.backend].split(":")
     try:
-        opener = getattr(import_module(module), function)
+        opener: Callable[[BackendSpec], Session] = getattr(import_module(module), function)
     except ImportError as error:
         raise MissingError(f"--backend {spec.backend}: {error}; see `mrpcbench env`") from error
-    return cast("Callable[[BackendSpec], Session]", opener)(spec)
+    return opener(spec)
 
 
 def model_folder(spec: BackendSpec) -> Path:
     """The folder that the backend of `spec` reads: with onnx a model folder stands for its `onnx/`."""
-    from mrpcbench.backends.ort import onnx_folder
-    from mrpcbench.models import locate
-
     if spec.backend == "fake":
-        return locate(QUICKSTART)
-    folder = locate(spec.model)
-    return onnx_folder(folder, spec.model) if spec.backend == "onnx" else folder
+        return models.locate(QUICKSTART)
+    folder = models.locate(spec.model)
+    return models.onnx_folder(folder, spec.model) if spec.backend == "onnx" else folder
 
 
-def encode_for(spec: BackendSpec, pairs: "Dataset") -> "EncodedPairs":
+def encode_for(spec: BackendSpec, pairs: Dataset) -> batches.EncodedPairs:
     """`pairs` as the tokens that the model of `spec` reads."""
-    from mrpcbench import batches, models
-
     folder = model_folder(spec)
     tokenizer = models.load_tokenizer(folder, spec.model)
     limit = models.longest_allowed(models.load_config(folder, spec.model), tokenizer)
@@ -57,6 +49,4 @@ def encode_for(spec: BackendSpec, pairs: "Dataset") -> "EncodedPairs":
 
 def label_name(spec: BackendSpec, label: int) -> str:
     """What the model of `spec` calls `label`, 0 or 1."""
-    from mrpcbench import models
-
     return str(models.load_config(model_folder(spec), spec.model).id2label[label])

@@ -24,7 +24,7 @@ class FakeSession(Session):
             weights="random-init",
             origin="random-init",
             model_sha256="none",
-            tokenizer_sha256=models.tokenizer_sha256(models.locate(QUICKSTART)),
+            tokenizer_sha256=models.tokenizer_sha256(models.load_tokenizer(models.locate(QUICKSTART), QUICKSTART)),
         )
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:

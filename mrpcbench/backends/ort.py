@@ -1,6 +1,8 @@
 """The exported graph in ONNX Runtime, on the provider that was asked for or not at all."""
 
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
 from mrpcbench.schema import BackendSpec, ModelIdentity, Placement
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# The CUDA provider multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",
     onnx.TensorProto.FLOAT16: "fp16",
@@ -32,7 +36,9 @@ class OnnxSession(Session):
     def __init__(self, folder: Path, identity: ModelIdentity, dtype: str, device: str, threads: int) -> None:
         self.model = identity
         provider = PROVIDERS[device]
-        self._session = ort.InferenceSession(folder / models.ONNX_FILE, _options(threads), providers=[provider])
+        self._session = ort.InferenceSession(
+            folder / models.ONNX_FILE, _options(threads), providers=[(provider, PROVIDER_OPTIONS[device])]
+        )
         running = self._session.get_providers()[0]
         if running != provider:
             raise MissingError(
@@ -66,14 +72,6 @@ def _options(threads: int) -> ort.SessionOptions:
     # Worker threads that spin after a call would take the cores from the engine that is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
-
-
-def onnx_folder(folder: Path, name: str) -> Path:
-    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
-    for candidate in (folder, folder / "onnx"):
-        if (candidate / models.ONNX_FILE).exists():
-            return candidate
-    raise UsageError(f"--model {name}: no {models.ONNX_FILE} in it or in its onnx/; run `mrpcbench export` first")
 
 
 def graph_sha256(folder: Path) -> str:
@@ -117,7 +115,7 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
         weights="fine-tuned",
         origin="unknown",
         model_sha256=graph,
-        tokenizer_sha256=models.tokenizer_sha256(folder),
+        tokenizer_sha256=models.tokenizer_sha256(models.load_tokenizer(folder, name)),
         graph_sha256=graph,
         proven=False,
     )
@@ -129,9 +127,8 @@ def open_onnx(spec: BackendSpec) -> OnnxSession:
         raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
     device = resolve_device(spec.device)
     if device == "cuda":
-        # torch's own CUDA libraries serve the provider as well (ONNX Runtime's documentation of preload_dlls).
-        ort.preload_dlls()
-    folder = onnx_folder(models.locate(spec.model), spec.model)
+        _load_cuda_libraries()
+    folder = models.onnx_folder(models.locate(spec.model), spec.model)
     dtype, parameters = graph_weights(folder)
     if spec.dtype not in ("auto", dtype):
         raise UsageError(
@@ -140,6 +137,12 @@ def open_onnx(spec: BackendSpec) -> OnnxSession:
         )
     identity = graph_identity(folder, spec.model, parameters)
     return OnnxSession(folder, identity, dtype, device, spec.threads or usable_cores())
+
+
+def _load_cuda_libraries() -> None:
+    """Load the CUDA libraries that came with torch; the provider uses them too (ONNX Runtime's `preload_dlls`)."""
+    with redirect_stdout(sys.stderr):  # it prints what it does not find, and stdout is for results
+        ort.preload_dlls()
 
 
 def cuda_provider_problem() -> str | None:
@@ -153,7 +156,7 @@ def cuda_provider_problem() -> str | None:
     probe = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.log_severity_level = LOG_ERRORS + 1
-    ort.preload_dlls()
+    _load_cuda_libraries()
     try:
         session = ort.InferenceSession(probe.SerializeToString(), options, providers=[PROVIDERS["cuda"]])
     except Exception as error:  # ONNX Runtime raises its own types, and which depends on what is missing

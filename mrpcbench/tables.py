@@ -1,0 +1,111 @@
+"""The parts that every result is shown with: tables of plain text, and the words for models, places and numbers."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.style import StyleType
+from rich.table import Table
+from rich.text import Text
+
+from mrpcbench.schema import Environment, Interval, ModelIdentity, Placement
+
+
+class PlainTable(Table):
+    """A table that shows its cells word for word: a name may hold brackets, which rich would take for markup."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """Add a row of texts or other renderables."""
+        plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*plain, style=style, end_section=end_section)
+
+
+def table(title: str, *columns: str, numeric: bool = False, caption: str = "") -> PlainTable:
+    """A table with a header; with `numeric` all columns but the first are aligned to the right."""
+    made = PlainTable(
+        title=Text(title, "bold"),
+        title_justify="left",
+        caption=Text(caption, "dim italic") if caption else None,
+        caption_justify="left",
+    )
+    for index, column in enumerate(columns):
+        made.add_column(Text(column), justify="right" if numeric and index else "left")
+    return made
+
+
+def facts(title: str, rows: Iterable[tuple[str, RenderableType]] = ()) -> PlainTable:
+    """A table of names and values without a header."""
+    made = PlainTable(title=Text(title, "bold"), title_justify="left", show_header=False)
+    for name, value in rows:
+        made.add_row(name, value)
+    return made
+
+
+def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
+    """What a reader of figures about `models` must not overlook, and `more` of it; nothing where there is nothing."""
+    lines = list(more)
+    for model in models:
+        if model.proven is False:
+            lines.append(
+                f"UNPROVEN: the graph of {model.name} did not pass the export gate, or was changed since; its answers "
+                "and its speed may be those of another model. Run `mrpcbench export`."
+            )
+        if model.weights == "random-init":
+            lines.append(
+                "random-init: speed, memory and numerics are those of the architecture; accuracy and F1 mean nothing."
+            )
+    if lines:
+        yield Text("\n".join(dict.fromkeys(lines)))
+
+
+def environment_facts(found: Environment) -> list[tuple[str, RenderableType]]:
+    """Machine, GPU and versions."""
+    gpu = f"{found.gpu}, driver {found.gpu_driver}, CUDA {found.cuda}" if found.gpu else "none"
+    versions = [f"{name} {found.packages[name]}" for name in ("torch", "transformers") if name in found.packages]
+    commit = f", commit {found.git_commit[:12]}" if found.git_commit else ""
+    changed = " (changed)" if found.git_dirty else ""
+    return [
+        ("machine", f"{found.system}, {found.cpu}, {found.cpu_cores} cores, {found.memory_bytes / 2**30:.0f} GiB"),
+        ("GPU", gpu),
+        ("python", ", ".join([found.python, *versions])),
+        ("mrpcbench", found.packages.get("mrpcbench", "not installed") + commit + changed),
+    ]
+
+
+def machine_line(found: Environment) -> str:
+    """What computed, in a few words."""
+    return found.gpu or f"{found.cpu}, {found.cpu_cores} cores"
+
+
+def model_line(model: ModelIdentity) -> str:
+    """Name, architecture, size and where the weights come from."""
+    return f"{model.name} ({model.architecture}, {model.parameters / 1e6:.1f} M, {model.weights_label} weights)"
+
+
+def placement_line(placement: Placement) -> str:
+    """Engine, kernels, arithmetic, device and threads."""
+    return f"{placement} {placement.dtype} on {placement.device}, {placement.threads} threads"
+
+
+def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
+    """What every table of figures carries: the model, its weights, where it ran, and how many pairs."""
+    return f"{model_line(model)}\n{placement_line(placement)}; {n}"
+
+
+def interval(found: Interval) -> str:
+    """Both ends."""
+    return f"{found.low:.4f} to {found.high:.4f}"
+
+
+def number(value: float | None) -> str:
+    """A metric as the reference log prints it."""
+    return "not finite" if value is None else f"{value:.6f}"
+
+
+def small(value: float | None) -> str:
+    """A difference."""
+    return "not finite" if value is None else f"{value:.2e}"
+
+
+def plain(value: object) -> str:
+    """An option's value: a float without zeros that say nothing."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

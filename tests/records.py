@@ -1,0 +1,241 @@
+"""Whole records for tests: one of every command, small and valid, and what a record must not give away."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mrpcbench.schema import (
+    BackendSpec,
+    BenchPlan,
+    BenchRow,
+    BenchSection,
+    Command,
+    Confusion,
+    DataIdentity,
+    Environment,
+    EpochMetrics,
+    EvalScore,
+    EvaluateSection,
+    ExportGate,
+    ExportSection,
+    Interval,
+    LoadReport,
+    ModelIdentity,
+    ParityTrial,
+    Placement,
+    RunRecord,
+    TrainRecipe,
+    TrainSection,
+    Verdict,
+)
+
+COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+
+ENVIRONMENT = Environment(
+    started_at="2025-01-02T03:04:05+00:00",
+    argv=("mrpcbench", "evaluate", "--model", "tuned"),
+    machine_sha256="5" * 64,
+    system="Linux x86_64",
+    cpu="AMD EPYC 9654 96-Core Processor",
+    cpu_cores=2,
+    memory_bytes=8 * 2**30,
+    gpu=None,
+    gpu_memory_bytes=None,
+    gpu_driver=None,
+    cuda=None,
+    python="3.11.7",
+    settings={},
+    packages={"mrpcbench": "0.1.0", "torch": "2.13.0+cpu", "transformers": "4.57.6"},
+    git_commit="0123456789abcdef0123456789abcdef01234567",
+    git_dirty=False,
+)
+MODEL = ModelIdentity(
+    name="tuned",
+    architecture="ModernBertForSequenceClassification",
+    parameters=149_606_402,
+    weights="fine-tuned",
+    origin="pretrained",
+    model_sha256="a" * 64,
+    tokenizer_sha256="b" * 64,
+)
+TORCH = Placement(engine="torch 2.13.0", device="cpu", provider="sdpa", dtype="fp32", threads=2)
+ONNX = Placement(engine="onnxruntime 1.31.0", device="cpu", provider="CPUExecutionProvider", dtype="fp32", threads=2)
+
+
+def make_data(split: str = "validation", **changes: Any) -> DataIdentity:
+    """MRPC's `split` as a record names it."""
+    found = DataIdentity(
+        source="mrpc",
+        split=split,
+        pairs=408,
+        positives=279,
+        label_names=("not_equivalent", "equivalent"),
+        data_sha256="c" * 64,
+    )
+    return replace(found, **changes)
+
+
+def make_row(scenario: str = "offline", samples: int = 3, **changes: Any) -> BenchRow:
+    """A row whose samples are 10, 11, 12, ... milliseconds."""
+    row = BenchRow(
+        spec=BackendSpec(model="tuned"),
+        placement=TORCH,
+        model=MODEL,
+        scenario=scenario,  # type: ignore[arg-type]
+        batch_size=1 if scenario == "single-stream" else 32,
+        pairs=408,
+        real_tokens=21_000,
+        padding_tokens=800,
+        open_ms=512.5,
+        first_ms=40.25,
+        samples_ms=tuple(10.0 + index for index in range(samples)),
+        accuracy=0.8603,
+        f1=0.8986,
+        peak_memory_bytes=None,
+    )
+    return replace(row, **changes)
+
+
+def make_gate(**changes: Any) -> ExportGate:
+    """An export gate that passed."""
+    trial = ParityTrial(
+        batch_size=8, padding="longest pair", padding_tokens=91, flips=0, max_abs_delta=2.5e-6, p99_abs_delta=1.5e-6
+    )
+    gate = ExportGate(
+        pairs=408,
+        trials=(trial, replace(trial, batch_size=32, padding_tokens=807)),
+        flips_allowed=0,
+        delta_allowed=1e-3,
+        smallest_margin=0.0125,
+        headroom=5000.0,
+        flip_rate_bound=0.00731,
+        verdict=Verdict(outcome="PASS", reason="0 of 408 labels flip"),
+    )
+    return replace(gate, **changes)
+
+
+def make_score(**changes: Any) -> EvalScore:
+    """A score on MRPC's validation split."""
+    score = EvalScore(
+        pairs=408,
+        accuracy=351 / 408,
+        accuracy_interval=Interval(low=0.8233, high=0.8906, level=0.95, method="wilson"),
+        f1=0.8986,
+        f1_interval=Interval(low=0.8700, high=0.9241, level=0.95, method="percentile bootstrap, 10000 resamples"),
+        precision=0.8909,
+        recall=0.9064,
+        loss=0.3527,
+        confusion=Confusion(true_positive=253, false_positive=31, false_negative=26, true_negative=98),
+        majority_accuracy=279 / 408,
+        majority_f1=0.8122,
+    )
+    return replace(score, **changes)
+
+
+def make_epoch(epoch: int = 1, **changes: Any) -> EpochMetrics:
+    """The training log's line of `epoch`."""
+    line = EpochMetrics(
+        step=115 * epoch,
+        train_loss=0.551234 / epoch,
+        train_grad_norm=9.25,
+        train_learning_rate=8e-5 / epoch,
+        train_epoch=float(epoch),
+        eval_loss=0.361234,
+        eval_accuracy_score=0.843137,
+        eval_f1_score=0.887719,
+    )
+    return replace(line, **changes)
+
+
+def make_train(**changes: Any) -> TrainSection:
+    """The reference run's two epochs."""
+    section = TrainSection(
+        recipe=TrainRecipe(),
+        placement=TORCH,
+        base_model=replace(MODEL, name="answerdotai/ModernBERT-base", weights="pretrained"),
+        load_report=LoadReport(new_head=("classifier.bias", "classifier.weight")),
+        aligned_tokens={"bos_token_id": None, "eos_token_id": 50282},
+        total_steps=230,
+        resumed_from_step=None,
+        epochs=(make_epoch(1), make_epoch(2)),
+        best_step=230,
+        train_s=61.5,
+        real_tokens=400_000,
+        padding_tokens=120_000,
+    )
+    return replace(section, **changes)
+
+
+def make_evaluate(**changes: Any) -> EvaluateSection:
+    """A scored validation split."""
+    section = EvaluateSection(
+        spec=BackendSpec(model="tuned"),
+        placement=TORCH,
+        batch_size=32,
+        score=make_score(),
+        predictions_file="evaluate.predictions.jsonl",
+        predictions_sha256="d" * 64,
+        real_tokens=21_000,
+        padding_tokens=800,
+    )
+    return replace(section, **changes)
+
+
+def make_export(**changes: Any) -> ExportSection:
+    """A proven float32 graph."""
+    section = ExportSection(
+        dtype="fp32",
+        opset=18,
+        nodes=1834,
+        files={"model.onnx": 598_500_000, "config.json": 1_200},
+        placement=ONNX,
+        reference=TORCH,
+        gate=make_gate(),
+    )
+    return replace(section, **changes)
+
+
+def make_bench(**changes: Any) -> BenchSection:
+    """Both scenarios on torch."""
+    section = BenchSection(
+        plan=BenchPlan(data="mrpc"),
+        rows=(make_row("single-stream", samples=1224), make_row("offline")),
+        rounds_done=3,
+        peak_rss_bytes=2**30,
+    )
+    return replace(section, **changes)
+
+
+def make_record(command: Command, **changes: Any) -> RunRecord:
+    """A finished record of `command`; `changes` are fields of the record, its section among them."""
+    proven = replace(MODEL, graph_sha256="e" * 64, proven=True)
+    sections = {"train": make_train, "evaluate": make_evaluate, "export": make_export, "bench": make_bench}
+    fields: dict[str, Any] = {
+        "command": command,
+        "complete": True,
+        "environment": ENVIRONMENT,
+        "model": proven if command == "export" else MODEL,
+        "data": (make_data("train", pairs=3668, positives=2474), make_data()) if command == "train" else (make_data(),),
+        command: sections[command](),
+    }
+    return RunRecord(**{**fields, **changes})
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string of a JSON document, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (key, *strings_in(item))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings_in(item)
+
+
+def given_away(document: Any, *secrets: str) -> list[str]:
+    """The strings of `document` that hold an absolute path or one of `secrets` as a word of its own."""
+    path = r"(^|[\s=:'\"(,])(/|~/?|[A-Za-z]:\\)[\w.-]|file://|/(home|Users|root|tmp|work|mnt)(/|$)"
+    words = "".join(rf"|(?<![\w.-]){re.escape(secret)}(?![\w-])" for secret in secrets)
+    return [text for text in strings_in(document) if re.search(path + words, text)]

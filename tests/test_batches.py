@@ -1,0 +1,169 @@
+"""Tests of mrpcbench.batches: every pair once, padded as little as possible, and back in the caller's order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mrpcbench import data
+from mrpcbench.batches import EncodedPairs, Order, encode, in_order
+from mrpcbench.errors import UsageError
+
+PAD = 3
+
+
+def small_tokenizer(model_max_length: int = 8, *, segments: bool = False) -> PreTrainedTokenizerFast:
+    """Words w0 to w99, `[CLS] a [SEP] b [SEP]`, and a padding token that is not 0."""
+    words = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", *(f"w{index}" for index in range(100))]
+    inner = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = Whitespace()
+    inner.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        model_max_length=model_max_length,
+        model_input_names=["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"],
+    )
+
+
+def pairs_of(*words: int) -> Dataset:
+    """Pairs whose sentences together have as many words as the numbers say, the first word naming the pair."""
+    return Dataset.from_dict(
+        {
+            "sentence1": [f"w{row}" for row in range(len(words))],
+            "sentence2": [" ".join(["w50"] * (count - 1)) for count in words],
+        }
+    )
+
+
+def encoded(*words: int, longest_allowed: int = 100) -> EncodedPairs:
+    return encode(pairs_of(*words), small_tokenizer(), longest_allowed=longest_allowed)
+
+
+WORDS = (9, 2, 5, 2, 12, 7, 3)  # three special tokens more are 12, 5, 8, 5, 15, 10, 6
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_tokenised_as_one_sequence_and_never_truncated() -> None:
+    tokens = encoded(*WORDS)
+    assert tokens.lengths == [12, 5, 8, 5, 15, 10, 6]
+    assert list(tokens.columns["input_ids"][1]) == [1, 4 + 1, 2, 4 + 50, 2]
+    assert set(tokens.columns) == {"input_ids", "attention_mask"}
+
+
+def test_a_pair_that_is_too_long_for_the_model_is_named() -> None:
+    with pytest.raises(UsageError) as caught:
+        encoded(*WORDS, longest_allowed=11)
+    assert str(caught.value) == "pair 0 has 12 tokens and the model takes 11; shorten that pair in --data"
+    with pytest.raises(UsageError, match=r"^pair 4 has 15 tokens and the model takes 14; "):
+        encoded(*WORDS, longest_allowed=14)
+    assert len(encoded(*WORDS, longest_allowed=15).lengths) == len(WORDS)
+
+
+def test_tokens_of_the_second_sentence_keep_their_segment() -> None:
+    tokens = encode(pairs_of(3, 2), small_tokenizer(segments=True), longest_allowed=100)
+    (batch,) = tokens.batches(2, order="given")
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["length", "given"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("multiple_of", [1, 8])
+def test_every_pair_is_in_one_batch_with_all_its_tokens(order: Order, size: int, multiple_of: int) -> None:
+    tokens = encoded(*WORDS)
+    batches = tokens.batches(size, order=order, multiple_of=multiple_of)
+    assert sorted(np.concatenate([batch.rows for batch in batches]).tolist()) == list(range(len(WORDS)))
+    assert [len(batch.rows) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    for batch in batches:
+        assert {array.dtype for array in batch.inputs.values()} == {np.dtype(np.int64)}
+        for line, row in enumerate(batch.rows):
+            length = tokens.lengths[row]
+            ids, mask = batch.inputs["input_ids"][line], batch.inputs["attention_mask"][line]
+            assert ids[:length].tolist() == list(tokens.columns["input_ids"][row])
+            assert set(ids[length:].tolist()) <= {PAD}
+            assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
+
+
+def test_pairs_of_like_length_share_a_batch_and_ties_keep_their_order() -> None:
+    batches = encoded(*WORDS).batches(3)
+    assert [batch.rows.tolist() for batch in batches] == [[1, 3, 6], [2, 5, 0], [4]]
+
+
+def test_the_given_order_is_kept_where_it_is_asked_for() -> None:
+    batches = encoded(*WORDS).batches(3, order="given")
+    assert [batch.rows.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_a_batch_is_as_wide_as_its_longest_pair() -> None:
+    widths = [batch.inputs["input_ids"].shape[1] for batch in encoded(*WORDS).batches(3)]
+    assert widths == [6, 12, 15]
+
+
+@pytest.mark.parametrize(("multiple_of", "widths"), [(8, [8, 16, 16]), (5, [10, 15, 15]), (3, [6, 12, 15])])
+def test_a_width_is_rounded_up_to_the_multiple_asked_for(multiple_of: int, widths: list[int]) -> None:
+    batches = encoded(*WORDS).batches(3, multiple_of=multiple_of)
+    assert [batch.inputs["input_ids"].shape[1] for batch in batches] == widths
+    assert {array.shape for batch in batches[:1] for array in batch.inputs.values()} == {(3, widths[0])}
+
+
+def test_real_and_padding_tokens_are_counted() -> None:
+    batches = encoded(*WORDS).batches(3)
+    assert [batch.real_tokens for batch in batches] == [5 + 5 + 6, 8 + 10 + 12, 15]
+    assert [batch.padding_tokens for batch in batches] == [2, 6, 0]
+    wide = encoded(*WORDS).batches(3, multiple_of=8)
+    assert [batch.real_tokens for batch in wide] == [batch.real_tokens for batch in batches]
+    assert [batch.padding_tokens for batch in wide] == [24 - 16, 48 - 30, 16 - 15]
+
+
+# --- back in order ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["length", "given"])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_results_come_back_in_the_callers_order(order: Order, size: int) -> None:
+    batches = encoded(*WORDS).batches(size, order=order)
+    # Each pair answers with the name that its first word gives it, and with its own length.
+    outputs = [
+        np.stack([batch.inputs["input_ids"][:, 1] - 4, batch.inputs["attention_mask"].sum(axis=1)], axis=1).astype(
+            np.float32
+        )
+        for batch in batches
+    ]
+    found = in_order(outputs, batches)
+    assert found.dtype == np.float32
+    assert found.tolist() == [[row, length] for row, length in enumerate([12, 5, 8, 5, 15, 10, 6])]
+
+
+# --- the real corpus --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_sorted_batches_of_mrpc_are_nearly_free_of_padding(split: str, mrpc_dir: Path, modernbert_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(modernbert_dir, local_files_only=True)
+    tokens = encode(data.load(str(mrpc_dir))[split], tokenizer, longest_allowed=8192)
+
+    def cost(order: Order) -> float:
+        """Tokens that are processed for each real one."""
+        batches = tokens.batches(32, order=order)
+        real = sum(batch.real_tokens for batch in batches)
+        assert real == sum(tokens.lengths)
+        return sum(batch.inputs["input_ids"].size for batch in batches) / real
+
+    assert cost("length") <= 1.05
+    assert cost("given") > 1.3

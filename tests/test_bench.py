@@ -1,0 +1,152 @@
+"""The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Listener
+
+from mrpcbench import bench as verb
+from mrpcbench import store
+from mrpcbench.backends import fake
+from mrpcbench.bench import bench
+from mrpcbench.errors import InterruptedRunError, UsageError
+from mrpcbench.evaluate import evaluate
+from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, EvaluatePlan, RunRecord
+
+
+def run(plan: BenchPlan, results: Path, model: str = "fake") -> RunRecord:
+    return bench(BackendSpec(model=model, device="cpu"), plan, results, Listener())
+
+
+def rows_of(record: RunRecord) -> Sequence[BenchRow]:
+    assert record.bench is not None
+    return record.bench.rows
+
+
+@pytest.fixture
+def plan(small_data: Path) -> BenchPlan:
+    return BenchPlan(backend=("fake",), data=str(small_data), batch_size=(8,), rounds=3, warmup=2)
+
+
+def test_every_backend_scenario_and_batch_size_is_a_row_with_its_samples(plan: BenchPlan, tmp_path: Path) -> None:
+    record = run(replace(plan, batch_size=(8, 16)), tmp_path / "r.json")
+    found = [(row.scenario, row.batch_size, len(row.samples_ms)) for row in rows_of(record)]
+    assert found == [("single-stream", 1, 3 * 40), ("offline", 8, 3), ("offline", 16, 3)]
+    assert record.complete
+    assert record.bench is not None
+    assert record.bench.rounds_done == 3
+    assert store.load(tmp_path / "r.json") == record
+
+
+def test_a_sample_holds_at_least_the_cost_of_its_calls(plan: BenchPlan, tmp_path: Path) -> None:
+    single, offline = rows_of(run(plan, tmp_path / "r.json"))
+    assert min(single.samples_ms) >= 1  # the fake engine sleeps 1 ms a call
+    assert min(offline.samples_ms) >= 5  # 40 pairs in batches of 8
+
+
+def test_the_clock_reads_what_the_engine_takes(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0]
+    monkeypatch.setattr(verb.time, "perf_counter_ns", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        now[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr(fake.time, "sleep", sleep)
+    single, offline = rows_of(run(plan, tmp_path / "r.json"))
+    assert set(single.samples_ms) == {1.0}
+    assert set(offline.samples_ms) == {5.0}
+    assert single.first_ms == offline.first_ms == 1.0
+
+
+def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPlan, tmp_path: Path) -> None:
+    scored = evaluate(
+        BackendSpec(backend="fake"), EvaluatePlan(data=plan.data), tmp_path / "evaluate.json", Listener()
+    ).evaluate
+    assert scored is not None
+    for row in rows_of(run(plan, tmp_path / "r.json")):
+        assert row.accuracy == scored.score.accuracy
+        assert row.f1 == pytest.approx(scored.score.f1)
+
+
+def test_answers_that_turn_wrong_while_timed_show_in_the_row(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = run(plan, tmp_path / "r.json")
+    real = fake.FakeSession.infer
+    monkeypatch.setattr(fake.FakeSession, "infer", lambda self, batch: -real(self, batch))
+    wrong = run(plan, tmp_path / "w.json")
+    for good, bad in zip(rows_of(right), rows_of(wrong), strict=True):
+        assert bad.accuracy == pytest.approx(1 - good.accuracy)
+
+
+def test_rounds_run_the_rows_in_alternating_order(plan: BenchPlan, tmp_path: Path) -> None:
+    listener = Listener()
+    bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    order = [detail for task, _, _, detail in listener.steps if task == "bench"]
+    single, offline = "fake single-stream batch 1", "fake offline batch 8"
+    assert order == [single, offline, offline, single, single, offline]
+
+
+def test_the_pairs_are_the_same_for_the_same_seed_and_others_for_another(plan: BenchPlan, tmp_path: Path) -> None:
+    hashes = [
+        run(replace(plan, pairs=10, seed=seed, rounds=1), tmp_path / "r.json").data[0].data_sha256 for seed in (1, 1, 2)
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_row_tells_real_tokens_from_padding(plan: BenchPlan, tmp_path: Path) -> None:
+    single, offline = rows_of(run(replace(plan, batch_size=(40,)), tmp_path / "r.json"))
+    assert single.real_tokens == offline.real_tokens
+    assert single.padding_tokens == 0 < offline.padding_tokens
+
+
+def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path
+) -> None:
+    record = run(replace(plan, backend=("torch", "onnx"), rounds=1), tmp_path / "r.json", str(exported_model))
+    found = {row.spec.backend: row for row in rows_of(record) if row.scenario == "offline"}
+    assert found["torch"].real_tokens == found["onnx"].real_tokens
+    assert found["torch"].padding_tokens == found["onnx"].padding_tokens
+    assert found["torch"].accuracy == found["onnx"].accuracy
+    assert found["torch"].model.model_sha256 == found["onnx"].model.model_sha256
+    assert found["onnx"].model.proven is True
+    assert found["torch"].peak_memory_bytes is None
+    assert str(exported_model) not in (tmp_path / "r.json").read_text()
+
+
+def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = verb.Lane.run_round, iter(range(9))
+
+    def stop_in_the_third(self: verb.Lane) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        real(self)
+
+    monkeypatch.setattr(verb.Lane, "run_round", stop_in_the_third)
+    with pytest.raises(InterruptedRunError, match="the rows so far"):
+        run(plan, tmp_path / "r.json")
+    kept = store.load(tmp_path / "r.json")
+    assert not kept.complete
+    assert kept.bench is not None
+    assert kept.bench.rounds_done == 1
+    assert [len(row.samples_ms) for row in kept.bench.rows] == [40, 1]
+
+
+@pytest.mark.parametrize("change", [{"rounds": 0}, {"pairs": 0}, {"pairs": 41}, {"batch_size": (0,)}])
+def test_a_workload_that_cannot_be_is_refused(plan: BenchPlan, tmp_path: Path, change: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="--"):
+        run(replace(plan, **change), tmp_path / "r.json")  # type: ignore[arg-type]
+
+
+def test_padding_does_not_change_the_fake_answers(plan: BenchPlan, tmp_path: Path) -> None:
+    small, large = (
+        rows_of(run(replace(plan, batch_size=(size,), rounds=1), tmp_path / "r.json"))[1].accuracy for size in (1, 40)
+    )
+    assert np.isclose(small, large)

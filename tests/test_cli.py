@@ -1,0 +1,232 @@
+"""The command line as a user meets it: chaining, streams, exit codes and one-line errors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+from datasets import load_dataset
+
+from mrpcbench import hub, store
+from mrpcbench.schema import DEFAULT_MODEL_DIR
+from mrpcbench.tiny import CHECKPOINT_DIR
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def stand_in_hub(small_data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub whose ModernBERT is the shipped checkpoint and whose MRPC is a small folder of Parquet files."""
+    folder = tmp_path_factory.mktemp("hub")
+    cache = str(tmp_path_factory.mktemp("cache"))
+    for split in ("train", "validation", "test"):
+        loaded = load_dataset("json", data_files=str(small_data / f"{split}.jsonl"), split="train", cache_dir=cache)
+        (folder / "mrpc").mkdir(exist_ok=True)
+        loaded.to_parquet(folder / "mrpc" / f"{split}-00000-of-00001.parquet")
+
+    def snapshot(repo_id: str, *, kind: str, patterns: list[str]) -> Path:
+        assert repo_id == {"model": "answerdotai/ModernBERT-base", "dataset": "nyu-mll/glue"}[kind]
+        return CHECKPOINT_DIR if kind == "model" else folder
+
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+
+
+def test_the_four_commands_chain_without_any_option(mrpcbench: Run, stand_in_hub: None, tmp_path: Path) -> None:
+    for command in ("train", "evaluate", "export", "bench"):
+        done = mrpcbench(command)
+        assert done.status == 0, done.err
+        assert "record: results/" in done.out
+    assert mrpcbench("bench", "--backend", "onnx", "--rounds", "1").status == 0
+    records = [store.load(path) for path in sorted((tmp_path / "results").glob("*.json"))]
+    assert sorted(record.command for record in records) == ["bench", "bench", "evaluate", "export", "train"]
+    assert all(record.complete for record in records)
+    assert len({record.model.model_sha256 for record in records}) == 1
+    assert len({record.model.tokenizer_sha256 for record in records}) == 1
+    assert (tmp_path / DEFAULT_MODEL_DIR / "onnx" / "model.onnx").exists()
+    for path in (tmp_path / "results").glob("*.json"):
+        assert str(tmp_path) not in path.read_text()
+
+
+def test_json_is_the_only_thing_on_stdout(mrpcbench: Run, tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
+    done = mrpcbench("evaluate", "--model", tuned_model, "--data", small_data, "--results", "r.json", "--json")
+    assert done.status == 0
+    assert done.out == (tmp_path / "r.json").read_text()
+
+
+def test_tables_go_to_stdout_and_progress_to_stderr(mrpcbench: Run, tuned_model: Path, small_data: Path) -> None:
+    done = mrpcbench("evaluate", "--model", tuned_model, "--data", small_data, "--device", "cpu")
+    assert "accuracy" in done.out
+    assert "95% interval" in done.out
+    assert "fine-tuned weights" in done.out
+    assert "evaluate 2/2" not in done.out
+    assert "evaluate 2/2" in done.err
+
+
+def test_one_pair_is_classified_without_a_record(mrpcbench: Run, tuned_model: Path, tmp_path: Path) -> None:
+    pair = ("The doctor gave 3 books to the nurse.", "The nurse received three books from the doctor.")
+    done = mrpcbench("evaluate", "--model", tuned_model, "--pair", *pair, "--json")
+    found = json.loads(done.out)
+    assert (found["sentence1"], found["sentence2"]) == pair
+    assert found["label_name"] in ("EQUIVALENT", "NOT_EQUIVALENT")
+    assert not (tmp_path / "results").exists()
+    assert found["label_name"] in mrpcbench("evaluate", "--model", tuned_model, "--pair", *pair).out
+
+
+def _one_line(done: Outcome) -> str:
+    lines = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("evaluate", "--data", "quickstart"), 2, "run `mrpcbench train` first"),
+        (("evaluate", "--model", "./nowhere", "--data", "quickstart"), 2, "no such folder"),
+        (("evaluate", "--model", "quickstart", "--data", "./nowhere"), 2, "--data"),
+        (("evaluate", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
+        (("export", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
+        (("bench", "--backend", "onnx", "--model", "quickstart", "--data", "quickstart"), 2, "mrpcbench export"),
+        (("bench", "--backend", "fake", "--data", "quickstart", "--rounds", "0"), 2, "--rounds"),
+        (("train", "--model", "quickstart", "--data", "quickstart", "--optim", "nonsense"), 2, "nonsense"),
+        (
+            ("train", "--model", "quickstart", "--data", "quickstart", "--precision", "fp16", "--device", "cpu"),
+            3,
+            "fp16",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_with_a_remedy_and_its_exit_code(
+    mrpcbench: Run, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    done = mrpcbench(*arguments)
+    assert done.status == status
+    assert says in _one_line(done)
+
+
+def test_cuda_where_there_is_none_is_exit_code_3(
+    mrpcbench: Run, tuned_model: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for command in ("evaluate", "bench", "export"):
+        done = mrpcbench(command, "--device", "cuda", "--model", tuned_model, "--data", small_data)
+        assert done.status == 3
+        assert "--device cpu" in _one_line(done)
+
+
+def test_no_hub_in_reach_is_one_line_that_names_the_ways_out(
+    mrpcbench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hub, "snapshot_download", _unreachable)
+    for command in ("train", "train --data quickstart"):
+        done = mrpcbench(*command.split())
+        assert done.status == 1
+        line = _one_line(done)
+        assert all(way in line for way in ("--model DIR", "--data DIR", "quickstart"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _unreachable(*arguments: object, **options: object) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    raise LocalEntryNotFoundError("no route to the hub")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("evaluate", "--split", "dev"), ("bench", "--backend", "tensorflow"), ("nothing",)]
+)
+def test_an_unknown_choice_is_a_usage_error(mrpcbench: Run, arguments: tuple[str, ...]) -> None:
+    assert mrpcbench(*arguments).status == 2
+
+
+def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
+    mrpcbench: Run, tuned_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrpcbench.export.FP32_DELTA_ALLOWED", 1e-12)
+    done = mrpcbench(
+        *("export", "--model", tuned_model, "--data", small_data, "--output-dir", "onnx", "--results", "r.json")
+    )
+    assert done.status == 5
+    assert "REGRESSION" in done.out
+    record = store.load(tmp_path / "r.json")
+    assert record.export is not None
+    assert record.export.gate is not None
+    assert record.export.gate.verdict.outcome == "REGRESSION"
+    bench = mrpcbench("bench", "--backend", "onnx", "--model", "onnx", "--data", small_data, "--rounds", "1")
+    assert bench.status == 0
+    assert "UNPROVEN" in bench.out
+
+
+def test_a_bug_is_called_one_in_one_line_and_traceback_shows_where(
+    mrpcbench: Run, tuned_model: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("mrpcbench.evaluate.score", broken)
+    arguments = ("evaluate", "--model", tuned_model, "--data", small_data)
+    done = mrpcbench(*arguments)
+    assert done.status == 1
+    assert "internal error: ZeroDivisionError: by zero" in _one_line(done)
+    assert "Traceback" in mrpcbench(*arguments, "--traceback").err
+
+
+def test_an_interrupt_is_exit_code_130(mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrpcbench.evaluate.open_session", stop)
+    done = mrpcbench("evaluate", "--backend", "fake", "--data", small_data)
+    assert done.status == 130
+    assert "interrupted" in _one_line(done)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(mrpcbench: Run, small_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = mrpcbench("evaluate", "--backend", "fake", "--data", small_data, "--results", "file/r.json")
+    assert done.status == 1
+    assert "file" in _one_line(done)
+
+
+def test_the_version_is_that_of_the_package(mrpcbench: Run) -> None:
+    from importlib.metadata import version
+
+    assert mrpcbench("--version").out == f"mrpcbench {version('mrpcbench')}\n"
+
+
+def test_env_says_what_runs_here_and_what_is_missing(mrpcbench: Run) -> None:
+    done = mrpcbench("env")
+    assert done.status == 0
+    assert "torch on cuda" in done.out
+    found = json.loads(mrpcbench("env", "--json").out)
+    assert dict(found["problems"])["torch on cpu"] is None
+    assert found["environment"]["packages"]["torch"]
+
+
+def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir: Path, small_data: Path) -> None:
+    done = mrpcbench("bench", "--model", checkpoint_dir, "--random-init", "--data", small_data, "--rounds", "1")
+    assert done.status == 0
+    assert "random-init weights" in done.out
+    assert "accuracy and F1 mean nothing" in done.out
+
+
+def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
+    done = mrpcbench("quickstart")
+    assert done.status == 0, done.err
+    results = tmp_path / "mrpcbench_quickstart" / "results"
+    records = {name: store.load(results / f"{name}.json") for name in ("train", "evaluate", "export", "bench")}
+    for name in records:
+        assert f"record: mrpcbench_quickstart/results/{name}.json" in done.out
+    assert records["evaluate"].evaluate is not None
+    score = records["evaluate"].evaluate.score
+    assert score.accuracy >= 0.9
+    assert score.majority_accuracy == pytest.approx(0.67, abs=0.01)
+    assert records["export"].export is not None
+    assert records["export"].export.gate is not None
+    assert records["export"].export.gate.verdict.outcome == "PASS"
+    assert records["bench"].bench is not None
+    assert {row.spec.backend for row in records["bench"].bench.rows} == {"torch", "onnx"}
+    assert all(row.accuracy == score.accuracy for row in records["bench"].bench.rows)

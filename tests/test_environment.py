@@ -1,0 +1,324 @@
+"""Tests of mrpcbench.environment: what is captured, and that it names no person, host or folder."""
+
+import getpass
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from records import given_away
+
+from mrpcbench import environment
+from mrpcbench.environment import (
+    capture,
+    cuda_problem,
+    device_name,
+    installed_versions,
+    public_argv,
+    public_name,
+    resolve_device,
+    usable_cores,
+)
+from mrpcbench.errors import ExitStatus, MissingError
+
+# --- names and paths --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder `ann` with a project in it, which is the working folder."""
+    folder = tmp_path / "home" / "ann"
+    (folder / "project" / "runs" / "tuned").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder / "project")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["answerdotai/ModernBERT-base", "gpt2", "hub", "quickstart", "aai_ModernBERT_mrpc_ft", "o-w.n_er/na-me_1.0"],
+)
+def test_a_hub_id_or_a_bare_name_is_public_as_it_is(name: str, home: Path) -> None:
+    assert public_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/data/models/tuned", "tuned"),
+        ("/data/models/tuned/", "tuned"),
+        ("runs/tuned", "tuned"),
+        ("runs", "runs"),
+        ("./runs/tuned", "tuned"),
+        ("../project/runs", "runs"),
+        (".", "project"),
+        ("runs/..", "project"),
+        ("runs/tuned/..", "runs"),
+        ("~/project", "project"),
+        ("absent/deep/er", "er"),
+        ("./absent", "absent"),
+        ("/", "root folder"),
+    ],
+)
+def test_of_a_path_the_last_part_is_public(name: str, shown: str, home: Path) -> None:
+    assert public_name(name) == shown
+
+
+@pytest.mark.parametrize("name", ["~", "~/", "..", "../", "../../ann", "project/../..", "runs/../.."])
+def test_the_home_folder_is_not_called_by_the_users_name(name: str, home: Path) -> None:
+    assert "ann" not in public_name(name)
+    assert public_name(str(home)) == "home folder"
+
+
+def test_a_link_to_the_home_folder_is_not_called_by_the_users_name(home: Path) -> None:
+    (home / "project" / "link").symlink_to(home)
+    assert public_name("link") == "home folder"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (("/usr/local/bin/mrpcbench", "train"), ("mrpcbench", "train")),
+        (("--model", "/data/tuned"), ("--model", "tuned")),
+        (("--model", "/tuned"), ("--model", "tuned")),
+        (("--model=/data/tuned",), ("--model=tuned",)),
+        (("--model=runs/tuned",), ("--model=tuned",)),
+        (("--model", "runs/tuned"), ("--model", "tuned")),
+        (("--model", "./runs/tuned"), ("--model", "tuned")),
+        (("--model", "../project"), ("--model", "project")),
+        (("--results=../../ann/out.json",), ("--results=out.json",)),
+        (("--model", "~/project"), ("--model", "project")),
+        (("--model=~/project",), ("--model=project",)),
+        (("--model", "answerdotai/ModernBERT-base"), ("--model", "answerdotai/ModernBERT-base")),
+        (("--model=answerdotai/ModernBERT-base",), ("--model=answerdotai/ModernBERT-base",)),
+        (("--learning-rate", "8e-5", "--json"), ("--learning-rate", "8e-5", "--json")),
+        (("--max-steps=-1", "--batch-size", "8"), ("--max-steps=-1", "--batch-size", "8")),
+        (("--push-to-hub", "acme/tuned"), ("--push-to-hub", "acme/tuned")),
+    ],
+)
+def test_a_command_line_shows_no_folder_but_the_last(
+    given: tuple[str, ...], shown: tuple[str, ...], home: Path
+) -> None:
+    assert public_argv(("mrpcbench", *given)) == ("mrpcbench", *shown)
+
+
+@pytest.mark.parametrize("path", ["clients/acme/tuned", "clients/acme/out.json"])
+@pytest.mark.parametrize("form", ["--output-dir={}", "{}"])
+def test_a_folder_that_is_yet_to_be_made_is_cut_as_well(path: str, form: str, home: Path) -> None:
+    """What a run writes is not there when its command line is read."""
+    assert public_argv(("mrpcbench", form.format(path))) == ("mrpcbench", form.format(Path(path).name))
+
+
+@pytest.mark.parametrize("program", ["/opt/venv/bin/mrpcbench", "/opt/lib/mrpcbench/__main__.py", "mrpcbench"])
+def test_of_the_program_itself_only_the_name_is_shown(program: str, home: Path) -> None:
+    assert public_argv((program, "env")) == (Path(program).name, "env")
+    assert public_argv(()) == ()
+
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_names_no_person_host_or_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("USER", "LOGNAME", "USERNAME"):
+        monkeypatch.setenv(name, "annabel")
+    for module, name in ((platform, "node"), (socket, "gethostname"), (socket, "getfqdn")):
+        monkeypatch.setattr(module, name, lambda: "anns-laptop")
+    real_uname = platform.uname()
+    monkeypatch.setattr(platform, "uname", lambda: real_uname._replace(node="anns-laptop"))
+    found = capture(
+        [str(home / "venv" / "bin" / "mrpcbench"), "train", "--model", str(home), f"--output-dir={home}/project/runs"]
+    )
+    document = asdict(found)
+    assert given_away(document, "ann", "annabel", "anns-laptop", str(home), str(Path.cwd())) == []
+    text = json.dumps(document)
+    for secret in ("annabel", "anns-laptop", str(home)):
+        assert secret not in text
+    assert found.argv == ("mrpcbench", "train", "--model", "home folder", "--output-dir=runs")
+
+
+def test_the_environment_of_this_process_gives_nothing_away() -> None:
+    document = asdict(capture())
+    text = json.dumps(document)
+    assert str(Path.cwd()) not in text
+    assert str(Path(sys.argv[0]).resolve().parent) not in text
+    assert f"{Path.home()}{os.sep}" not in text
+    user, host = getpass.getuser(), platform.node()
+    assert f"/{user}/" not in text
+    assert f"{user}@" not in text
+    # A short name such as "vm" or "root" can be a word of the processor's.
+    assert len(host) < 6 or not re.search(rf"(?<!\w){re.escape(host)}(?!\w)", text)
+    assert given_away(document) == []
+
+
+def test_the_environment_is_that_of_this_machine() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    found = capture(["mrpcbench", "env"])
+    assert before <= datetime.fromisoformat(found.started_at) <= datetime.now(UTC)
+    assert found.started_at.endswith("+00:00")
+    assert found.python == platform.python_version()
+    assert found.packages["torch"] == installed_versions()["torch"]
+    assert found.packages["transformers"]
+    assert found.cpu.strip()
+    assert 0 < found.cpu_cores <= (os.cpu_count() or 1)
+    assert found.memory_bytes > 2**28
+    assert re.fullmatch(r"[0-9a-f]{64}", found.machine_sha256)
+
+
+def test_the_machine_is_told_from_others_and_not_from_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = capture([]).machine_sha256
+    assert capture([]).machine_sha256 == here
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    assert capture([]).machine_sha256 != here
+
+
+def test_the_command_line_is_that_of_the_process_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/mrpcbench", "bench", "--rounds=1"])
+    assert capture().argv == ("mrpcbench", "bench", "--rounds=1")
+    assert capture([]).argv == ()
+
+
+def test_only_packages_that_are_installed_have_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "PACKAGES", ["pytest", "no-such-package-anywhere"])
+    assert installed_versions() == {"pytest": pytest.__version__}
+
+
+def test_a_setting_that_changes_a_result_is_recorded_where_it_is_set_and_no_other_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in environment.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MRPCBENCH_SECRET", "hush")
+    assert capture([]).settings == {"OMP_NUM_THREADS": "3"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_cores_that_the_process_may_not_use_are_not_counted() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert usable_cores() == len(before)
+
+
+# --- the checkout -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """A git repository in `tmp_path`: call it to run git there."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@y", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "README").write_text("text")
+    git("add", "README")
+    git("commit", "--quiet", "--message", "first")
+    return git
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in that repository that stands for the module."""
+    path = tmp_path / "venv" / "mrpcbench" / "environment.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("x = 1\n")
+    monkeypatch.setattr(environment, "__file__", str(path))
+    return path
+
+
+def test_a_package_merely_below_a_checkout_has_no_commit(checkout: Callable[..., str], package: Path) -> None:
+    found = capture([])
+    assert (found.git_commit, found.git_dirty) == (None, None)
+
+
+def test_a_tracked_package_has_the_commit_of_its_checkout(checkout: Callable[..., str], package: Path) -> None:
+    checkout("add", str(package))
+    checkout("commit", "--quiet", "--message", "second")
+    found = capture([])
+    assert (found.git_commit, found.git_dirty) == (checkout("rev-parse", "HEAD"), False)
+    package.write_text("x = 2\n")
+    assert capture([]).git_dirty is True
+
+
+def test_a_change_outside_of_the_package_does_not_make_it_dirty(
+    checkout: Callable[..., str], package: Path, tmp_path: Path
+) -> None:
+    checkout("add", str(package))
+    checkout("commit", "--quiet", "--message", "second")
+    (tmp_path / "README").write_text("changed")
+    assert capture([]).git_dirty is False
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    found = capture([])
+    assert (found.git_commit, found.git_dirty) == (None, None)
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Say whether torch can use CUDA."""
+    return lambda usable: monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+
+
+def test_cuda_that_is_not_there_is_missing_and_the_line_says_what_helps(with_cuda: Callable[[bool], None]) -> None:
+    with_cuda(False)
+    with pytest.raises(MissingError) as caught:
+        resolve_device("cuda")
+    line = str(caught.value)
+    assert line.startswith("--device cuda: ")
+    assert "use --device cpu" in line
+    assert "mrpcbench env" in line
+    assert "\n" not in line
+    assert caught.value.status == ExitStatus.MISSING == 3
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_auto_is_cuda_where_it_works_and_cpu_elsewhere(usable: bool, with_cuda: Callable[[bool], None]) -> None:
+    with_cuda(usable)
+    assert resolve_device("auto") == ("cuda" if usable else "cpu")
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_cuda_that_is_there_is_taken(with_cuda: Callable[[bool], None]) -> None:
+    with_cuda(True)
+    assert resolve_device("cuda") == "cuda"
+    assert cuda_problem() is None
+
+
+@pytest.mark.parametrize(
+    ("built_for", "words"), [(None, "is a CPU build"), ("12.8", "is built for CUDA 12.8 but finds no usable GPU")]
+)
+def test_the_reason_why_cuda_does_not_work_is_in_words(
+    built_for: str | None, words: str, with_cuda: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cuda(False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    assert words in (cuda_problem() or "")
+
+
+def test_a_device_is_shown_with_the_name_of_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA H200")
+    assert device_name("cuda") == "cuda NVIDIA H200"
+    assert device_name("cpu") == "cpu"

@@ -1,0 +1,140 @@
+"""Tests of mrpcbench.errors and of the funnel that turns an exception into one line and an exit code."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Outcome
+
+from mrpcbench import env
+from mrpcbench.errors import ExitStatus, InterruptedRunError, MissingError, MrpcbenchError, UsageError
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def failing(mrpcbench: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run `mrpcbench env` with work that raises what is given."""
+
+    def run(error: BaseException, *arguments: str) -> Outcome:
+        def work() -> None:
+            raise error
+
+        monkeypatch.setattr(env, "env", work)
+        return mrpcbench("env", *arguments)
+
+    return run
+
+
+def test_the_exit_codes_are_those_that_a_ci_job_was_promised() -> None:
+    assert {status.name: int(status) for status in ExitStatus} == {
+        "OK": 0,
+        "FAILED": 1,
+        "USAGE": 2,
+        "MISSING": 3,
+        "INCOMPARABLE": 4,
+        "REGRESSION": 5,
+        "INCONCLUSIVE": 6,
+        "INTERRUPTED": 130,
+    }
+
+
+def below(kind: type[MrpcbenchError]) -> Iterator[type[MrpcbenchError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from below(child)
+
+
+def test_every_error_of_the_project_carries_a_failing_exit_code_of_its_own() -> None:
+    statuses = {kind: kind.status for kind in below(MrpcbenchError)}
+    assert statuses == {
+        MrpcbenchError: ExitStatus.FAILED,
+        UsageError: ExitStatus.USAGE,
+        InterruptedRunError: ExitStatus.INTERRUPTED,
+        MissingError: ExitStatus.MISSING,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (MrpcbenchError("the work failed"), 1, "error: the work failed"),
+        (UsageError("--data x: no such folder"), 2, "error: --data x: no such folder"),
+        (MissingError("--device cuda: none"), 3, "error: --device cuda: none"),
+        (InterruptedRunError("stopped after step 3"), 130, "error: stopped after step 3"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "out.json"), 1, "error: out.json: No space left on device"),
+        (OSError("the pipe broke"), 1, "error: input or output: the pipe broke"),
+        (
+            ValueError("first line\n  second line"),
+            1,
+            "error: internal error: ValueError: first line second line (--traceback shows where)",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_an_error_is_one_line_on_stderr_and_an_exit_code(
+    error: BaseException, status: int, line: str, failing: Callable[..., Outcome]
+) -> None:
+    found = failing(error)
+    assert found.status == status
+    assert found.err == f"{line}\n"
+    assert found.out == ""
+
+
+@pytest.mark.parametrize("kind", [UsageError, OSError, ValueError])
+def test_an_error_of_several_lines_is_shown_on_one(kind: type[Exception], failing: Callable[..., Outcome]) -> None:
+    found = failing(kind("one\n\n  two\r\nthree"))
+    assert "one two three" in found.err
+    assert len(found.err.splitlines()) == 1
+
+
+def test_an_error_longer_than_the_terminal_stays_one_line(failing: Callable[..., Outcome]) -> None:
+    message = "a long reason " * 40 + "ends"
+    assert failing(UsageError(message)).err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "message", ["tuned[v2]: no such folder", "[bold]: no", "x[/red]: no", "dev.tsv:100: no label", "dev.tsv:1234: none"]
+)
+def test_an_error_is_shown_word_for_word(message: str, failing: Callable[..., Outcome]) -> None:
+    assert failing(UsageError(message)).err == f"error: {message}\n"
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_and_nowhere_else(failing: Callable[..., Outcome]) -> None:
+    asked = failing(ValueError("deep"), "--traceback")
+    assert asked.status == 1
+    assert "Traceback (most recent call last)" in asked.err
+    assert "in work" in asked.err
+    assert asked.err.splitlines()[-1].startswith("error: internal error: ValueError: deep")
+    assert "Traceback" not in failing(ValueError("deep")).err
+
+
+def test_an_error_leaves_stdout_to_the_results_also_with_json(failing: Callable[..., Outcome]) -> None:
+    found = failing(MissingError("none"), "--json")
+    assert (found.status, found.out, found.err) == (3, "", "error: none\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "--surprise"), ("surprise",), ("bench", "--rounds", "many"), ("evaluate", "--device", "tpu")],
+)
+def test_an_option_that_is_not_one_is_a_usage_error(arguments: tuple[str, ...], mrpcbench: Run) -> None:
+    found = mrpcbench(*arguments)
+    assert found.status == ExitStatus.USAGE
+    assert found.out == ""
+    assert "Traceback" not in found.err
+
+
+def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -> None:
+    found = mrpcbench("env", "--json")
+    assert found.status == 0
+    document = json.loads(found.out)
+    assert [name for name, _ in document["problems"]] == [
+        "torch on cpu",
+        "torch on cuda",
+        "onnx on cpu",
+        "onnx on cuda",
+    ]
+    assert document["environment"]["argv"]

@@ -1,0 +1,246 @@
+"""The ONNX folder, the gate that proves it, and what it catches."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import Listener
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer
+
+from mrpcbench import data, models, store
+from mrpcbench import export as verb
+from mrpcbench.backends import encode_for, open_session
+from mrpcbench.batches import in_order
+from mrpcbench.errors import UsageError
+from mrpcbench.export import export, judge
+from mrpcbench.schema import BackendSpec, Device, ExportPlan, ParityTrial, RunRecord
+
+
+@pytest.fixture
+def copied(tuned_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+
+
+def run(model: Path, small_data: Path, **changes: object) -> RunRecord:
+    plan = replace(ExportPlan(model=str(model), data=str(small_data), device="cpu"), **changes)  # type: ignore[arg-type]
+    return export(plan, model.parent / "export.json", Listener())
+
+
+def test_an_export_is_proven_on_every_pair_at_three_batch_sizes_and_paddings(copied: Path, small_data: Path) -> None:
+    record = run(copied, small_data)
+    assert record.complete
+    assert record.export is not None
+    gate = record.export.gate
+    assert gate is not None
+    assert gate.verdict.outcome == "PASS"
+    assert gate.pairs == 40
+    assert [trial.batch_size for trial in gate.trials] == [1, 8, 32]
+    assert [trial.flips for trial in gate.trials] == [0, 0, 0]
+    paddings = [trial.padding_tokens for trial in gate.trials]
+    assert paddings[0] == 0 < paddings[1] < paddings[2]
+    assert all(trial.max_abs_delta is not None and 0 < trial.max_abs_delta < 1e-4 for trial in gate.trials)
+    assert gate.flip_rate_bound == pytest.approx(1 - 0.05 ** (1 / 40))
+    lineage = store.load_lineage(copied / "onnx")
+    assert lineage is not None
+    assert lineage.model == record.model
+    assert lineage.model.proven is True
+    assert store.load(copied.parent / "export.json") == record
+
+
+def test_the_folder_loads_in_optimum_with_tokenizer_and_configuration_beside_it(exported_model: Path) -> None:
+    folder = exported_model / "onnx"
+    model = ORTModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.id2label == {0: "NOT_EQUIVALENT", 1: "EQUIVALENT"}
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for pairs in ([("A cat sat.", "A cat was sitting.")], [("One.", "Two."), ("A longer sentence.", "Three four.")]):
+        inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
+        original = models.load_classifier(str(exported_model)).model(**inputs).logits
+        torch.testing.assert_close(model(**inputs).logits, original, atol=1e-4, rtol=1e-4)
+
+
+def test_batch_and_sequence_axes_are_dynamic(exported_model: Path) -> None:
+    graph = onnx.load(exported_model / "onnx" / "model.onnx").graph
+    for value in graph.input:
+        assert all(axis.dim_param for axis in value.type.tensor_type.shape.dim), value.name
+
+
+def _weaken(folder: Path) -> None:
+    """Add a little to the bias of the graph's last layer: every logit of label 1 grows by 0.01."""
+    model = onnx.load(folder / "model.onnx")
+    bias = next(item for item in model.graph.initializer if item.name == "classifier.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32([0, 0.01]), bias.name))
+    onnx.save(model, folder / "model.onnx")
+
+
+def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
+    copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verb._write_onnx
+
+    def write(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> None:
+        real(loaded, plan, staged)
+        _weaken(staged)
+
+    monkeypatch.setattr(verb, "_write_onnx", write)
+    record = run(copied, small_data)
+    assert record.export is not None
+    assert record.export.gate is not None
+    assert record.export.gate.verdict.outcome == "REGRESSION"
+    assert record.model.proven is False
+    assert (copied / "onnx" / "model.onnx").exists()
+    session = open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu"))
+    assert session.model.proven is False
+
+
+def test_a_failed_export_keeps_the_folder_that_was_there(
+    copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(copied, small_data)
+    before = {path.name: path.read_bytes() for path in (copied / "onnx").iterdir()}
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no export")
+
+    monkeypatch.setattr(verb, "onnx_export_from_model", fail)
+    with pytest.raises(RuntimeError):
+        run(copied, small_data)
+    assert {path.name: path.read_bytes() for path in (copied / "onnx").iterdir()} == before
+    assert not list(copied.glob(".onnx*"))
+
+
+def _largest_constant(file: Path) -> float:
+    """Largest magnitude among the graph's own constants, which its masks are made of; its weights are far below."""
+    graph = onnx.load(file).graph
+    tensors = list(graph.initializer)
+    tensors += [item.t for node in graph.node for item in node.attribute if item.HasField("t")]
+    floats = [numpy_helper.to_array(item) for item in tensors]
+    return max(float(np.abs(item).max()) for item in floats if item.size and item.dtype.kind == "f")
+
+
+def test_two_masks_of_an_fp16_graph_cannot_add_up_to_infinity(copied: Path, small_data: Path) -> None:
+    """ONNX Runtime computes float16 graphs in float32 on the CPU, so that the overflow itself shows on a GPU alone."""
+    run(copied, small_data)
+    assert _largest_constant(copied / "onnx" / "model.onnx") > float(np.finfo(np.float16).max)
+    run(copied, small_data, dtype="fp16")
+    assert _largest_constant(copied / "onnx" / "model.onnx") < float(np.finfo(np.float16).max) / 4
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
+    copied: Path, small_data: Path, device: Device
+) -> None:
+    """A short pair beside a long one leaves rows of padding that are masked throughout: NaN where a mask overflows."""
+    record = run(copied, small_data, dtype="fp16", device=device)
+    assert record.export is not None
+    assert record.export.gate is not None
+    assert record.export.gate.verdict.outcome == "PASS"
+    spec = BackendSpec(backend="onnx", model=str(copied), device=device, dtype="fp16")
+    session = open_session(spec)
+    assert session.placement.dtype == "fp16"
+    pairs = data.load(str(small_data))["validation"]
+    ragged = pairs.from_dict(
+        {
+            "sentence1": ["Yes.", " ".join(pairs["sentence1"][:8])],
+            "sentence2": ["No.", " ".join(pairs["sentence2"][:8])],
+        }
+    )
+    cut = encode_for(spec, ragged).batches(2, multiple_of=64)
+    assert cut[0].padding_tokens > 150
+    assert np.isfinite(in_order([session.infer(batch) for batch in cut], cut)).all()
+
+
+def test_another_opset_is_written_as_asked(copied: Path, small_data: Path) -> None:
+    record = run(copied, small_data, opset=17)
+    assert record.export is not None
+    assert record.export.opset == 17
+
+
+def test_random_weights_export_to_a_folder_of_their_own(checkpoint_dir: Path, small_data: Path, tmp_path: Path) -> None:
+    plan = ExportPlan(
+        model=str(checkpoint_dir),
+        data=str(small_data),
+        device="cpu",
+        random_init=True,
+        output_dir=str(tmp_path / "onnx"),
+    )
+    record = export(plan, tmp_path / "r.json", Listener())
+    assert record.model.weights == "random-init"
+    session = open_session(BackendSpec(backend="onnx", model=str(tmp_path / "onnx"), device="cpu"))
+    assert session.model.weights_label == "random-init"
+    same = open_session(BackendSpec(model=str(checkpoint_dir), device="cpu", random_init=True))
+    assert same.model.model_sha256 == session.model.model_sha256
+
+
+def test_a_model_without_a_head_is_not_exported(small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no classification head"):
+        export(ExportPlan(model="quickstart", data=str(small_data)), tmp_path / "r.json", Listener())
+
+
+def test_the_proof_needs_no_labels(copied: Path, tmp_path: Path) -> None:
+    rows = [{"sentence1": "A cat sat.", "sentence2": "A cat was sitting.", "label": -1}] * 3
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = run(copied, tmp_path, split="test")
+    assert record.export is not None
+    assert record.export.gate is not None
+    assert record.export.gate.pairs == 3
+
+
+# --- the gate itself --------------------------------------------------------------------------------------------------
+
+LOGITS: NDArray[np.float32] = np.float32([[0.0, 1.0], [1.0, 0.0], [0.0, 0.5]] * 100)
+
+
+def trial(flips: int = 0, delta: float | None = 1e-6) -> ParityTrial:
+    return ParityTrial(
+        batch_size=1, padding="none", padding_tokens=0, flips=flips, max_abs_delta=delta, p99_abs_delta=delta
+    )
+
+
+def test_the_gate_passes_small_differences_and_reports_its_headroom() -> None:
+    gate = judge((trial(), trial(delta=1e-4)), LOGITS, "fp32")
+    assert gate.verdict.outcome == "PASS"
+    assert gate.smallest_margin == 0.5
+    assert gate.headroom == pytest.approx(5000)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(trial(flips=1), "1 of 300 labels flip"), (trial(delta=2e-3), "differs by"), (trial(delta=None), "not finite")],
+)
+def test_one_bad_trial_of_three_fails_float32(bad: ParityTrial, reason: str) -> None:
+    gate = judge((trial(), bad, trial()), LOGITS, "fp32")
+    assert gate.verdict.outcome == "REGRESSION"
+    assert reason in gate.verdict.reason
+
+
+def test_half_precision_may_flip_one_label_in_two_hundred_and_no_more() -> None:
+    assert judge((trial(flips=1, delta=0.01),), LOGITS, "fp16").verdict.outcome == "PASS"
+    assert judge((trial(flips=2, delta=0.01),), LOGITS, "fp16").verdict.outcome == "REGRESSION"
+    assert judge((trial(delta=None),), LOGITS, "fp16").verdict.outcome == "REGRESSION"
+
+
+def test_an_original_that_is_not_finite_never_passes() -> None:
+    broken = LOGITS.copy()
+    broken[7, 0] = np.nan
+    assert judge((trial(),), broken, "fp32").verdict.outcome == "REGRESSION"
+
+
+def test_identical_logits_pass_without_dividing_by_zero() -> None:
+    gate = judge((trial(delta=0.0),), LOGITS, "fp32")
+    assert gate.verdict.outcome == "PASS"
+    assert gate.headroom is None
+
+
+def test_onnxruntime_alone_can_run_the_graph(exported_model: Path) -> None:
+    session = onnxruntime.InferenceSession(exported_model / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    ids = np.ones((2, 5), dtype=np.int64)
+    assert session.run(None, {"input_ids": ids, "attention_mask": ids})[0].shape == (2, 2)

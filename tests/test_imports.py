@@ -1,0 +1,209 @@
+"""The layers of the project, proven by a walk over its syntax trees, and what `--help` may load."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import mrpcbench
+
+PACKAGE = Path(mrpcbench.__file__).parent
+# From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
+LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("command line", ("cli", "options", "console", "__main__")),
+    ("quickstart", ("quickstart",)),
+    ("verbs", ("train", "evaluate", "export", "bench", "env")),
+    (
+        "tools",
+        tuple("trainer card backends models data folders batches metrics environment store render tables hub".split()),
+    ),
+    ("tiny", ("tiny",)),
+    ("vocabulary", ("schema", "stats", "errors", "progress")),
+)
+WITHIN = {"command line", "tools", "tiny", "vocabulary"}
+HEAVY = "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub".split()
+COMMANDS = ("train", "evaluate", "export", "bench", "quickstart", "env")
+
+
+def module_name(path: Path) -> str:
+    """`backends.ort` of backends/ort.py, `backends` of backends/__init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+INNER = sorted(set(MODULES) - {"__init__"})
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def targets(node: ast.AST) -> Iterator[str]:
+    """Full names of the modules that an import statement loads."""
+    if isinstance(node, ast.Import):
+        yield from (item.name for item in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "a relative import hides its layer"
+        assert node.module is not None
+        inside = node.module.removeprefix("mrpcbench").lstrip(".")
+        for item in node.names:
+            below = f"{inside}.{item.name}".lstrip(".")
+            is_module = node.module.split(".")[0] == "mrpcbench" and below in MODULES
+            yield f"mrpcbench.{below}" if is_module else node.module
+
+
+def imports(module: str) -> set[str]:
+    """All that `module` imports, at the top, in functions and for types alone."""
+    return {name for node in ast.walk(parsed(module)) for name in targets(node)}
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of this project among them, without the package's name."""
+    return {name.removeprefix("mrpcbench.") for name in imports(module) if name.startswith("mrpcbench.")}
+
+
+def layer_of(module: str) -> int:
+    first = module.split(".", maxsplit=1)[0]
+    return next(depth for depth, (_, names) in enumerate(LAYERS) if first in names)
+
+
+def calls(module: str) -> Iterator[ast.Call]:
+    yield from (node for node in ast.walk(parsed(module)) if isinstance(node, ast.Call))
+
+
+def lazy_imports(module: str) -> Iterator[str]:
+    """What `module` imports inside of functions."""
+    for function in ast.walk(parsed(module)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for node in ast.walk(function):
+                yield from targets(node)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_has_a_layer_and_every_name_of_a_layer_is_a_module() -> None:
+    named = [name for _, names in LAYERS for name in names]
+    assert sorted({module.split(".")[0] for module in INNER}) == sorted(named)
+
+
+@pytest.mark.parametrize("module", INNER)
+def test_a_module_imports_downwards_only(module: str) -> None:
+    here = layer_of(module)
+    upwards = {name for name in own_imports(module) if layer_of(name) < here}
+    assert not upwards, f"{module} imports {upwards} from above"
+    if LAYERS[here][0] not in WITHIN:
+        sideways = {name for name in own_imports(module) if layer_of(name) == here}
+        assert not sideways, f"{module} imports {sideways} beside it"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: sorted(own_imports(module)) for module in INNER}
+    with_no_cycle = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the modules
+    assert set(with_no_cycle) >= set(INNER)
+
+
+@pytest.mark.parametrize("module", LAYERS[-1][1])
+def test_the_vocabulary_needs_the_standard_library_alone(module: str) -> None:
+    outside = {
+        name
+        for name in imports(module)
+        if not name.startswith("mrpcbench.") and name.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert not outside
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_typer_is_known_to_the_command_line_alone(module: str) -> None:
+    assert module in {"cli", "options"} or not {"typer", "click"} & {name.split(".")[0] for name in imports(module)}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_cli_and_the_table_of_backends_import_lazily(module: str) -> None:
+    lazy = {name for name in lazy_imports(module) if name.split(".")[0] not in sys.stdlib_module_names}
+    assert module in {"cli", "backends"} or not lazy
+
+
+def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
+    """What `--help` needs; what a command needs is imported in its body."""
+    at_top = {name for node in parsed("cli").body for name in targets(node) if name.startswith("mrpcbench.")}
+    assert at_top == {"mrpcbench.errors", "mrpcbench.options", "mrpcbench.schema"}
+
+
+# --- what is nowhere --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_command_line_prints(module: str) -> None:
+    printed = [node.lineno for node in calls(module) if isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert module in {"cli", "console"} or not printed
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_runs_text_as_code_or_trusts_a_pickle(module: str) -> None:
+    named = [node.func.id for node in calls(module) if isinstance(node.func, ast.Name)]
+    assert not {"eval", "exec", "compile", "__import__"} & set(named)
+    assert not {"pickle", "cPickle", "dill", "marshal", "shelve"} & {name.split(".")[0] for name in imports(module)}
+    for node in calls(module):
+        text = ast.unparse(node)
+        assert not any(keyword.arg == "shell" for keyword in node.keywords), text
+        assert not text.startswith(("os.system(", "os.popen(", "torch.load(")), text
+        for keyword in node.keywords:
+            trusted = keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) != "False"
+            pickled = keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False"
+            assert not trusted, text
+            assert not pickled, text
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_command_line_exits(module: str) -> None:
+    main = [
+        line
+        for node in parsed(module).body
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    ]
+    exits = [
+        node.lineno
+        for node in calls(module)
+        if ast.unparse(node.func) in {"sys.exit", "exit", "quit", "os._exit"} and node.lineno not in main
+    ]
+    assert module == "cli" or not exits
+
+
+# --- what --help loads ------------------------------------------------------------------------------------------------
+
+PROBE = """
+import io, json, sys
+from contextlib import redirect_stdout
+from mrpcbench.cli import app
+loaded = {}
+for arguments in json.loads(sys.argv[1]):
+    with redirect_stdout(io.StringIO()) as shown:
+        try:
+            app(arguments, prog_name="mrpcbench")
+        except SystemExit as status:
+            assert status.code in (0, None), status.code
+    assert "Usage" in shown.getvalue() or "mrpcbench" in shown.getvalue()
+    loaded[" ".join(arguments)] = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps(loaded))
+"""
+
+
+def test_help_loads_none_of_the_heavy_packages() -> None:
+    asked = [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)]
+    done = subprocess.run([sys.executable, "-c", PROBE, json.dumps(asked)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)
+    assert list(loaded) == [" ".join(arguments) for arguments in asked]
+    for arguments, names in loaded.items():
+        assert "mrpcbench" in names
+        assert not set(HEAVY) & set(names), arguments

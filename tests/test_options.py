@@ -1,0 +1,143 @@
+"""Tests of mrpcbench.options: dataclasses in, Typer options out, frozen instances back."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mrpcbench.options import with_options
+from mrpcbench.schema import about
+
+Colour = Literal["red", "green"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """The first request."""
+
+    name: str = about("A name.", "first")
+    count: int = about("A count.", 3, flags=("--how-many", "--count"))
+    share_of_all: float = about("A share.", 0.5)
+    loud: bool = about("Be loud.", False)
+    note: str | None = about("A note.", None)
+    only: Colour = about("One colour.", "red")
+    colour: tuple[Colour, ...] = about("Some colours.", ("red", "green"))
+    size: tuple[int, ...] = about("Some sizes.", (8, 32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Second:
+    """The second request."""
+
+    name: str = about("Another name, which the first one's hides.", "second")
+    depth: int = about("A depth.", 1)
+
+
+def invoke(*arguments: str) -> tuple[Result, list[Any]]:
+    """Run a command with both requests and a parameter of its own; its arguments as it received them."""
+    received: list[Any] = []
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    @with_options(First, Second)
+    def act(first: First, second: Second, extra: Annotated[int, typer.Option(help="Its own.")] = 9) -> None:
+        """Act."""
+        received.extend((first, second, extra))
+
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"}), received
+
+
+def values(*arguments: str) -> tuple[First, Second, int]:
+    result, received = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    first, second, extra = received
+    return first, second, extra
+
+
+def test_without_options_a_command_gets_the_default_instances() -> None:
+    assert values() == (First(), Second(), 9)
+
+
+def test_what_a_command_gets_is_frozen() -> None:
+    first, _, _ = values("--colour", "green")
+    with pytest.raises(AttributeError):
+        first.name = "other"  # type: ignore[misc]
+    assert isinstance(hash(first), int)
+
+
+def test_every_option_reaches_its_field() -> None:
+    first, second, extra = values(
+        "--name",
+        "ann",
+        "--share-of-all",
+        "0.25",
+        "--loud",
+        "--note",
+        "n",
+        "--only",
+        "green",
+        "--depth",
+        "7",
+        "--extra",
+        "1",
+    )
+    assert first == First(name="ann", share_of_all=0.25, loud=True, note="n", only="green")
+    assert second == Second(depth=7)
+    assert extra == 1
+
+
+def test_a_repeatable_option_becomes_a_tuple_of_plain_values() -> None:
+    first, _, _ = values("--colour", "green", "--size", "1", "--size", "2")
+    assert first.colour == ("green",)
+    assert first.size == (1, 2)
+    assert type(first.colour) is tuple
+    assert type(first.colour[0]) is str
+    assert [type(item) for item in values()[0].colour] == [str, str]
+
+
+def test_a_name_that_two_classes_share_belongs_to_the_earlier_one() -> None:
+    first, second, _ = values("--name", "ann")
+    assert first.name == "ann"
+    assert second.name == "second"
+
+
+def test_a_shared_name_is_shown_once() -> None:
+    shown = invoke("--help")[0].output
+    assert "A name." in shown
+    assert "Another name" not in shown
+
+
+def test_flags_replace_the_name_of_a_field() -> None:
+    assert values("--how-many", "5")[0].count == 5
+    assert values("--count", "6")[0].count == 6
+    assert "--how-many" in invoke("--help")[0].output
+
+
+def test_a_flag_can_be_given_and_has_no_opposite() -> None:
+    assert values("--loud")[0].loud is True
+    assert invoke("--no-loud")[0].exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--colour", "blue"),
+        ("--only", "blue"),
+        ("--size", "many"),
+        ("--depth", "1.5"),
+        ("--surprise", "1"),
+        ("positional",),
+    ],
+)
+def test_what_no_field_can_hold_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    result, received = invoke(*arguments)
+    assert result.exit_code == 2
+    assert received == []
+
+
+def test_the_help_shows_the_meaning_the_default_and_the_choices_of_a_field() -> None:
+    shown = invoke("--help")[0].output
+    for text in ("A share.", "0.5", "Some sizes.", "8, 32", "red|green", "first", "Act."):
+        assert text in shown, text

@@ -1,0 +1,366 @@
+"""Tests of mrpcbench.render: each record as text that fits a pipe, and nothing that matters left unsaid."""
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from records import (
+    COMMANDS,
+    ENVIRONMENT,
+    MODEL,
+    ONNX,
+    TORCH,
+    given_away,
+    make_bench,
+    make_data,
+    make_epoch,
+    make_evaluate,
+    make_export,
+    make_gate,
+    make_record,
+    make_row,
+    make_score,
+    make_train,
+)
+from rich.console import Console, RenderableType
+
+from mrpcbench import render
+from mrpcbench.console import PIPE_WIDTH, Terminal
+from mrpcbench.schema import BackendSpec, Command, EnvironmentReport, PairAnswer, RunRecord, Verdict
+
+RANDOM = replace(MODEL, weights="random-init", origin="random-init")
+FROM_RANDOM = replace(MODEL, origin="random-init")
+UNPROVEN = replace(MODEL, graph_sha256="e" * 64, proven=False)
+PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
+
+
+def text_of(what: RenderableType, width: int = PIPE_WIDTH) -> str:
+    """As a pipe gets it."""
+    stream = StringIO()
+    Console(file=stream, width=width).print(what)
+    return stream.getvalue()
+
+
+def words_in(text: str) -> str:
+    """`text` without frames and line breaks: what a reader reads."""
+    return " ".join("".join(" " if char in "│┃" else char for char in text).split())
+
+
+def words_of(what: RenderableType) -> str:
+    return words_in(text_of(what))
+
+
+def with_model(command: Command, model: object) -> RunRecord:
+    """A record of `command` whose every model is `model`."""
+    if command == "bench":
+        rows = tuple(replace(row, model=model) for row in make_bench().rows)
+        return make_record("bench", model=model, bench=make_bench(rows=rows))
+    return make_record(command, model=model)
+
+
+# --- every record -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_is_as_wide_as_the_tests_say() -> None:
+    assert PIPE_WIDTH == 110
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_record_is_plain_text_that_fits_a_pipe(command: Command) -> None:
+    for shown in (render.render(make_record(command)), render.opening(make_record(command))):
+        # On a console of any width the text is the same: nothing is folded or cut to make it fit.
+        narrow, wide = text_of(shown), text_of(shown, width=400)
+        assert "\x1b" not in narrow
+        assert "…" not in narrow
+        assert max(map(len, narrow.splitlines())) <= PIPE_WIDTH
+        numbers = [word for word in wide.split() if any(char.isdigit() for char in word)]
+        assert [word for word in numbers if word not in narrow.split()] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_table_says_what_it_was_measured_on(command: Command) -> None:
+    shown = words_of(render.render(make_record(command)))
+    for part in (
+        "tuned (ModernBertForSequenceClassification, 149.6 M, fine-tuned weights)",
+        "on cpu, 2 threads",
+        "408",
+    ):
+        assert part in shown, part
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_random_weights_are_called_so(command: Command) -> None:
+    assert "random-init weights" in words_of(render.render(with_model(command, RANDOM)))
+    assert "random-init weights" in words_of(render.opening(with_model(command, RANDOM)))
+    assert "fine-tuned from random-init weights" in words_of(render.render(with_model(command, FROM_RANDOM)))
+    assert "random-init" not in words_of(render.render(with_model(command, MODEL)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interrupted_run_is_called_incomplete(command: Command) -> None:
+    assert words_of(render.render(make_record(command, complete=False))).startswith("INCOMPLETE: ")
+    assert "INCOMPLETE" not in words_of(render.render(make_record(command)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["tuned[v2]", "run[bold]", "seed:100:"])
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(
+    command: Command, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = replace(with_model(command, replace(MODEL, name=name)), data=(make_data(source=name),) * 2)
+    terminal = Terminal()
+    terminal.began(record)
+    terminal.show(record, Path("record.json"))
+    for shown in capsys.readouterr():
+        assert f"{name} (ModernBert" in words_in(shown)
+    terminal.began(record)
+    assert f"{name} validation" in words_in(capsys.readouterr().err)
+
+
+def test_what_is_shown_of_a_record_gives_nothing_away() -> None:
+    for command in COMMANDS:
+        assert given_away(text_of(render.render(make_record(command))).splitlines()) == []
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_epochs_of_a_training_are_shown_with_every_logged_metric() -> None:
+    shown = words_of(render.render(make_record("train")))
+    for part in (
+        "train_grad_norm 9.250000",
+        "train_learning_rate 8.000000e-05 4.000000e-05",
+        "1 0.551234 0.361234 0.843137 0.887719",
+        "2 0.275617 0.361234 0.843137 0.887719",
+        "best, kept step 230: accuracy 0.843137, F1 0.887719, loss 0.361234",
+        "230/230",
+        "23% of the tokens were padding",
+        f"sha256 {'a' * 16}",
+        "n = 408 validation pairs",
+    ):
+        assert part in shown, part
+
+
+def test_the_best_epoch_is_the_one_that_was_kept_and_not_the_last() -> None:
+    section = make_train(epochs=(make_epoch(1, eval_accuracy_score=0.875), make_epoch(2)), best_step=115)
+    shown = words_of(render.render(make_record("train", train=section)))
+    assert "best, kept step 115: accuracy 0.875000" in shown
+    assert "final step 230: accuracy 0.843137" in shown
+    assert shown.count("best, kept") == 1
+
+
+@pytest.mark.parametrize("epochs", [5, 10, 30])
+def test_every_number_of_many_epochs_stays_in_one_piece(epochs: int) -> None:
+    lines = tuple(make_epoch(index + 1, eval_loss=0.4 + index / 997) for index in range(epochs))
+    shown = text_of(render.render(make_record("train", train=make_train(epochs=lines))))
+    for line in lines:
+        assert f" {line.train_learning_rate:.6e} " in shown, line.step
+        assert shown.count(f" {line.eval_loss:.6f} ") >= 2, line.step
+
+
+def test_a_loss_that_is_not_finite_is_said_to_be() -> None:
+    section = make_train(epochs=(make_epoch(1, train_loss=None, eval_loss=None),), best_step=115)
+    shown = words_of(render.render(make_record("train", train=section)))
+    assert "1 not finite not finite 0.843137" in shown
+    assert "train_loss not finite" in shown
+    assert "loss not finite" in shown
+
+
+def test_a_training_without_an_epoch_can_be_shown() -> None:
+    section = make_train(epochs=(), best_step=None, train_s=None)
+    shown = words_of(render.render(make_record("train", complete=False, train=section)))
+    assert "no epoch finished" in shown
+    assert "0/230" in shown
+
+
+def test_a_resumed_training_says_from_where() -> None:
+    assert "resumed from step 115" in words_of(
+        render.render(make_record("train", train=make_train(resumed_from_step=115)))
+    )
+    assert "resumed" not in words_of(render.render(make_record("train")))
+
+
+def test_the_opening_of_a_training_shows_its_recipe() -> None:
+    shown = words_of(render.opening(make_record("train")))
+    for part in ("learning_rate 8e-05", "adam_beta2 0.98", "adam_epsilon 1e-06", "total steps 230", "408 pairs, 68.4%"):
+        assert part in shown, part
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_score_is_shown_beside_its_interval_and_the_majority_class() -> None:
+    shown = words_of(render.render(make_record("evaluate")))
+    for part in (
+        "accuracy 0.860294 0.8233 to 0.8906 0.683824",
+        "F1 0.898600 0.8700 to 0.9241 0.812200",
+        "precision 0.890900",
+        "recall 0.906400",
+        "loss 0.352700",
+        "is not_equivalent 98 31",
+        "is equivalent 26 253",
+    ):
+        assert part in shown, part
+    broken = make_record("evaluate", evaluate=make_evaluate(score=make_score(loss=None)))
+    assert "loss not finite" in words_of(render.render(broken))
+
+
+def test_a_score_of_an_unproven_graph_says_so() -> None:
+    scored = make_evaluate(spec=BackendSpec(backend="onnx"), placement=ONNX)
+    assert "UNPROVEN" in words_of(render.render(make_record("evaluate", model=UNPROVEN, evaluate=scored)))
+    assert "UNPROVEN" not in words_of(render.render(make_record("evaluate", model=PROVEN, evaluate=scored)))
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
+    shown = words_of(render.render(make_record("export")))
+    for part in (
+        "1834 nodes, opset 18, fp32",
+        "model.onnx 598.5 MB",
+        "8 longest pair 0 2.50e-06 1.50e-06 91",
+        "PASS: 0 of 408 labels flip",
+        "smallest decision margin 1.250e-02",
+        "headroom 5000.0",
+        "at most 0.73% at 95% confidence",
+        "n = 408 pairs",
+        "onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads",
+    ):
+        assert part in shown, part
+
+
+def test_a_failed_export_says_why() -> None:
+    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip and 0 may"))
+    shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))
+    assert "REGRESSION: 3 of 408 labels flip and 0 may" in shown
+    assert "PASS" not in shown
+
+
+def test_an_export_whose_proof_is_not_done_shows_no_verdict() -> None:
+    shown = words_of(render.render(make_record("export", complete=False, export=make_export(gate=None))))
+    assert "1834 nodes" in shown
+    assert "Verdict" not in shown
+
+
+def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
+    trials = make_gate().trials
+    equal = make_gate(headroom=None, trials=tuple(replace(trial, max_abs_delta=0.0) for trial in trials))
+    assert "headroom none needed" in words_of(render.render(make_record("export", export=make_export(gate=equal))))
+    broken = make_gate(
+        headroom=None,
+        trials=tuple(replace(trial, max_abs_delta=None, p99_abs_delta=None) for trial in trials),
+        verdict=Verdict(outcome="REGRESSION", reason="a logit is not finite"),
+    )
+    shown = words_of(render.render(make_record("export", export=make_export(gate=broken))))
+    assert "8 longest pair 0 not finite not finite 91" in shown
+    assert "none needed" not in shown
+
+
+# --- bench ------------------------------------------------------------------------------------------------------------
+
+
+def bench_of(*rows: object) -> str:
+    return words_of(render.render(make_record("bench", bench=make_bench(rows=rows))))
+
+
+@pytest.mark.parametrize(
+    ("samples", "shown"),
+    [
+        (63, "41.00 n<64 n<662"),
+        (64, "41.50 66.70 n<662"),
+        (661, "340.00 604.00 n<662"),
+        (662, "340.50 604.90 664.39"),
+    ],
+)
+def test_a_percentile_is_shown_only_where_the_samples_bound_it(samples: int, shown: str) -> None:
+    assert shown in bench_of(make_row(samples=samples))
+
+
+def test_missing_samples_are_explained_once() -> None:
+    few = bench_of(make_row(samples=3), make_row(samples=4, batch_size=8))
+    assert few.count("too few samples") == 1
+    assert "too few samples" not in bench_of(make_row(samples=662))
+
+
+def test_throughput_is_that_of_the_median_sample() -> None:
+    # 408 pairs in a median of 11 ms, and one pair in a median of 11 ms.
+    assert "32 37090.9 11.00" in bench_of(make_row("offline", samples=3))
+    assert "1 90.9 11.00" in bench_of(make_row("single-stream", samples=3))
+
+
+def test_the_fastest_row_comes_first() -> None:
+    slow = make_row(samples_ms=(900.0,), batch_size=8)
+    fast = make_row(samples_ms=(300.0,), batch_size=64, spec=BackendSpec(backend="onnx"), placement=ONNX)
+    shown = bench_of(slow, fast)
+    assert shown.index("onnx fp32 64 1360.0") < shown.index("torch fp32 8 453.3")
+
+
+def test_a_bench_names_what_ran_and_how_often() -> None:
+    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=PROVEN)
+    shown = bench_of(make_row(), onnx)
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
+    assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads" in shown
+    assert "408 pairs x 3 rounds interleaved; mrpc validation; AMD EPYC 9654 96-Core Processor, 2 cores" in shown
+    assert "UNPROVEN" not in shown
+
+
+def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
+    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNPROVEN)
+    shown = bench_of(make_row(), onnx)
+    assert "onnx UNPROVEN fp32" in shown
+    assert "UNPROVEN: the graph of tuned did not pass the export gate" in shown
+
+
+def test_accuracy_of_random_weights_is_said_to_mean_nothing() -> None:
+    assert "accuracy and F1 mean nothing" in bench_of(make_row(model=RANDOM))
+    assert "accuracy and F1 mean nothing" not in bench_of(make_row())
+
+
+def test_a_bench_that_has_no_row_yet_can_be_shown() -> None:
+    record = make_record("bench", complete=False, bench=make_bench(rows=(), rounds_done=0))
+    assert words_of(render.render(record)).startswith("INCOMPLETE")
+
+
+# --- what is no record ------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_shows_what_would_run_and_what_keeps_the_rest() -> None:
+    report = EnvironmentReport(
+        environment=ENVIRONMENT,
+        problems=(("torch on cpu", None), ("torch on cuda", "torch is a CPU build")),
+    )
+    shown = words_of(render.environment(report))
+    for part in ("torch on cpu yes", "torch on cuda no torch is a CPU build", "GPU none", "transformers 4.57.6"):
+        assert part in shown, part
+    on_gpu = replace(ENVIRONMENT, gpu="NVIDIA H200", gpu_driver="570.1", cuda="12.8", git_dirty=True)
+    shown = words_of(render.environment(EnvironmentReport(environment=on_gpu, problems=())))
+    assert "NVIDIA H200, driver 570.1, CUDA 12.8" in shown
+    assert "commit 0123456789ab (changed)" in shown
+
+
+@pytest.mark.parametrize("place", ["[libcudart.so.12]", "[/usr/lib/libcudart.so]", "provider.cc:100:"])
+def test_a_problem_is_shown_word_for_word(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = f"cannot load {place} no such file"
+    report = EnvironmentReport(environment=ENVIRONMENT, problems=(("onnx on cuda", problem),))
+    Terminal().environment(report, as_json=False)
+    assert f"onnx on cuda no {problem}" in words_in(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("weights", ["fine-tuned", "random-init"])
+def test_the_answer_to_a_pair_says_who_answers_and_how_surely(weights: str) -> None:
+    found = PairAnswer(
+        sentence1="It rains.",
+        sentence2="Rain falls.",
+        label=1,
+        label_name="equivalent",
+        probability=0.87654,
+        logits=(-0.5, 1.4597),
+        weights=weights,
+        placement=TORCH,
+    )
+    assert words_of(render.pair_answer(found)) == (
+        "equivalent with probability 0.877 (logits -0.5000 +1.4597; "
+        f"{weights} weights, torch 2.13.0 sdpa fp32 on cpu, 2 threads)"
+    )

@@ -1,0 +1,277 @@
+"""Tests of mrpcbench.schema: the promises that every class of the vocabulary keeps, and the reference recipe."""
+
+import dataclasses
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import typer
+from pydantic import TypeAdapter, ValidationError
+from records import COMMANDS, MODEL, make_record
+
+from mrpcbench import cli, schema, store
+from mrpcbench.schema import (
+    BackendSpec,
+    BenchPlan,
+    Command,
+    EvaluatePlan,
+    ExportPlan,
+    Lineage,
+    QuickstartRequest,
+    RunRecord,
+    TrainRecipe,
+    TrainRequest,
+)
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(schema, inspect.isclass)
+    if is_dataclass(kind) and kind.__module__ == schema.__name__
+]
+# What is read by people and by programs that asked with --json, but never read back.
+ANSWERS = {"EnvironmentReport", "PairAnswer"}
+REQUESTS = {
+    "train": (TrainRequest, TrainRecipe, cli.Output),
+    "evaluate": (BackendSpec, EvaluatePlan, cli.Output),
+    "export": (ExportPlan, cli.Output),
+    "bench": (BenchPlan, BackendSpec, cli.Output),
+    "quickstart": (QuickstartRequest, cli.Form),
+    "env": (cli.Form,),
+}
+COMMAND_LINE = typer.main.get_command(cli.app)
+
+
+def record_classes(kind: type) -> Iterator[type]:
+    """`kind` and every dataclass that its fields mention."""
+    yield kind
+    waiting = list(get_type_hints(kind).values())
+    while waiting:
+        hint = waiting.pop()
+        waiting += get_args(hint)
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from record_classes(hint)
+
+
+RECORDED = sorted({*record_classes(RunRecord), *record_classes(Lineage)}, key=lambda kind: kind.__name__)
+
+
+def named(kind: type) -> str:
+    return kind.__name__
+
+
+# --- the classes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=named)
+def test_a_class_of_the_vocabulary_is_frozen_and_made_by_keyword_only(kind: type) -> None:
+    parameters = inspect.signature(kind).parameters.values()
+    assert {item.kind for item in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert kind.__doc__
+    assert not kind.__doc__.startswith(f"{kind.__name__}(")
+
+
+def test_a_field_cannot_be_set_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        MODEL.name = "other"  # type: ignore[misc]
+
+
+def test_every_class_that_a_record_holds_is_among_those_tested() -> None:
+    assert {"RunRecord", "Lineage", "BenchRow", "TrainRecipe", "Interval"} <= {kind.__name__ for kind in RECORDED}
+    assert set(RECORDED) <= set(CLASSES)
+
+
+@pytest.mark.parametrize("kind", RECORDED, ids=named)
+def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -> None:
+    assert kind.__dict__.get("__pydantic_config__") is schema.STRICT
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_json('{"no_such_field": 1}')
+    types = {error["loc"]: error["type"] for error in caught.value.errors()}
+    assert types[("no_such_field",)] == "unexpected_keyword_argument"
+
+
+@pytest.mark.parametrize("kind", [item for item in CLASSES if item.__name__ not in ANSWERS], ids=named)
+def test_every_field_says_what_it_means(kind: type) -> None:
+    for item in fields(kind):
+        meaning = item.metadata["about"]
+        assert meaning.strip() == meaning, item.name
+        assert len(meaning) > 8, item.name
+        assert meaning.endswith("."), item.name
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=named)
+def test_a_field_holds_only_what_cannot_be_changed(kind: type) -> None:
+    """A dict is the one exception: JSON has no other map."""
+
+    def frozen(hint: Any) -> bool:
+        origin, inner = get_origin(hint), get_args(hint)
+        if origin is Literal:
+            return True
+        if origin in (tuple, Union, type(int | None), dict):
+            return all(frozen(item) for item in inner if item is not ...)
+        return hint in (str, int, float, bool, type(None)) or (hint in CLASSES)
+
+    for name, hint in get_type_hints(kind).items():
+        assert name == "__pydantic_config__" or frozen(hint), name
+
+
+# How a description says a unit -> how the name must end.
+UNITS = {
+    r"\bmilliseconds\b": "_ms",
+    r"\btime of (the|each)\b": "_ms",
+    r"\bseconds\b": "_s",
+    r"\b(main|gpu) memory\b": "_bytes",
+}
+
+
+@pytest.mark.parametrize("kind", RECORDED, ids=named)
+def test_a_number_with_a_unit_says_so_in_its_name(kind: type) -> None:
+    for item in fields(kind):
+        for unit, ending in UNITS.items():
+            if re.search(unit, item.metadata["about"].lower()):
+                assert item.name.endswith(ending), item.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_record_holds_the_section_of_its_command_alone(command: Command) -> None:
+    others = {name: getattr(make_record(name), name) for name in COMMANDS if name != command}
+    with pytest.raises(ValueError, match=f"a record of {command} must hold that section alone"):
+        make_record(command, **{command: None})
+    for name, section in others.items():
+        with pytest.raises(ValueError, match="alone"):
+            make_record(command, **{name: section})
+
+
+@pytest.mark.parametrize(
+    ("weights", "origin", "label"),
+    [
+        ("pretrained", "pretrained", "pretrained"),
+        ("random-init", "random-init", "random-init"),
+        ("fine-tuned", "pretrained", "fine-tuned"),
+        ("fine-tuned", "unknown", "fine-tuned"),
+        ("fine-tuned", "random-init", "fine-tuned from random-init"),
+    ],
+)
+def test_a_table_is_never_silent_about_random_weights(weights: Any, origin: Any, label: str) -> None:
+    assert dataclasses.replace(MODEL, weights=weights, origin=origin).weights_label == label
+
+
+# --- the defaults -----------------------------------------------------------------------------------------------------
+
+
+def test_the_default_recipe_is_the_reference_run() -> None:
+    """The published notebook's arguments, and the Trainer's own defaults where it is silent."""
+    recipe = TrainRecipe()
+    assert (recipe.per_device_train_batch_size, recipe.per_device_eval_batch_size) == (32, 32)
+    assert (recipe.num_train_epochs, recipe.max_steps) == (2.0, -1)
+    assert (recipe.learning_rate, recipe.lr_scheduler_type, recipe.warmup_steps) == (8e-5, "linear", 0)
+    assert (recipe.optim, recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon) == ("adamw_torch", 0.9, 0.98, 1e-6)
+    assert (recipe.weight_decay, recipe.max_grad_norm, recipe.gradient_accumulation_steps) == (0.0, 1.0, 1)
+    assert (recipe.metric_for_best_model, recipe.seed) == ("loss", 42)
+    assert TrainRequest().model == "answerdotai/ModernBERT-base"
+
+
+def test_train_writes_where_the_other_commands_read() -> None:
+    assert TrainRequest().output_dir == BackendSpec().model == ExportPlan().model
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_every_default_of_the_command_line_is_that_of_its_class(command: str) -> None:
+    owners: dict[str, Any] = {}
+    for request in REQUESTS[command]:
+        for item in fields(request):
+            owners.setdefault(item.name, item.default)
+    options = {item.name: item for item in COMMAND_LINE.commands[command].params}  # type: ignore[attr-defined]
+    for name, default in owners.items():
+        shown = options[name].default
+        assert (tuple(shown) if isinstance(shown, list) else shown) == default, name
+        assert type(shown) is type(default) or isinstance(default, tuple), name
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_an_option_that_no_class_owns_is_off_by_default(command: str) -> None:
+    owned = {item.name for request in REQUESTS[command] for item in fields(request)}
+    for option in COMMAND_LINE.commands[command].params:  # type: ignore[attr-defined]
+        assert option.name in owned or not option.default, option.name
+
+
+def test_the_commands_are_those_tested() -> None:
+    assert set(COMMAND_LINE.commands) == set(REQUESTS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_every_option_has_help(command: str) -> None:
+    for option in COMMAND_LINE.commands[command].params:  # type: ignore[attr-defined]
+        assert option.help, option.name  # type: ignore[attr-defined]
+
+
+def test_a_record_of_the_defaults_can_be_written() -> None:
+    document = json.loads(store.dumps(make_record("train")))
+    assert document["train"]["recipe"] == dataclasses.asdict(TrainRecipe())
+
+
+# --- one name, one meaning --------------------------------------------------------------------------------------------
+
+# Where an option means something else, or takes something else, in one command; each with its reason.
+OTHER_TYPE = {
+    "dtype": {"export"},  # a graph is stored in one arithmetic: there is no 'auto', and no bf16 in ONNX Runtime
+    "backend": {"bench"},  # repeatable
+    "batch_size": {"bench"},  # repeatable
+}
+OTHER_HELP = {
+    "model": {"export"},  # the model that is exported has no ONNX folder yet
+    "data": {"export"},  # adds what the pairs are for
+    "split": {"export"},  # adds what the pairs are for
+    "device": {"export"},  # the export itself always runs on the CPU
+    "dtype": {"export"},
+    "backend": {"bench"},
+    "batch_size": {"bench"},
+    "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
+    "seed": {"train", "bench"},
+    "json": {"quickstart", "env"},  # no single record
+}
+
+
+def shared_options() -> dict[str, dict[str, Any]]:
+    """Option name -> command -> option, for each that more than one command has."""
+    found: dict[str, dict[str, Any]] = {}
+    for command, group in COMMAND_LINE.commands.items():  # type: ignore[attr-defined]
+        for option in group.params:
+            found.setdefault(option.name, {})[command] = option
+    return {name: users for name, users in found.items() if len(users) > 1}
+
+
+@pytest.mark.parametrize("name", shared_options())
+def test_an_option_takes_the_same_values_in_every_command(name: str) -> None:
+    users = {
+        command: (repr(option.type), option.multiple, option.is_flag)
+        for command, option in shared_options()[name].items()
+        if command not in OTHER_TYPE.get(name, ())
+    }
+    assert len(set(users.values())) == 1, users
+
+
+@pytest.mark.parametrize("name", shared_options())
+def test_an_option_has_the_same_help_in_every_command(name: str) -> None:
+    users = {
+        command: option.help
+        for command, option in shared_options()[name].items()
+        if command not in OTHER_HELP.get(name, ())
+    }
+    assert len(set(users.values())) <= 1, users
+
+
+def test_the_exceptions_are_still_some() -> None:
+    for name, commands in {**OTHER_HELP, **OTHER_TYPE}.items():
+        users = shared_options()[name]
+        assert commands <= set(users), name
+        assert len({option.help for option in users.values()}) > 1, f"{name} is no exception any more"
+
+
+def test_data_begins_with_the_same_words_everywhere() -> None:
+    for command, option in shared_options()["data"].items():
+        assert option.help.startswith(schema.DATA_HELP), command

@@ -1,0 +1,578 @@
+"""Tests of mrpcbench.store: strict reading, atomic writing, and the published format."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import REPOSITORY
+from records import (
+    COMMANDS,
+    ENVIRONMENT,
+    MODEL,
+    given_away,
+    make_bench,
+    make_evaluate,
+    make_record,
+    make_row,
+    make_score,
+    make_train,
+)
+
+from mrpcbench import store
+from mrpcbench.errors import UsageError
+from mrpcbench.schema import SCHEMA_VERSION, Command, Lineage, TrainRecipe
+
+PUBLISHED = sorted((REPOSITORY / "results").rglob("*.json"))
+
+
+def written(tmp_path: Path, command: Command = "evaluate") -> tuple[Path, dict[str, Any]]:
+    """A file with a record of `command`, and its document."""
+    path = tmp_path / "record.json"
+    store.save(make_record(command), path)
+    return path, json.loads(path.read_text(encoding="utf-8"))
+
+
+def refusal(path: Path, document: object) -> str:
+    """The one line with which `load` refuses `document`."""
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        store.load(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    return line
+
+
+# --- reading and writing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_record_of_each_command_comes_back_as_it_was(command: Command, complete: bool, tmp_path: Path) -> None:
+    record = make_record(command, complete=complete)
+    store.save(record, tmp_path / "record.json")
+    assert store.load(tmp_path / "record.json") == record
+
+
+def test_every_digit_of_a_number_comes_back(tmp_path: Path) -> None:
+    row = make_row(samples_ms=(1 / 3, math.pi * 1e-9, 123456.78901234567), accuracy=2 / 3)
+    record = make_record("bench", bench=make_bench(rows=(row,)))
+    store.save(record, tmp_path / "record.json")
+    assert store.load(tmp_path / "record.json") == record
+
+
+def test_text_beyond_ascii_comes_back(tmp_path: Path) -> None:
+    record = make_record("evaluate", model=replace(MODEL, name="modèle-モデル"))
+    store.save(record, tmp_path / "record.json")
+    assert store.load(tmp_path / "record.json") == record
+
+
+def test_what_is_printed_is_what_is_saved(tmp_path: Path) -> None:
+    record = make_record("bench")
+    store.save(record, tmp_path / "record.json")
+    assert (tmp_path / "record.json").read_text(encoding="utf-8") == store.dumps(record)
+
+
+def test_a_lineage_comes_back_as_it_was_and_is_none_where_there_is_none(tmp_path: Path) -> None:
+    assert store.load_lineage(tmp_path) is None
+    lineage = Lineage(model=MODEL, base_model="base", recipe=TrainRecipe(seed=7))
+    store.save_lineage(lineage, tmp_path)
+    assert (tmp_path / "mrpcbench.json").exists()
+    assert store.load_lineage(tmp_path) == lineage
+
+
+def test_a_damaged_lineage_is_an_error_and_not_none(tmp_path: Path) -> None:
+    store.save_lineage(Lineage(model=MODEL), tmp_path)
+    path = tmp_path / store.LINEAGE_FILE
+    path.write_text(path.read_text(encoding="utf-8").replace('"origin"', '"orgin"'), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"mrpcbench\.json: not a valid Lineage: model\.orig?in: "):
+        store.load_lineage(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(value: float, tmp_path: Path) -> None:
+    path, _ = written(tmp_path)
+    before = path.read_bytes()
+    broken = make_record("evaluate", evaluate=make_evaluate(score=make_score(accuracy=value)))
+    with pytest.raises(ValueError, match="accuracy"):
+        store.save(broken, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_value_of_the_wrong_type_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    broken = make_record("train", train=make_train(recipe=TrainRecipe(seed="42")))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed"):
+        store.save(broken, tmp_path / "record.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_without_its_section_or_with_another_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match=r"a record of bench must hold that section alone, not \[\]"):
+        make_record("bench", bench=None)
+    with pytest.raises(ValueError, match=r"not \['evaluate', 'bench'\]"):
+        make_record("bench", evaluate=make_evaluate())
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_absent_record_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        store.load(tmp_path / "absent.json")
+    assert str(caught.value) == f"{tmp_path / 'absent.json'}: no such file"
+
+
+def test_a_folder_is_no_record(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read \("):
+        store.load(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_no_record(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_bytes(b'{"schema_version": "\xff"}')
+    with pytest.raises(UsageError, match=r"record\.json: cannot be read \("):
+        store.load(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_truncated_record_is_named_as_one(share: float, tmp_path: Path) -> None:
+    path, _ = written(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    line = refusal(path, text[: int(len(text) * share)])
+    assert "not JSON at line" in line
+    assert "truncated?" in line
+
+
+@pytest.mark.parametrize("found", [SCHEMA_VERSION + 1, 0, str(SCHEMA_VERSION), None])
+def test_a_record_of_another_version_is_named_as_one(found: object, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    document["schema_version"] = found
+    assert refusal(path, document).endswith(f"schema version {found!r}, and this mrpcbench reads {SCHEMA_VERSION}")
+
+
+@pytest.mark.parametrize("found", [True, float(SCHEMA_VERSION)])
+def test_a_version_that_merely_equals_ours_is_none(found: object, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    document["schema_version"] = found
+    assert "schema_version" in refusal(path, document)
+
+
+def test_a_record_without_a_version_is_refused(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    del document["schema_version"]
+    assert "schema version None" in refusal(path, document)
+
+
+@pytest.mark.parametrize("document", [[], "text", 3, None, [{"schema_version": SCHEMA_VERSION}]])
+def test_a_document_that_is_no_object_is_no_record(document: object, tmp_path: Path) -> None:
+    assert "schema version None" in refusal(tmp_path / "record.json", json.dumps(document))
+
+
+def put(document: Any, where: str, value: object) -> None:
+    """Set the field of `document` at the dotted path `where`."""
+    *parents, last = where.split(".")
+    for part in parents:
+        document = document[int(part) if part.isdigit() else part]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    "where", ["surprise", "evaluate.surprise", "evaluate.score.accuracy_interval.surprise", "data.0.surprise"]
+)
+def test_an_unknown_field_is_named_with_its_place(where: str, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    put(document, where, 1)
+    line = refusal(path, document)
+    assert f"not a valid RunRecord: {where}: " in line
+    assert "nexpected" in line
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("evaluate.batch_size", "3"),
+        ("evaluate.batch_size", 3.0),
+        ("evaluate.batch_size", True),
+        ("evaluate.batch_size", None),
+        ("evaluate.score.accuracy", "0.5"),
+        ("complete", 1),
+        ("complete", "true"),
+        ("model.name", 3),
+        ("model.weights", "trained"),
+        ("command", "compare"),
+        ("environment.argv", "mrpcbench"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_with_its_place(where: str, value: object, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    put(document, where, value)
+    assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+
+
+@pytest.mark.parametrize("where", ["model", "complete", "evaluate.score.f1", "environment.machine_sha256"])
+def test_a_missing_field_is_named_with_its_place(where: str, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    *parents, last = where.split(".")
+    holder = document
+    for part in parents:
+        holder = holder[part]
+    del holder[last]
+    assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_not_read(token: str, tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    put(document, "evaluate.score.accuracy", "@")
+    assert "evaluate.score.accuracy" in refusal(path, json.dumps(document).replace('"@"', token))
+
+
+def test_several_faults_are_one_line_that_counts_them(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    put(document, "one", 1)
+    put(document, "two", 2)
+    assert refusal(path, document).endswith(" (and 1 more)")
+
+
+def test_a_section_that_its_command_does_not_name_is_refused(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    document["command"] = "bench"
+    line = refusal(path, document)
+    assert "a record of bench must hold that section alone, not ['evaluate']" in line
+    _, other = written(tmp_path, "bench")
+    both = {**other, "evaluate": document["evaluate"]}
+    assert "not ['evaluate', 'bench']" in refusal(path, both)
+
+
+# --- writing in one step ----------------------------------------------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """What a test breaks something with."""
+
+
+def breaks(*_: object, **__: object) -> None:
+    raise BrokenError
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"])
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    store.write_text(path, "old")
+    with monkeypatch.context() as broken:
+        broken.setattr(step, breaks)
+        with pytest.raises(BrokenError):
+            store.write_text(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_is_whole_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    store.write_text(path, "old")
+    seen = []
+    replace_file = Path.replace
+
+    def spy(self: Path, target: Path) -> Path:
+        seen.append((path.read_text(encoding="utf-8"), self.read_text(encoding="utf-8"), self.parent, target))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", spy)
+    store.write_text(path, "new")
+    # Beside the target, since a file moves in one step only within a file system.
+    assert seen == [("old", "new", tmp_path, path)]
+    assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_an_interruption_while_writing_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_text(tmp_path / "record.json", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def umask() -> Any:
+    """Set the umask for one test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_is_as_readable_as_the_users_umask_says(
+    mask: int, mode: int, tmp_path: Path, umask: Callable[[int], int]
+) -> None:
+    umask(mask)
+    store.write_text(tmp_path / "record.json", "text")
+    store.write_folder(tmp_path / "model", fill_privately)
+    store.replace_folder(tmp_path / "other", fill)
+    for name in ("record.json", "model/weights", "model/sub/config", "other/weights"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode, name
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == mode | (0o111 & ~mask)
+    assert umask(mask) == mask
+
+
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    store.save(make_record("train"), tmp_path / "a" / "b" / "record.json")
+    assert store.load(tmp_path / "a" / "b" / "record.json").command == "train"
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below `folder` with its text."""
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def fill(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "weights").write_text("new")
+    (folder / "sub" / "config").write_text("new")
+
+
+def fill_privately(folder: Path) -> None:
+    """As libraries do that write by way of temporary files."""
+    fill(folder)
+    for path in (folder / "weights", folder / "sub" / "config"):
+        path.chmod(0o600)
+
+
+def fill_half(folder: Path) -> None:
+    (folder / "weights").write_text("new")
+    raise BrokenError
+
+
+@pytest.fixture
+def old_folder(tmp_path: Path) -> Path:
+    """A folder that holds files of a run before."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_text("old")
+    (folder / "card").write_text("old")
+    return folder
+
+
+@pytest.mark.parametrize("write", [store.write_folder, store.replace_folder])
+def test_a_folder_that_fails_halfway_stays_as_it_was(
+    write: Callable[[Path, Callable[[Path], None]], None], old_folder: Path
+) -> None:
+    with pytest.raises(BrokenError):
+        write(old_folder, fill_half)
+    assert tree(old_folder.parent) == {"model/card": "old", "model/weights": "old"}
+    assert list(old_folder.parent.iterdir()) == [old_folder]
+
+
+@pytest.mark.parametrize("write", [store.write_folder, store.replace_folder])
+def test_a_folder_is_untouched_until_its_files_are_all_there(
+    write: Callable[[Path, Callable[[Path], None]], None], old_folder: Path
+) -> None:
+    def fill_and_look(folder: Path) -> None:
+        fill(folder)
+        assert (old_folder / "weights").read_text() == "old"
+        assert not (old_folder / "sub").exists()
+
+    write(old_folder, fill_and_look)
+    assert (old_folder / "weights").read_text() == "new"
+
+
+def test_write_folder_keeps_the_files_that_it_does_not_write(old_folder: Path) -> None:
+    store.write_folder(old_folder, fill)
+    assert tree(old_folder.parent) == {"model/card": "old", "model/sub/config": "new", "model/weights": "new"}
+    assert sorted(path.name for path in old_folder.iterdir()) == ["card", "sub", "weights"]
+
+
+def test_replace_folder_keeps_no_file_of_the_old_folder(old_folder: Path) -> None:
+    store.replace_folder(old_folder, fill)
+    assert tree(old_folder.parent) == {"model/sub/config": "new", "model/weights": "new"}
+    assert list(old_folder.parent.iterdir()) == [old_folder]
+
+
+@pytest.mark.parametrize("write", [store.write_folder, store.replace_folder])
+def test_a_new_folder_is_made_with_its_parents(
+    write: Callable[[Path, Callable[[Path], None]], None], tmp_path: Path
+) -> None:
+    write(tmp_path / "a" / "model", fill)
+    assert tree(tmp_path) == {"a/model/sub/config": "new", "a/model/weights": "new"}
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one_there(
+    old_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuse_the_new(self: Path, target: Path) -> Path:
+        # Only moving the new folder in fails; moving the old one away, or back, works.
+        if target == old_folder and (self / "sub").exists():
+            raise BrokenError
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(BrokenError):
+        store.replace_folder(old_folder, fill)
+    assert tree(old_folder.parent) == {"model/card": "old", "model/weights": "old"}
+
+
+# --- names and lines --------------------------------------------------------------------------------------------------
+
+
+class Noon:
+    """A clock that stands still."""
+
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return datetime(2025, 1, 2, 12, tzinfo=zone)
+
+
+def test_a_default_path_never_names_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "datetime", Noon)
+    names = []
+    for _ in range(3):
+        path = store.default_path("bench")
+        assert not path.exists()
+        names.append(str(path))
+        store.write_text(path, "text")
+    stem = "results/20250102T120000Z-bench"
+    assert names == [f"{stem}.json", f"{stem}-2.json", f"{stem}-3.json"]
+    assert str(store.default_path("train")) == "results/20250102T120000Z-train.json"
+
+
+def test_lines_are_written_as_json_and_hashed_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    digest = store.write_jsonl(path, [{"pair": 1, "text": "café"}, {"pair": 2, "text": "a\nb"}])
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {"pair": 1, "text": "café"},
+        {"pair": 2, "text": "a\nb"},
+    ]
+
+
+def test_a_canonical_hash_is_that_of_the_content_and_not_of_its_layout() -> None:
+    one = store.canonical_sha256('{"a": 1, "b": {"c": [1, 2], "d": null}}')
+    assert store.canonical_sha256('{\n "b": {"d": null, "c": [1, 2]},\n "a": 1}') == one
+    assert store.canonical_sha256('{"a": 1, "b": {"c": [2, 1], "d": null}}') != one
+    assert store.canonical_sha256('{"a": 1, "b": {"c": [1, 2], "d": null}, "e": 5}', without=["e"]) == one
+    assert store.canonical_sha256('{"a": 1, "b": {"c": [1, 2], "d": null}}', without=["a"]) != one
+
+
+def test_a_result_that_is_no_record_is_one_json_document() -> None:
+    assert json.loads(store.to_json(ENVIRONMENT)) == json.loads(json.dumps(dataclasses.asdict(ENVIRONMENT)))
+    assert json.loads(store.to_json([1, "two"])) == [1, "two"]
+
+
+# --- the published format ---------------------------------------------------------------------------------------------
+
+
+def test_the_json_schema_in_the_package_is_the_generated_one() -> None:
+    path = REPOSITORY / "mrpcbench" / "results.schema.json"
+    assert path.exists(), "run `python -m mrpcbench.store`"
+    assert json.loads(path.read_text(encoding="utf-8")) == store.json_schema(), "stale: generate it again"
+
+
+def test_the_page_of_the_format_is_the_generated_one() -> None:
+    path = REPOSITORY / "docs" / "results-format.md"
+    assert path.exists(), "run `python -m mrpcbench.store`"
+    assert path.read_text(encoding="utf-8") == store.format_page(), "stale: generate it again"
+
+
+def test_the_schema_itself_is_valid_and_describes_every_field() -> None:
+    schema = store.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for name, body in {"RunRecord": schema, **schema["$defs"]}.items():
+        assert body["description"], name
+        assert body["additionalProperties"] is False, name
+        for field, meaning in body["properties"].items():
+            assert meaning["description"], f"{name}.{field}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_record_of_each_command_is_valid_by_the_schema(command: Command, complete: bool) -> None:
+    document = json.loads(store.dumps(make_record(command, complete=complete)))
+    jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("surprise", 1), ("evaluate.batch_size", "3"), ("model.weights", "trained"), ("data.0.label_names", ["one"])],
+)
+def test_a_record_that_cannot_be_read_is_not_valid_by_the_schema(where: str, value: object) -> None:
+    document = json.loads(store.dumps(make_record("evaluate")))
+    put(document, where, value)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", ["RunRecord", "BenchRow", "TrainRecipe", "Interval", "BackendSpec"])
+def test_the_page_shows_every_class_of_the_format(kind: str) -> None:
+    assert f"\n## {kind}\n" in store.format_page()
+
+
+def test_every_row_of_the_page_has_three_cells() -> None:
+    rows = [line for line in store.format_page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    for row in rows:
+        assert len(row.replace("\\|", "").split("|")) == 5, row
+        assert "typing." not in row
+        assert "mrpcbench.schema." not in row
+
+
+# --- records that are published ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_a_published_record_can_be_read_and_is_complete(path: Path) -> None:
+    record = store.load(path)
+    assert record.complete
+    jsonschema.validate(
+        json.loads(path.read_text(encoding="utf-8")), store.json_schema(), cls=jsonschema.Draft202012Validator
+    )
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_a_published_record_names_no_person_host_or_folder(path: Path) -> None:
+    assert given_away(json.loads(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/data/models/tuned",
+        "--model=/data/tuned",
+        "~/tuned",
+        "~ann/tuned",
+        "file:///data",
+        "C:\\models",
+        "cannot open '/data/x'",
+        "../home/ann/tuned",
+        "ann",
+        "host of ann:",
+    ],
+)
+def test_a_path_or_a_name_in_a_record_would_be_noticed(text: str) -> None:
+    assert given_away({"model": [{"name": text}]}, "ann") == [text]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_ordinary_record_gives_nothing_away(command: Command) -> None:
+    assert given_away(json.loads(store.dumps(make_record(command))), "ann") == []
+    assert given_away(["answerdotai/ModernBERT-base", "planning", "results/x.json", "pairs/s", "--data=mrpc"]) == []

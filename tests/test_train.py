@@ -1,0 +1,336 @@
+"""Training: the recipe's log, what is written, stopping, resuming and refusing."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Listener
+from huggingface_hub import ModelCard
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+from mrpcbench import models, store, trainer
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.schema import RunRecord, TrainRecipe, TrainRequest
+from mrpcbench.train import RUN_FILE, train
+
+# 96 pairs in batches of 16: 6 steps an epoch.
+RECIPE = TrainRecipe(per_device_train_batch_size=16, learning_rate=1e-3)
+
+
+@pytest.fixture
+def request_(small_data: Path, tmp_path: Path) -> TrainRequest:
+    return TrainRequest(model="quickstart", data=str(small_data), output_dir=str(tmp_path / "model"), device="cpu")
+
+
+def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener | None = None) -> RunRecord:
+    folder = Path(request.output_dir)
+    return train(request, recipe, folder.parent / f"{folder.name}.json", listener or Listener())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return run(TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu"))
+
+
+def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: RunRecord) -> None:
+    section = uninterrupted.train
+    assert section is not None
+    assert section.total_steps == 12
+    assert [line.step for line in section.epochs] == [6, 12]
+    assert [line.train_learning_rate for line in section.epochs] == pytest.approx([1e-3 * 7 / 12, 1e-3 / 12])
+    assert section.best_step == min(section.epochs, key=lambda line: line.eval_loss or 9).step
+    assert uninterrupted.complete
+
+
+def test_the_special_tokens_that_the_tokenizer_lacks_are_aligned_and_recorded(uninterrupted: RunRecord) -> None:
+    assert uninterrupted.train is not None
+    assert uninterrupted.train.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
+
+
+def test_training_counts_its_tokens_and_not_those_of_the_evaluations(
+    uninterrupted: RunRecord, small_data: Path, checkpoint_dir: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir)
+    rows = [json.loads(line) for line in (small_data / "train.jsonl").read_text().splitlines()]
+    tokens = sum(len(tokenizer(row["sentence1"], row["sentence2"])["input_ids"]) for row in rows)
+    assert uninterrupted.train is not None
+    assert uninterrupted.train.real_tokens == 2 * tokens
+    assert uninterrupted.train.padding_tokens > 0
+
+
+def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_from(tuned_model: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tuned_model)
+    assert model.config.id2label == {0: "NOT_EQUIVALENT", 1: "EQUIVALENT"}
+    assert model.config.bos_token_id is None
+    assert AutoTokenizer.from_pretrained(tuned_model).sep_token == "[SEP]"
+    assert not list(tuned_model.glob("*.bin"))
+    lineage = store.load_lineage(tuned_model)
+    assert lineage is not None
+    assert lineage.model.model_sha256 == models.weights_sha256(model)
+    assert lineage.model.weights == "fine-tuned"
+    assert lineage.model.origin == "pretrained"
+    assert lineage.base_model == "quickstart"
+    assert lineage.recipe == TrainRecipe(learning_rate=1e-3)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(request_: TrainRequest) -> None:
+    recipe = replace(RECIPE, learning_rate=0.05)  # far too high: the first epoch or the last is best by chance alone
+    record = run(request_, recipe)
+    assert record.train is not None
+    kept = models.load_classifier(request_.output_dir)
+    best = models.load_classifier(str(Path(request_.output_dir) / f"checkpoint-{record.train.best_step}"))
+    assert kept.identity.model_sha256 == best.identity.model_sha256 == record.model.model_sha256
+
+
+def test_metrics_csv_holds_the_log(tuned_model: Path) -> None:
+    rows = list(csv.DictReader((tuned_model / "metrics.csv").open(encoding="utf-8")))
+    training = "step train_loss train_grad_norm train_learning_rate train_epoch"
+    assert list(rows[0]) == f"{training} eval_loss eval_accuracy_score eval_f1_score".split()
+    assert [row["step"] for row in rows] == ["3", "6"]
+
+
+def test_the_model_card_has_the_hubs_metadata(tuned_model: Path) -> None:
+    card = ModelCard.load(tuned_model / "README.md")
+    assert card.data.eval_results is not None
+    assert {result.metric_type for result in card.data.eval_results} == {"accuracy", "f1"}
+    assert {result.dataset_split for result in card.data.eval_results} == {"validation"}
+    assert card.data.pipeline_tag == "text-classification"
+    assert "pretrained weights" in card.text
+
+
+def test_the_observer_hears_the_start_every_step_and_the_alignment(request_: TrainRequest) -> None:
+    listener = Listener()
+    run(request_, replace(RECIPE, max_steps=2), listener)
+    (began,) = listener.records
+    assert not began.complete
+    assert began.train is not None
+    assert began.train.total_steps == 2
+    assert [(task, done, total) for task, done, total, _ in listener.steps] == [("train", 1, 2), ("train", 2, 2)]
+    assert "loss" in listener.steps[-1][3]
+    assert any("eos_token_id" in line for line in listener.lines)
+
+
+def test_the_record_on_disk_is_the_one_returned(request_: TrainRequest) -> None:
+    record = run(request_, replace(RECIPE, max_steps=1))
+    assert store.load(Path(request_.output_dir).parent / "model.json") == record
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unasked(request_: TrainRequest) -> None:
+    run(request_, replace(RECIPE, max_steps=1))
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(request_)
+    again = run(replace(request_, overwrite=True), replace(RECIPE, max_steps=2))
+    assert again.train is not None
+    assert again.train.total_steps == 2
+    assert [path.name for path in Path(request_.output_dir).glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_resume_and_overwrite_exclude_each_other(request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match="exclude"):
+        run(replace(request_, resume=True, overwrite=True))
+
+
+def test_resume_without_a_run_says_so(request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match="no run was started"):
+        run(replace(request_, resume=True))
+
+
+def test_resume_refuses_another_recipe_and_names_what_changed(request_: TrainRequest) -> None:
+    run(request_, replace(RECIPE, max_steps=1))
+    with pytest.raises(UsageError, match=r"learning_rate 0\.001 \(now 0\.002\)"):
+        run(replace(request_, resume=True), replace(RECIPE, max_steps=1, learning_rate=2e-3))
+
+
+def test_resume_refuses_other_data(request_: TrainRequest, small_data: Path, tmp_path: Path) -> None:
+    run(request_, replace(RECIPE, max_steps=1))
+    other = Path(shutil.copytree(small_data, tmp_path / "other"))
+    lines = (other / "train.jsonl").read_text().splitlines(keepends=True)
+    (other / "train.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(UsageError, match="other training pairs"):
+        run(replace(request_, resume=True, data=str(other)), replace(RECIPE, max_steps=1))
+
+
+class SignalAt(TrainerCallback):
+    """Sends this process a signal at the end of a step."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def interrupted_at_4(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = trainer.ObservedTrainer.__init__
+
+    def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        self.add_callback(SignalAt(4, signal.SIGINT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
+        yield
+
+
+def test_an_interrupt_leaves_a_checkpoint_and_a_record(
+    request_: TrainRequest, interrupted_at_4: None, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterruptedRunError, match=r"step 4 of 12; checkpoint-4 is saved and --resume") as caught:
+        run(request_)
+    assert caught.value.status == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    resumed = run(replace(request_, resume=True))
+    assert resumed.train is not None
+    assert resumed.train.resumed_from_step == 4
+    assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
+
+
+def test_a_killed_run_resumes_to_the_same_weights(
+    request_: TrainRequest, uninterrupted: RunRecord, tmp_path: Path
+) -> None:
+    code = (
+        "from test_train import *\n"
+        "real = trainer.ObservedTrainer.__init__\n"
+        "def init(self, *a, **k): real(self, *a, **k); self.add_callback(SignalAt(9, signal.SIGKILL))\n"
+        "trainer.ObservedTrainer.__init__ = init\n"
+        f"data, folder = {request_.data!r}, {request_.output_dir!r}\n"
+        "run(TrainRequest(model='quickstart', data=data, output_dir=folder, device='cpu'))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    half = store.load(tmp_path / "model.json")
+    assert not half.complete
+    assert half.train is not None
+    assert [line.step for line in half.train.epochs] == [6]
+    # What a kill in the middle of a save leaves: a newer checkpoint that is not whole.
+    (Path(request_.output_dir) / "checkpoint-9").mkdir()
+    resumed = run(replace(request_, resume=True))
+    assert resumed.train is not None
+    assert resumed.train.resumed_from_step == 6
+    assert [line.step for line in resumed.train.epochs] == [6, 12]
+    assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
+
+
+def test_resuming_a_finished_run_changes_nothing(request_: TrainRequest) -> None:
+    first = run(request_, replace(RECIPE, max_steps=2))
+    again = run(replace(request_, resume=True), replace(RECIPE, max_steps=2))
+    assert again.model.model_sha256 == first.model.model_sha256
+
+
+def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequest) -> None:
+    listener = Listener()
+    run(request_, replace(RECIPE, max_steps=1))
+    folder = Path(request_.output_dir)
+    shutil.rmtree(folder / "checkpoint-1")
+    assert (folder / RUN_FILE).exists()
+    run(replace(request_, resume=True), replace(RECIPE, max_steps=1), listener)
+    assert "no checkpoint yet: starting at step 0" in listener.lines
+
+
+def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
+    with pytest.raises(MissingError, match="--precision fp16"):
+        run(request_, replace(RECIPE, precision="fp16"))
+
+
+def test_bf16_training_runs_on_the_cpu_and_says_so(request_: TrainRequest) -> None:
+    record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
+    assert record.train is not None
+    assert record.train.placement.dtype == "bf16"
+
+
+@pytest.mark.parametrize(
+    "change", [{"optim": "nonsense"}, {"lr_scheduler_type": "nonsense"}], ids=lambda change: next(iter(change))
+)
+def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest, change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="nonsense"):
+        run(request_, replace(RECIPE, **change))
+
+
+def test_a_diverged_run_is_recorded_as_such(request_: TrainRequest) -> None:
+    record = run(request_, replace(RECIPE, learning_rate=1e30, max_steps=3))
+    assert record.train is not None
+    assert record.train.epochs[-1].eval_loss is None
+    assert store.load(Path(request_.output_dir).parent / "model.json") == record
+
+
+def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
+    mrpc_dir: Path, modernbert_dir: Path, tmp_path: Path
+) -> None:
+    """The whole default recipe on all pairs; the model is as small as one can be, with ModernBERT's own tokenizer."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for file in modernbert_dir.glob("*token*"):
+        shutil.copy(file, folder)
+    config = AutoConfig.from_pretrained(modernbert_dir)
+    config.update({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2})
+    config.save_pretrained(folder)
+    request = TrainRequest(
+        model=str(folder), data=str(mrpc_dir), output_dir=str(tmp_path / "out"), device="cpu", random_init=True
+    )
+    record = run(request, TrainRecipe())
+    section = record.train
+    assert section is not None
+    assert section.total_steps == 230
+    assert [line.step for line in section.epochs] == [115, 230]
+    assert [f"{line.train_learning_rate:.6e}" for line in section.epochs] == ["4.034783e-05", "3.478261e-07"]
+    assert section.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
+    assert record.model.weights_label == "fine-tuned from random-init"
+    assert [item.pairs for item in record.data] == [3668, 408]
+
+
+def test_pushing_uploads_the_model_without_its_checkpoints(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: dict[str, Any] = {}
+
+    class Hub:
+        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
+            calls["repo"] = repo_id
+            return type("Url", (), {"url": f"hub/{repo_id}"})()
+
+        def upload_folder(self, **values: Any) -> None:
+            calls.update(values)
+
+    monkeypatch.setattr("mrpcbench.card.HfApi", Hub)
+    listener = Listener()
+    run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1), listener)
+    assert calls["repo"] == calls["repo_id"] == "someone/model"
+    assert "checkpoint-*/**" in calls["ignore_patterns"]
+    assert any("hub/someone/model" in line for line in listener.lines)
+
+
+def test_a_failed_upload_keeps_the_model_and_the_record(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub:
+        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
+            raise OSError("no route")
+
+    monkeypatch.setattr("mrpcbench.card.HfApi", Hub)
+    with pytest.raises(Exception, match="the upload failed"):
+        run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1))
+    assert store.load(Path(request_.output_dir).parent / "model.json").complete
+    assert (Path(request_.output_dir) / "model.safetensors").exists()
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_takes_bf16_by_itself(request_: TrainRequest) -> None:
+    record = run(replace(request_, device="cuda"), replace(RECIPE, max_steps=2))
+    assert record.train is not None
+    assert record.train.placement.dtype == "bf16"
+    assert record.train.placement.device.startswith("cuda")
+    assert torch.cuda.max_memory_allocated() > 0
