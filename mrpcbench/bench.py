@@ -21,7 +21,7 @@ from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.progress import Observer
-from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, BenchSection, RunRecord, Scenario
+from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, BenchSection, RunRecord, Scenario, check
 
 T = TypeVar("T")
 
@@ -86,44 +86,32 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
     the model or the data is not there, `MissingError` where an engine would run elsewhere than asked,
     `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
-    _check(plan)
+    check(spec, plan)
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     lanes = _open_lanes(spec, plan, pairs, observer)
+    record = RunRecord(
+        command="bench",
+        complete=False,
+        environment=capture(),
+        model=lanes[0].session.model,
+        data=(data.identity(pairs, plan.data, plan.split),),
+        bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
+    )
     try:
-        record = RunRecord(
-            command="bench",
-            complete=False,
-            environment=capture(),
-            model=lanes[0].session.model,
-            data=(data.identity(pairs, plan.data, plan.split),),
-            bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
-        )
         observer.began(record)
         for lane in lanes:
             lane.warm_up(plan.warmup)
-        started = record
-        for record in _rounds(started, lanes, labels, observer):
-            store.save(record, results)
+        for grown in _rounds(record, lanes, labels, observer):
+            store.save(grown, results)
+            record = grown
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted; {_kept(results)}") from None
+        kept = f"the rows so far are in {results}" if record.bench and record.bench.rows else "no row was finished"
+        raise InterruptedRunError(f"interrupted; {kept}") from None
     finally:
         for session in {id(lane.session): lane.session for lane in lanes}.values():
             session.close()
     return record
-
-
-def _kept(results: Path) -> str:
-    return f"the rows so far are in {results}" if results.exists() else "no row was finished"
-
-
-def _check(plan: BenchPlan) -> None:
-    for name in ("rounds", "pairs"):
-        value = getattr(plan, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} {value}: at least 1")
-    if any(size < 1 for size in plan.batch_size):
-        raise UsageError(f"--batch-size {min(plan.batch_size)}: at least 1")
 
 
 def _workload(plan: BenchPlan) -> Dataset:

@@ -15,7 +15,7 @@ from mrpcbench.batches import in_order
 from mrpcbench.environment import capture, public_name
 from mrpcbench.metrics import score
 from mrpcbench.progress import Observer
-from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord
+from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord, check
 
 
 def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> RunRecord:
@@ -23,6 +23,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
 
     Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
     """
+    check(spec, plan)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     batches = encode_for(spec, pairs).batches(plan.batch_size)

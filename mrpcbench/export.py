@@ -205,8 +205,8 @@ def judge(trials: tuple[ParityTrial, ...], expected: NDArray[np.float32], dtype:
         trials=trials,
         flips_allowed=flips_allowed,
         delta_allowed=delta_allowed,
-        smallest_margin=margin,
-        headroom=margin / worst if worst else None,
+        smallest_margin=finite_or_none(margin),
+        headroom=finite_or_none(margin / worst) if worst else None,
         flip_rate_bound=rate_upper_bound(flips, pairs),
         verdict=verdict,
     )

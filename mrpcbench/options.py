@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from mrpcbench.schema import flags_of
+
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of the dataclasses that its first parameters are annotated with.
@@ -46,7 +48,6 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
 
 
 def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
-    flags = item.metadata["flags"] or (f"--{item.name.replace('_', '-')}",)
     default: Any = item.default
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
         # Typer knows repeatable options as lists, and their choices as an Enum; a frozen value holds plain tuples.
@@ -54,7 +55,7 @@ def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
         if get_origin(inner) is Literal:
             inner = _choice(get_args(inner))
         kind, default = list[inner], list(default)
-    option = typer.Option(*flags, help=item.metadata["about"])
+    option = typer.Option(*flags_of(item), help=item.metadata["about"])
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -1,14 +1,13 @@
 """Records as rich renderables. Prints nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from mrpcbench.render_bench import bench
 from mrpcbench.schema import (
-    BenchRow,
-    BenchSection,
     EnvironmentReport,
     EvalScore,
     ExportGate,
@@ -17,14 +16,12 @@ from mrpcbench.schema import (
     TrainSection,
     Verdict,
 )
-from mrpcbench.stats import quantile, samples_needed
 from mrpcbench.tables import (
     PlainTable,
     caption,
     environment_facts,
     facts,
     interval,
-    machine_line,
     model_line,
     notes,
     number,
@@ -41,12 +38,11 @@ RECIPE_SHOWN = (
 ).split()
 # More columns than these, and their numbers would be cut.
 EPOCHS_A_TABLE = 5
-SCENARIOS = (("single-stream", "one pair at a time"), ("offline", "all pairs, sorted by length"))
 
 
 def render(record: RunRecord) -> RenderableType:
     """The result of `record` as tables, and under each what it was measured on."""
-    parts = {"train": _train, "evaluate": _evaluate, "export": _export, "bench": _bench}[record.command](record)
+    parts = {"train": _train, "evaluate": _evaluate, "export": _export, "bench": bench}[record.command](record)
     if record.complete:
         return Group(*parts)
     return Group(Text("INCOMPLETE: the run did not end; this is what it finished.", "bold"), *parts)
@@ -219,7 +215,7 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
 
 def _gate_facts(gate: ExportGate) -> PlainTable:
     shown = facts("Verdict", [("outcome", verdict(gate.verdict))])
-    shown.add_row("smallest decision margin", f"{gate.smallest_margin:.3e}")
+    shown.add_row("smallest decision margin", small(gate.smallest_margin))
     if gate.headroom is not None:
         shown.add_row("headroom", f"{gate.headroom:.1f} (no label can flip above 2)")
     else:
@@ -233,62 +229,3 @@ def verdict(found: Verdict) -> Text:
     """The outcome in its colour, and why."""
     colour = {"PASS": "bold green", "REGRESSION": "bold red"}.get(found.outcome, "bold yellow")
     return Text.assemble((found.outcome, colour), f": {found.reason}")
-
-
-# --- bench ------------------------------------------------------------------------------------------------------------
-
-
-def _bench(record: RunRecord) -> Iterator[RenderableType]:
-    section = record.bench
-    assert section is not None
-    for scenario, words in SCENARIOS:
-        rows = [row for row in section.rows if row.scenario == scenario]
-        if rows:
-            yield _bench_table(f"{scenario}: {words}", rows, section, record)
-    yield from notes((row.model for row in section.rows), *_too_few_samples(section.rows))
-
-
-def _bench_table(title: str, rows: list[BenchRow], section: BenchSection, record: RunRecord) -> PlainTable:
-    placed = "; ".join(dict.fromkeys(f"{row.spec.backend} = {placement_line(row.placement)}" for row in rows))
-    shown = table(
-        *(title, "backend", "dtype", "batch", "pairs/s", "p50 ms", "p90 ms", "p99 ms", "first ms", "accuracy", "F1"),
-        numeric=True,
-        caption=f"{model_line(record.model)}\n{placed}\n{rows[0].pairs} pairs x {section.rounds_done} rounds "
-        f"interleaved; {record.data[0].source} {record.data[0].split}; {machine_line(record.environment)}",
-    )
-    ranked = sorted(rows, key=_pairs_per_s, reverse=True)
-    for row in ranked:
-        shown.add_row(
-            row.spec.backend + (" UNPROVEN" if row.model.proven is False else ""),
-            row.placement.dtype,
-            str(row.batch_size),
-            f"{_pairs_per_s(row):.1f}",
-            *(_percentile(row, share) for share in (0.5, 0.9, 0.99)),
-            f"{row.first_ms:.1f}",
-            f"{row.accuracy:.4f}",
-            f"{row.f1:.4f}",
-            style="bold" if row is ranked[0] and len(ranked) > 1 else None,
-        )
-    return shown
-
-
-def _pairs_per_s(row: BenchRow) -> float:
-    """Pairs in a second at the median of the samples."""
-    pairs_a_sample = 1 if row.scenario == "single-stream" else row.pairs
-    return pairs_a_sample * 1e3 / quantile(row.samples_ms, 0.5)
-
-
-def _percentile(row: BenchRow, share: float) -> str:
-    """A percentile, or how many samples it would take to bound it at 99% confidence."""
-    needed = samples_needed(share)
-    if share > 0.5 and len(row.samples_ms) < needed:
-        return f"n<{needed}"
-    return f"{quantile(row.samples_ms, share):.2f}"
-
-
-def _too_few_samples(rows: Sequence[BenchRow]) -> Iterator[str]:
-    needed = [samples_needed(share) for share in (0.9, 0.99)]
-    short = [count for count in needed if any(len(row.samples_ms) < count for row in rows)]
-    if short:
-        names = ", ".join(f"n<{count}" for count in short)
-        yield f"{names}: too few samples to bound that percentile at 99% confidence; more --rounds give more."

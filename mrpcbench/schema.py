@@ -5,8 +5,10 @@ classes (`TrainRequest`, `TrainRecipe`, `BackendSpec`, `EvaluatePlan`, `ExportPl
 JSON Schema and its descriptions from the record classes. Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal
+
+from mrpcbench.errors import UsageError
 
 SCHEMA_VERSION = 1
 
@@ -30,12 +32,28 @@ Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-def about(text: str, default: Any = MISSING, *, flags: tuple[str, ...] = ()) -> Any:
+def about(text: str, default: Any = MISSING, *, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
     """A dataclass field with its meaning: the option's help, or the record field's description.
 
-    `flags` replaces the option's name, which is otherwise the field's name with dashes.
+    `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
+    that can be meant.
     """
-    return field(default=default, metadata={"about": text, "flags": flags})
+    return field(default=default, metadata={"about": text, "flags": flags, "least": least})
+
+
+def flags_of(item: Field[Any]) -> tuple[str, ...]:
+    """The option names of a request's field."""
+    return item.metadata["flags"] or (f"--{item.name.replace('_', '-')}",)
+
+
+def check(*requests: Any) -> None:
+    """Raise `UsageError` for a value of `requests` below the least that can be meant; verbs do so before any work."""
+    for request in requests:
+        for item in fields(request):
+            least, value = item.metadata["least"], getattr(request, item.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if least is not None and one is not None and not one >= least:
+                    raise UsageError(f"{flags_of(item)[-1]} {one:g}: at least {least:g}")
 
 
 # --- what a user asks for ---------------------------------------------------------------------------------------------
@@ -72,26 +90,26 @@ class TrainRecipe:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     per_device_train_batch_size: int = about(
-        "Pairs in one training batch.", 32, flags=("--per-device-train-batch-size", "--batch-size")
+        "Pairs in one training batch.", 32, flags=("--per-device-train-batch-size", "--batch-size"), least=1
     )
-    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32)
-    num_train_epochs: float = about("Passes over the training split.", 2.0)
+    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32, least=1)
+    num_train_epochs: float = about("Passes over the training split.", 2.0, least=1e-3)
     max_steps: int = about("Optimiser steps; overrides the epochs when positive.", -1)
-    learning_rate: float = about("Peak learning rate.", 8e-5)
+    learning_rate: float = about("Peak learning rate.", 8e-5, least=0)
     lr_scheduler_type: str = about("Shape of the learning rate over the run (a transformers scheduler name).", "linear")
-    warmup_steps: int = about("Steps of linear warm-up.", 0)
+    warmup_steps: int = about("Steps of linear warm-up.", 0, least=0)
     optim: str = about("Optimiser (a transformers name).", "adamw_torch")
     adam_beta1: float = about("AdamW's decay rate of the first moment.", 0.9)
     adam_beta2: float = about("AdamW's decay rate of the second moment.", 0.98)
     adam_epsilon: float = about("AdamW's term against division by zero.", 1e-6)
     weight_decay: float = about("AdamW's weight decay.", 0.0)
-    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0)
-    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1)
+    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0, least=0)
+    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1, least=1)
     precision: Precision = about("Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", "auto")
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
         "Validation metric by which the best epoch is chosen.", "loss"
     )
-    seed: int = about("Seed of the new head, the data order and dropout.", 42)
+    seed: int = about("Seed of the new head, the data order and dropout.", 42, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +122,7 @@ class BackendSpec:
     model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
     device: Device = about(DEVICE_HELP, "auto")
     dtype: Dtype = about("Arithmetic of inference; 'auto' is fp32 for torch and the graph's own for onnx.", "auto")
-    threads: int = about("CPU threads of the engine; 0 means one per core.", 0)
+    threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
     random_init: bool = about(RANDOM_HELP, False)
 
 
@@ -116,7 +134,7 @@ class EvaluatePlan:
 
     data: str = about(DATA_HELP, "hub")
     split: Split = about(SPLIT_HELP, "validation")
-    batch_size: int = about("Pairs in one forward pass.", 32)
+    batch_size: int = about("Pairs in one forward pass.", 32, least=1)
     output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
 
 
@@ -151,11 +169,13 @@ class BenchPlan:
         "single-stream: one pair at a time; offline: all pairs at once, in batches. Repeatable.",
         ("single-stream", "offline"),
     )
-    batch_size: tuple[int, ...] = about("Pairs in one forward pass of the offline scenario; repeatable.", (8, 32))
-    rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3)
-    warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3)
-    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None)
-    seed: int = about("Seed of the pairs' order.", 0)
+    batch_size: tuple[int, ...] = about(
+        "Pairs in one forward pass of the offline scenario; repeatable.", (8, 32), least=1
+    )
+    rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3, least=1)
+    warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
+    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
+    seed: int = about("Seed of the pairs' order.", 0, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,7 +452,9 @@ class ExportGate:
     delta_allowed: float | None = about(
         "Largest |difference| of a logit that passes; null where only labels are judged."
     )
-    smallest_margin: float = about("Smallest |logit 1 - logit 0| of the original model over the pairs.")
+    smallest_margin: float | None = about(
+        "Smallest |logit 1 - logit 0| of the original model over the pairs; null where one is not finite."
+    )
     headroom: float | None = about(
         "Smallest margin divided by the largest |difference|: above 2 no label can flip; "
         "null where the difference is 0 or not finite."

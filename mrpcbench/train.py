@@ -25,6 +25,7 @@ from mrpcbench.schema import (
     TrainRecipe,
     TrainRequest,
     TrainSection,
+    check,
 )
 from mrpcbench.trainer import Narrator, ObservedTrainer, arguments, newest_checkpoint, resolve_precision
 
@@ -40,6 +41,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     needed, `MissingError` where the device cannot do what was asked, `InterruptedRunError` after an interrupt, when a
     checkpoint is saved from which `resume` continues.
     """
+    check(request, recipe)
     output_dir = Path(request.output_dir)
     device = resolve_device(request.device)
     precision = resolve_precision(recipe.precision, device)

@@ -94,6 +94,7 @@ def test_a_link_to_the_home_folder_is_not_called_by_the_users_name(home: Path) -
         (("--model=runs/tuned",), ("--model=tuned",)),
         (("--model", "runs/tuned"), ("--model", "tuned")),
         (("--model", "./runs/tuned"), ("--model", "tuned")),
+        (("--model", "./absent"), ("--model", "absent")),
         (("--model", "../project"), ("--model", "project")),
         (("--results=../../ann/out.json",), ("--results=out.json",)),
         (("--model", "~/project"), ("--model", "project")),

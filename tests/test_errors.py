@@ -127,6 +127,15 @@ def test_an_option_that_is_not_one_is_a_usage_error(arguments: tuple[str, ...], 
     assert "Traceback" not in found.err
 
 
+@pytest.mark.parametrize(("option", "count"), [("--batch-size", "0"), ("--batch-size", "-1"), ("--threads", "-1")])
+def test_a_count_that_cannot_be_meant_is_a_usage_error_that_names_its_option(
+    option: str, count: str, mrpcbench: Run
+) -> None:
+    found = mrpcbench("evaluate", "--model", "quickstart", "--random-init", "--data", "quickstart", option, count)
+    assert found.status == ExitStatus.USAGE
+    assert found.err.startswith(f"error: {option} {count}: ")
+
+
 def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -> None:
     found = mrpcbench("env", "--json")
     assert found.status == 0

@@ -231,7 +231,9 @@ def test_half_precision_may_flip_one_label_in_two_hundred_and_no_more() -> None:
 def test_an_original_that_is_not_finite_never_passes() -> None:
     broken = LOGITS.copy()
     broken[7, 0] = np.nan
-    assert judge((trial(),), broken, "fp32").verdict.outcome == "REGRESSION"
+    gate = judge((trial(),), broken, "fp32")
+    assert gate.verdict.outcome == "REGRESSION"
+    assert gate.smallest_margin is None
 
 
 def test_identical_logits_pass_without_dividing_by_zero() -> None:

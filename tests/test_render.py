@@ -111,11 +111,17 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(
     record = replace(with_model(command, replace(MODEL, name=name)), data=(make_data(source=name),) * 2)
     terminal = Terminal()
     terminal.began(record)
-    terminal.show(record, Path("record.json"))
-    for shown in capsys.readouterr():
-        assert f"{name} (ModernBert" in words_in(shown)
-    terminal.began(record)
-    assert f"{name} validation" in words_in(capsys.readouterr().err)
+    terminal.say(f"opening {name}")
+    terminal.show(record, Path(f"{name}.json"))
+    out, err = map(words_in, capsys.readouterr())
+    # On the project's own console, and on one that knows nothing of all this.
+    for shown in (out, err, words_of(render.render(record)), words_of(render.opening(record))):
+        assert f"{name} (ModernBert" in shown
+    assert f"{name} validation" in err
+    assert err.endswith(f"opening {name}")
+    assert out.endswith(f"record: {name}.json")
+    if command in ("evaluate", "bench"):  # in a title, and in a caption
+        assert f"{name} validation" in words_of(render.render(record))
 
 
 def test_what_is_shown_of_a_record_gives_nothing_away() -> None:
@@ -311,6 +317,7 @@ def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
     shown = bench_of(make_row(), onnx)
     assert "onnx UNPROVEN fp32" in shown
     assert "UNPROVEN: the graph of tuned did not pass the export gate" in shown
+    assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNPROVEN: ") == 1
 
 
 def test_accuracy_of_random_weights_is_said_to_mean_nothing() -> None:

@@ -110,6 +110,7 @@ def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(value
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_a_value_of_the_wrong_type_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     broken = make_record("train", train=make_train(recipe=TrainRecipe(seed="42")))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed"):

@@ -1,0 +1,82 @@
+"""A benchmark's record as rich renderables. Prints nothing."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+
+from mrpcbench.schema import BenchRow, BenchSection, RunRecord
+from mrpcbench.stats import quantile, samples_needed
+from mrpcbench.tables import PlainTable, machine_line, model_line, notes, placement_line, table
+
+SCENARIOS = (("single-stream", "one pair at a time"), ("offline", "all pairs, sorted by length"))
+
+
+def bench(record: RunRecord) -> Iterator[RenderableType]:
+    """One table a scenario, the fastest row first, and what a reader must not overlook."""
+    section = record.bench
+    assert section is not None
+    for scenario, words in SCENARIOS:
+        rows = [row for row in section.rows if row.scenario == scenario]
+        if rows:
+            yield _bench_table(f"{scenario}: {words}", rows, section, record)
+    yield from notes((row.model for row in section.rows), *_too_few_samples(section.rows))
+
+
+def _bench_table(title: str, rows: list[BenchRow], section: BenchSection, record: RunRecord) -> PlainTable:
+    on_gpu = any(row.peak_memory_bytes is not None for row in rows)
+    shown = table(
+        *(title, "backend", "dtype", "batch", "pairs/s", "p50 ms", "p90 ms", "p99 ms", "first ms", "accuracy", "F1"),
+        *(["GPU MiB"] if on_gpu else []),
+        numeric=True,
+        caption=_bench_caption(rows, section, record),
+    )
+    ranked = sorted(rows, key=_pairs_per_s, reverse=True)
+    for row in ranked:
+        shown.add_row(
+            row.spec.backend + (" UNPROVEN" if row.model.proven is False else ""),
+            row.placement.dtype,
+            str(row.batch_size),
+            f"{_pairs_per_s(row):.1f}",
+            *(_percentile(row, share) for share in (0.5, 0.9, 0.99)),
+            f"{row.first_ms:.1f}",
+            f"{row.accuracy:.4f}",
+            f"{row.f1:.4f}",
+            *([_mebibytes(row.peak_memory_bytes)] if on_gpu else []),
+            style="bold" if row is ranked[0] and len(ranked) > 1 else None,
+        )
+    return shown
+
+
+def _bench_caption(rows: list[BenchRow], section: BenchSection, record: RunRecord) -> str:
+    placed = "; ".join(dict.fromkeys(f"{row.spec.backend} = {placement_line(row.placement)}" for row in rows))
+    return (
+        f"{model_line(record.model)}\n{placed}\n{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved; "
+        f"{record.data[0].source} {record.data[0].split}; {machine_line(record.environment)}; "
+        f"peak main memory {_mebibytes(section.peak_rss_bytes)} MiB"
+    )
+
+
+def _mebibytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**20:.0f}"
+
+
+def _pairs_per_s(row: BenchRow) -> float:
+    """Pairs in a second at the median of the samples."""
+    pairs_a_sample = 1 if row.scenario == "single-stream" else row.pairs
+    return pairs_a_sample * 1e3 / quantile(row.samples_ms, 0.5)
+
+
+def _percentile(row: BenchRow, share: float) -> str:
+    """A percentile, or how many samples it would take to bound it at 99% confidence."""
+    needed = samples_needed(share)
+    if share > 0.5 and len(row.samples_ms) < needed:
+        return f"n<{needed}"
+    return f"{quantile(row.samples_ms, share):.2f}"
+
+
+def _too_few_samples(rows: Sequence[BenchRow]) -> Iterator[str]:
+    needed = [samples_needed(share) for share in (0.9, 0.99)]
+    short = [count for count in needed if any(len(row.samples_ms) < count for row in rows)]
+    if short:
+        names = ", ".join(f"n<{count}" for count in short)
+        yield f"{names}: too few samples to bound that percentile at 99% confidence; more --rounds give more."
