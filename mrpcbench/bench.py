@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store
-from mrpcbench.backends import encode_for, open_session
+from mrpcbench.backends import check_labels, encode_for, open_session
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch, Order, in_order
 from mrpcbench.environment import capture, public_name
@@ -38,7 +38,8 @@ class Lane:
     batches: list[Batch]
     first_ms: float = 0.0
     samples_ms: list[float] = field(default_factory=list)
-    predictions: NDArray[np.int64] | None = None
+    logits: NDArray[np.float32] | None = None
+    peak_memory_bytes: int | None = None
 
     def warm_up(self, calls: int) -> None:
         """The first call, timed by itself, then `calls` more that are not."""
@@ -48,6 +49,7 @@ class Lane:
 
     def run_round(self) -> None:
         """Once over all pairs; the answers of the timed calls themselves are kept."""
+        self.session.reset_peak_memory()
         if self.scenario == "single-stream":
             timed = [_timed(partial(self.session.infer, batch)) for batch in self.batches]
             outputs = [logits for logits, _ in timed]
@@ -55,12 +57,15 @@ class Lane:
         else:
             outputs, milliseconds = _timed(lambda: list(self.session.infer_many(self.batches)))
             self.samples_ms.append(milliseconds)
-        self.predictions = in_order(outputs, self.batches).argmax(axis=1)
+        self.logits = in_order(outputs, self.batches)
+        peak = self.session.peak_memory_bytes
+        self.peak_memory_bytes = peak if peak is None else max(peak, self.peak_memory_bytes or 0)
 
     def row(self, labels: NDArray[np.int64]) -> BenchRow:
         """What has been measured, against `labels` [N]."""
-        assert self.predictions is not None
-        counts = confusion(self.predictions, labels)
+        assert self.logits is not None
+        answered = np.isfinite(self.logits).all(axis=1)
+        counts = confusion(np.where(answered, self.logits.argmax(axis=1), 1 - labels), labels)
         return BenchRow(
             spec=replace(self.spec, model=public_name(self.spec.model)),
             placement=self.session.placement,
@@ -75,7 +80,8 @@ class Lane:
             samples_ms=tuple(self.samples_ms),
             accuracy=accuracy_of(counts),
             f1=f1_of(counts),
-            peak_memory_bytes=self.session.peak_memory_bytes,
+            failed=int((~answered).sum()),
+            peak_memory_bytes=self.peak_memory_bytes,
         )
 
 
@@ -87,13 +93,14 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
     `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     check(spec, plan)
+    environment = capture()
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     lanes = _open_lanes(spec, plan, pairs, observer)
     record = RunRecord(
         command="bench",
         complete=False,
-        environment=capture(),
+        environment=environment,
         model=lanes[0].session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
         bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
@@ -127,6 +134,7 @@ def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Ob
     lanes: list[Lane] = []
     for backend in dict.fromkeys(plan.backend):
         asked = replace(spec, backend=backend)
+        check_labels(asked, data.label_names(pairs))
         tokens = encode_for(asked, pairs)
         observer.say(f"opening {backend}")
         session, open_ms = _timed(partial(open_session, asked))

@@ -5,10 +5,12 @@ from pathlib import Path
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.schema import RunRecord, TrainSection
 
 GLUE_DATASET = "nyu-mll/glue"
+# Checkpoints, a tracker's logs (their names hold the host's), temporary files, and an ONNX graph of earlier weights.
+NOT_UPLOADED = ["checkpoint-*/**", "runs/**", ".*", ".*/**", "onnx/**", "mrpcbench-run.json"]
 
 
 def model_card(record: RunRecord) -> str:
@@ -100,14 +102,12 @@ def push(folder: Path, repo_id: str) -> str:
     api = HfApi()
     try:
         url = api.create_repo(repo_id, exist_ok=True).url
-        api.upload_folder(
-            repo_id=repo_id, folder_path=folder, ignore_patterns=["checkpoint-*/**", "mrpcbench-run.json"]
-        )
+        api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=NOT_UPLOADED)
     except HFValidationError as error:
         raise UsageError(f"--push-to-hub {repo_id}: not a repository name (OWNER/NAME)") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise MrpcbenchError(
-            f"--push-to-hub {repo_id}: the upload failed ({str(error).splitlines()[0][:160]}); the model is saved in "
+            f"--push-to-hub {repo_id}: the upload failed ({first_line(error)}); the model is saved in "
             f"{folder}, and `huggingface-cli login` signs in"
         ) from error
     return str(url)

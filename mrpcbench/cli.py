@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrpcbench.errors import ExitStatus, MrpcbenchError
+from mrpcbench.errors import ExitStatus, MrpcbenchError, first_line
 from mrpcbench.options import with_options
 from mrpcbench.schema import (
     BackendSpec,
@@ -154,10 +154,12 @@ def quickstart(request: QuickstartRequest, form: Form) -> None:
             records.append(record)
             if not form.json:
                 terminal.show(record, path)
-            if status := _status(record):
-                raise typer.Exit(status)
+            if _status(record):
+                break
         if form.json:
             terminal.print_json(records)
+        if status := _status(records[-1]):
+            raise typer.Exit(status)
 
 
 @app.command()
@@ -214,6 +216,8 @@ def _explain(error: BaseException) -> tuple[str, ExitStatus]:
             return str(error), error.status
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}", ExitStatus.FAILED
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it would take a second
+            return f"out of GPU memory; use a smaller --batch-size ({first_line(error)})", ExitStatus.FAILED
         case _:  # whatever is left is a bug, and is called one
             text = f"internal error: {type(error).__name__}: {error} (--traceback shows where)"
             return " ".join(text.split()), ExitStatus.FAILED

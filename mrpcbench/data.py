@@ -13,6 +13,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from mrpcbench import hub
+from mrpcbench.environment import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
 from mrpcbench.schema import QUICKSTART, DataIdentity
@@ -136,7 +137,7 @@ def identity(split: Dataset, source: str, name: str) -> DataIdentity:
     if source == HUB:
         public = f"hub:{HUB_DATASET}/{HUB_CONFIG}"
     else:
-        public = source if source == QUICKSTART else f"folder:{Path(source).resolve().name}"
+        public = source if source == QUICKSTART else f"folder:{public_name(str(Path(source).resolve()))}"
     return DataIdentity(
         source=public,
         split=name,

@@ -27,8 +27,10 @@ PACKAGES = (
 
 SETTINGS = (
     "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
-    "NVIDIA_TF32_OVERRIDE PYTORCH_CUDA_ALLOC_CONF"
+    "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF"
 ).split()
+# Options whose value is never a public name, whatever it looks like.
+ALWAYS_CUT = {"--output-dir", "--results", "--push-to-hub"}
 
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
@@ -62,6 +64,11 @@ def resolve_device(asked: Device) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
+
+
+def exact_float32() -> None:
+    """Have float32 mean float32 on a GPU: not TF32, which an environment variable of some containers turns on."""
+    torch.set_float32_matmul_precision("highest")
 
 
 def device_name(device: str) -> str:
@@ -100,19 +107,28 @@ def public_name(text: str) -> str:
     if looks_like_hub_id and not Path(text).exists():
         return text
     path = Path(text).resolve()
-    return "home folder" if path == Path.home() else path.name or "root folder"
+    is_a_home = path == Path.home() or path.parent in (Path.home().parent, Path("/home"), Path("/Users"))
+    return "home folder" if is_a_home else path.name or "root folder"
 
 
 def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """The command line with each path cut to its last part, also behind `--option=`."""
-    shown = []
+    """The command line with each path cut to its last part, also behind `--option=`, and each owner of a repository."""
+    shown: list[str] = []
     for index, part in enumerate(argv):
         option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
-        # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
-        named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
-        is_path = os.sep in value and (named_as_path or Path(value).exists())
-        shown.append(option + equals + (public_name(value) if index == 0 or is_path else value))
+        previous = argv[index - 1] if index else ""
+        if index == 0 or (option or previous) in ALWAYS_CUT:
+            value = Path(value).name or value
+        elif _names_a_path(value):
+            value = public_name(value)
+        shown.append(option + equals + value)
     return tuple(shown)
+
+
+def _names_a_path(value: str) -> bool:
+    # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
+    named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
+    return os.sep in value and (named_as_path or Path(value).exists())
 
 
 def _machine_sha256() -> str:
@@ -120,7 +136,10 @@ def _machine_sha256() -> str:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except OSError:
         machine = ""
-    parts = ("mrpcbench", machine, platform.node(), str(uuid.getnode()), _cpu_name())
+    node = uuid.getnode()
+    # Without a network card the number is drawn anew in each process, which its multicast bit tells (RFC 4122, 4.5).
+    address = "" if node >> 40 & 1 else str(node)
+    parts = ("mrpcbench", machine, platform.node(), address, _cpu_name())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

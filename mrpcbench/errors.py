@@ -42,3 +42,8 @@ class MissingError(MrpcbenchError):
     """A device, a provider or an optional package that the request needs is absent (exit code 3)."""
 
     status = ExitStatus.MISSING
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, for use in a line of our own; the name of its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

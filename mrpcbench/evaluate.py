@@ -10,9 +10,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store
-from mrpcbench.backends import encode_for, label_name, open_session
+from mrpcbench.backends import check_labels, encode_for, label_names, open_session
 from mrpcbench.batches import in_order
 from mrpcbench.environment import capture, public_name
+from mrpcbench.errors import MrpcbenchError
 from mrpcbench.metrics import score
 from mrpcbench.progress import Observer
 from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord, check
@@ -24,8 +25,10 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
     """
     check(spec, plan)
+    environment = capture()
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
+    check_labels(spec, data.label_names(pairs))
     batches = encode_for(spec, pairs).batches(plan.batch_size)
     session = open_session(spec)
     try:
@@ -36,6 +39,11 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     finally:
         session.close()
     logits = in_order(outputs, batches)
+    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise MrpcbenchError(
+            f"{broken} of {len(logits)} pairs got logits that are not finite from {session.placement} "
+            f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
+        )
     predictions = Path(plan.output_dir or results.parent) / f"{results.stem}.predictions.jsonl"
     section = EvaluateSection(
         spec=replace(spec, model=public_name(spec.model)),
@@ -50,7 +58,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     record = RunRecord(
         command="evaluate",
         complete=True,
-        environment=capture(),
+        environment=environment,
         model=session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
         evaluate=section,
@@ -84,7 +92,7 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
         sentence1=sentence1,
         sentence2=sentence2,
         label=label,
-        label_name=label_name(spec, label),
+        label_name=label_names(spec)[label],
         probability=float(shares[label] / shares.sum()),
         logits=(float(logits[0]), float(logits[1])),
         weights=session.model.weights_label,

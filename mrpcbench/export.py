@@ -16,10 +16,11 @@ from transformers.utils import logging as transformers_logging
 
 from mrpcbench import batches, data, models, store
 from mrpcbench.backends.base import Session
-from mrpcbench.backends.ort import graph_sha256, open_onnx
+from mrpcbench.backends.ort import cuda_provider_problem, graph_sha256, open_onnx
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.batches import EncodedPairs, Order, in_order
-from mrpcbench.environment import capture, resolve_device, usable_cores
+from mrpcbench.environment import capture, public_name, resolve_device, usable_cores
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
@@ -67,21 +68,25 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
     model or the data is not there.
     """
+    environment = capture()
+    device = resolve_device(plan.device)
+    if device == "cuda" and (problem := cuda_provider_problem()):
+        raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
+    folder = _output_folder(plan)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
     loaded = models.load_classifier(plan.model, random_init=plan.random_init)
-    device = resolve_device(plan.device)
     tokens = batches.encode(
         pairs, loaded.tokenizer, longest_allowed=models.longest_allowed(loaded.model.config, loaded.tokenizer)
     )
-    folder = _output_folder(plan)
     observer.say(f"exporting {loaded.identity.name} as {plan.dtype} to {folder}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, staged))
+    _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
     session = open_onnx(BackendSpec(backend="onnx", model=str(folder), device=plan.device))
     record = RunRecord(
         command="export",
         complete=False,
-        environment=capture(),
+        environment=environment,
         model=session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
         export=_section(folder, plan.dtype, session.placement, reference),
@@ -89,24 +94,49 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     store.save(record, results)
     gate = prove(session, tokens, expected, plan.dtype, observer)
     session.close()
-    return _conclude(record, gate, folder, results)
+    return _conclude(record, gate, device, folder, results)
 
 
 def _output_folder(plan: ExportPlan) -> Path:
+    """Where the graph goes; raises `UsageError` where that holds something that is not an earlier export."""
     if plan.output_dir:
-        return Path(plan.output_dir)
-    if Path(plan.model).is_dir():
-        return Path(plan.model) / "onnx"
-    # A hub model lives in a cache that other programs share; its graph goes into the working folder.
-    return Path(f"{plan.model.rsplit('/', 1)[-1]}-onnx")
+        folder = Path(plan.output_dir)
+    elif Path(plan.model).is_dir() and not plan.random_init:
+        folder = Path(plan.model) / "onnx"
+    else:
+        # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
+        suffix = "-random-init-onnx" if plan.random_init else "-onnx"
+        folder = Path(public_name(plan.model).rsplit("/", 1)[-1] + suffix)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output-dir {folder}: a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / models.ONNX_FILE).exists():
+        raise UsageError(f"--output-dir {folder}: holds something else than an ONNX export; name another folder")
+    lineage = store.load_lineage(folder) if folder.is_dir() else None
+    if lineage and lineage.model.graph_sha256 is None:
+        raise UsageError(f"--output-dir {folder}: holds a model; name another folder for its ONNX export")
+    return folder
+
+
+def _refresh_lineage(loaded: models.LoadedModel, plan: ExportPlan) -> None:
+    """Where a model folder's weights were changed since its lineage was written, write what is true now."""
+    folder = Path(plan.model)
+    lineage = store.load_lineage(folder) if folder.is_dir() and not plan.random_init else None
+    if lineage and lineage.model.model_sha256 != loaded.identity.model_sha256:
+        store.save_lineage(Lineage(model=loaded.identity), folder)
 
 
 def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> None:
     """Write graph, configuration, tokenizer and lineage into `staged`; nothing is proven yet."""
-    with _quiet_exporters():
-        onnx_export_from_model(
-            loaded.model, staged, task="text-classification", opset=plan.opset, device="cpu", do_validation=False
-        )
+    try:
+        with _quiet_exporters():
+            onnx_export_from_model(
+                loaded.model, staged, task="text-classification", opset=plan.opset, device="cpu", do_validation=False
+            )
+    except Exception as error:  # what Optimum and torch raise depends on what the architecture lacks
+        wish = f" with --opset {plan.opset}" if plan.opset else ""
+        raise MrpcbenchError(
+            f"Optimum cannot export {loaded.identity.architecture}{wish}: {first_line(error)}"
+        ) from error
     loaded.model.config.save_pretrained(staged)
     loaded.tokenizer.save_pretrained(staged)
     if plan.dtype == "fp16":
@@ -115,7 +145,9 @@ def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> N
         onnx.save(half, staged / models.ONNX_FILE)
     identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), proven=False)
     source = None if plan.random_init else store.load_lineage(models.locate(plan.model))
-    lineage = replace(source, model=identity, dtype=plan.dtype) if source else Lineage(model=identity, dtype=plan.dtype)
+    if source is None or source.model.model_sha256 != identity.model_sha256:
+        source = Lineage(model=identity)  # what was written of other weights says nothing of these
+    lineage = replace(source, model=identity, dtype=plan.dtype)
     store.save_lineage(lineage, staged)
 
 
@@ -225,13 +257,13 @@ def _section(folder: Path, dtype: str, placement: Placement, reference: Placemen
     )
 
 
-def _conclude(record: RunRecord, gate: ExportGate, folder: Path, results: Path) -> RunRecord:
+def _conclude(record: RunRecord, gate: ExportGate, device: str, folder: Path, results: Path) -> RunRecord:
     """Mark the graph as proven where it is, and save the finished record."""
     assert record.export is not None
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)
     assert lineage is not None
-    identity = replace(lineage.model, proven=proven)
+    identity = replace(lineage.model, proven=proven, proven_on=device if proven else None)
     store.save_lineage(replace(lineage, model=identity), folder)
     finished = replace(record, complete=True, model=identity, export=replace(record.export, gate=gate))
     store.save(finished, results)

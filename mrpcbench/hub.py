@@ -1,13 +1,13 @@
 """The one way to the Hugging Face hub: a snapshot of a repository as a local folder, or one clear line.
 
-`snapshot_download` answers from the local cache where the hub is out of reach, and fails at once where neither has
-the files; `datasets.load_dataset` would retry for half a minute first, so data comes through here as well.
+The local cache answers where the hub is out of reach, and the call fails at once where neither has the files;
+`datasets.load_dataset` would retry for half a minute first, so data comes through here as well.
 """
 
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -31,7 +31,8 @@ def snapshot(repo_id: str, *, kind: Literal["model", "dataset"], patterns: list[
     """
     option = "--model" if kind == "model" else "--data"
     try:
-        return Path(snapshot_download(repo_id, repo_type=kind, allow_patterns=patterns, etag_timeout=TIMEOUT_S))
+        reachable = _answers(repo_id, kind)
+        return Path(snapshot_download(repo_id, repo_type=kind, allow_patterns=patterns, local_files_only=not reachable))
     except HFValidationError as error:
         raise UsageError(f"{option} {repo_id}: neither a folder here nor a hub id (OWNER/NAME)") from error
     except GatedRepoError as error:
@@ -46,3 +47,14 @@ def snapshot(repo_id: str, *, kind: Literal["model", "dataset"], patterns: list[
         raise MrpcbenchError(
             f"{option} {repo_id}: no such folder, and the Hugging Face hub cannot be reached; {OFFLINE_REMEDY}"
         ) from error
+
+
+def _answers(repo_id: str, kind: str) -> bool:
+    """Whether the hub answers for `repo_id` in time; `snapshot_download` by itself would wait without end."""
+    try:
+        HfApi().repo_info(repo_id, repo_type=kind, timeout=TIMEOUT_S)
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
+        raise
+    except (HfHubHTTPError, OSError):
+        return False
+    return True

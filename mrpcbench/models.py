@@ -18,13 +18,13 @@ from transformers import (
 
 from mrpcbench import hub, store
 from mrpcbench.environment import public_name
-from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.schema import DEFAULT_MODEL_DIR, QUICKSTART, LoadReport, ModelIdentity
 from mrpcbench.tiny import CHECKPOINT_DIR
 
 # Everything but weights in formats that can run code when they are read.
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "onnx/*"]
 ONNX_FILE = "model.onnx"
+HUB_FILES = {False: ["*.json", "*.safetensors", "*.txt", "*.model"], True: ["*.json", "*.txt", f"onnx/{ONNX_FILE}*"]}
 LABELS = 2
 
 
@@ -38,8 +38,11 @@ class LoadedModel:
     report: LoadReport
 
 
-def locate(model: str) -> Path:
-    """The folder that `--model` means: a folder, the shipped checkpoint, or a snapshot of a hub repository."""
+def locate(model: str, *, onnx: bool = False) -> Path:
+    """The folder that `--model` means: a folder, the shipped checkpoint, or a snapshot of a hub repository.
+
+    `onnx` says whether the graph of a hub repository is wanted, or its weights.
+    """
     if model == QUICKSTART:
         return CHECKPOINT_DIR
     folder = Path(model)
@@ -53,7 +56,7 @@ def locate(model: str) -> Path:
         raise UsageError(f"--model {model}: a file; name the folder that holds config.json")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageError(f"--model {model}: no such folder")
-    return hub.snapshot(model, kind="model", patterns=HUB_FILES)
+    return hub.snapshot(model, kind="model", patterns=HUB_FILES[onnx])
 
 
 def onnx_folder(folder: Path, name: str) -> Path:
@@ -69,7 +72,7 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
-        raise UsageError(f"--model {name}: no usable tokenizer in it ({_first_line(error)})") from error
+        raise UsageError(f"--model {name}: no usable tokenizer in it ({first_line(error)})") from error
     if tokenizer.pad_token_id is None:
         raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
     return tokenizer
@@ -83,7 +86,7 @@ def load_config(folder: Path, name: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--model {name}: no usable config.json in it ({_first_line(error)})") from error
+        raise UsageError(f"--model {name}: no usable config.json in it ({first_line(error)})") from error
 
 
 def load_classifier(
@@ -110,11 +113,22 @@ def load_classifier(
     else:
         _check_weight_files(folder, name)
         model, report = _read(folder, name, config)
-        if report.new_head and not new_head:
-            raise UsageError(f"--model {name}: no classification head in it; fine-tune it first with `mrpcbench train`")
+        if not new_head:
+            _check_whole(report, name)
     model.eval()
     identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
     return LoadedModel(model, tokenizer, identity, report)
+
+
+def _check_whole(report: LoadReport, name: str) -> None:
+    """Refuse a checkpoint of which a part would be random; only training may begin so."""
+    if report.new_head:
+        raise UsageError(f"--model {name}: no classification head in it; fine-tune it first with `mrpcbench train`")
+    if report.missing:
+        raise UsageError(
+            f"--model {name}: {len(report.missing)} weights of its encoder are missing, {report.missing[0]} first; "
+            "they would be random: fine-tune it first with `mrpcbench train`, or name a whole model"
+        )
 
 
 def _classifier_config(folder: Path, name: str, label_names: Sequence[str] | None) -> PretrainedConfig:
@@ -139,7 +153,7 @@ def _check_weight_files(folder: Path, name: str) -> None:
     if any(folder.glob("*.bin")):
         raise UsageError(f"--model {name}: only pickled weights (*.bin) in it; save them as safetensors first")
     raise UsageError(
-        f"--model {name}: an architecture (config.json) without weights (*.safetensors); "
+        f"--model {name}: an architecture (config.json) without weights in safetensors, the only format that is read; "
         "pass --random-init to use random weights"
     )
 
@@ -173,7 +187,7 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
     except MrpcbenchError:
         raise
     except Exception as error:  # safetensors raises its own types, which share no base
-        raise MrpcbenchError(f"--model {name}: its weights cannot be loaded ({_first_line(error)})") from error
+        raise MrpcbenchError(f"--model {name}: its weights cannot be loaded ({first_line(error)})") from error
     encoder = f"{model.base_model_prefix}."
     missing = sorted(info["missing_keys"])
     report = LoadReport(
@@ -240,7 +254,3 @@ def files_sha256(paths: Sequence[Path]) -> str:
 def longest_allowed(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a pair may have: the fewer of the model's positions and the tokenizer's own limit."""
     return min(int(getattr(config, "max_position_embeddings", None) or 512), int(tokenizer.model_max_length))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

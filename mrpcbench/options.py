@@ -4,11 +4,14 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from enum import Enum
+from os.path import expanduser
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from mrpcbench.schema import flags_of
+
+PATHS = ("model", "data", "output_dir", "results")
 
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,7 +31,7 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
 
         def run(**values: Any) -> None:
             built = [
-                request(**{name: _frozen(values[name]) for name in owner if owner[name] is request})
+                request(**{name: _frozen(name, values[name]) for name in owner if owner[name] is request})
                 for request in requests
             ]
             command(*built, **{item.name: values[item.name] for item in own})
@@ -65,7 +68,10 @@ def _choice(names: tuple[str, ...]) -> Any:
     return Enum("Choice", [(name, name) for name in names], type=str)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(name: str, value: Any) -> Any:
+    if name in PATHS and isinstance(value, str) and value.startswith("~"):
+        # A shell does so for `--data ~/x`, and not for `--data=~/x`; unlike Path's, this leaves an unknown user alone.
+        return expanduser(value)  # noqa: PTH111
     if isinstance(value, list):
         return tuple(item.value if isinstance(item, Enum) else item for item in value)
     return value

@@ -19,7 +19,7 @@ def bench(record: RunRecord) -> Iterator[RenderableType]:
         rows = [row for row in section.rows if row.scenario == scenario]
         if rows:
             yield _bench_table(f"{scenario}: {words}", rows, section, record)
-    yield from notes((row.model for row in section.rows), *_too_few_samples(section.rows))
+    yield from notes((row.model for row in section.rows), *_warnings(section.rows))
 
 
 def _bench_table(title: str, rows: list[BenchRow], section: BenchSection, record: RunRecord) -> PlainTable:
@@ -51,7 +51,7 @@ def _bench_caption(rows: list[BenchRow], section: BenchSection, record: RunRecor
     placed = "; ".join(dict.fromkeys(f"{row.spec.backend} = {placement_line(row.placement)}" for row in rows))
     return (
         f"{model_line(record.model)}\n{placed}\n{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved; "
-        f"{record.data[0].source} {record.data[0].split}; {machine_line(record.environment)}; "
+        f"{record.data[0].source} {record.data[0].split}; {machine_line(record.environment, rows[0].placement)}; "
         f"peak main memory {_mebibytes(section.peak_rss_bytes)} MiB"
     )
 
@@ -61,9 +61,10 @@ def _mebibytes(size: int | None) -> str:
 
 
 def _pairs_per_s(row: BenchRow) -> float:
-    """Pairs in a second at the median of the samples."""
-    pairs_a_sample = 1 if row.scenario == "single-stream" else row.pairs
-    return pairs_a_sample * 1e3 / quantile(row.samples_ms, 0.5)
+    """Pairs in a second: over all single pairs, whose median is not their mean, or in the median pass."""
+    if row.scenario == "single-stream":
+        return len(row.samples_ms) * 1e3 / sum(row.samples_ms)
+    return row.pairs * 1e3 / quantile(row.samples_ms, 0.5)
 
 
 def _percentile(row: BenchRow, share: float) -> str:
@@ -74,8 +75,10 @@ def _percentile(row: BenchRow, share: float) -> str:
     return f"{quantile(row.samples_ms, share):.2f}"
 
 
-def _too_few_samples(rows: Sequence[BenchRow]) -> Iterator[str]:
+def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     needed = [samples_needed(share) for share in (0.9, 0.99)]
+    if any(row.failed for row in rows):
+        yield f"FAILED: up to {max(row.failed for row in rows)} pairs a row got logits that are not finite."
     short = [count for count in needed if any(len(row.samples_ms) < count for row in rows)]
     if short:
         names = ", ".join(f"n<{count}" for count in short)

@@ -197,7 +197,7 @@ class Placement:
     engine: str = about("Library that ran the model, with its version.")
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
     provider: str = about("The engine's kernels: torch's attention implementation, or ONNX Runtime's provider.")
-    dtype: str = about("Arithmetic: fp32, bf16 or fp16; in training, what autocast computes in.")
+    dtype: str = about("Arithmetic: fp32, bf16 or fp16; what autocast computes in, and what weights are widened to.")
     threads: int = about("CPU threads inside one operator.")
 
     def __str__(self) -> str:
@@ -245,6 +245,7 @@ class ModelIdentity:
     tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary where there is none.")
     graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", None)
     proven: bool | None = about("Whether the graph passed the export gate; null for torch.", None)
+    proven_on: str | None = about("Device on which the graph passed the export gate; null where it did not.", None)
 
     @property
     def weights_label(self) -> str:
@@ -265,7 +266,9 @@ class Lineage:
     base_model: str | None = about("Hub id or folder name that training began from; null where it is unknown.", None)
     base_model_sha256: str | None = about("Hash of the weights that training began from.", None)
     train_data_sha256: str | None = about("Hash of the training pairs.", None)
+    validation_data_sha256: str | None = about("Hash of the pairs by which the best epoch was chosen.", None)
     recipe: TrainRecipe | None = about("How it was trained; null where this project did not train it.", None)
+    precision: str | None = about("Arithmetic in which it was trained.", None)
     dtype: str = about("Arithmetic of the stored weights.", "fp32")
 
 
@@ -358,7 +361,9 @@ class EpochMetrics:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     step: int = about("Optimiser steps so far.")
-    train_loss: float | None = about("Mean training loss since the last line; null where it is not finite.")
+    train_loss: float | None = about(
+        "Mean training loss since the last line, or since the run was resumed; null where it is not finite."
+    )
     train_grad_norm: float | None = about("Gradient norm of the last step, before clipping.")
     train_learning_rate: float = about("Learning rate of the last step.")
     train_epoch: float = about("Epochs so far.")
@@ -479,6 +484,76 @@ class ExportSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoadPoint:
+    """One load of the server scenario: requests arrive at random moments, at a fixed mean rate."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    rate_per_s: float = about("Mean rate at which requests were scheduled.")
+    sent: int = about("Requests sent; each is a pair.")
+    failed: int = about("Requests that the engine failed to answer.")
+    latencies_ms: tuple[float, ...] = about(
+        "Time from the scheduled arrival of each answered request to its answer, in the order of arrival."
+    )
+    batch_sizes: tuple[int, ...] = about("Requests in each forward pass, in the order run.")
+    duration_s: float = about("From the first scheduled arrival to the last answer.")
+    meets_slo: bool = about("Whether nothing failed and the 99th percentile of the latencies is within the target.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerResult:
+    """The server scenario of one row: latency against load, and the largest load that keeps the target."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    slo_ms: float = about("Target for the 99th percentile of the latency.")
+    window_ms: float = about("How long the first request of a batch waits for company.")
+    max_batch: int = about("Most requests in one forward pass.")
+    seed: int = about("Seed of the arrivals.")
+    curve: tuple[LoadPoint, ...] = about("The loads that were tried, in the order tried.")
+    best_rate_per_s: float | None = about("Largest rate tried that meets the target; null where none did.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a model must at least do for one round of a row, whatever the implementation. Padding is not work."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    flops: float = about("Floating-point operations on the real tokens: matrix products and attention.")
+    bytes_moved: float = about("Bytes that must cross main or GPU memory: all weights once a forward pass.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """What the device reached in this very run, in the arithmetic of a row."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    device: str = about("Device that was measured.")
+    dtype: str = about("Arithmetic of the matrix product.")
+    flops_per_s: float = about("Best rate of a large matrix product.")
+    bytes_per_s: float = about("Best rate of a large copy, reading and writing counted.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a row used while it was timed; null where there is no sensor."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    rss_bytes: int | None = about("Main memory of the process at the end of the row.")
+    cpu_utilisation: float | None = about("CPU seconds of the process a second of wall clock; 2.0 is two full cores.")
+    gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
+    gpu_clock_mhz: float | None = about("Mean clock of the GPU's multiprocessors.")
+    gpu_temperature_c: float | None = about("Highest temperature of the GPU.")
+    gpu_power_w: float | None = about("Mean power of the GPU.")
+    gpu_energy_j: float | None = about("Energy of the GPU over the row.")
+    gpu_throttle_reasons: tuple[str, ...] | None = about("Why the GPU slowed itself down; empty where it did not.")
+    gpu_foreign_processes: int | None = about("Other processes seen computing on the GPU.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchRow:
     """One engine in one scenario at one batch size. Medians and percentiles are derived from the samples when read."""
 
@@ -493,11 +568,16 @@ class BenchRow:
     real_tokens: int = about("Tokens that are not padding, in one round.")
     padding_tokens: int = about("Tokens that are padding, in one round.")
     open_ms: float = about("Time to load the model into the engine, in milliseconds.")
-    first_ms: float = about("Time of the first call, which is not among the samples.")
+    first_ms: float = about(
+        "Time of the row's first call, which is not among the samples; an engine's first row pays for its start-up too."
+    )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
-    accuracy: float = about("Accuracy of the predictions of the timed run itself.")
+    accuracy: float = about("Accuracy of the predictions of the timed run itself; a failed pair is a wrong one.")
     f1: float = about("F1 of the predictions of the timed run itself.")
-    peak_memory_bytes: int | None = about("Peak of the engine's own GPU memory; null where it cannot tell.")
+    failed: int = about("Pairs of the last round whose logits were not finite.", 0)
+    peak_memory_bytes: int | None = about(
+        "Peak of the engine's own GPU memory during the row; null where it cannot tell."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

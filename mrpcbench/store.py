@@ -141,7 +141,7 @@ def _umask() -> int:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     """Write `rows` as JSON lines in one step, and return the file's sha256."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     write_text(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -71,9 +71,9 @@ def environment_facts(found: Environment) -> list[tuple[str, RenderableType]]:
     ]
 
 
-def machine_line(found: Environment) -> str:
+def machine_line(found: Environment, placement: Placement) -> str:
     """What computed, in a few words."""
-    return found.gpu or f"{found.cpu}, {found.cpu_cores} cores"
+    return placement.device if placement.device != "cpu" else f"{found.cpu}, {found.cpu_cores} cores"
 
 
 def model_line(model: ModelIdentity) -> str:

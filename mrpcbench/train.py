@@ -8,16 +8,18 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from datasets import Dataset
+from safetensors.torch import load_model
 from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench import batches, card, data, models, store
 from mrpcbench.backends.pytorch import placement_of
-from mrpcbench.environment import capture, public_name, resolve_device
-from mrpcbench.errors import InterruptedRunError, UsageError
+from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
     DataIdentity,
+    Environment,
     EpochMetrics,
     Lineage,
     ModelIdentity,
@@ -27,7 +29,15 @@ from mrpcbench.schema import (
     TrainSection,
     check,
 )
-from mrpcbench.trainer import Narrator, ObservedTrainer, arguments, newest_checkpoint, resolve_precision
+from mrpcbench.trainer import (
+    Narrator,
+    ObservedTrainer,
+    arguments,
+    epochs_of,
+    newest_checkpoint,
+    resolve_precision,
+    state_of,
+)
 
 # What a run was started with, so that --resume can tell whether it would continue the same one.
 RUN_FILE = "mrpcbench-run.json"
@@ -42,8 +52,12 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     checkpoint is saved from which `resume` continues.
     """
     check(request, recipe)
+    if recipe.max_steps == 0:
+        raise UsageError("--max-steps 0: at least 1, or -1 for whole epochs")
+    environment = capture()
     output_dir = Path(request.output_dir)
     device = resolve_device(request.device)
+    exact_float32()
     precision = resolve_precision(recipe.precision, device)
     splits = data.load(request.data)
     pairs = {name: data.split_of(splits, request.data, name) for name in ("train", "validation")}
@@ -60,8 +74,11 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
     trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
     identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
-    checkpoint = _start(request, recipe, loaded.identity, identities, observer)
-    record = _first_record(recipe, loaded, identities, trainer, precision, checkpoint)
+    if trainer.precision != precision:
+        raise MissingError(f"--precision {recipe.precision}: {precision} was asked and {trainer.precision} would run")
+    run = _run_of(recipe, loaded.identity, identities, precision)
+    checkpoint = _start(request, run, observer)
+    record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
     return _finish(trainer, loaded, record, request, results, observer)
@@ -96,22 +113,22 @@ def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
     return Dataset.from_dict({**encoded.columns, "labels": split["label"]})
 
 
-def _start(
-    request: TrainRequest,
-    recipe: TrainRecipe,
-    base: ModelIdentity,
-    identities: tuple[DataIdentity, ...],
-    observer: Observer,
-) -> Path | None:
-    """Note in the output folder what is started, or find the checkpoint of the same run to continue from."""
-    folder = Path(request.output_dir)
-    run = Lineage(
+def _run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
+    """All that the weights at the end depend on."""
+    return Lineage(
         model=base,
         base_model=base.name,
         base_model_sha256=base.model_sha256,
         train_data_sha256=identities[0].data_sha256,
+        validation_data_sha256=identities[1].data_sha256,
         recipe=recipe,
+        precision=precision,
     )
+
+
+def _start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
+    """Note in the output folder what is started, or find the checkpoint of the same run to continue from."""
+    folder = Path(request.output_dir)
     if request.resume:
         _check_same_run(store.load_lineage(folder, RUN_FILE), run, folder)
         checkpoint = newest_checkpoint(folder)
@@ -129,10 +146,14 @@ def _check_same_run(before: Lineage | None, now: Lineage, folder: Path) -> None:
     assert before.recipe is not None and now.recipe is not None
     was, asked = asdict(before.recipe), asdict(now.recipe)
     changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
+    if before.precision != now.precision:
+        changed.append(f"precision {before.precision} (now {now.precision})")
     if before.base_model_sha256 != now.base_model_sha256:
-        changed.append(f"another model than {before.base_model}")
+        changed.append(f"another model than {now.base_model}")
     if before.train_data_sha256 != now.train_data_sha256:
         changed.append("other training pairs")
+    if before.validation_data_sha256 != now.validation_data_sha256:
+        changed.append("other validation pairs")
     if changed:
         raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
 
@@ -142,14 +163,14 @@ def _first_record(
     loaded: models.LoadedModel,
     identities: tuple[DataIdentity, ...],
     trainer: ObservedTrainer,
-    precision: str,
+    environment: Environment,
     checkpoint: Path | None,
 ) -> RunRecord:
     placement = placement_of(trainer.model)
     steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader(), 0)[-1]
     section = TrainSection(
         recipe=recipe,
-        placement=replace(placement, engine=f"Trainer, {placement.engine}", dtype=precision),
+        placement=replace(placement, engine=f"Trainer, {placement.engine}", dtype=trainer.precision),
         base_model=loaded.identity,
         load_report=loaded.report,
         aligned_tokens={},
@@ -164,7 +185,7 @@ def _first_record(
     return RunRecord(
         command="train",
         complete=False,
-        environment=capture(),
+        environment=environment,
         model=loaded.identity,
         data=identities,
         train=section,
@@ -176,18 +197,41 @@ def _run(
 ) -> RunRecord:
     """Train to the end, saving the record at every epoch, and return it with the log."""
     before = _special_tokens(trainer.model.config)
-    latest = [record]
+    begun = record.train
+    assert begun is not None
 
     def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
-        assert record.train is not None
-        latest[0] = replace(record, train=replace(record.train, epochs=epochs))
-        store.save(latest[0], results)
+        store.save(replace(record, train=replace(begun, epochs=epochs)), results)
 
     narrator = Narrator(save_epoch)
     trainer.add_callback(narrator)
+    start = time.monotonic()
+    reached = state_of(checkpoint) if checkpoint else None
+    if checkpoint and reached and reached.global_step >= begun.total_steps:
+        # Stopped after its last checkpoint: nothing is left to train, and the Trainer would take a step too many.
+        trainer.state = reached
+        trainer.model.config = models.load_config(checkpoint, checkpoint.name)
+    else:
+        _train(trainer, narrator, checkpoint)
+    after = _special_tokens(trainer.model.config)
+    aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
+    if aligned:
+        observer.say(f"special tokens of the model aligned with the tokenizer's: {aligned}")
+    section = replace(
+        begun,
+        aligned_tokens=aligned,
+        epochs=epochs_of(trainer.state.log_history),
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        train_s=time.monotonic() - start,
+        real_tokens=trainer.counted.real_tokens,
+        padding_tokens=trainer.counted.padding_tokens,
+    )
+    return replace(record, train=section)
+
+
+def _train(trainer: ObservedTrainer, narrator: Narrator, checkpoint: Path | None) -> None:
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    start = time.monotonic()
     try:
         with narrator.catching_interrupts():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -195,22 +239,6 @@ def _run(
         raise InterruptedRunError(_where_it_stopped(trainer)) from None
     finally:
         transformers_logging.set_verbosity(level)
-    after = _special_tokens(trainer.model.config)
-    aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
-    if aligned:
-        observer.say(f"special tokens of the model aligned with the tokenizer's: {aligned}")
-    section = latest[0].train
-    assert section is not None
-    section = replace(
-        section,
-        aligned_tokens=aligned,
-        total_steps=trainer.state.max_steps,
-        best_step=trainer.state.best_global_step or trainer.state.global_step,
-        train_s=time.monotonic() - start,
-        real_tokens=trainer.counted.real_tokens,
-        padding_tokens=trainer.counted.padding_tokens,
-    )
-    return replace(latest[0], train=section)
 
 
 def _where_it_stopped(trainer: ObservedTrainer) -> str:
@@ -237,6 +265,8 @@ def _finish(
     assert section is not None
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
+    # The best epoch's weights from this very folder, wherever it was when the Trainer noted the checkpoint's path.
+    load_model(model, folder / f"checkpoint-{section.best_step}" / "model.safetensors")
     identity = replace(
         loaded.identity,
         name=public_name(request.output_dir),
@@ -244,13 +274,7 @@ def _finish(
         model_sha256=models.weights_sha256(model),
     )
     finished = replace(record, complete=True, model=identity)
-    lineage = Lineage(
-        model=identity,
-        base_model=loaded.identity.name,
-        base_model_sha256=loaded.identity.model_sha256,
-        train_data_sha256=record.data[0].data_sha256,
-        recipe=section.recipe,
-    )
+    lineage = replace(_run_of(section.recipe, loaded.identity, record.data, trainer.precision), model=identity)
 
     def write(staged: Path) -> None:
         model.save_pretrained(staged, safe_serialization=True)

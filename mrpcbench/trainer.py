@@ -1,6 +1,6 @@
 """The Hugging Face Trainer, made to say what it does, to count its tokens and to stop where it can be resumed."""
 
-import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none, paraphrase_metric
 from mrpcbench.models import LoadedModel
 from mrpcbench.progress import Observer
@@ -51,22 +51,31 @@ class CountingCollator(DataCollatorWithPadding):  # type: ignore[misc]  # transf
 
 
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer that tells an observer of each step, and an `on_epoch` of each line of its log."""
+    """A Trainer that tells an observer of each step.
+
+    Raises `UsageError` for a tracker in `report_to` that is not installed or not known.
+    """
 
     data_collator: Any
 
     def __init__(
         self, loaded: LoadedModel, arguments: TrainingArguments, train: Dataset, validation: Dataset, observer: Observer
     ) -> None:
-        super().__init__(
-            model=loaded.model,
-            args=arguments,
-            train_dataset=train,
-            eval_dataset=validation,
-            processing_class=loaded.tokenizer,
-            data_collator=_collator(DataCollatorWithPadding, loaded.tokenizer),
-            compute_metrics=compute_metrics,
-        )
+        try:
+            super().__init__(
+                model=loaded.model,
+                args=arguments,
+                train_dataset=train,
+                eval_dataset=validation,
+                processing_class=loaded.tokenizer,
+                data_collator=_collator(DataCollatorWithPadding, loaded.tokenizer),
+                compute_metrics=compute_metrics,
+            )
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise UsageError(f"--report-to {', '.join(arguments.report_to)}: {first_line(error)}") from error
+        # ModernBERT takes any keyword, which the Trainer takes for a loss that is already averaged over accumulated
+        # batches; it is not, and loss and gradient would be as many times too large.
+        self.model_accepts_loss_kwargs = False
         # Its lines would go to stdout, among the results; the observer is told the same.
         self.remove_callback(PrinterCallback)
         self.counted: CountingCollator = _collator(CountingCollator, loaded.tokenizer)
@@ -75,6 +84,12 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self._shown_at = 0.0
         self._started_at, self._started_step = 0.0, 0
         self._last_step = 0
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that autocast computes in, as accelerate has it: bf16, fp16 or fp32."""
+        found = str(self.accelerator.mixed_precision)
+        return "fp32" if found == "no" else found
 
     def get_train_dataloader(self) -> Any:
         """The Trainer's own, whose batches are counted; those of evaluation are not."""
@@ -135,8 +150,12 @@ class Narrator(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._on_epoch(epochs_of(state.log_history))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """An interrupted run saves where it stands, between two steps."""
-        if self.interrupted:
+        """An interrupted run saves where it stands, between two steps.
+
+        At the end of an epoch the Trainer saves by itself, after the evaluation that belongs to it.
+        """
+        at_an_end = float(state.epoch).is_integer() or state.global_step >= state.max_steps
+        if self.interrupted and not at_an_end:
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -184,6 +203,8 @@ def arguments(
 ) -> TrainingArguments:
     """`recipe` in the Trainer's own words; raises `UsageError` for a name that transformers does not know."""
     metric = recipe.metric_for_best_model
+    # accelerate would take its precision from this variable, whatever the recipe says.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
     try:
         made = TrainingArguments(
             output_dir=str(output_dir),
@@ -209,7 +230,6 @@ def arguments(
             save_strategy="epoch",
             logging_strategy="epoch",
             logging_nan_inf_filter=False,
-            load_best_model_at_end=True,
             metric_for_best_model=metric if metric == "loss" else f"{metric}_score",
             greater_is_better=metric != "loss",
             disable_tqdm=True,
@@ -217,7 +237,7 @@ def arguments(
             report_to=[report_to],
         )
     except (ValueError, TypeError) as error:
-        raise UsageError(f"the recipe is not one that transformers takes: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"the recipe is not one that transformers takes: {first_line(error)}") from error
     # One GPU: with several, the Trainer would split each batch over all of them and be another recipe.
     made._n_gpu = min(made.n_gpu, 1)
     return made
@@ -252,8 +272,13 @@ def newest_checkpoint(output_dir: Path) -> Path | None:
     for step in sorted(steps, reverse=True):
         if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
             try:
-                json.loads((steps[step] / "trainer_state.json").read_text(encoding="utf-8"))
-            except ValueError:
+                state_of(steps[step])
+            except (ValueError, TypeError):
                 continue
             return steps[step]
     return None
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """The Trainer's state when it wrote `checkpoint`, with the log so far."""
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

@@ -11,6 +11,7 @@ from conftest import Listener
 from mrpcbench import bench as verb
 from mrpcbench import store
 from mrpcbench.backends import fake
+from mrpcbench.batches import Batch
 from mrpcbench.bench import bench
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
@@ -150,3 +151,26 @@ def test_padding_does_not_change_the_fake_answers(plan: BenchPlan, tmp_path: Pat
         rows_of(run(replace(plan, batch_size=(size,), rounds=1), tmp_path / "r.json"))[1].accuracy for size in (1, 40)
     )
     assert np.isclose(small, large)
+
+
+def test_answers_that_are_not_finite_count_as_failed_and_wrong(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake.FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan))
+    for row in rows_of(run(replace(plan, rounds=1), tmp_path / "r.json")):
+        assert row.failed == row.pairs == 40
+        assert row.accuracy == 0
+
+
+def test_each_row_has_its_own_peak_of_memory(plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fake.FakeSession.infer
+    peaks: dict[str, int] = {"now": 0}
+
+    def infer(self: fake.FakeSession, batch: Batch) -> np.ndarray:
+        peaks["now"] = max(peaks["now"], len(batch.rows))
+        return real(self, batch)
+
+    monkeypatch.setattr(fake.FakeSession, "infer", infer)
+    monkeypatch.setattr(fake.FakeSession, "reset_peak_memory", lambda self: peaks.update(now=0), raising=False)
+    monkeypatch.setattr(fake.FakeSession, "peak_memory_bytes", property(lambda self: peaks["now"]), raising=False)
+    assert [row.peak_memory_bytes for row in rows_of(run(plan, tmp_path / "r.json"))] == [1, 8]

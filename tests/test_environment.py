@@ -103,7 +103,9 @@ def test_a_link_to_the_home_folder_is_not_called_by_the_users_name(home: Path) -
         (("--model=answerdotai/ModernBERT-base",), ("--model=answerdotai/ModernBERT-base",)),
         (("--learning-rate", "8e-5", "--json"), ("--learning-rate", "8e-5", "--json")),
         (("--max-steps=-1", "--batch-size", "8"), ("--max-steps=-1", "--batch-size", "8")),
-        (("--push-to-hub", "acme/tuned"), ("--push-to-hub", "acme/tuned")),
+        (("--push-to-hub", "acme/tuned"), ("--push-to-hub", "tuned")),
+        (("--output-dir", "acme/tuned"), ("--output-dir", "tuned")),
+        (("--results=acme/out.json",), ("--results=out.json",)),
     ],
 )
 def test_a_command_line_shows_no_folder_but_the_last(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,22 @@ import pytest
 from conftest import Listener
 from datasets import load_dataset
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    PretrainedConfig,
+    RobertaConfig,
+)
 
 from mrpcbench import store
-from mrpcbench.errors import UsageError
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.evaluate import classify, evaluate
+from mrpcbench.export import export
 from mrpcbench.metrics import paraphrase_metric
-from mrpcbench.schema import Backend, BackendSpec, EvaluatePlan, RunRecord
+from mrpcbench.schema import Backend, BackendSpec, EvaluatePlan, ExportPlan, RunRecord
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])
@@ -102,3 +113,53 @@ def test_a_pair_that_is_longer_than_the_model_is_refused(tuned_model: Path) -> N
     spec = BackendSpec(model=str(tuned_model), device="cpu")
     with pytest.raises(UsageError, match="tokens and the model takes"):
         classify(spec, "the doctor " * 9000, "the doctor")
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_answer(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan, np.float32))
+    with pytest.raises(MrpcbenchError, match="40 of 40 pairs got logits that are not finite"):
+        evaluate(BackendSpec(backend="fake"), EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_with_the_labels_the_other_way_round_is_refused(
+    tuned_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "EQUIVALENT", "1": "NOT_EQUIVALENT"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="its labels are EQUIVALENT, NOT_EQUIVALENT"):
+        evaluate(BackendSpec(model=str(folder)), EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
+
+
+@pytest.mark.parametrize("with_types", [True, False])
+@pytest.mark.parametrize("kind", [BertConfig, DistilBertConfig, RobertaConfig])
+def test_other_encoders_are_scored_and_exported_whatever_their_tokenizer_gives(
+    kind: type[PretrainedConfig], with_types: bool, checkpoint_dir: Path, small_data: Path, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    if kind is DistilBertConfig:
+        sizes = {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}
+    AutoModelForSequenceClassification.from_config(
+        kind(vocab_size=800, type_vocab_size=2, max_position_embeddings=128, pad_token_id=1, **sizes)
+    ).save_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir)
+    tokenizer.model_input_names = ["input_ids", "attention_mask", *(["token_type_ids"] if with_types else [])]
+    tokenizer.model_max_length = 120
+    tokenizer.save_pretrained(tmp_path / "model")
+    scores = []
+    for backend in ("torch", "onnx"):
+        spec = BackendSpec(backend=backend, model=str(tmp_path / "model"), device="cpu")  # type: ignore[arg-type]
+        record = evaluate(spec, EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
+        assert record.evaluate is not None
+        scores.append(record.evaluate.score.loss)
+        if backend == "torch":
+            plan = ExportPlan(model=str(tmp_path / "model"), data=str(small_data), device="cpu")
+            exported = export(plan, tmp_path / "e.json", Listener()).export
+            assert exported is not None
+            assert exported.gate is not None
+            assert exported.gate.verdict.outcome == "PASS"
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)

@@ -20,7 +20,7 @@ from mrpcbench import data, models, store
 from mrpcbench import export as verb
 from mrpcbench.backends import encode_for, open_session
 from mrpcbench.batches import in_order
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.export import export, judge
 from mrpcbench.schema import BackendSpec, Device, ExportPlan, ParityTrial, RunRecord
 
@@ -111,7 +111,7 @@ def test_a_failed_export_keeps_the_folder_that_was_there(
         raise RuntimeError("no export")
 
     monkeypatch.setattr(verb, "onnx_export_from_model", fail)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(MrpcbenchError, match="no export"):
         run(copied, small_data)
     assert {path.name: path.read_bytes() for path in (copied / "onnx").iterdir()} == before
     assert not list(copied.glob(".onnx*"))
@@ -143,9 +143,9 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
     assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "PASS"
-    spec = BackendSpec(backend="onnx", model=str(copied), device=device, dtype="fp16")
+    spec = BackendSpec(backend="onnx", model=str(copied), device=device)
     session = open_session(spec)
-    assert session.placement.dtype == "fp16"
+    assert session.placement.dtype == {"cpu": "fp32", "cuda": "fp16"}[device]  # the CPU provider widens
     pairs = data.load(str(small_data))["validation"]
     ragged = pairs.from_dict(
         {
@@ -246,3 +246,51 @@ def test_onnxruntime_alone_can_run_the_graph(exported_model: Path) -> None:
     session = onnxruntime.InferenceSession(exported_model / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
     ids = np.ones((2, 5), dtype=np.int64)
     assert session.run(None, {"input_ids": ids, "attention_mask": ids})[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize("inside", ["notes.txt", "config.json"])
+def test_a_folder_that_holds_something_else_is_never_replaced(
+    copied: Path, small_data: Path, tmp_path: Path, inside: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / inside).write_text("precious")
+    with pytest.raises(UsageError, match="name another folder"):
+        run(copied, small_data, output_dir=str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / inside).read_text() == "precious"
+
+
+def test_a_model_folder_is_never_replaced_by_its_own_export(copied: Path, small_data: Path) -> None:
+    with pytest.raises(UsageError, match="name another folder"):
+        run(copied, small_data, output_dir=str(copied))
+    assert (copied / "model.safetensors").exists()
+
+
+def test_an_earlier_export_is_replaced(copied: Path, small_data: Path) -> None:
+    run(copied, small_data, dtype="fp16")
+    assert run(copied, small_data).model.proven is True
+
+
+def test_weights_changed_since_training_can_be_exported_and_used(copied: Path, small_data: Path) -> None:
+    model = models.load_classifier(str(copied)).model
+    with torch.no_grad():
+        model.classifier.bias += 0.25
+    model.save_pretrained(copied)
+    assert run(copied, small_data).model.proven is True
+    spec = BackendSpec(backend="onnx", model=str(copied), device="cpu")
+    assert open_session(spec).model.model_sha256 == models.load_classifier(str(copied)).identity.model_sha256
+
+
+def test_an_opset_that_cannot_be_is_one_line(copied: Path, small_data: Path) -> None:
+    with pytest.raises(MrpcbenchError, match="--opset 5") as caught:
+        run(copied, small_data, opset=5)
+    assert "\n" not in str(caught.value)
+
+
+def test_random_weights_of_a_folder_do_not_replace_its_own_export(
+    copied: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(copied, small_data)
+    monkeypatch.chdir(tmp_path)
+    assert run(copied, small_data, random_init=True).model.weights == "random-init"
+    assert (tmp_path / "model-random-init-onnx" / "model.onnx").exists()
+    assert open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu")).model.weights == "fine-tuned"

@@ -1,9 +1,12 @@
 """Tests of mrpcbench.hub: each way in which the hub can fail becomes one line that says what helps."""
 
 import errno
+import socket
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import huggingface_hub.constants
 import pytest
 import requests
 from huggingface_hub.errors import (
@@ -55,12 +58,24 @@ def test_a_snapshot_is_a_folder_and_asks_for_no_more_than_it_was_asked(monkeypat
         return "/cache/snapshot"
 
     monkeypatch.setattr(hub, "snapshot_download", answer)
+    monkeypatch.setattr(hub, "_answers", lambda repo_id, kind: True)
     assert hub.snapshot("owner/name", kind="dataset", patterns=["mrpc/*"]) == Path("/cache/snapshot")
     ((positional, named),) = asked
     assert positional == ("owner/name",)
     assert named["repo_type"] == "dataset"
     assert named["allow_patterns"] == ["mrpc/*"]
-    assert 0 < named["etag_timeout"] <= 10
+    assert named["local_files_only"] is False
+
+
+def test_a_hub_that_takes_the_call_and_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a time limit of its own this test would not end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(hub, "HfApi", partial(hub.HfApi, endpoint=endpoint))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
+        with pytest.raises(MrpcbenchError, match="cannot be reached"):
+            hub.snapshot("owner/name", kind="model", patterns=["*"])
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -124,7 +139,7 @@ def test_offline_the_hubs_own_function_fails_at_once(tmp_path: Path, monkeypatch
     real = hub.snapshot_download
 
     def in_an_empty_cache(*positional: Any, **named: Any) -> str:
-        return real(*positional, **named, cache_dir=tmp_path, local_files_only=True)
+        return real(*positional, **named | {"cache_dir": tmp_path, "local_files_only": True})
 
     monkeypatch.setattr(hub, "snapshot_download", in_an_empty_cache)
     with pytest.raises(MrpcbenchError, match=r"cannot be reached; use --model DIR"):

@@ -174,3 +174,13 @@ def test_weights_changed_since_training_are_of_unknown_origin(tuned_model: Path,
         model.classifier.bias += 1
     model.save_pretrained(folder)
     assert models.load_classifier(str(folder)).identity.origin == "unknown"
+
+
+def test_a_model_with_missing_weights_is_not_evaluated(tuned_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tuned_model, tmp_path / "holed", ignore=shutil.ignore_patterns("checkpoint-*")))
+    weights = {
+        name: weight for name, weight in load_file(folder / "model.safetensors").items() if ".layers.2." not in name
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="weights of its encoder are missing"):
+        models.load_classifier(str(folder))

@@ -228,7 +228,7 @@ def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
         "model.onnx 598.5 MB",
         "8 longest pair 0 2.50e-06 1.50e-06 91",
         "PASS: 0 of 408 labels flip",
-        "smallest decision margin 1.250e-02",
+        "smallest decision margin 1.25e-02",
         "headroom 5000.0",
         "at most 0.73% at 95% confidence",
         "n = 408 pairs",

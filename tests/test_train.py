@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,10 @@ def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_f
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(request_: TrainRequest) -> None:
-    recipe = replace(RECIPE, learning_rate=0.05)  # far too high: the first epoch or the last is best by chance alone
+    recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high: the loss does not fall steadily
     record = run(request_, recipe)
     assert record.train is not None
+    assert record.train.best_step != 18
     kept = models.load_classifier(request_.output_dir)
     best = models.load_classifier(str(Path(request_.output_dir) / f"checkpoint-{record.train.best_step}"))
     assert kept.identity.model_sha256 == best.identity.model_sha256 == record.model.model_sha256
@@ -172,30 +172,29 @@ class SignalAt(TrainerCallback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.fixture
-def interrupted_at_4(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.mark.parametrize("step", [4, 6, 9, 12])
+def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_had_been_none(
+    step: int, request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = trainer.ObservedTrainer.__init__
 
     def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
         real(self, *args, **kwargs)
-        self.add_callback(SignalAt(4, signal.SIGINT))
+        self.add_callback(SignalAt(step, signal.SIGINT))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
-        yield
-
-
-def test_an_interrupt_leaves_a_checkpoint_and_a_record(
-    request_: TrainRequest, interrupted_at_4: None, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(InterruptedRunError, match=r"step 4 of 12; checkpoint-4 is saved and --resume") as caught:
+    monkeypatch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
+    message = rf"step {step} of 12; checkpoint-{step} is saved and --resume"
+    with pytest.raises(InterruptedRunError, match=message) as caught:
         run(request_)
     assert caught.value.status == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     resumed = run(replace(request_, resume=True))
     assert resumed.train is not None
-    assert resumed.train.resumed_from_step == 4
+    assert uninterrupted.train is not None
+    assert resumed.train.resumed_from_step == step
+    assert resumed.train.best_step == uninterrupted.train.best_step
+    assert [line.step for line in resumed.train.epochs] == [6, 12]
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
 
 
@@ -225,10 +224,69 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
 
 
-def test_resuming_a_finished_run_changes_nothing(request_: TrainRequest) -> None:
-    first = run(request_, replace(RECIPE, max_steps=2))
-    again = run(replace(request_, resume=True), replace(RECIPE, max_steps=2))
+@pytest.mark.parametrize("max_steps", [-1, 2])
+def test_resuming_a_finished_run_changes_nothing(request_: TrainRequest, max_steps: int) -> None:
+    recipe = replace(RECIPE, max_steps=max_steps, lr_scheduler_type="constant")
+    first = run(request_, recipe)
+    (Path(request_.output_dir) / "model.safetensors").unlink()  # as a kill before the last save leaves it
+    again = run(replace(request_, resume=True), recipe)
     assert again.model.model_sha256 == first.model.model_sha256
+    assert first.train is not None
+    assert again.train is not None
+    assert again.train.epochs == first.train.epochs
+    assert again.train.best_step == first.train.best_step
+    assert again.train.aligned_tokens == first.train.aligned_tokens
+    assert (Path(request_.output_dir) / "model.safetensors").exists()
+
+
+def test_a_run_that_was_moved_resumes_to_its_own_best_epoch(request_: TrainRequest, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, learning_rate=0.05)
+    first = run(request_, recipe)
+    moved = Path(request_.output_dir).rename(tmp_path / "moved")
+    again = run(replace(request_, output_dir=str(moved), resume=True), recipe)
+    assert again.model.model_sha256 == first.model.model_sha256
+
+
+def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
+    whole = run(request_, replace(RECIPE, max_steps=2)).train
+    parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
+    parts = run(
+        parts_request,
+        replace(RECIPE, max_steps=2, per_device_train_batch_size=4, gradient_accumulation_steps=4),
+    ).train
+    assert whole is not None
+    assert parts is not None
+    assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-3)
+    assert parts.epochs[0].train_grad_norm == pytest.approx(whole.epochs[0].train_grad_norm, rel=1e-3)
+
+
+def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    section = run(request_, replace(RECIPE, precision="fp32", max_steps=1)).train
+    assert section is not None
+    assert section.placement.dtype == "fp32"
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
+
+
+def test_no_steps_at_all_are_refused(request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match="--max-steps 0"):
+        run(request_, replace(RECIPE, max_steps=0))
+
+
+def test_a_tracker_that_is_not_there_is_a_usage_error(request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match="--report-to nonsense"):
+        run(replace(request_, report_to="nonsense"))
+
+
+def test_resume_refuses_other_validation_pairs(request_: TrainRequest, small_data: Path, tmp_path: Path) -> None:
+    run(request_, replace(RECIPE, max_steps=1))
+    other = Path(shutil.copytree(small_data, tmp_path / "other"))
+    lines = (other / "validation.jsonl").read_text().splitlines(keepends=True)
+    (other / "validation.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(UsageError, match="other validation pairs"):
+        run(replace(request_, resume=True, data=str(other)), replace(RECIPE, max_steps=1))
 
 
 def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequest) -> None:

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from mrpcbench import batches, models
 from mrpcbench.backends.base import Session
-from mrpcbench.errors import MissingError
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema import QUICKSTART, BackendSpec
 
 BACKENDS = {
@@ -35,7 +35,7 @@ def model_folder(spec: BackendSpec) -> Path:
     """The folder that the backend of `spec` reads: with onnx a model folder stands for its `onnx/`."""
     if spec.backend == "fake":
         return models.locate(QUICKSTART)
-    folder = models.locate(spec.model)
+    folder = models.locate(spec.model, onnx=spec.backend == "onnx")
     return models.onnx_folder(folder, spec.model) if spec.backend == "onnx" else folder
 
 
@@ -47,6 +47,16 @@ def encode_for(spec: BackendSpec, pairs: Dataset) -> batches.EncodedPairs:
     return batches.encode(pairs, tokenizer, longest_allowed=limit)
 
 
-def label_name(spec: BackendSpec, label: int) -> str:
-    """What the model of `spec` calls `label`, 0 or 1."""
-    return str(models.load_config(model_folder(spec), spec.model).id2label[label])
+def label_names(spec: BackendSpec) -> tuple[str, ...]:
+    """What the model of `spec` calls its labels, in their order."""
+    names = models.load_config(model_folder(spec), spec.model).id2label
+    return tuple(str(names[label]) for label in sorted(names))
+
+
+def check_labels(spec: BackendSpec, of_data: tuple[str, str]) -> None:
+    """Raise `UsageError` where the model of `spec` has the data's labels the other way round."""
+    named = tuple(name.upper() for name in of_data)
+    if tuple(name.upper() for name in label_names(spec)) == named[::-1] != named:
+        raise UsageError(
+            f"--model {spec.model}: its labels are {', '.join(named[::-1])} and the data's {', '.join(named)}"
+        )

@@ -34,6 +34,10 @@ class Session(Protocol):
         """Peak of the engine's own GPU memory, or None where it cannot tell."""
         return None
 
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far."""
+        return
+
     def close(self) -> None:
         """Free what the engine holds."""
         return

@@ -15,7 +15,7 @@ from mrpcbench import models, store
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch
 from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
-from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.schema import BackendSpec, ModelIdentity, Placement
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -36,9 +36,10 @@ class OnnxSession(Session):
     def __init__(self, folder: Path, identity: ModelIdentity, dtype: str, device: str, threads: int) -> None:
         self.model = identity
         provider = PROVIDERS[device]
-        self._session = ort.InferenceSession(
-            folder / models.ONNX_FILE, _options(threads), providers=[(provider, PROVIDER_OPTIONS[device])]
-        )
+        with redirect_stdout(sys.stderr):  # its fallback to another provider prints
+            self._session = ort.InferenceSession(
+                folder / models.ONNX_FILE, _options(threads), providers=[(provider, PROVIDER_OPTIONS[device])]
+            )
         running = self._session.get_providers()[0]
         if running != provider:
             raise MissingError(
@@ -56,8 +57,14 @@ class OnnxSession(Session):
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [B, 2] of `batch`, on the host."""
-        (logits,) = self._session.run(["logits"], {name: batch.inputs[name] for name in self._names})
+        (logits,) = self._session.run(["logits"], {name: self._input(batch, name) for name in self._names})
         return np.asarray(logits, dtype=np.float32)
+
+    @staticmethod
+    def _input(batch: Batch, name: str) -> NDArray[np.int64]:
+        if name == "token_type_ids" and name not in batch.inputs:
+            return np.zeros_like(batch.inputs["input_ids"])  # as the model itself does where they are not given
+        return batch.inputs[name]
 
     def close(self) -> None:
         """Free the graph."""
@@ -107,7 +114,7 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
     if lineage and lineage.model.graph_sha256 == graph:
         return lineage.model
     if lineage:
-        return replace(lineage.model, graph_sha256=graph, proven=False)
+        return replace(lineage.model, graph_sha256=graph, proven=False, proven_on=None)
     return ModelIdentity(
         name=public_name(name),
         architecture=str((models.load_config(folder, name).architectures or ["unknown"])[0]),
@@ -128,12 +135,14 @@ def open_onnx(spec: BackendSpec) -> OnnxSession:
     device = resolve_device(spec.device)
     if device == "cuda":
         _load_cuda_libraries()
-    folder = models.onnx_folder(models.locate(spec.model), spec.model)
-    dtype, parameters = graph_weights(folder)
+    folder = models.onnx_folder(models.locate(spec.model, onnx=True), spec.model)
+    stored, parameters = graph_weights(folder)
+    # The CPU provider widens half-precision weights, and computes in float32.
+    dtype = "fp32" if device == "cpu" else stored
     if spec.dtype not in ("auto", dtype):
         raise UsageError(
-            f"--dtype {spec.dtype} was asked and the graph is {dtype}; use --dtype auto, or export it in that dtype "
-            "(`mrpcbench export --dtype`)"
+            f"--dtype {spec.dtype} was asked, the graph is {stored} and {dtype} would run; use --dtype auto, or export "
+            "it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
         )
     identity = graph_identity(folder, spec.model, parameters)
     return OnnxSession(folder, identity, dtype, device, spec.threads or usable_cores())
@@ -160,6 +169,6 @@ def cuda_provider_problem() -> str | None:
     try:
         session = ort.InferenceSession(probe.SerializeToString(), options, providers=[PROVIDERS["cuda"]])
     except Exception as error:  # ONNX Runtime raises its own types, and which depends on what is missing
-        return f"the CUDA provider does not start ({str(error).splitlines()[0][:120]})"
+        return f"the CUDA provider does not start ({first_line(error)})"
     started = session.get_providers()[0] == PROVIDERS["cuda"]
     return None if started else "the CUDA provider does not start: no GPU, or CUDA's or cuDNN's libraries are missing"

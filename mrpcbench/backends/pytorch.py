@@ -1,6 +1,7 @@
 """The model in PyTorch, as Hugging Face runs it: eager, scaled-dot-product attention."""
 
 import gc
+from inspect import signature
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from mrpcbench import models
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch
-from mrpcbench.environment import device_name, resolve_device, usable_cores
+from mrpcbench.environment import device_name, exact_float32, resolve_device, usable_cores
 from mrpcbench.errors import MissingError
 from mrpcbench.schema import BackendSpec, Placement
 
@@ -22,24 +23,34 @@ class TorchSession(Session):
 
     def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         torch.set_num_threads(threads)
+        exact_float32()
         self.model = loaded.identity
         self._device = torch.device(device)
         self._net = loaded.model.to(self._device, dtype).eval()  # type: ignore[arg-type]
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        self._names = set(signature(self._net.forward).parameters)
         self.placement = placement_of(self._net)
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [B, 2] of `batch`, on the host."""
         with torch.inference_mode():
-            inputs = {name: torch.from_numpy(array).to(self._device) for name, array in batch.inputs.items()}
+            # A tokenizer may give more than the model takes (DistilBERT has no token types).
+            inputs = {
+                name: torch.from_numpy(array).to(self._device)
+                for name, array in batch.inputs.items()
+                if name in self._names
+            }
             logits: torch.Tensor = self._net(**inputs).logits
             return np.asarray(logits.float().cpu().numpy(), dtype=np.float32)
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """Peak of torch's allocations on the GPU since the session opened; None on the CPU."""
+        """Peak of torch's allocations on the GPU since the last reset; None on the CPU."""
         return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else None
+
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     def close(self) -> None:
         """Free the weights."""
