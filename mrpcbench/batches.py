@@ -75,7 +75,7 @@ def encode(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, *, longest_allowe
     for row, ids in enumerate(encoded["input_ids"]):
         if len(ids) > longest_allowed:
             raise UsageError(
-                f"pair {row} has {len(ids)} tokens and the model takes {longest_allowed}; shorten that pair in --data"
+                f"pair {row} has {len(ids)} tokens and the model takes {longest_allowed}; shorten it (--data, --pair)"
             )
     fills = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     return EncodedPairs(

@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store
-from mrpcbench.backends import check_labels, encode_for, open_session
+from mrpcbench.backends import check_labels, encode_for, model_folder, open_session
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch, Order, in_order
 from mrpcbench.environment import capture, public_name
@@ -94,6 +94,8 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
     """
     check(spec, plan)
     environment = capture()
+    for backend in plan.backend:
+        model_folder(replace(spec, backend=backend))
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     lanes = _open_lanes(spec, plan, pairs, observer)
@@ -113,8 +115,9 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
             store.save(grown, results)
             record = grown
     except KeyboardInterrupt:
-        kept = f"the rows so far are in {results}" if record.bench and record.bench.rows else "no row was finished"
-        raise InterruptedRunError(f"interrupted; {kept}") from None
+        if record.bench and record.bench.rows:
+            raise InterruptedRunError(f"interrupted; the rows so far are in {results}", record) from None
+        raise InterruptedRunError("interrupted; no row was finished") from None
     finally:
         for session in {id(lane.session): lane.session for lane in lanes}.values():
             session.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrpcbench.errors import ExitStatus, MrpcbenchError, first_line
+from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
 from mrpcbench.options import with_options
 from mrpcbench.schema import (
     BackendSpec,
@@ -31,11 +31,15 @@ from mrpcbench.schema import (
 if TYPE_CHECKING:
     from mrpcbench.console import Terminal
 
+TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse got three books from the doctor."'
+
 app = typer.Typer(
     name="mrpcbench",
     help="From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a proven ONNX model, and figures to trust.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain help cuts no option's name at 80 columns, as rich's panels do, and is there sooner.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -52,7 +56,10 @@ class Output:
         """The record's file."""
         from mrpcbench.store import default_path
 
-        return Path(self.results) if self.results else default_path(command)
+        path = Path(self.results) if self.results else default_path(command)
+        if path.is_dir():
+            raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
+        return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +90,7 @@ def main(
 @app.command()
 @with_options(TrainRequest, TrainRecipe, Output)
 def train(request: TrainRequest, recipe: TrainRecipe, output: Output) -> None:
-    """Fine-tune a checkpoint on MRPC; without options, the published reference run.
+    """Fine-tune a checkpoint; by default, the published reference run.
 
     Writes the model folder with its checkpoints, metrics.csv and model card, and a record.
     """
@@ -105,7 +112,7 @@ def evaluate(
         typer.Option(help="Classify this one pair of sentences, and write no record.", metavar="SENTENCE SENTENCE"),
     ] = None,
 ) -> None:
-    """Score a fine-tuned model: accuracy, F1, intervals, confusion, and every prediction."""
+    """Score a fine-tuned model, with intervals and every prediction."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.evaluate import classify
         from mrpcbench.evaluate import evaluate as work
@@ -120,9 +127,10 @@ def evaluate(
 @app.command()
 @with_options(ExportPlan, Output)
 def export(plan: ExportPlan, output: Output) -> None:
-    """Export a fine-tuned model to ONNX, and prove on every pair that the graph answers as the model does.
+    """Export a fine-tuned model to ONNX, and prove it equal.
 
-    Exit code 5 where the proof fails; the files stay, marked as unproven.
+    Every pair goes through the model and the graph, in three batch sizes and paddings. Exit code 5 where the proof
+    fails; the files stay, marked as unproven.
     """
     with _funnel(output.traceback) as terminal:
         from mrpcbench.export import export as work
@@ -134,7 +142,7 @@ def export(plan: ExportPlan, output: Output) -> None:
 @app.command()
 @with_options(BenchPlan, BackendSpec, Output)
 def bench(plan: BenchPlan, spec: BackendSpec, output: Output) -> None:
-    """Measure engines side by side on real pairs at real lengths, interleaved in one run."""
+    """Measure engines side by side, interleaved, on real pairs."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.bench import bench as work
 
@@ -145,7 +153,7 @@ def bench(plan: BenchPlan, spec: BackendSpec, output: Output) -> None:
 @app.command()
 @with_options(QuickstartRequest, Form)
 def quickstart(request: QuickstartRequest, form: Form) -> None:
-    """Train, evaluate, export and bench on what ships here, without network or GPU, in two minutes."""
+    """Do all four on a tiny model and data that ship here."""
     with _funnel(form.traceback) as terminal:
         from mrpcbench.quickstart import quickstart as work
 
@@ -153,6 +161,7 @@ def quickstart(request: QuickstartRequest, form: Form) -> None:
         for record, path in work(request, terminal):
             records.append(record)
             if not form.json:
+                terminal.heading(f"{len(records)}/4 {record.command}")
                 terminal.show(record, path)
             if _status(record):
                 break
@@ -160,12 +169,16 @@ def quickstart(request: QuickstartRequest, form: Form) -> None:
             terminal.print_json(records)
         if status := _status(records[-1]):
             raise typer.Exit(status)
+        if not form.json:
+            model = Path(request.output_dir, "tiny_ModernBERT_ft")
+            terminal.heading("Trained, scored, exported, proven equal, measured. Ask the model yourself:")
+            terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
 
 
 @app.command()
 @with_options(Form)
 def env(form: Form) -> None:
-    """Show what would run here: devices, providers, versions, and what is missing."""
+    """Show what would run here, and what is missing."""
     with _funnel(form.traceback) as terminal:
         from mrpcbench.env import env as work
 
@@ -197,11 +210,17 @@ def _funnel(traceback: bool) -> "Iterator[Terminal]":
     try:
         with terminal:
             yield terminal
-    except typer.Exit:
+    except (typer.Exit, SystemExit):
         raise
+    except BrokenPipeError:
+        # Whoever read the results has stopped; Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(ExitStatus.FAILED) from None
     except BaseException as error:
         if traceback:
             print_exc()
+        if isinstance(error, InterruptedRunError) and isinstance(error.record, RunRecord):
+            terminal.tables(error.record)
         message, status = _explain(error)
         terminal.error(message)
         raise typer.Exit(status) from None

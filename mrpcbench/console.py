@@ -1,5 +1,6 @@
 """The terminal as an `Observer`: results on stdout, everything else on stderr, bars only where a person watches."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,14 +21,19 @@ QUIET_LINE_EVERY_S = 10
 PIPE_WIDTH = 110
 
 
+def _pipe_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) > 0 else PIPE_WIDTH
+
+
 class Terminal:
     """Speaks for one command."""
 
     def __init__(self) -> None:
-        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        width = None if sys.stdout.isatty() else _pipe_width()
         # A name may hold brackets or colons; what it says is text, not markup.
         self._out = Console(width=width, markup=False, emoji=False, highlight=False)
-        width = None if sys.stderr.isatty() else PIPE_WIDTH
+        width = None if sys.stderr.isatty() else _pipe_width()
         self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -86,11 +92,15 @@ class Terminal:
 
     # --- results and errors ---
 
-    def show(self, record: RunRecord, path: Path) -> None:
-        """The record's tables, and where the record is."""
+    def tables(self, record: RunRecord) -> None:
+        """The record's tables."""
         self._stop_progress()
         self._out.print(render.render(record))
-        self._out.print(f"record: {path}", soft_wrap=True)
+
+    def show(self, record: RunRecord, path: Path) -> None:
+        """The record's tables, and where the record is."""
+        self.tables(record)
+        self._out.print(f"record: {path}\n", soft_wrap=True)
 
     def print_json(self, record: RunRecord | Sequence[RunRecord]) -> None:
         """One JSON document: a record, or a list of them."""
@@ -100,12 +110,17 @@ class Terminal:
         else:
             sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
 
+    def heading(self, text: str) -> None:
+        """A line on stdout that says what the next results are."""
+        self._stop_progress()
+        self._out.print(Text(text, "bold"), soft_wrap=True)
+
     def answer(self, found: PairAnswer, *, as_json: bool) -> None:
         """What a model says of one pair."""
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
-            self._out.print(render.pair_answer(found))
+            self._out.print(render.pair_answer(found), soft_wrap=True)
 
     def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
         """What would run here."""

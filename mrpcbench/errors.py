@@ -33,9 +33,13 @@ class UsageError(MrpcbenchError):
 
 
 class InterruptedRunError(MrpcbenchError):
-    """The user stopped the work, and what was done so far is saved (exit code 130)."""
+    """The user stopped the work (exit code 130); `record` is what was done so far, where that can be shown."""
 
     status = ExitStatus.INTERRUPTED
+
+    def __init__(self, message: str, record: object = None) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 class MissingError(MrpcbenchError):

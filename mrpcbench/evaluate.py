@@ -10,10 +10,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store
-from mrpcbench.backends import check_labels, encode_for, label_names, open_session
+from mrpcbench.backends import check_labels, encode_for, label_names, model_folder, open_session
 from mrpcbench.batches import in_order
 from mrpcbench.environment import capture, public_name
-from mrpcbench.errors import MrpcbenchError
+from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.metrics import score
 from mrpcbench.progress import Observer
 from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord, check
@@ -26,6 +26,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     """
     check(spec, plan)
     environment = capture()
+    model_folder(spec)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     check_labels(spec, data.label_names(pairs))
@@ -79,6 +80,8 @@ def _prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> 
 
 def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
     """What the model of `spec` says of one pair."""
+    if not sentence1.strip() or not sentence2.strip():
+        raise UsageError("--pair: an empty sentence; give two sentences of text")
     pairs = Dataset.from_dict({"sentence1": [sentence1], "sentence2": [sentence2]})
     (batch,) = encode_for(spec, pairs).batches(1)
     session = open_session(spec)

@@ -1,5 +1,6 @@
 """Export a classifier to ONNX through Optimum, and prove that its answers stay the same: `mrpcbench export`."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,12 +74,14 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     if device == "cuda" and (problem := cuda_provider_problem()):
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
+    models.locate(plan.model)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
     loaded = models.load_classifier(plan.model, random_init=plan.random_init)
     tokens = batches.encode(
         pairs, loaded.tokenizer, longest_allowed=models.longest_allowed(loaded.model.config, loaded.tokenizer)
     )
-    observer.say(f"exporting {loaded.identity.name} as {plan.dtype} to {folder}")
+    instead = ", in place of the export there" if folder.exists() else ""
+    observer.say(f"exporting {loaded.identity.name} as {plan.dtype} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, staged))
     _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
@@ -133,10 +136,10 @@ def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> N
                 loaded.model, staged, task="text-classification", opset=plan.opset, device="cpu", do_validation=False
             )
     except Exception as error:  # what Optimum and torch raise depends on what the architecture lacks
-        wish = f" with --opset {plan.opset}" if plan.opset else ""
-        raise MrpcbenchError(
-            f"Optimum cannot export {loaded.identity.architecture}{wish}: {first_line(error)}"
-        ) from error
+        why = f"Optimum cannot export {loaded.identity.architecture} ({first_line(error)})"
+        if plan.opset:
+            raise UsageError(f"--opset {plan.opset}: {why}; leave --opset out for Optimum's own choice") from error
+        raise MrpcbenchError(why) from error
     loaded.model.config.save_pretrained(staged)
     loaded.tokenizer.save_pretrained(staged)
     if plan.dtype == "fp16":
@@ -153,14 +156,22 @@ def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> N
 
 @contextmanager
 def _quiet_exporters() -> Iterator[None]:
-    """Silence what tracing says about shapes that it takes for constants; the gate finds out whether that matters."""
+    """Silence what tracing says about shapes that it takes for constants; the gate finds out whether that matters.
+
+    A trace that fails prints its whole graph from C++, past `sys.stdout`, where results belong.
+    """
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
         transformers_logging.set_verbosity(level)
 
 

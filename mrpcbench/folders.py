@@ -224,6 +224,8 @@ def _read_jsonl(path: Path) -> Part:
     part = Part(str(path), [])
     for number, line in enumerate(_lines(path), 1):
         place = f"{path} line {number}"
+        if not line.strip():
+            raise UsageError(f"{place}: an empty line; remove it")
         try:
             if not isinstance(fields := json.loads(line), dict):
                 raise TypeError("not an object")

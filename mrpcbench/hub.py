@@ -45,7 +45,7 @@ def snapshot(repo_id: str, *, kind: Literal["model", "dataset"], patterns: list[
         if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
             raise  # the disk's trouble, not the network's
         raise MrpcbenchError(
-            f"{option} {repo_id}: no such folder, and the Hugging Face hub cannot be reached; {OFFLINE_REMEDY}"
+            f"{option} {repo_id}: not here, and the Hugging Face hub cannot be reached; {OFFLINE_REMEDY}"
         ) from error
 
 

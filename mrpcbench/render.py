@@ -217,7 +217,10 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
     shown = facts("Verdict", [("outcome", verdict(gate.verdict))])
     shown.add_row("smallest decision margin", small(gate.smallest_margin))
     if gate.headroom is not None:
-        shown.add_row("headroom", f"{gate.headroom:.1f} (no label can flip above 2)")
+        meaning = (
+            "above 2: no label of these can flip" if gate.headroom > 2 else "below 2: a label near the edge may flip"
+        )
+        shown.add_row("headroom", f"{gate.headroom:.1f}, {meaning}")
     else:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)
         shown.add_row("headroom", "none: a logit is not finite" if broken else "none needed: no logit differs")

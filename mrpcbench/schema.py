@@ -61,7 +61,7 @@ def check(*requests: Any) -> None:
 MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
-RANDOM_HELP = "Allow an architecture without weights (config.json alone): random weights, and every record says so."
+RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
 SPLIT_HELP = "The split to read."
 
 
@@ -90,7 +90,7 @@ class TrainRecipe:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     per_device_train_batch_size: int = about(
-        "Pairs in one training batch.", 32, flags=("--per-device-train-batch-size", "--batch-size"), least=1
+        "Pairs in one training batch.", 32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
     )
     per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32, least=1)
     num_train_epochs: float = about("Passes over the training split.", 2.0, least=1e-3)

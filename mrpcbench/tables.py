@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from rich.console import RenderableType
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
@@ -11,24 +12,36 @@ from mrpcbench.schema import Environment, Interval, ModelIdentity, Placement
 
 
 class PlainTable(Table):
-    """A table that shows its cells word for word: a name may hold brackets, which rich would take for markup."""
+    """A table that shows its cells word for word: a name may hold brackets, which rich would take for markup.
+
+    `below` is printed under it at the terminal's full width; rich's own caption wraps at the table's.
+    """
+
+    below = ""
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """Add a row of texts or other renderables."""
         plain = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*plain, style=style, end_section=end_section)
 
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from super().__rich_console__(console, options)
+        if self.below:
+            yield Text(self.below, "dim italic")
+        yield Text("")
 
-def table(title: str, *columns: str, numeric: bool = False, caption: str = "") -> PlainTable:
-    """A table with a header; with `numeric` all columns but the first are aligned to the right."""
-    made = PlainTable(
-        title=Text(title, "bold"),
-        title_justify="left",
-        caption=Text(caption, "dim italic") if caption else None,
-        caption_justify="left",
-    )
+
+def table(title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False) -> PlainTable:
+    """A table with a header; with `numeric` all columns but the first are aligned to the right and never cut.
+
+    `tight` leaves out the lines between columns, for tables of many columns on a terminal of 80.
+    """
+    shape = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if tight else {}
+    made = PlainTable(title=Text(title, "bold"), title_justify="left", **shape)  # type: ignore[arg-type]
+    made.below = caption
     for index, column in enumerate(columns):
-        made.add_column(Text(column), justify="right" if numeric and index else "left")
+        is_number = numeric and index > 0
+        made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number)
     return made
 
 
@@ -49,7 +62,9 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
                 f"UNPROVEN: the graph of {model.name} did not pass the export gate, or was changed since; its answers "
                 "and its speed may be those of another model. Run `mrpcbench export`."
             )
-        if model.weights == "random-init":
+        if model.name == "fake":
+            lines.append("fake: no model and no answers; neither its speed nor its accuracy means anything.")
+        elif model.weights == "random-init":
             lines.append(
                 "random-init: speed, memory and numerics are those of the architecture; accuracy and F1 mean nothing."
             )

@@ -123,9 +123,11 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
             tokens_a_pair = self.counted.real_tokens / max(1, self._pairs_counted(step))
             detail = (
                 f"loss {float(self._loss) * self.args.gradient_accumulation_steps:.4f}  lr {learning_rate or 0:.2e}  "
-                f"grad {float(grad_norm or 0):.2f}  {pairs / seconds:.0f} pairs/s  "
-                f"{pairs * tokens_a_pair / seconds:.0f} real tokens/s"
+                f"grad {float(grad_norm or 0):.2f}"
             )
+            if pairs:
+                rate = pairs / seconds
+                detail += f"  {rate:.0f} pairs/s  {rate * tokens_a_pair:.0f} real tokens/s"
         self._observer.advance("train", step, self.state.max_steps, detail)
 
     def _pairs_counted(self, step: int) -> int:

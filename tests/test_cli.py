@@ -1,6 +1,8 @@
 """The command line as a user meets it: chaining, streams, exit codes and one-line errors."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,3 +232,57 @@ def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path) -
     assert records["bench"].bench is not None
     assert {row.spec.backend for row in records["bench"].bench.rows} == {"torch", "onnx"}
     assert all(row.accuracy == score.accuracy for row in records["bench"].bench.rows)
+
+
+def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: Run, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    done = mrpcbench("evaluate", "--backend", "fake", "--data", "quickstart", "--results", "there")
+    assert done.status == 2
+    assert "name a file" in _one_line(done)
+
+
+def test_an_interrupted_benchmark_shows_the_rows_that_it_finished(
+    mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrpcbench.bench import Lane
+
+    real, calls = Lane.run_round, iter(range(9))
+
+    def stop_in_the_fourth(self: Lane) -> None:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        real(self)
+
+    monkeypatch.setattr(Lane, "run_round", stop_in_the_fourth)
+    done = mrpcbench("bench", "--backend", "fake", "--data", small_data, "--batch-size", "8")
+    assert done.status == 130
+    assert "INCOMPLETE" in done.out
+    assert "single-stream" in done.out
+    assert "the rows so far are in results/" in done.err
+
+
+def test_an_opset_that_torch_lacks_leaves_stdout_alone(mrpcbench: Run, tuned_model: Path, small_data: Path) -> None:
+    arguments = ("export", "--model", tuned_model, "--data", small_data, "--output-dir", "onnx", "--opset", "99")
+    done = mrpcbench(*arguments, "--json")
+    assert done.status == 2
+    assert "--opset 99" in _one_line(done)
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mrpcbench", "evaluate", "--backend", "fake", "--data", str(small_data), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert "error" not in said.lower()
+
+
+def test_no_number_of_a_benchmark_is_cut_on_a_terminal_of_80_columns(
+    mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = mrpcbench("bench", "--backend", "fake", "--data", small_data, "--rounds", "1")
+    assert done.status == 0
+    assert "…" not in done.out
+    assert max(map(len, done.out.splitlines())) <= 80

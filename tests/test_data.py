@@ -381,7 +381,7 @@ BAD_ROWS = {
     "a header alone": ("train.tsv", GLUE_HEADER + "\n", ": no pairs for train; add rows, or remove"),
     "a CSV header alone": ("train.csv", "sentence1,sentence2,label\n", ": no pairs for train"),
     "an empty file": ("train.csv", "", "line 1: no column sentence1, sentence2, label"),
-    "an empty JSON file": ("train.jsonl", "", "line 1: not a JSON object"),
+    "an empty JSON file": ("train.jsonl", "", "line 1: an empty line"),
     "bytes that are not UTF-8": ("train.tsv", tsv().encode("cp1252", "replace"), "line 3: bytes that are not UTF-8"),
     "a UTF-16 file": ("train.csv", csv_text().encode("utf-16"), "line 1: bytes that are not UTF-8; convert"),
     "a broken Parquet file": ("train.parquet", "PAR1", ": cannot be read as Parquet; download or write"),

@@ -183,11 +183,12 @@ def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_ha
         self.add_callback(SignalAt(step, signal.SIGINT))
 
     monkeypatch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
+    handler = signal.getsignal(signal.SIGINT)
     message = rf"step {step} of 12; checkpoint-{step} is saved and --resume"
     with pytest.raises(InterruptedRunError, match=message) as caught:
         run(request_)
     assert caught.value.status == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     monkeypatch.undo()
     resumed = run(replace(request_, resume=True))
     assert resumed.train is not None
