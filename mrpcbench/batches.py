@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Literal
 
 import numpy as np
@@ -51,9 +52,17 @@ class EncodedPairs:
         """
         lengths = np.asarray(self.lengths)
         rows = np.argsort(lengths, kind="stable") if order == "length" else np.arange(len(lengths))
-        return [self._batch(rows[start : start + size], multiple_of) for start in range(0, len(rows), size)]
+        return [self.batch_of(rows[start : start + size], multiple_of) for start in range(0, len(rows), size)]
 
-    def _batch(self, rows: NDArray[np.int64], multiple_of: int) -> Batch:
+    def of_length(self, length: int) -> "EncodedPairs":
+        """The same pairs repeated or cut to exactly `length` tokens: a fixed shape without padding or meaning."""
+        columns = {
+            name: [list(islice(cycle(values), length)) for values in column] for name, column in self.columns.items()
+        }
+        return EncodedPairs(columns=columns, padding=self.padding)
+
+    def batch_of(self, rows: NDArray[np.int64], multiple_of: int = 1) -> Batch:
+        """The pairs `rows` [B] as one batch."""
         longest = max(len(self.columns["input_ids"][row]) for row in rows)
         width = -(-longest // multiple_of) * multiple_of
         inputs = {}

@@ -2,87 +2,27 @@
 
 import resource
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mrpcbench import data, store
+from mrpcbench import data, models, store
 from mrpcbench.backends import check_labels, encode_for, model_folder, open_session
 from mrpcbench.backends.base import Session
-from mrpcbench.batches import Batch, Order, in_order
+from mrpcbench.batches import EncodedPairs, Order
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.metrics import accuracy_of, confusion, f1_of
+from mrpcbench.lanes import Lane, timed
+from mrpcbench.limits import measure_ceilings, work_of
 from mrpcbench.progress import Observer
-from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, BenchSection, RunRecord, Scenario, check
-
-T = TypeVar("T")
-
-
-@dataclass
-class Lane:
-    """One row while it is measured: a session, its batches, and what it has shown so far."""
-
-    spec: BackendSpec
-    session: Session
-    open_ms: float
-    scenario: Scenario
-    batch_size: int
-    batches: list[Batch]
-    first_ms: float = 0.0
-    samples_ms: list[float] = field(default_factory=list)
-    logits: NDArray[np.float32] | None = None
-    peak_memory_bytes: int | None = None
-
-    def warm_up(self, calls: int) -> None:
-        """The first call, timed by itself, then `calls` more that are not."""
-        _, self.first_ms = _timed(partial(self.session.infer, self.batches[0]))
-        for index in range(calls):
-            self.session.infer(self.batches[index % len(self.batches)])
-
-    def run_round(self) -> None:
-        """Once over all pairs; the answers of the timed calls themselves are kept."""
-        self.session.reset_peak_memory()
-        if self.scenario == "single-stream":
-            timed = [_timed(partial(self.session.infer, batch)) for batch in self.batches]
-            outputs = [logits for logits, _ in timed]
-            self.samples_ms += [milliseconds for _, milliseconds in timed]
-        else:
-            outputs, milliseconds = _timed(lambda: list(self.session.infer_many(self.batches)))
-            self.samples_ms.append(milliseconds)
-        self.logits = in_order(outputs, self.batches)
-        peak = self.session.peak_memory_bytes
-        self.peak_memory_bytes = peak if peak is None else max(peak, self.peak_memory_bytes or 0)
-
-    def row(self, labels: NDArray[np.int64]) -> BenchRow:
-        """What has been measured, against `labels` [N]."""
-        assert self.logits is not None
-        answered = np.isfinite(self.logits).all(axis=1)
-        counts = confusion(np.where(answered, self.logits.argmax(axis=1), 1 - labels), labels)
-        return BenchRow(
-            spec=replace(self.spec, model=public_name(self.spec.model)),
-            placement=self.session.placement,
-            model=self.session.model,
-            scenario=self.scenario,
-            batch_size=self.batch_size,
-            pairs=len(labels),
-            real_tokens=sum(batch.real_tokens for batch in self.batches),
-            padding_tokens=sum(batch.padding_tokens for batch in self.batches),
-            open_ms=self.open_ms,
-            first_ms=self.first_ms,
-            samples_ms=tuple(self.samples_ms),
-            accuracy=accuracy_of(counts),
-            f1=f1_of(counts),
-            failed=int((~answered).sum()),
-            peak_memory_bytes=self.peak_memory_bytes,
-        )
+from mrpcbench.schema import BackendSpec, BenchPlan, BenchSection, LoadPoint, RunRecord, Work, check
+from mrpcbench.sensors import Meter, open_gpu_sensor
+from mrpcbench.validity import broken_rules
 
 
 def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer) -> RunRecord:
@@ -111,7 +51,7 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
         observer.began(record)
         for lane in lanes:
             lane.warm_up(plan.warmup)
-        for grown in _rounds(record, lanes, labels, observer):
+        for grown in _measured(record, lanes, labels, observer):
             store.save(grown, results)
             record = grown
     except KeyboardInterrupt:
@@ -121,6 +61,8 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
     finally:
         for session in {id(lane.session): lane.session for lane in lanes}.values():
             session.close()
+    record = _with_ceilings(record, observer)
+    store.save(record, results)
     return record
 
 
@@ -139,45 +81,82 @@ def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Ob
         asked = replace(spec, backend=backend)
         check_labels(asked, data.label_names(pairs))
         tokens = encode_for(asked, pairs)
+        if plan.seq_len is not None:
+            tokens = tokens.of_length(plan.seq_len)
         observer.say(f"opening {backend}")
-        session, open_ms = _timed(partial(open_session, asked))
+        session, open_ms = timed(partial(open_session, asked))
+        sensor = open_gpu_sensor(session.placement.device)
         for scenario in dict.fromkeys(plan.scenario):
             # One pair at a time arrives in no order; a pass over all pairs may choose its own.
             sizes = (1,) if scenario == "single-stream" else tuple(dict.fromkeys(plan.batch_size))
-            order: Order = "given" if scenario == "single-stream" else "length"
+            order: Order = "length" if scenario == "offline" else "given"
             for size in sizes:
                 cut = tokens.batches(size, order=order)
-                lanes.append(Lane(asked, session, open_ms, scenario, size, cut))
+                work = _work(asked, session, tokens, len(cut)) if scenario != "server" else None
+                lanes.append(Lane(asked, session, open_ms, scenario, size, tokens, cut, work, Meter(sensor)))
     return lanes
 
 
-def _rounds(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer) -> Iterator[RunRecord]:
-    """Run the rounds, every other one backwards so that drift favours no row, and give the record after every row."""
+def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
+    if spec.backend == "fake":
+        return None
+    config = models.load_config(model_folder(spec), spec.model)
+    return work_of(
+        config, tokens.lengths, batches=batches, parameters=session.model.parameters, dtype=session.placement.dtype
+    )
+
+
+def _measured(
+    record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer
+) -> Iterator[RunRecord]:
+    """The record after every row: first the rounds, then the loads.
+
+    Every other round runs backwards, so that drift favours no row.
+    """
     assert record.bench is not None
-    rounds = record.bench.plan.rounds
+    plan = record.bench.plan
+    steady = [lane for lane in lanes if lane.scenario != "server"]
+    rounds = plan.rounds if steady else 0
     for done in range(rounds):
-        for position, lane in enumerate(lanes if done % 2 == 0 else reversed(lanes)):
+        for position, lane in enumerate(steady if done % 2 == 0 else reversed(steady)):
             lane.run_round()
-            finished = done + (position == len(lanes) - 1)
-            rows = tuple(item.row(labels) for item in lanes if item.samples_ms)
-            section = replace(record.bench, rows=rows, rounds_done=finished, peak_rss_bytes=_peak_rss_bytes())
-            yield replace(record, complete=finished == rounds, bench=section)
             name = f"{lane.spec.backend} {lane.scenario} batch {lane.batch_size}"
-            observer.advance("bench", done * len(lanes) + position + 1, rounds * len(lanes), name)
+            observer.advance("bench", done * len(steady) + position + 1, rounds * len(steady), name)
+            yield _grown(record, lanes, labels, done + (position == len(steady) - 1))
+    for lane in (lane for lane in lanes if lane.scenario == "server"):
+        lane.find_rate(plan, partial(_tell_load, observer, lane))
+        yield _grown(record, lanes, labels, rounds)
+
+
+def _tell_load(observer: Observer, lane: Lane, point: LoadPoint) -> None:
+    kept = "meets the target" if point.meets_slo else "misses the target"
+    observer.say(f"server {lane.spec.backend} batch {lane.batch_size}: {point.rate_per_s:.1f} requests/s {kept}")
+
+
+def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], rounds_done: int) -> RunRecord:
+    """The record with the rows so far, each judged by the whole rounds that it has."""
+    assert record.bench is not None
+    fixed_shape = record.bench.plan.seq_len is not None
+    rows = [lane.row(labels, fixed_shape=fixed_shape) for lane in lanes if lane.logits is not None]
+    judged = [
+        replace(row, broken_rules=broken_rules(row, rounds_done)) if rounds_done or row.server else row for row in rows
+    ]
+    section = replace(record.bench, rows=tuple(judged), rounds_done=rounds_done, peak_rss_bytes=_peak_rss_bytes())
+    return replace(record, bench=section)
+
+
+def _with_ceilings(record: RunRecord, observer: Observer) -> RunRecord:
+    """The finished record, with what the machine itself can do: last, for its large arrays would count as a row's."""
+    assert record.bench is not None
+    placed = {(row.placement.device, row.placement.dtype) for row in record.bench.rows if row.work}
+    if placed:
+        observer.say("measuring what this machine can do at best")
+    ceilings = tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))
+    return replace(record, complete=True, bench=replace(record.bench, ceilings=ceilings))
 
 
 def _public(plan: BenchPlan) -> BenchPlan:
     return replace(plan, data=public_name(plan.data))
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What `work` returns and how many milliseconds it took.
-
-    The one clock: `work` returns host arrays, so that it cannot end before the device is done.
-    """
-    start = time.perf_counter_ns()
-    result = work()
-    return result, (time.perf_counter_ns() - start) / 1e6
 
 
 def _peak_rss_bytes() -> int:

@@ -18,6 +18,7 @@ from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, Us
 from mrpcbench.options import with_options
 from mrpcbench.schema import (
     BackendSpec,
+    BenchControl,
     BenchPlan,
     EvaluatePlan,
     ExportPlan,
@@ -140,14 +141,17 @@ def export(plan: ExportPlan, output: Output) -> None:
 
 
 @app.command()
-@with_options(BenchPlan, BackendSpec, Output)
-def bench(plan: BenchPlan, spec: BackendSpec, output: Output) -> None:
+@with_options(BenchPlan, BackendSpec, BenchControl, Output)
+def bench(plan: BenchPlan, spec: BackendSpec, control: BenchControl, output: Output) -> None:
     """Measure engines side by side, interleaved, on real pairs."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.bench import bench as work
 
         path = output.path("bench")
-        _deliver(work(spec, plan, path, terminal), path, output, terminal)
+        record = work(spec, plan, path, terminal)
+        _deliver(record, path, output, terminal)
+        if control.strict and record.bench and any(row.broken_rules for row in record.bench.rows):
+            raise typer.Exit(ExitStatus.INCONCLUSIVE)
 
 
 @app.command()

@@ -21,7 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Backend = Literal["torch", "onnx", "fake"]
-Scenario = Literal["single-stream", "offline"]
+Scenario = Literal["single-stream", "offline", "server"]
 Split = Literal["train", "validation", "test"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
@@ -166,12 +166,21 @@ class BenchPlan:
     data: str = about(DATA_HELP, "hub")
     split: Split = about(SPLIT_HELP, "validation")
     scenario: tuple[Scenario, ...] = about(
-        "single-stream: one pair at a time; offline: all pairs at once, in batches. Repeatable.",
+        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
+        "moments, and the largest rate that keeps the target. Repeatable.",
         ("single-stream", "offline"),
     )
     batch_size: tuple[int, ...] = about(
-        "Pairs in one forward pass of the offline scenario; repeatable.", (8, 32), least=1
+        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", (8, 32), least=1
     )
+    seq_len: int | None = about(
+        "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
+        None,
+        least=2,
+    )
+    slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
+    window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
+    requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)
     rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3, least=1)
     warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
     pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
@@ -183,6 +192,13 @@ class QuickstartRequest:
     """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
 
     output_dir: str = about("Folder for the model and the records.", "mrpcbench_quickstart")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchControl:
+    """What `bench` does beside measuring."""
+
+    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", False)
 
 
 # --- what really ran --------------------------------------------------------------------------------------------------
@@ -521,7 +537,7 @@ class Work:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     flops: float = about("Floating-point operations on the real tokens: matrix products and attention.")
-    bytes_moved: float = about("Bytes that must cross main or GPU memory: all weights once a forward pass.")
+    moved_bytes: float = about("Bytes that must cross main or GPU memory: all weights once a forward pass.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,7 +559,7 @@ class Resources:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     rss_bytes: int | None = about("Main memory of the process at the end of the row.")
-    cpu_utilisation: float | None = about("CPU seconds of the process a second of wall clock; 2.0 is two full cores.")
+    cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
     gpu_clock_mhz: float | None = about("Mean clock of the GPU's multiprocessors.")
     gpu_temperature_c: float | None = about("Highest temperature of the GPU.")
@@ -562,7 +578,9 @@ class BenchRow:
     spec: BackendSpec = about("What was asked of the engine.")
     placement: Placement = about("What really ran.")
     model: ModelIdentity = about("The weights and the graph.")
-    scenario: Scenario = about("single-stream: a sample is one pair; offline: a sample is one pass over all pairs.")
+    scenario: Scenario = about(
+        "single-stream: a sample is one pair; offline: a sample is one pass over all pairs; server: see `server`."
+    )
     batch_size: int = about("Pairs in one forward pass.")
     pairs: int = about("Pairs in one round.")
     real_tokens: int = about("Tokens that are not padding, in one round.")
@@ -572,11 +590,21 @@ class BenchRow:
         "Time of the row's first call, which is not among the samples; an engine's first row pays for its start-up too."
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
-    accuracy: float = about("Accuracy of the predictions of the timed run itself; a failed pair is a wrong one.")
-    f1: float = about("F1 of the predictions of the timed run itself.")
-    failed: int = about("Pairs of the last round whose logits were not finite.", 0)
+    server: ServerResult | None = about("Latency against load; null for the other scenarios.", None)
+    accuracy: float | None = about(
+        "Accuracy of the predictions of the timed run itself; a failed pair is a wrong one; null for a fixed shape."
+    )
+    f1: float | None = about("F1 of the predictions of the timed run itself; null for a fixed shape.")
+    failed: int = about("Pairs of the last round whose logits were not finite, or requests that were not answered.", 0)
     peak_memory_bytes: int | None = about(
         "Peak of the engine's own GPU memory during the row; null where it cannot tell."
+    )
+    work: Work | None = about(
+        "What the model must at least do in a round; null where its architecture is unknown.", None
+    )
+    resources: Resources | None = about("What the row used.", None)
+    broken_rules: tuple[str, ...] | None = about(
+        "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", None
     )
 
 
@@ -589,6 +617,7 @@ class BenchSection:
     plan: BenchPlan = about("The workload that was asked for.")
     rows: tuple[BenchRow, ...] = about("One a backend, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
+    ceilings: tuple[Ceilings, ...] = about("What the machine itself reached in this run; empty until its end.", ())
     peak_rss_bytes: int = about("Peak main memory of the process, all engines together.")
 
 

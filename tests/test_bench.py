@@ -1,15 +1,17 @@
 """The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import StringIO
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Listener
+from conftest import Listener, Outcome
+from rich.console import Console
 
-from mrpcbench import bench as verb
-from mrpcbench import store
+from mrpcbench import lanes, render, store
 from mrpcbench.backends import fake
 from mrpcbench.batches import Batch
 from mrpcbench.bench import bench
@@ -52,7 +54,7 @@ def test_the_clock_reads_what_the_engine_takes(
     plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0]
-    monkeypatch.setattr(verb.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(lanes.time, "perf_counter_ns", lambda: now[0])
 
     def sleep(seconds: float) -> None:
         now[0] += round(seconds * 1e9)
@@ -123,14 +125,14 @@ def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
 def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
     plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = verb.Lane.run_round, iter(range(9))
+    real, calls = lanes.Lane.run_round, iter(range(9))
 
-    def stop_in_the_third(self: verb.Lane) -> None:
+    def stop_in_the_third(self: lanes.Lane) -> None:
         if next(calls) == 2:
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(verb.Lane, "run_round", stop_in_the_third)
+    monkeypatch.setattr(lanes.Lane, "run_round", stop_in_the_third)
     with pytest.raises(InterruptedRunError, match="the rows so far"):
         run(plan, tmp_path / "r.json")
     kept = store.load(tmp_path / "r.json")
@@ -174,3 +176,97 @@ def test_each_row_has_its_own_peak_of_memory(plan: BenchPlan, tmp_path: Path, mo
     monkeypatch.setattr(fake.FakeSession, "reset_peak_memory", lambda self: peaks.update(now=0), raising=False)
     monkeypatch.setattr(fake.FakeSession, "peak_memory_bytes", property(lambda self: peaks["now"]), raising=False)
     assert [row.peak_memory_bytes for row in rows_of(run(plan, tmp_path / "r.json"))] == [1, 8]
+
+
+def test_a_fixed_shape_has_no_padding_no_score_and_says_so(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path
+) -> None:
+    fixed = replace(plan, backend=("torch", "onnx"), seq_len=24, rounds=1, batch_size=(8,))
+    record = run(fixed, tmp_path / "r.json", str(exported_model))
+    for row in rows_of(record):
+        assert row.padding_tokens == 0
+        assert row.real_tokens == 40 * 24
+        assert row.accuracy is row.f1 is None
+    shown = Console(width=120, file=StringIO())
+    shown.print(render.render(record))
+    assert "FIXED SHAPE of 24 tokens" in shown.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceilings(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path
+) -> None:
+    record = run(replace(plan, backend=("torch", "onnx"), rounds=1), tmp_path / "r.json", str(exported_model))
+    assert record.bench is not None
+    (ceilings,) = record.bench.ceilings
+    assert (ceilings.device, ceilings.dtype) == ("cpu", "fp32")
+    work = {row.work.flops for row in record.bench.rows if row.work}
+    assert len(work) == 1  # the same pairs, whatever the engine, the scenario and the batch
+    single, offline = record.bench.rows[:2]
+    assert single.work is not None
+    assert offline.work is not None
+    assert single.work.moved_bytes > offline.work.moved_bytes  # the weights once a pass
+    assert single.resources is not None
+    assert single.resources.gpu_power_w is None
+    assert (single.resources.rss_bytes or 0) > 2**20
+
+
+def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
+    plan: BenchPlan, tmp_path: Path, mrpcbench: Callable[..., Outcome]
+) -> None:
+    record = run(replace(plan, rounds=1), tmp_path / "r.json")
+    assert all(row.broken_rules for row in rows_of(record))
+    options = ("bench", "--backend", "fake", "--data", plan.data, "--rounds", "1")
+    assert mrpcbench(*options).status == 0
+    done = mrpcbench(*options, "--strict")
+    assert done.status == 6
+    assert "! INVALID fake offline batch 8: too few rounds: 1" in done.out
+
+
+def test_the_server_finds_the_rate_that_its_engine_can_keep(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass costs 1 ms of a clock that only passes and sleeps move; alone it can answer just under 1000/s."""
+    now = [0.0]
+
+    class Scripted:
+        def now(self) -> float:
+            return now[0]
+
+        def sleep_until(self, moment: float) -> None:
+            now[0] = max(now[0], moment)
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(lanes, "WallClock", Scripted)
+    monkeypatch.setattr(lanes.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
+    monkeypatch.setattr(fake.time, "sleep", sleep)
+    served = replace(plan, scenario=("server",), batch_size=(1,), window_ms=0.0, slo_ms=20.0)
+    record = run(served, tmp_path / "r.json")
+    (row,) = rows_of(record)
+    assert record.complete
+    assert row.server is not None
+    assert row.server.best_rate_per_s is not None
+    assert 800 < row.server.best_rate_per_s < 1000
+    assert row.broken_rules == ()
+    assert row.accuracy is not None
+    for point in row.server.curve:
+        assert point.sent == len(point.latencies_ms) + point.failed
+    assert store.load(tmp_path / "r.json") == record
+
+
+def test_an_engine_that_fails_some_requests_is_never_a_fast_one(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = fake.FakeSession.infer, count()
+
+    def infer(self: fake.FakeSession, batch: Batch) -> np.ndarray:
+        if next(calls) == 300:
+            raise RuntimeError("lost")
+        return real(self, batch)
+
+    monkeypatch.setattr(fake.FakeSession, "infer", infer)
+    (row,) = rows_of(run(replace(plan, scenario=("server",), slo_ms=50.0, batch_size=(2,)), tmp_path / "r.json"))
+    assert row.failed > 0
+    assert row.broken_rules is not None
+    assert any("failed" in rule for rule in row.broken_rules)

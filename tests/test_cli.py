@@ -244,7 +244,7 @@ def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: R
 def test_an_interrupted_benchmark_shows_the_rows_that_it_finished(
     mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrpcbench.bench import Lane
+    from mrpcbench.lanes import Lane
 
     real, calls = Lane.run_round, iter(range(9))
 

@@ -16,11 +16,12 @@ import mrpcbench
 PACKAGE = Path(mrpcbench.__file__).parent
 # From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
 TOOLS = ("trainer", "card", "backends", "models", "data", "folders", "batches", "metrics", "environment")
+MEASURING = ("lanes", "limits", "sensors", "server", "validity")
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("command line", ("cli", "options", "console", "__main__")),
     ("quickstart", ("quickstart",)),
     ("verbs", ("train", "evaluate", "export", "bench", "env")),
-    ("tools", (*TOOLS, "store", "hub", "render", "render_bench", "tables")),
+    ("tools", (*TOOLS, *MEASURING, "store", "hub", "render", "render_bench", "tables")),
     ("tiny", ("tiny",)),
     ("vocabulary", ("schema", "stats", "errors", "progress")),
 )

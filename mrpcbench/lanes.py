@@ -1,0 +1,152 @@
+"""One row of a benchmark while it is measured: a session, its batches, its clock and what it has shown so far."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrpcbench.backends.base import Session
+from mrpcbench.batches import Batch, EncodedPairs, in_order
+from mrpcbench.environment import public_name
+from mrpcbench.metrics import accuracy_of, confusion, f1_of
+from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, LoadPoint, Scenario, ServerResult, Work
+from mrpcbench.sensors import Meter
+from mrpcbench.server import Clock, Load, WallClock, arrivals, bracket, find_rate, requests_at, serve
+
+T = TypeVar("T")
+# A search that halves the rate of hopeless loads would take for ever; slower ones than this are not tried.
+LONGEST_LOAD_S = 30.0
+
+
+@dataclass
+class Lane:
+    """A backend in one scenario at one batch size."""
+
+    spec: BackendSpec
+    session: Session
+    open_ms: float
+    scenario: Scenario
+    batch_size: int
+    tokens: EncodedPairs
+    batches: list[Batch]
+    work: Work | None
+    meter: Meter
+    first_ms: float = 0.0
+    samples_ms: list[float] = field(default_factory=list)
+    logits: NDArray[np.float32] | None = None
+    answered_rows: NDArray[np.int64] | None = None
+    server: ServerResult | None = None
+    peak_memory_bytes: int | None = None
+
+    def warm_up(self, calls: int) -> None:
+        """The first call, timed by itself, then `calls` more that are not."""
+        _, self.first_ms = timed(partial(self.session.infer, self.batches[0]))
+        for index in range(calls):
+            self.session.infer(self.batches[index % len(self.batches)])
+
+    def run_round(self) -> None:
+        """Once over all pairs; the answers of the timed calls themselves are kept."""
+        self.session.reset_peak_memory()
+        with self.meter:
+            if self.scenario == "single-stream":
+                results = [timed(partial(self.session.infer, batch)) for batch in self.batches]
+                outputs = [logits for logits, _ in results]
+                self.samples_ms += [milliseconds for _, milliseconds in results]
+            else:
+                outputs, milliseconds = timed(lambda: list(self.session.infer_many(self.batches)))
+                self.samples_ms.append(milliseconds)
+        self.logits = in_order(outputs, self.batches)
+        self._note_peak()
+
+    def find_rate(self, plan: BenchPlan, told: Callable[[LoadPoint], None], clock: Clock | None = None) -> None:
+        """Search the largest load of the server scenario that keeps the target; the best load's answers are kept."""
+        clock = clock or WallClock()
+        loads: dict[float, Load] = {}
+
+        def run_at(rate: float) -> LoadPoint:
+            schedule = arrivals(rate, requests_at(rate, slo_ms=plan.slo_ms, least=plan.requests), plan.seed)
+            load = serve(
+                self.session.infer,
+                self.tokens,
+                schedule,
+                rate_per_s=rate,
+                window_ms=plan.window_ms,
+                max_batch=self.batch_size,
+                slo_ms=plan.slo_ms,
+                clock=clock,
+            )
+            loads[rate] = load
+            told(load.point)
+            return load.point
+
+        self.session.reset_peak_memory()
+        start_rate = self._warm_up_every_size()
+        with self.meter:
+            curve = find_rate(
+                run_at, slo_ms=plan.slo_ms, start_rate=start_rate, least_rate=plan.requests / LONGEST_LOAD_S
+            )
+        best, _ = bracket(curve)
+        self.server = ServerResult(
+            slo_ms=plan.slo_ms,
+            window_ms=plan.window_ms,
+            max_batch=self.batch_size,
+            seed=plan.seed,
+            curve=curve,
+            best_rate_per_s=best,
+        )
+        kept = loads[best if best is not None else min(loads)]
+        self.logits, self.answered_rows = kept.logits, kept.rows
+        self._note_peak()
+
+    def _warm_up_every_size(self) -> float:
+        """Call the engine once with every number of requests that may arrive together; return its rate at the most."""
+        count = len(self.tokens.lengths)
+        for size in range(1, self.batch_size + 1):
+            _, milliseconds = timed(partial(self.session.infer, self.tokens.batch_of(np.arange(size) % count)))
+        return self.batch_size * 1e3 / milliseconds
+
+    def _note_peak(self) -> None:
+        peak = self.session.peak_memory_bytes
+        self.peak_memory_bytes = peak if peak is None else max(peak, self.peak_memory_bytes or 0)
+
+    def row(self, labels: NDArray[np.int64], *, fixed_shape: bool) -> BenchRow:
+        """What has been measured, against `labels` [N]; a fixed shape has answers that mean nothing."""
+        assert self.logits is not None
+        truth = labels if self.answered_rows is None else labels[self.answered_rows]
+        answered = np.isfinite(self.logits).all(axis=1)
+        scored = confusion(np.where(answered, self.logits.argmax(axis=1), 1 - truth), truth) if len(truth) else None
+        lost = sum(point.failed for point in self.server.curve) if self.server else 0
+        return BenchRow(
+            spec=replace(self.spec, model=public_name(self.spec.model)),
+            placement=self.session.placement,
+            model=self.session.model,
+            scenario=self.scenario,
+            batch_size=self.batch_size,
+            pairs=len(labels),
+            real_tokens=sum(batch.real_tokens for batch in self.batches),
+            padding_tokens=sum(batch.padding_tokens for batch in self.batches),
+            open_ms=self.open_ms,
+            first_ms=self.first_ms,
+            samples_ms=tuple(self.samples_ms),
+            server=self.server,
+            accuracy=None if fixed_shape or scored is None else accuracy_of(scored),
+            f1=None if fixed_shape or scored is None else f1_of(scored),
+            failed=int((~answered).sum()) + lost,
+            peak_memory_bytes=self.peak_memory_bytes,
+            work=self.work,
+            resources=self.meter.resources(),
+        )
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` returns and how many milliseconds it took.
+
+    The one clock: `work` returns host arrays, so that it cannot end before the device is done.
+    """
+    start = time.perf_counter_ns()
+    result = work()
+    return result, (time.perf_counter_ns() - start) / 1e6

@@ -1,0 +1,319 @@
+"""What a model must at least do, held against torch's own counter, and what a machine reached by a scripted clock."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from mrpcbench import limits
+from mrpcbench.environment import device_name
+from mrpcbench.schema import Ceilings, Work
+
+LENGTH = 21
+# Sizes that share no factor by chance, so that one cannot stand in for another; the MLP is no multiple of the width.
+SIZES: dict[str, Any] = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 3,
+    "vocab_size": 97,
+    "num_labels": 3,
+    "pad_token_id": 0,
+}
+
+
+def modernbert(window: int = 128, layers: int = 5) -> PretrainedConfig:
+    sizes = {**SIZES, "num_hidden_layers": layers, "reference_compile": False}
+    specials = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    return ModernBertConfig(**sizes, **specials, local_attention=window, global_attn_every_n_layers=3)
+
+
+CONFIGS: dict[str, PretrainedConfig] = {
+    "modernbert": modernbert(),
+    "bert": BertConfig(**SIZES, max_position_embeddings=64),
+    "roberta": RobertaConfig(**SIZES, max_position_embeddings=64),
+    "xlm-roberta": XLMRobertaConfig(**SIZES, max_position_embeddings=64),
+    "camembert": CamembertConfig(**SIZES, max_position_embeddings=64),
+    "distilbert": DistilBertConfig(
+        dim=24, hidden_dim=40, n_layers=5, n_heads=3, vocab_size=97, num_labels=3, max_position_embeddings=64
+    ),
+}
+
+
+def work(config: PretrainedConfig, lengths: list[int], batches: int = 1, dtype: str = "fp32") -> Work:
+    found = limits.work_of(config, lengths, batches=batches, parameters=10**6, dtype=dtype)
+    assert found is not None
+    return found
+
+
+def built(config: PretrainedConfig) -> PreTrainedModel:
+    # torch's counter does not know the fused attention of CPUs; eager attention is made of products that it knows.
+    return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+
+
+def counted(config: PretrainedConfig) -> tuple[int, int]:
+    """FLOP of one sequence of LENGTH tokens by torch's counter: all but attention, and attention's two products."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        built(config)(input_ids=torch.full((1, LENGTH), 5), attention_mask=torch.ones(1, LENGTH, dtype=torch.long))
+    counts = counter.get_flop_counts()
+    by_kind = {str(kind): flops for kind, flops in counts["Global"].items()}
+    # Rotation angles are made as a product, layer by layer and again in each forward pass, which no model must do.
+    rotations = sum(sum(kinds.values()) for name, kinds in counts.items() if name.endswith("rotary_emb"))
+    attention = by_kind.pop("aten.bmm") - rotations
+    return sum(by_kind.values()), attention
+
+
+# --- the work of a model ----------------------------------------------------------------------------------------------
+
+
+def test_every_architecture_that_is_counted_is_held_against_torch() -> None:
+    assert set(limits.ENCODERS) == set(CONFIGS) == {config.model_type for config in CONFIGS.values()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_operations_are_those_that_torch_counts(name: str) -> None:
+    products, attention = counted(CONFIGS[name])
+    assert attention == 5 * 4 * 24 * LENGTH**2
+    assert work(CONFIGS[name], [LENGTH]).flops == products + attention
+
+
+def test_a_window_changes_attention_alone_and_torch_counts_the_masked_keys_too() -> None:
+    """Layers 1, 2 and 4 of five are local, 0 and 3 global."""
+    products, attention = counted(modernbert(window=8))
+    assert attention == 5 * 4 * 24 * LENGTH**2
+    seen = 2 * LENGTH**2 + 3 * limits.keys_seen(LENGTH, 4)
+    assert work(modernbert(window=8), [LENGTH]).flops == products + 4 * 24 * seen
+
+
+@pytest.mark.parametrize("window", [2, 8, 9, 40, 42, 128])
+def test_the_window_is_the_one_of_the_models_own_mask(window: int) -> None:
+    model = built(modernbert(window=window)).model
+    everything, local = model._update_attention_mask(torch.ones(1, LENGTH), output_attentions=False)
+    encoder = limits.encoder_of(modernbert(window=window))
+    assert encoder is not None
+    of_layers = [everything if layer.attn.local_attention == (-1, -1) else local for layer in model.layers]
+    assert [limits.keys_seen(LENGTH, reach) for reach in encoder.windows] == [
+        int((mask == 0).sum()) for mask in of_layers
+    ]
+
+
+@pytest.mark.parametrize("window", [0, 1, 3, 64, None])
+def test_the_keys_seen_are_those_found_by_looking_at_every_pair(window: int | None) -> None:
+    reach = math.inf if window is None else window
+    for length in (1, 2, 3, 4, 7, 64, 65, 66, 130):
+        pairs = itertools.product(range(length), repeat=2)
+        assert limits.keys_seen(length, window) == sum(abs(query - key) <= reach for query, key in pairs)
+
+
+def test_modernbert_base_takes_the_published_operations_a_token(modernbert_dir: Path) -> None:
+    """220.6 MFLOP a token in products; attention adds 1.7% at the mean length of MRPC's pairs, 53 tokens."""
+    config = AutoConfig.from_pretrained(modernbert_dir)
+    head = 2 * (768**2 + 768 * 2)
+    attention = 4 * 768 * 22 * 53**2
+    a_token = (work(config, [53]).flops - head - attention) / 53
+    assert a_token / 1e6 == pytest.approx(220.6, abs=0.1)
+    assert attention / (53 * a_token) == pytest.approx(0.0165, abs=0.001)
+
+
+def test_the_work_of_a_row_is_the_sum_over_its_pairs_however_they_are_batched() -> None:
+    """Nothing but the real lengths goes in, so padding cannot add to it."""
+    config, lengths = modernbert(window=8), [5, 21, 130]
+    apart = sum(work(config, [length]).flops for length in lengths)
+    assert work(config, lengths, batches=1).flops == work(config, lengths, batches=3).flops == apart
+
+
+def test_padding_adds_to_what_torch_counts_and_not_to_the_work() -> None:
+    config = CONFIGS["bert"]
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        mask = torch.tensor([[1] * LENGTH, [1] * 6 + [0] * (LENGTH - 6)])
+        built(config)(input_ids=torch.full((2, LENGTH), 5), attention_mask=mask)
+    assert counter.get_total_flops() == work(config, [LENGTH, LENGTH]).flops > work(config, [LENGTH, 6]).flops
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_weights_that_cross_memory_are_all_but_those_in_embedding_tables(name: str) -> None:
+    model = built(CONFIGS[name])
+    tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    everything = sum(weight.numel() for weight in model.parameters())
+    found = limits.work_of(CONFIGS[name], [LENGTH], batches=1, parameters=everything, dtype="fp32")
+    assert found is not None
+    outside = everything - sum(table.numel() for table in tables)
+    assert found.moved_bytes == 4 * (outside + LENGTH * 24)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("fp32", 4), ("bf16", 2), ("fp16", 2)])
+def test_the_weights_cross_memory_once_a_forward_pass_and_one_row_a_token(dtype: str, width: int) -> None:
+    found = work(modernbert(), [7, 9], batches=2, dtype=dtype)
+    assert found.moved_bytes == width * (2 * (10**6 - 97 * 24) + 16 * 24)
+
+
+UNCOUNTED = {
+    "another architecture": ElectraConfig(**SIZES),
+    "no architecture": PretrainedConfig(),
+    "causal attention": BertConfig(**SIZES, is_decoder=True),
+    "missing heads": BertConfig(**SIZES, pruned_heads={0: [1]}),
+    "relative positions": BertConfig(**SIZES, position_embedding_type="relative_key"),
+}
+
+
+@pytest.mark.parametrize("what", UNCOUNTED)
+def test_work_that_is_not_known_is_not_guessed(what: str) -> None:
+    assert limits.work_of(UNCOUNTED[what], [LENGTH], batches=1, parameters=10**6, dtype="fp32") is None
+
+
+def test_bytes_of_an_unknown_arithmetic_are_not_guessed() -> None:
+    assert limits.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int8") is None
+
+
+# --- the share of the limit -------------------------------------------------------------------------------------------
+
+CEILINGS = Ceilings(device="cpu", dtype="fp32", flops_per_s=100.0, bytes_per_s=10.0)
+
+
+@pytest.mark.parametrize(("flops", "moved_bytes", "least"), [(400.0, 20.0, 4.0), (400.0, 80.0, 8.0)])
+def test_the_limit_is_the_longer_of_computing_and_moving(flops: float, moved_bytes: float, least: float) -> None:
+    needed = Work(flops=flops, moved_bytes=moved_bytes)
+    assert limits.least_s(needed, CEILINGS) == least
+    assert limits.share_of_limit(needed, CEILINGS, least) == 1
+    assert limits.share_of_limit(needed, CEILINGS, 16.0) == least / 16
+    assert limits.flops_share(needed, CEILINGS, 16.0) == 4 / 16
+
+
+def test_a_faster_machine_leaves_a_smaller_share() -> None:
+    needed = Work(flops=400.0, moved_bytes=20.0)
+    faster = replace(CEILINGS, flops_per_s=200.0)
+    assert limits.share_of_limit(needed, faster, 16.0) == limits.share_of_limit(needed, CEILINGS, 16.0) / 2
+
+
+# --- the ceilings of a machine ----------------------------------------------------------------------------------------
+
+
+def scripted(durations: list[float]) -> Callable[[], float]:
+    """A clock whose readings come in pairs, each pair as far apart as the next of `durations`; it ends with them."""
+
+    def readings() -> Iterator[float]:
+        for number, duration in enumerate(durations):
+            yield 1000.0 * number
+            yield 1000.0 * number + duration
+
+    return readings().__next__
+
+
+@pytest.fixture
+def small_copy(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setitem(limits.COPY_BYTES, "cpu", 2**16)
+    return 2**16
+
+
+# Long enough at the second side, then three samples that fill the span.
+AT_512 = [0.0, 0.03125, 0.25, 0.125, 0.5]
+COPY = [0.5, 0.0625, 0.25]
+
+
+def test_with_a_scripted_clock_the_rates_are_exact(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
+    found = limits.measure_ceilings("cpu", "fp32", scripted([*AT_512, *COPY]))
+    assert found.flops_per_s == 2 * 512**3 / 0.125
+    assert found.bytes_per_s == 2 * small_copy / 0.0625
+
+
+def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)] * 3)
+    at_256 = [0.03125, 0.5, 0.25, 0.5]
+    durations = [*at_256, *AT_512, *at_256, *COPY]
+    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+
+
+def test_quick_products_are_repeated_until_the_span_is_full(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three samples do not fill it, and the best comes last."""
+    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
+    durations = [0.03125, 0.0625, 0.0625, 0.0625, 0.0625, 0.0546875, *COPY]
+    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
+
+
+def test_the_side_stops_growing_at_the_largest(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(limits, "LARGEST_SIDE", 512)
+    durations = [0.001, 0.25, 0.125, 0.5, *COPY]
+    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+
+
+def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
+    small_copy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[torch.dtype, bool, int]] = []
+
+    def linear(inputs: torch.Tensor, weights: torch.Tensor) -> None:
+        assert inputs.shape == weights.shape == (inputs.shape[0], inputs.shape[0])
+        assert inputs.is_mkldnn == weights.is_mkldnn
+        made.append((inputs.dtype, inputs.is_mkldnn, inputs.shape[0]))
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    limits.measure_ceilings("cpu", "bf16", scripted([*AT_512 * 3, *COPY]))
+    once = [256] * 2 + [512] * 6  # each side once before it is timed, and the last once more before the samples
+    ways = [(torch.bfloat16, False), (torch.float32, False), (torch.float32, True)]
+    assert made == [(*way, side) for way in ways for side in once]
+
+
+def test_a_gpu_is_idle_before_the_clock_is_read_and_done_before_it_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("wait"))
+    script = scripted([0.25])
+
+    def clock() -> float:
+        happened.append("clock")
+        return script()
+
+    assert limits._timed_s(lambda: happened.append("work"), "cuda", clock) == 0.25
+    assert happened == ["wait", "clock", "work", "wait", "clock"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_a_ceiling_on_this_machine_is_a_rate_and_says_of_what(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENOUGH_S", 0.001)
+    monkeypatch.setattr(limits, "SPAN_S", 0.01)
+    found = limits.measure_ceilings("cpu", dtype)
+    assert (found.device, found.dtype) == ("cpu", dtype)
+    assert 0 < found.flops_per_s < math.inf
+    assert 0 < found.bytes_per_s < math.inf
+
+
+def test_every_way_makes_the_product_in_no_less_than_the_arithmetic_of_the_row() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        kinds = {kind for kind, _ in limits._ways("cpu", dtype)}
+        assert kinds == {dtype, torch.float32}
+        assert limits._ways("cuda", dtype) == [(dtype, False)]
+    assert ((torch.float32, True) in limits._ways("cpu", torch.float16)) == torch.backends.mkldnn.is_available()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_a_ceiling_on_a_gpu_leaves_its_memory_free(dtype: str) -> None:
+    before = torch.cuda.memory_reserved()
+    found = limits.measure_ceilings("cuda", dtype)
+    assert (found.device, found.dtype) == (device_name("cuda"), dtype)
+    assert 0 < found.flops_per_s < math.inf
+    assert 0 < found.bytes_per_s < math.inf
+    assert torch.cuda.memory_reserved() <= before
