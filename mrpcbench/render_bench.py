@@ -29,10 +29,11 @@ def bench(record: RunRecord) -> Iterator[RenderableType]:
 
 def _steady_table(title: str, rows: list[BenchRow], section: BenchSection, record: RunRecord) -> PlainTable:
     on_gpu = any(row.peak_memory_bytes is not None for row in rows)
+    alone = rows[0].scenario == "single-stream"
     # A pass over all pairs is one sample; its percentiles would take hundreds of rounds.
-    times = ("p50 ms", "p90 ms", "p99 ms") if rows[0].scenario == "single-stream" else ("ms a pass",)
+    times = ("p50 ms", "p90 ms", "p99 ms") if alone else ("ms a pass",)
     shown = table(
-        *(title, "backend", "batch", "pairs/s", *times, "first ms", "limit", "acc.", "F1"),
+        *(title, "backend", *([] if alone else ["batch"]), "pairs/s", *times, "first ms", "limit", "acc.", "F1"),
         *(["GPU MiB"] if on_gpu else []),
         numeric=True,
         tight=True,
@@ -42,7 +43,7 @@ def _steady_table(title: str, rows: list[BenchRow], section: BenchSection, recor
     for row in ranked:
         shown.add_row(
             row.spec.backend + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else ""),
-            str(row.batch_size),
+            *([] if alone else [str(row.batch_size)]),
             f"{pairs_per_s(row):.1f}",
             *(_percentile(row, share) for share, _ in zip((0.5, 0.9, 0.99), times, strict=False)),
             f"{row.first_ms:.1f}",
