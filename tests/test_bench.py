@@ -222,10 +222,9 @@ def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
     assert "! INVALID fake offline batch 8: too few rounds: 1" in done.out
 
 
-def test_the_server_finds_the_rate_that_its_engine_can_keep(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pass costs 1 ms of a clock that only passes and sleeps move; alone it can answer just under 1000/s."""
+@pytest.fixture
+def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only the fake engine's cost and the server's waiting move: the machine's load changes nothing."""
     now = [0.0]
 
     class Scripted:
@@ -241,6 +240,12 @@ def test_the_server_finds_the_rate_that_its_engine_can_keep(
     monkeypatch.setattr(lanes, "WallClock", Scripted)
     monkeypatch.setattr(lanes.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
     monkeypatch.setattr(fake.time, "sleep", sleep)
+
+
+def test_the_server_finds_the_rate_that_its_engine_can_keep(
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    """A pass costs 1 ms; one request at a time, it can answer just under 1000 a second."""
     served = replace(plan, scenario=("server",), batch_size=(1,), window_ms=0.0, slo_ms=20.0)
     record = run(served, tmp_path / "r.json")
     (row,) = rows_of(record)
@@ -256,7 +261,7 @@ def test_the_server_finds_the_rate_that_its_engine_can_keep(
 
 
 def test_an_engine_that_fails_some_requests_is_never_a_fast_one(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: BenchPlan, tmp_path: Path, scripted_time: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = fake.FakeSession.infer, count()
 
