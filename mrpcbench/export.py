@@ -15,7 +15,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers.utils import logging as transformers_logging
 
-from mrpcbench import batches, data, models, store
+from mrpcbench import data, models, store
 from mrpcbench.backends.base import Session
 from mrpcbench.backends.ort import cuda_provider_problem, graph_sha256, open_onnx
 from mrpcbench.backends.pytorch import TorchSession
@@ -77,9 +77,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     models.locate(plan.model)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
     loaded = models.load_classifier(plan.model, random_init=plan.random_init)
-    tokens = batches.encode(
-        pairs, loaded.tokenizer, longest_allowed=models.longest_allowed(loaded.model.config, loaded.tokenizer)
-    )
+    tokens = models.encode(pairs, loaded.tokenizer, loaded.model.config)
     instead = ", in place of the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {plan.dtype} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, staged))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -16,7 +17,8 @@ from transformers import (
     set_seed,
 )
 
-from mrpcbench import hub, store
+from mrpcbench import batches, hub, store
+from mrpcbench.batches import EncodedPairs
 from mrpcbench.environment import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.schema import DEFAULT_MODEL_DIR, QUICKSTART, LoadReport, ModelIdentity
@@ -249,6 +251,11 @@ def files_sha256(paths: Sequence[Path]) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
     return digest.hexdigest()
+
+
+def encode(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> EncodedPairs:
+    """`pairs` as the tokens of a model; raises `UsageError` that names the first pair which the model cannot hold."""
+    return batches.encode(pairs, tokenizer, longest_allowed=longest_allowed(config, tokenizer))
 
 
 def longest_allowed(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -12,7 +12,7 @@ from safetensors.torch import load_model
 from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from mrpcbench import batches, card, data, models, store
+from mrpcbench import card, data, models, store
 from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
@@ -108,8 +108,7 @@ def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
 
 
 def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
-    limit = models.longest_allowed(loaded.model.config, loaded.tokenizer)
-    encoded = batches.encode(split, loaded.tokenizer, longest_allowed=limit)
+    encoded = models.encode(split, loaded.tokenizer, loaded.model.config)
     return Dataset.from_dict({**encoded.columns, "labels": split["label"]})
 
 

@@ -17,8 +17,6 @@ from mrpcbench.batches import EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema import Backend, BackendSpec
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
 
 @pytest.fixture(scope="module")
 def pairs(small_data: Path) -> Dataset:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from mrpcbench import batches, models
+from mrpcbench import models
 from mrpcbench.backends.base import Session
+from mrpcbench.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema import QUICKSTART, BackendSpec
 
@@ -39,12 +40,11 @@ def model_folder(spec: BackendSpec) -> Path:
     return models.onnx_folder(folder, spec.model) if spec.backend == "onnx" else folder
 
 
-def encode_for(spec: BackendSpec, pairs: Dataset) -> batches.EncodedPairs:
+def encode_for(spec: BackendSpec, pairs: Dataset) -> EncodedPairs:
     """`pairs` as the tokens that the model of `spec` reads."""
     folder = model_folder(spec)
     tokenizer = models.load_tokenizer(folder, spec.model)
-    limit = models.longest_allowed(models.load_config(folder, spec.model), tokenizer)
-    return batches.encode(pairs, tokenizer, longest_allowed=limit)
+    return models.encode(pairs, tokenizer, models.load_config(folder, spec.model))
 
 
 def label_names(spec: BackendSpec) -> tuple[str, ...]:
