@@ -101,10 +101,50 @@ def f1_interval(counts: Confusion, *, level: float = 0.95, seed: int = 0) -> Int
     """
     cells = np.array([counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative])
     draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=BOOTSTRAP_RESAMPLES)
-    doubled = 2 * draws[:, 0]
-    below = doubled + draws[:, 1] + draws[:, 2]
-    f1s = np.divide(doubled, below, out=np.zeros(len(draws)), where=below > 0)
-    low, high = np.quantile(f1s, [(1 - level) / 2, (1 + level) / 2])
+    return _percentile_interval(_f1s(draws[:, 0], draws[:, 1] + draws[:, 2]), level)
+
+
+def f1_difference_interval(
+    baseline: NDArray[Any], current: NDArray[Any], labels: NDArray[Any], *, level: float = 0.95, seed: int = 0
+) -> tuple[float, Interval]:
+    """F1 of the predictions `current` [N] minus that of `baseline` [N] against `labels` [N], all 0 or 1; its interval.
+
+    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13): each resample draws whole pairs, each with its
+    label and both predictions. Both F1s are functions of the eight counts of these, so a resample is one multinomial
+    draw. An F1 of 0 / 0 is 0. ValueError for no pairs, unequal lengths or a value other than 0 and 1.
+    """
+    columns = [np.asarray(column) for column in (labels, baseline, current)]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1 or len(columns[0]) == 0:
+        raise ValueError(f"{len(columns[1])} and {len(columns[2])} predictions of {len(columns[0])} labels")
+    if not all(np.isin(column, (0, 1)).all() for column in columns):
+        raise ValueError("a label or a prediction is neither 0 nor 1")
+    is_so, said_before, says = (column.astype(np.int64) for column in columns)
+    table = np.bincount(4 * is_so + 2 * said_before + says, minlength=8)
+    draws = np.random.default_rng(seed).multinomial(len(is_so), table / len(is_so), size=BOOTSTRAP_RESAMPLES)
+    differences = _f1_differences(draws)
+    return float(_f1_differences(table[np.newaxis])[0]), _percentile_interval(differences, level)
+
+
+def _f1_differences(tables: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Current F1 minus baseline F1 of each of `tables` [R, 8]; cell 4 l + 2 b + c counts label l, said b and c."""
+    by_label = tables.reshape(-1, 2, 2, 2)  # [resample, label, baseline, current]
+    f1_baseline, f1_current = (
+        _f1s(said[:, 1, 1], said[:, 0, 1] + said[:, 1, 0]) for said in (by_label.sum(axis=3), by_label.sum(axis=2))
+    )
+    return f1_current - f1_baseline
+
+
+def _f1s(true_positives: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 of each resample: 2 TP / (2 TP + wrong), and 0 where that is 0 / 0."""
+    doubled = 2 * true_positives
+    below = doubled + wrong
+    f1s = np.zeros(len(doubled))
+    np.divide(doubled, below, out=f1s, where=below > 0)
+    return f1s
+
+
+def _percentile_interval(values: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(
         low=float(low), high=float(high), level=level, method=f"percentile bootstrap, {BOOTSTRAP_RESAMPLES} resamples"
     )

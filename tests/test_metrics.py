@@ -9,7 +9,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
-from mrpcbench.metrics import confusion, cross_entropy, f1_interval, finite_or_none, paraphrase_metric, score
+from mrpcbench.metrics import (
+    confusion,
+    cross_entropy,
+    f1_difference_interval,
+    f1_interval,
+    finite_or_none,
+    paraphrase_metric,
+    score,
+)
 from mrpcbench.schema import Confusion
 
 Labels = NDArray[np.int64]
@@ -204,3 +212,116 @@ def test_a_higher_level_gives_a_wider_interval_of_f1() -> None:
 def test_the_interval_of_an_f1_without_positives_is_0_to_0() -> None:
     found = f1_interval(Confusion(true_positive=0, false_positive=0, false_negative=0, true_negative=5))
     assert (found.low, found.high) == (0.0, 0.0)
+
+
+# --- the interval of a difference of F1 -------------------------------------------------------------------------------
+
+
+def two_models(pairs: int, seed: int) -> tuple[Labels, Labels, Labels]:
+    """Predictions of a baseline and of a current model, and the labels; a tenth of the pairs flip."""
+    draw = np.random.default_rng(seed)
+    labels = (draw.random(pairs) < 0.68).astype(np.int64)
+    baseline = np.where(draw.random(pairs) < 0.86, labels, 1 - labels)
+    return baseline, np.where(draw.random(pairs) < 0.9, baseline, 1 - baseline), labels
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_difference_of_f1_is_that_of_scikit_learn(seed: int) -> None:
+    baseline, current, labels = two_models(50 + seed, seed)
+    difference, interval = f1_difference_interval(baseline, current, labels)
+    expected = f1_score(labels, current, zero_division=0) - f1_score(labels, baseline, zero_division=0)
+    assert difference == pytest.approx(expected, abs=1e-15)
+    assert interval.low <= difference <= interval.high
+
+
+def test_the_difference_of_f1_has_its_worked_values() -> None:
+    labels = np.array([1, 1, 1, 0, 0])
+    baseline = np.array([1, 1, 0, 0, 0])  # 2 TP, 1 FN: 4/5
+    current = np.array([1, 0, 0, 1, 0])  # 1 TP, 2 FN, 1 FP: 2/5
+    assert f1_difference_interval(baseline, current, labels)[0] == pytest.approx(-2 / 5)
+    assert f1_difference_interval(current, baseline, labels)[0] == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_of_a_difference_of_f1_is_that_of_resampling_the_pairs(seed: int) -> None:
+    baseline, current, labels = two_models(408, seed)
+    draw = np.random.default_rng(1)
+
+    def f1(is_so: Labels, said: Labels) -> float:
+        return float(2 * (is_so & said).sum() / (is_so.sum() + said.sum()))
+
+    resampled = []
+    for _ in range(4000):
+        rows = draw.integers(0, len(labels), len(labels))
+        resampled.append(f1(labels[rows], current[rows]) - f1(labels[rows], baseline[rows]))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    _, found = f1_difference_interval(baseline, current, labels)
+    # Both ends carry the noise of their own resamples: 0.0005 at 4000 resamples of a spread of 0.011.
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.002)
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float32])
+def test_predictions_of_any_type_have_the_same_difference_of_f1(kind: type) -> None:
+    case = two_models(408, 0)
+    assert f1_difference_interval(*(column.astype(kind) for column in case)) == f1_difference_interval(*case)
+
+
+def test_where_nothing_flips_the_interval_of_a_difference_of_f1_is_0_to_0() -> None:
+    baseline, _, labels = two_models(408, 0)
+    difference, interval = f1_difference_interval(baseline, baseline.copy(), labels)
+    assert (difference, interval.low, interval.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "current", "labels", "difference"),
+    [
+        ([1], [1], [1], 0.0),
+        ([1], [0], [1], -1.0),
+        ([0], [1], [1], 1.0),
+        ([1], [0], [0], 0.0),
+        ([0, 0, 0], [0, 0, 0], [0, 0, 0], 0.0),
+        ([1, 0, 1], [0, 1, 0], [0, 0, 0], 0.0),
+        ([1, 1, 1], [0, 0, 0], [1, 1, 1], -1.0),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_one_pair_or_one_class_has_a_difference_of_f1_and_an_interval_of_no_width(
+    baseline: list[int], current: list[int], labels: list[int], difference: float
+) -> None:
+    found, interval = f1_difference_interval(np.array(baseline), np.array(current), np.array(labels))
+    assert (found, interval.low, interval.high) == (difference, difference, difference)
+
+
+def test_the_interval_of_a_difference_of_f1_is_the_same_each_time_and_another_with_another_seed() -> None:
+    case = two_models(408, 0)
+    assert f1_difference_interval(*case) == f1_difference_interval(*case)
+    assert f1_difference_interval(*case)[1] != f1_difference_interval(*case, seed=1)[1]
+
+
+def test_a_higher_level_gives_a_wider_interval_of_a_difference_of_f1() -> None:
+    case = two_models(408, 0)
+    narrow, wide = (f1_difference_interval(*case, level=level)[1] for level in (0.8, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert (narrow.level, wide.level) == (0.8, 0.99)
+    assert narrow.method == "percentile bootstrap, 10000 resamples"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "current", "labels"),
+    [([1, 0], [1], [1]), ([1], [1, 0], [1]), ([1], [1], [1, 0]), ([], [], []), ([[1]], [[1]], [[1]])],
+)
+def test_a_difference_of_f1_of_nothing_or_of_unequal_lengths_is_refused(
+    baseline: list[int], current: list[int], labels: list[int]
+) -> None:
+    shown = f"{len(baseline)} and {len(current)} predictions of {len(labels)} labels"
+    with pytest.raises(ValueError, match=shown):
+        f1_difference_interval(np.array(baseline), np.array(current), np.array(labels))
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("broken", [2, -1, 0.5, np.nan])
+def test_a_difference_of_f1_of_what_is_neither_0_nor_1_is_refused(place: int, broken: float) -> None:
+    columns = [np.array([1.0, 0.0]) for _ in range(3)]
+    columns[place][1] = broken
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        f1_difference_interval(*columns)
