@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from mrpcbench.errors import UsageError
 
+if TYPE_CHECKING:
+    # A process that is given its batches needs neither, and each takes seconds to load.
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 Order = Literal["length", "given"]
+Texts = Mapping[str, Sequence[str]]  # sentence1 and sentence2 of some pairs
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Tokenised pairs with the padding that their tokenizer wants: `columns[name][i]` are the values of pair i."""
+    """Tokenised pairs with the padding that their tokenizer wants: `columns[name][i]` are the values of pair i, [L]."""
 
-    columns: Mapping[str, Sequence[Sequence[int]]]
+    columns: Mapping[str, Sequence[NDArray[np.int64]]]
     padding: Mapping[str, int]
 
     @property
@@ -56,40 +59,48 @@ class EncodedPairs:
 
     def of_length(self, length: int) -> "EncodedPairs":
         """The same pairs repeated or cut to exactly `length` tokens: a fixed shape without padding or meaning."""
-        columns = {
-            name: [list(islice(cycle(values), length)) for values in column] for name, column in self.columns.items()
-        }
+        columns = {name: [np.resize(values, length) for values in column] for name, column in self.columns.items()}
         return EncodedPairs(columns=columns, padding=self.padding)
 
     def batch_of(self, rows: NDArray[np.int64], multiple_of: int = 1) -> Batch:
         """The pairs `rows` [B] as one batch."""
-        longest = max(len(self.columns["input_ids"][row]) for row in rows)
-        width = -(-longest // multiple_of) * multiple_of
+        pairs: list[int] = rows.tolist()
+        lengths = [len(self.columns["input_ids"][pair]) for pair in pairs]
+        width = -(-max(lengths) // multiple_of) * multiple_of
         inputs = {}
         for name, column in self.columns.items():
-            inputs[name] = np.full((len(rows), width), self.padding[name], dtype=np.int64)
-            for line, row in enumerate(rows):
-                inputs[name][line, : len(column[row])] = column[row]
-        return Batch(inputs=inputs, rows=rows, real_tokens=int(inputs["attention_mask"].sum()))
+            lines = np.full((len(pairs), width), self.padding[name], dtype=np.int64)
+            for line, pair, length in zip(lines, pairs, lengths, strict=True):
+                line[:length] = column[pair]
+            inputs[name] = lines
+        return Batch(inputs=inputs, rows=rows, real_tokens=sum(lengths))
 
 
-def encode(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, *, longest_allowed: int) -> EncodedPairs:
-    """Tokenise `sentence1` and `sentence2` of every pair; nothing is truncated.
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads pairs: its tokenizer, and how many tokens a pair may have."""
 
-    Raises `UsageError` that names the first pair with more tokens than `longest_allowed`, the model's positions.
-    """
-    encoded = tokenizer(
-        list(pairs["sentence1"]), list(pairs["sentence2"]), truncation=False, return_attention_mask=True, verbose=False
-    )
-    for row, ids in enumerate(encoded["input_ids"]):
-        if len(ids) > longest_allowed:
-            raise UsageError(
-                f"pair {row} has {len(ids)} tokens and the model takes {longest_allowed}; shorten it (--data, --pair)"
-            )
-    fills = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-    return EncodedPairs(
-        columns={name: encoded[name] for name in encoded}, padding={name: fills.get(name, 0) for name in encoded}
-    )
+    tokenizer: "PreTrainedTokenizerBase"
+    longest_allowed: int
+
+    def encode(self, pairs: "Dataset | Texts") -> EncodedPairs:
+        """Tokenise `sentence1` and `sentence2` of every pair; nothing is truncated.
+
+        Raises `UsageError` that names the first pair with more tokens than are allowed.
+        """
+        ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
+        encoded = self.tokenizer(ones, twos, truncation=False, return_attention_mask=True, verbose=False)
+        for row, ids in enumerate(encoded["input_ids"]):
+            if len(ids) > self.longest_allowed:
+                raise UsageError(
+                    f"pair {row} has {len(ids)} tokens and the model takes {self.longest_allowed}; "
+                    "shorten it (--data, --pair)"
+                )
+        fills = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        return EncodedPairs(
+            columns={name: [np.array(values, dtype=np.int64) for values in encoded[name]] for name in encoded},
+            padding={name: fills.get(name, 0) for name in encoded},
+        )
 
 
 def in_order(outputs: Sequence[NDArray[np.float32]], batches: Sequence[Batch]) -> NDArray[np.float32]:

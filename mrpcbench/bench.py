@@ -11,28 +11,49 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mrpcbench import data, models, store
-from mrpcbench.backends import check_labels, encode_for, model_folder, open_session
+from mrpcbench import data, models, store, trace
+from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
-from mrpcbench.batches import EncodedPairs, Order
+from mrpcbench.batches import EncodedPairs, Order, Reader
+from mrpcbench.clock import timed
 from mrpcbench.environment import capture, public_name
-from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.lanes import Lane, timed
+from mrpcbench.errors import InterruptedRunError, UsageError, first_line
+from mrpcbench.lanes import Lane
 from mrpcbench.limits import measure_ceilings, work_of
+from mrpcbench.plans import (
+    BackendSpec,
+    BenchControl,
+    BenchPlan,
+    check,
+)
 from mrpcbench.progress import Observer
-from mrpcbench.schema import BackendSpec, BenchPlan, BenchSection, LoadPoint, RunRecord, Work, check
+from mrpcbench.reading import check_labels, model_folder, reader_for
+from mrpcbench.resume import continue_from
+from mrpcbench.schema import (
+    BenchSection,
+    LoadPoint,
+    RunRecord,
+    Work,
+)
 from mrpcbench.sensors import Meter, open_gpu_sensor
+from mrpcbench.spans import Tokenise
 from mrpcbench.validity import broken_rules
 
+MEASURE = BenchControl()
 
-def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer) -> RunRecord:
+
+def bench(
+    spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer, control: BenchControl = MEASURE
+) -> RunRecord:
     """Measure every backend, scenario and batch size of `plan`, and write the record to `results` after every row.
 
     `spec` says what all backends share; its own `backend` is replaced by each of the plan's. Raises `UsageError` where
-    the model or the data is not there, `MissingError` where an engine would run elsewhere than asked,
-    `InterruptedRunError` after an interrupt, when the rows so far are saved.
+    the model or the data is not there, or the run to resume is another one, `MissingError` where an engine would run
+    elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     check(spec, plan)
+    if control.profile and Path(control.profile).is_dir():
+        raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
     for backend in plan.backend:
         model_folder(replace(spec, backend=backend))
@@ -48,22 +69,33 @@ def bench(spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer)
         bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
     )
     try:
+        if control.resume:
+            record = continue_from(results, record, lanes)
         observer.began(record)
-        for lane in lanes:
-            lane.warm_up(plan.warmup)
         for grown in _measured(record, lanes, labels, observer):
             store.save(grown, results)
             record = grown
+        if control.profile:
+            _profile(lanes, Path(control.profile), observer)
+        if not record.complete:
+            record = _with_ceilings(record, observer)
+            store.save(record, results)
     except KeyboardInterrupt:
-        if record.bench and record.bench.rows:
-            raise InterruptedRunError(f"interrupted; the rows so far are in {results}", record) from None
-        raise InterruptedRunError("interrupted; no row was finished") from None
+        raise InterruptedRunError(_where_it_stopped(record, results), record if _rows(record) else None) from None
     finally:
         for session in {id(lane.session): lane.session for lane in lanes}.values():
             session.close()
-    record = _with_ceilings(record, observer)
-    store.save(record, results)
     return record
+
+
+def _rows(record: RunRecord) -> int:
+    return len(record.bench.rows) if record.bench else 0
+
+
+def _where_it_stopped(record: RunRecord, results: Path) -> str:
+    if not _rows(record):
+        return "interrupted; no row was finished"
+    return f"interrupted; the rows so far are in {results}, and --resume --results {results} finishes them"
 
 
 def _workload(plan: BenchPlan) -> Dataset:
@@ -80,9 +112,8 @@ def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Ob
     for backend in dict.fromkeys(plan.backend):
         asked = replace(spec, backend=backend)
         check_labels(asked, data.label_names(pairs))
-        tokens = encode_for(asked, pairs)
-        if plan.seq_len is not None:
-            tokens = tokens.of_length(plan.seq_len)
+        reader = reader_for(asked)
+        tokens, tokenise = _tokens(plan, reader, pairs)
         observer.say(f"opening {backend}")
         session, open_ms = timed(partial(open_session, asked))
         sensor = open_gpu_sensor(session.placement.device)
@@ -93,8 +124,23 @@ def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Ob
             for size in sizes:
                 cut = tokens.batches(size, order=order)
                 work = _work(asked, session, tokens, len(cut)) if scenario != "server" else None
-                lanes.append(Lane(asked, session, open_ms, scenario, size, tokens, cut, work, Meter(sensor)))
+                meter = Meter(sensor)
+                lanes.append(Lane(asked, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter))
     return lanes
+
+
+def _tokens(plan: BenchPlan, reader: Reader, pairs: Dataset) -> tuple[EncodedPairs, Tokenise | None]:
+    """The pairs as tokens, and what makes tokens of some of them; nothing does in a fixed shape."""
+    if plan.seq_len is None:
+        texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
+
+        def tokenise(rows: NDArray[np.int64]) -> EncodedPairs:
+            return reader.encode({name: [column[row] for row in rows] for name, column in texts.items()})
+
+        return reader.encode(texts), tokenise
+    if plan.seq_len > reader.longest_allowed:
+        raise UsageError(f"--seq-len {plan.seq_len}: the model takes {reader.longest_allowed} tokens")
+    return reader.encode(pairs).of_length(plan.seq_len), None
 
 
 def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
@@ -109,39 +155,66 @@ def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: in
 def _measured(
     record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer
 ) -> Iterator[RunRecord]:
-    """The record after every row: first the rounds, then the loads.
+    """The record after every row: first the rounds, then the loads, then where the time goes.
 
-    Every other round runs backwards, so that drift favours no row.
+    Every other round runs backwards, so that drift favours no row. What an earlier part of the run has done is left.
     """
     assert record.bench is not None
-    plan = record.bench.plan
+    rounds = record.bench.plan.rounds
     steady = [lane for lane in lanes if lane.scenario != "server"]
-    rounds = plan.rounds if steady else 0
-    for done in range(rounds):
+    servers = [lane for lane in lanes if lane.scenario == "server"]
+    for lane in lanes:
+        if not lane.is_done(rounds):
+            lane.warm_up(record.bench.plan.warmup)
+    for done in range(rounds if steady else 0):
         for position, lane in enumerate(steady if done % 2 == 0 else reversed(steady)):
+            if lane.rounds > done:
+                continue
             lane.run_round()
-            name = f"{lane.spec.backend} {lane.scenario} batch {lane.batch_size}"
-            observer.advance("bench", done * len(steady) + position + 1, rounds * len(steady), name)
-            yield _grown(record, lanes, labels, done + (position == len(steady) - 1))
-    for lane in (lane for lane in lanes if lane.scenario == "server"):
-        lane.find_rate(plan, partial(_tell_load, observer, lane))
-        yield _grown(record, lanes, labels, rounds)
+            detail = f"round {done + 1} of {rounds}: {lane.name}"
+            observer.advance("bench", done * len(steady) + position + 1, rounds * len(steady), detail)
+            yield _grown(record, lanes, labels)
+    for lane in servers:
+        if not lane.has_row:
+            lane.find_rate(record.bench.plan, partial(_tell_load, observer, lane))
+            yield _grown(record, lanes, labels)
+    for position, lane in enumerate(lanes):
+        if lane.earlier is None or lane.earlier.spans is None:
+            try:
+                lane.spans = lane.road.spans()
+            except Exception as error:  # whatever an engine raises; the rows that it has given stay
+                observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
+            observer.advance("spans", position + 1, len(lanes), lane.name)
+            yield _grown(record, lanes, labels)
+
+
+def _profile(lanes: list[Lane], path: Path, observer: Observer) -> None:
+    """Write the trace of a few calls of every row."""
+    traced = {}
+    for position, lane in enumerate(lanes):
+        traced[lane.name] = lane.road.events()
+        observer.advance("profile", position + 1, len(lanes), lane.name)
+    trace.write(path, traced)
+    observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")
 
 
 def _tell_load(observer: Observer, lane: Lane, point: LoadPoint) -> None:
     kept = "meets the target" if point.meets_slo else "misses the target"
-    observer.say(f"server {lane.spec.backend} batch {lane.batch_size}: {point.rate_per_s:.1f} requests/s {kept}")
+    observer.say(f"{lane.name}: {point.rate_per_s:.1f} requests/s {kept}")
 
 
-def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], rounds_done: int) -> RunRecord:
-    """The record with the rows so far, each judged by the whole rounds that it has."""
+def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> RunRecord:
+    """The record with the rows so far, each judged by the rounds that it has run."""
     assert record.bench is not None
     fixed_shape = record.bench.plan.seq_len is not None
-    rows = [lane.row(labels, fixed_shape=fixed_shape) for lane in lanes if lane.logits is not None]
+    rounds_done = min((lane.rounds for lane in lanes if lane.scenario != "server"), default=0)
+    measured = [lane for lane in lanes if lane.has_row]
+    rows = [lane.row(labels, fixed_shape=fixed_shape) for lane in measured]
     judged = [
-        replace(row, broken_rules=broken_rules(row, rounds_done)) if rounds_done or row.server else row for row in rows
+        replace(row, broken_rules=broken_rules(row, lane.rounds)) for lane, row in zip(measured, rows, strict=True)
     ]
-    section = replace(record.bench, rows=tuple(judged), rounds_done=rounds_done, peak_rss_bytes=_peak_rss_bytes())
+    peak = max(_peak_rss_bytes(), record.bench.peak_rss_bytes)
+    section = replace(record.bench, rows=tuple(judged), rounds_done=rounds_done, peak_rss_bytes=peak)
     return replace(record, bench=section)
 
 

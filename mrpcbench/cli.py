@@ -16,18 +16,19 @@ import typer
 
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
 from mrpcbench.options import with_options
-from mrpcbench.schema import (
+from mrpcbench.plans import (
     BackendSpec,
     BenchControl,
     BenchPlan,
+    BenchView,
     EvaluatePlan,
     ExportPlan,
     QuickstartRequest,
-    RunRecord,
     TrainRecipe,
     TrainRequest,
     about,
 )
+from mrpcbench.schema import RunRecord
 
 if TYPE_CHECKING:
     from mrpcbench.console import Terminal
@@ -141,14 +142,19 @@ def export(plan: ExportPlan, output: Output) -> None:
 
 
 @app.command()
-@with_options(BenchPlan, BackendSpec, BenchControl, Output)
-def bench(plan: BenchPlan, spec: BackendSpec, control: BenchControl, output: Output) -> None:
+@with_options(BenchPlan, BackendSpec, BenchControl, BenchView, Output)
+def bench(plan: BenchPlan, spec: BackendSpec, control: BenchControl, view: BenchView, output: Output) -> None:
     """Measure engines side by side, interleaved, on real pairs."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.bench import bench as work
+        from mrpcbench.ranking import check_view
 
+        check_view(view, plan)
+        terminal.view = view
         path = output.path("bench")
-        record = work(spec, plan, path, terminal)
+        if control.resume and not output.results:
+            raise UsageError("--resume: name the interrupted run's record with --results FILE")
+        record = work(spec, plan, path, terminal, control)
         _deliver(record, path, output, terminal)
         if control.strict and record.bench and any(row.broken_rules for row in record.bench.rows):
             raise typer.Exit(ExitStatus.INCONCLUSIVE)

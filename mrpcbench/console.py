@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from mrpcbench import render, store
+from mrpcbench.plans import BenchView
 from mrpcbench.schema import EnvironmentReport, PairAnswer, RunRecord
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
@@ -27,9 +28,10 @@ def _pipe_width() -> int:
 
 
 class Terminal:
-    """Speaks for one command."""
+    """Speaks for one command; `view` is how it shows a benchmark, a finished and an interrupted one."""
 
     def __init__(self) -> None:
+        self.view = BenchView()
         width = None if sys.stdout.isatty() else _pipe_width()
         # A name may hold brackets or colons; what it says is text, not markup.
         self._out = Console(width=width, markup=False, emoji=False, highlight=False)
@@ -95,7 +97,7 @@ class Terminal:
     def tables(self, record: RunRecord) -> None:
         """The record's tables."""
         self._stop_progress()
-        self._out.print(render.render(record))
+        self._out.print(render.render(record, self.view))
 
     def show(self, record: RunRecord, path: Path) -> None:
         """The record's tables, and where the record is."""

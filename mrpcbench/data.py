@@ -16,7 +16,8 @@ from mrpcbench import hub
 from mrpcbench.environment import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
-from mrpcbench.schema import QUICKSTART, DataIdentity
+from mrpcbench.plans import QUICKSTART
+from mrpcbench.schema import DataIdentity
 from mrpcbench.tiny.corpus import quickstart_splits
 
 HUB = "hub"

@@ -17,7 +17,8 @@ import psutil
 import torch
 
 from mrpcbench.errors import MissingError
-from mrpcbench.schema import Device, Environment
+from mrpcbench.plans import Device
+from mrpcbench.schema import Environment
 
 # The packages that can change a number or a graph; what else is installed does not belong in a record.
 PACKAGES = (
@@ -30,7 +31,7 @@ SETTINGS = (
     "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF"
 ).split()
 # Options whose value is never a public name, whatever it looks like.
-ALWAYS_CUT = {"--output-dir", "--results", "--push-to-hub"}
+ALWAYS_CUT = {"--output-dir", "--results", "--profile", "--push-to-hub"}
 
 
 def capture(argv: Sequence[str] | None = None) -> Environment:

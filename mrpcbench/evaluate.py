@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store
-from mrpcbench.backends import check_labels, encode_for, label_names, model_folder, open_session
+from mrpcbench.backends import open_session
 from mrpcbench.batches import in_order
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.metrics import score
+from mrpcbench.plans import BackendSpec, EvaluatePlan, check
 from mrpcbench.progress import Observer
-from mrpcbench.schema import BackendSpec, EvaluatePlan, EvaluateSection, PairAnswer, RunRecord, check
+from mrpcbench.reading import check_labels, label_names, model_folder, reader_for
+from mrpcbench.schema import EvaluateSection, PairAnswer, RunRecord
 
 
 def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> RunRecord:
@@ -30,7 +31,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     check_labels(spec, data.label_names(pairs))
-    batches = encode_for(spec, pairs).batches(plan.batch_size)
+    batches = reader_for(spec).encode(pairs).batches(plan.batch_size)
     session = open_session(spec)
     try:
         outputs = []
@@ -82,8 +83,8 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
     """What the model of `spec` says of one pair."""
     if not sentence1.strip() or not sentence2.strip():
         raise UsageError("--pair: an empty sentence; give two sentences of text")
-    pairs = Dataset.from_dict({"sentence1": [sentence1], "sentence2": [sentence2]})
-    (batch,) = encode_for(spec, pairs).batches(1)
+    texts = {"sentence1": [sentence1], "sentence2": [sentence2]}
+    (batch,) = reader_for(spec).encode(texts).batches(1)
     session = open_session(spec)
     try:
         logits = session.infer(batch)[0].astype(np.float64)

@@ -23,11 +23,10 @@ from mrpcbench.batches import EncodedPairs, Order, in_order
 from mrpcbench.environment import capture, public_name, resolve_device, usable_cores
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none
+from mrpcbench.plans import BackendSpec, ExportPlan
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
-    BackendSpec,
     ExportGate,
-    ExportPlan,
     ExportSection,
     Lineage,
     ParityTrial,
@@ -77,7 +76,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     models.locate(plan.model)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
     loaded = models.load_classifier(plan.model, random_init=plan.random_init)
-    tokens = models.encode(pairs, loaded.tokenizer, loaded.model.config)
+    tokens = models.reader(loaded.tokenizer, loaded.model.config).encode(pairs)
     instead = ", in place of the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {plan.dtype} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, staged))

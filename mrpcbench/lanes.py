@@ -1,30 +1,36 @@
 """One row of a benchmark while it is measured: a session, its batches, its clock and what it has shown so far."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch, EncodedPairs, in_order
+from mrpcbench.clock import Clock, WallClock, timed
 from mrpcbench.environment import public_name
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
-from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, LoadPoint, Scenario, ServerResult, Work
-from mrpcbench.sensors import Meter
-from mrpcbench.server import Clock, Load, WallClock, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.plans import BackendSpec, BenchPlan, Scenario
+from mrpcbench.schema import (
+    BenchRow,
+    LoadPoint,
+    ServerResult,
+    Span,
+    Work,
+)
+from mrpcbench.sensors import Meter, added
+from mrpcbench.server import Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.spans import Road, Tokenise
 
-T = TypeVar("T")
 # A search that halves the rate of hopeless loads would take for ever; slower ones than this are not tried.
 LONGEST_LOAD_S = 30.0
 
 
 @dataclass
 class Lane:
-    """A backend in one scenario at one batch size."""
+    """A backend in one scenario at one batch size; `earlier` is its row of a run that was interrupted."""
 
     spec: BackendSpec
     session: Session
@@ -32,6 +38,7 @@ class Lane:
     scenario: Scenario
     batch_size: int
     tokens: EncodedPairs
+    tokenise: Tokenise | None
     batches: list[Batch]
     work: Work | None
     meter: Meter
@@ -41,6 +48,40 @@ class Lane:
     answered_rows: NDArray[np.int64] | None = None
     server: ServerResult | None = None
     peak_memory_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    spans: tuple[Span, ...] | None = None
+    earlier: BenchRow | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others, in words."""
+        return f"{self.spec.backend} {self.scenario} batch {self.batch_size}"
+
+    @property
+    def public_spec(self) -> BackendSpec:
+        """What was asked, without a path."""
+        return replace(self.spec, model=public_name(self.spec.model))
+
+    @property
+    def has_row(self) -> bool:
+        """Whether anything has been measured, here or before an interrupt."""
+        return self.logits is not None or self.earlier is not None
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that it has run, those before an interrupt counted."""
+        a_round = len(self.batches) if self.scenario == "single-stream" else 1
+        return (len(self.earlier.samples_ms if self.earlier else ()) + len(self.samples_ms)) // a_round
+
+    def is_done(self, rounds: int) -> bool:
+        """Whether nothing is left to time of `rounds` rounds, or of the search for a rate."""
+        return self.has_row and (self.scenario == "server" or self.rounds >= rounds)
+
+    @property
+    def road(self) -> Road:
+        """Its way from text to logits."""
+        cut = [batch.rows for batch in self.batches]
+        return Road(self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline")
 
     def warm_up(self, calls: int) -> None:
         """The first call, timed by itself, then `calls` more that are not."""
@@ -110,18 +151,20 @@ class Lane:
         return self.batch_size * 1e3 / milliseconds
 
     def _note_peak(self) -> None:
-        peak = self.session.peak_memory_bytes
-        self.peak_memory_bytes = peak if peak is None else max(peak, self.peak_memory_bytes or 0)
+        self.peak_memory_bytes = _larger(self.session.peak_memory_bytes, self.peak_memory_bytes)
+        self.peak_reserved_bytes = _larger(self.session.peak_reserved_bytes, self.peak_reserved_bytes)
 
     def row(self, labels: NDArray[np.int64], *, fixed_shape: bool) -> BenchRow:
         """What has been measured, against `labels` [N]; a fixed shape has answers that mean nothing."""
-        assert self.logits is not None
+        if self.logits is None:
+            assert self.earlier is not None
+            return replace(self.earlier, spans=self.spans or self.earlier.spans)
         truth = labels if self.answered_rows is None else labels[self.answered_rows]
         answered = np.isfinite(self.logits).all(axis=1)
         scored = confusion(np.where(answered, self.logits.argmax(axis=1), 1 - truth), truth) if len(truth) else None
         lost = sum(point.failed for point in self.server.curve) if self.server else 0
-        return BenchRow(
-            spec=replace(self.spec, model=public_name(self.spec.model)),
+        now = BenchRow(
+            spec=self.public_spec,
             placement=self.session.placement,
             model=self.session.model,
             scenario=self.scenario,
@@ -137,16 +180,26 @@ class Lane:
             f1=None if fixed_shape or scored is None else f1_of(scored),
             failed=int((~answered).sum()) + lost,
             peak_memory_bytes=self.peak_memory_bytes,
+            peak_reserved_bytes=self.peak_reserved_bytes,
             work=self.work,
             resources=self.meter.resources(),
+            spans=self.spans,
         )
+        return _continued(self.earlier, now) if self.earlier else now
 
 
-def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What `work` returns and how many milliseconds it took.
+def _continued(earlier: BenchRow, now: BenchRow) -> BenchRow:
+    """One row of its two parts; the answers that are scored are the later ones."""
+    return replace(
+        now,
+        open_ms=earlier.open_ms,
+        first_ms=earlier.first_ms,
+        samples_ms=earlier.samples_ms + now.samples_ms,
+        peak_memory_bytes=_larger(now.peak_memory_bytes, earlier.peak_memory_bytes),
+        peak_reserved_bytes=_larger(now.peak_reserved_bytes, earlier.peak_reserved_bytes),
+        resources=added(earlier.resources, now.resources),
+    )
 
-    The one clock: `work` returns host arrays, so that it cannot end before the device is done.
-    """
-    start = time.perf_counter_ns()
-    result = work()
-    return result, (time.perf_counter_ns() - start) / 1e6
+
+def _larger(peak: int | None, before: int | None) -> int | None:
+    return peak if peak is None else max(peak, before or 0)

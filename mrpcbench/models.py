@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -17,11 +16,12 @@ from transformers import (
     set_seed,
 )
 
-from mrpcbench import batches, hub, store
-from mrpcbench.batches import EncodedPairs
+from mrpcbench import hub, store
+from mrpcbench.batches import Reader
 from mrpcbench.environment import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.schema import DEFAULT_MODEL_DIR, QUICKSTART, LoadReport, ModelIdentity
+from mrpcbench.plans import DEFAULT_MODEL_DIR, QUICKSTART
+from mrpcbench.schema import LoadReport, ModelIdentity
 from mrpcbench.tiny import CHECKPOINT_DIR
 
 # Everything but weights in formats that can run code when they are read.
@@ -253,11 +253,7 @@ def files_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def encode(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> EncodedPairs:
-    """`pairs` as the tokens of a model; raises `UsageError` that names the first pair which the model cannot hold."""
-    return batches.encode(pairs, tokenizer, longest_allowed=longest_allowed(config, tokenizer))
-
-
-def longest_allowed(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that a pair may have: the fewer of the model's positions and the tokenizer's own limit."""
-    return min(int(getattr(config, "max_position_embeddings", None) or 512), int(tokenizer.model_max_length))
+def reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Reader:
+    """How a model reads pairs: of as many tokens as it has positions, or its tokenizer allows, whichever is fewer."""
+    positions = int(getattr(config, "max_position_embeddings", None) or 512)
+    return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

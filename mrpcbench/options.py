@@ -1,4 +1,4 @@
-"""Command-line options from the request classes of `schema`: one place for every default, name and help text."""
+"""Command-line options from the request classes of `plans`: one place for every default, name and help text."""
 
 import dataclasses
 import inspect
@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from mrpcbench.schema import flags_of
+from mrpcbench.plans import flags_of
 
-PATHS = ("model", "data", "output_dir", "results")
+PATHS = ("model", "data", "output_dir", "results", "profile")
 
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

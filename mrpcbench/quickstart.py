@@ -6,18 +6,18 @@ from pathlib import Path
 from mrpcbench.bench import bench
 from mrpcbench.evaluate import evaluate
 from mrpcbench.export import export
-from mrpcbench.progress import Observer
-from mrpcbench.schema import (
+from mrpcbench.plans import (
     QUICKSTART,
     BackendSpec,
     BenchPlan,
     EvaluatePlan,
     ExportPlan,
     QuickstartRequest,
-    RunRecord,
     TrainRecipe,
     TrainRequest,
 )
+from mrpcbench.progress import Observer
+from mrpcbench.schema import RunRecord
 from mrpcbench.train import train
 
 # A pass over the built-in pairs takes a tenth of a second; of three, one disturbed pass would decide.

@@ -1,13 +1,16 @@
 """Records as rich renderables. Prints nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
 from mrpcbench.schema import (
+    Command,
     EnvironmentReport,
     EvalScore,
     ExportGate,
@@ -38,11 +41,18 @@ RECIPE_SHOWN = (
 ).split()
 # More columns than these, and their numbers would be cut.
 EPOCHS_A_TABLE = 5
+BY_SPEED = BenchView()
 
 
-def render(record: RunRecord) -> RenderableType:
-    """The result of `record` as tables, and under each what it was measured on."""
-    parts = {"train": _train, "evaluate": _evaluate, "export": _export, "bench": bench}[record.command](record)
+def render(record: RunRecord, view: BenchView = BY_SPEED) -> RenderableType:
+    """The result of `record` as tables, and under each what it was measured on; `view` is a benchmark's."""
+    shown: dict[Command, Callable[[RunRecord], Iterator[RenderableType]]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "export": _export,
+        "bench": partial(bench, view=view),
+    }
+    parts = shown[record.command](record)
     if record.complete:
         return Group(*parts)
     return Group(Text("INCOMPLETE: the run did not end; this is what it finished.", "bold"), *parts)

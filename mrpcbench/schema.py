@@ -1,204 +1,21 @@
-"""The vocabulary: what a user can ask for, what really ran, and what a record holds. Standard library only.
+"""What a record holds: what really ran, and what it showed. Standard library only.
 
-Every default of the project lives in exactly one of these classes. The command line makes its options from the request
-classes (`TrainRequest`, `TrainRecipe`, `BackendSpec`, `EvaluatePlan`, `ExportPlan`, `BenchPlan`), and `store` makes the
-JSON Schema and its descriptions from the record classes. Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
+`store` makes the JSON Schema and its descriptions from these classes and from those of `plans`, which they hold.
+Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from mrpcbench.errors import UsageError
+from mrpcbench.plans import STRICT, BackendSpec, BenchPlan, Scenario, TrainRecipe, about
 
 SCHEMA_VERSION = 1
 
-DEFAULT_MODEL = "answerdotai/ModernBERT-base"
-DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
-QUICKSTART = "quickstart"
-
 Command = Literal["train", "evaluate", "export", "bench"]
-Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["auto", "fp32", "bf16", "fp16"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
-Backend = Literal["torch", "onnx", "fake"]
-Scenario = Literal["single-stream", "offline", "server"]
-Split = Literal["train", "validation", "test"]
+SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
-
-# pydantic reads this from a plain dataclass, so that the classes themselves need nothing but the standard library:
-# an unknown field is an error, and "3" is not 3.
-STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-
-
-def about(text: str, default: Any = MISSING, *, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
-    """A dataclass field with its meaning: the option's help, or the record field's description.
-
-    `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
-    that can be meant.
-    """
-    return field(default=default, metadata={"about": text, "flags": flags, "least": least})
-
-
-def flags_of(item: Field[Any]) -> tuple[str, ...]:
-    """The option names of a request's field."""
-    return item.metadata["flags"] or (f"--{item.name.replace('_', '-')}",)
-
-
-def check(*requests: Any) -> None:
-    """Raise `UsageError` for a value of `requests` below the least that can be meant; verbs do so before any work."""
-    for request in requests:
-        for item in fields(request):
-            least, value = item.metadata["least"], getattr(request, item.name)
-            for one in value if isinstance(value, tuple) else (value,):
-                if least is not None and one is not None and not one >= least:
-                    raise UsageError(f"{flags_of(item)[-1]} {one:g}: at least {least:g}")
-
-
-# --- what a user asks for ---------------------------------------------------------------------------------------------
-
-MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."
-DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
-DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
-RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
-SPLIT_HELP = "The split to read."
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRequest:
-    """What `train` reads and writes; how it trains is the `TrainRecipe`."""
-
-    model: str = about(MODEL_HELP, DEFAULT_MODEL)
-    data: str = about(DATA_HELP, "hub")
-    output_dir: str = about("Folder for the checkpoints, the fine-tuned model and its card.", DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, "auto")
-    random_init: bool = about(RANDOM_HELP, False)
-    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", False)
-    overwrite: bool = about("Train anew although --output-dir holds a run; its checkpoints are removed.", False)
-    report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", "none")
-    push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRecipe:
-    """How to fine-tune. Defaults: the reference run, a published notebook that fine-tunes ModernBERT-base on MRPC.
-
-    What that run does not state (weight decay, gradient clipping, the seed) is the Hugging Face Trainer's own default.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    per_device_train_batch_size: int = about(
-        "Pairs in one training batch.", 32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
-    )
-    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32, least=1)
-    num_train_epochs: float = about("Passes over the training split.", 2.0, least=1e-3)
-    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", -1)
-    learning_rate: float = about("Peak learning rate.", 8e-5, least=0)
-    lr_scheduler_type: str = about("Shape of the learning rate over the run (a transformers scheduler name).", "linear")
-    warmup_steps: int = about("Steps of linear warm-up.", 0, least=0)
-    optim: str = about("Optimiser (a transformers name).", "adamw_torch")
-    adam_beta1: float = about("AdamW's decay rate of the first moment.", 0.9)
-    adam_beta2: float = about("AdamW's decay rate of the second moment.", 0.98)
-    adam_epsilon: float = about("AdamW's term against division by zero.", 1e-6)
-    weight_decay: float = about("AdamW's weight decay.", 0.0)
-    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0, least=0)
-    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1, least=1)
-    precision: Precision = about("Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", "auto")
-    metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
-        "Validation metric by which the best epoch is chosen.", "loss"
-    )
-    seed: int = about("Seed of the new head, the data order and dropout.", 42, least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackendSpec:
-    """What was asked of an engine. What really ran is a `Placement`."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    backend: Backend = about("Engine that runs the model; with onnx a model folder stands for its onnx/.", "torch")
-    model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, "auto")
-    dtype: Dtype = about("Arithmetic of inference; 'auto' is fp32 for torch and the graph's own for onnx.", "auto")
-    threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
-    random_init: bool = about(RANDOM_HELP, False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluatePlan:
-    """What `evaluate` scores."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
-    batch_size: int = about("Pairs in one forward pass.", 32, least=1)
-    output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportPlan:
-    """What `export` writes, and what it must prove."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    model: str = about("Model folder or hub id of the fine-tuned model.", DEFAULT_MODEL_DIR)
-    data: str = about(DATA_HELP + " The export is proven on it.", "hub")
-    split: Split = about("The split on which the export is proven.", "validation")
-    output_dir: str | None = about("Folder for the ONNX model; else MODEL/onnx.", None)
-    device: Device = about("Where the ONNX model is run for the proof.", "auto")
-    dtype: Literal["fp32", "fp16"] = about("Arithmetic of the graph.", "fp32")
-    opset: int | None = about("ONNX operator set; else the one that Optimum chooses for the architecture.", None)
-    random_init: bool = about(RANDOM_HELP, False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchPlan:
-    """The workload of `bench`: the same pairs, in the same order, for every engine."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    backend: tuple[Backend, ...] = about(
-        "Engine to measure; repeat for several, which then run interleaved.", ("torch",)
-    )
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
-    scenario: tuple[Scenario, ...] = about(
-        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
-        "moments, and the largest rate that keeps the target. Repeatable.",
-        ("single-stream", "offline"),
-    )
-    batch_size: tuple[int, ...] = about(
-        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", (8, 32), least=1
-    )
-    seq_len: int | None = about(
-        "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
-        None,
-        least=2,
-    )
-    slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
-    window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
-    requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)
-    rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3, least=1)
-    warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
-    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
-    seed: int = about("Seed of the pairs' order.", 0, least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuickstartRequest:
-    """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
-
-    output_dir: str = about("Folder for the model and the records.", "mrpcbench_quickstart")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchControl:
-    """What `bench` does beside measuring."""
-
-    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", False)
 
 
 # --- what really ran --------------------------------------------------------------------------------------------------
@@ -558,6 +375,7 @@ class Resources:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    metered_s: float | None = about("Seconds over which the rest was read: those of the timed rounds or loads.", None)
     rss_bytes: int | None = about("Main memory of the process at the end of the row.")
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
@@ -567,6 +385,19 @@ class Resources:
     gpu_energy_j: float | None = about("Energy of the GPU over the row.")
     gpu_throttle_reasons: tuple[str, ...] | None = about("Why the GPU slowed itself down; empty where it did not.")
     gpu_foreign_processes: int | None = about("Other processes seen computing on the GPU.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One part of the way from text to logits, timed in a pass of its own, with a wait for the device at its end."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: SpanName = about(
+        "tokenise: text to tokens; batch: tokens to padded arrays; copy in: to where the engine computes; compute: the "
+        "forward pass; copy out: logits back to the host."
+    )
+    samples_ms: tuple[float, ...] = about("Time of each, in the order run.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -597,8 +428,12 @@ class BenchRow:
     f1: float | None = about("F1 of the predictions of the timed run itself; null for a fixed shape.")
     failed: int = about("Pairs of the last round whose logits were not finite, or requests that were not answered.", 0)
     peak_memory_bytes: int | None = about(
-        "Peak of the engine's own GPU memory during the row; null where it cannot tell."
+        "Peak of the engine's own GPU memory in use during the row; null where it cannot tell."
     )
+    peak_reserved_bytes: int | None = about(
+        "Peak of the GPU memory that the engine held during the row, in use or not; null where it cannot tell.", None
+    )
+    spans: tuple[Span, ...] | None = about("Where the time goes; null while that pass has not run.", None)
     work: Work | None = about(
         "What the model must at least do in a round; null where its architecture is unknown.", None
     )
@@ -617,6 +452,7 @@ class BenchSection:
     plan: BenchPlan = about("The workload that was asked for.")
     rows: tuple[BenchRow, ...] = about("One a backend, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
+    resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", ())
     ceilings: tuple[Ceilings, ...] = about("What the machine itself reached in this run; empty until its end.", ())
     peak_rss_bytes: int = about("Peak main memory of the process, all engines together.")
 

@@ -7,54 +7,23 @@ again would not see that (Tene, How NOT to Measure Latency, 2013: coordinated om
 """
 
 import math
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.batches import Batch, EncodedPairs
+from mrpcbench.clock import Clock
 from mrpcbench.errors import UsageError
 from mrpcbench.schema import LoadPoint
 from mrpcbench.stats import quantile, samples_needed
 
 SHARE = 0.99  # the percentile that must keep the target
 TOLERANCE = 0.10  # the search ends when the smallest rate that fails is within this of the largest that holds
-SPIN_S = 2e-4  # a sleeping process wakes some 60 us late on Linux; the last stretch is therefore spun
 
 Infer = Callable[[Batch], NDArray[np.float32]]
-
-
-class Clock(Protocol):
-    """Time in seconds from any origin, never going back."""
-
-    def now(self) -> float:
-        """The moment, in seconds."""
-
-    def sleep_until(self, moment: float) -> None:
-        """Return once `now()` is at least `moment`: never earlier, and at once where that has passed."""
-
-
-class WallClock:
-    """The real clock. It spins at the end of a sleep, so that a wake-up is not itself a latency.
-
-    The core that it spins on would be idle: the one worker has nothing to do until the moment comes.
-    """
-
-    def now(self) -> float:
-        """Seconds of the same counter that times every other scenario."""
-        return time.perf_counter_ns() / 1e9
-
-    def sleep_until(self, moment: float) -> None:
-        """Sleep until shortly before `moment`, and spin from there."""
-        coarse = moment - self.now() - SPIN_S
-        if coarse > 0:
-            time.sleep(coarse)
-        while self.now() < moment:
-            pass
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,36 @@
 """The parts that every result is shown with: tables of plain text, and the words for models, places and numbers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
 
-from rich import box
+from rich.box import SIMPLE_HEAD, Box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from mrpcbench.schema import Environment, Interval, ModelIdentity, Placement
+from mrpcbench.schema import (
+    BenchRow,
+    Environment,
+    Interval,
+    ModelIdentity,
+    Placement,
+)
+
+Row = TypeVar("Row")
+# SIMPLE_HEAD with a gap in the line below the headers, which tells columns apart that are one space apart.
+CRAMPED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
 
 
 class PlainTable(Table):
     """A table that shows its cells word for word: a name may hold brackets, which rich would take for markup.
 
-    `below` is printed under it at the terminal's full width; rich's own caption wraps at the table's.
+    `below` is printed under it at the terminal's full width; rich's own caption wraps at the table's. A `tight` one has
+    two spaces between its columns where the terminal is wide enough for that, and else one.
     """
 
     below = ""
+    tight = False
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """Add a row of texts or other renderables."""
@@ -25,23 +38,46 @@ class PlainTable(Table):
         super().add_row(*plain, style=style, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.tight:
+            self.box, self.padding = SIMPLE_HEAD, (0, 1, 0, 0)
+            if console.measure(self, options=options.update(width=10_000)).maximum > options.max_width:
+                self.box, self.padding = CRAMPED, (0, 0, 0, 0)
         yield from super().__rich_console__(console, options)
         if self.below:
-            yield Text(self.below, "dim italic")
+            yield Text(("\n" if self.tight else "") + self.below, "dim italic")
         yield Text("")
 
 
-def table(title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False) -> PlainTable:
-    """A table with a header; with `numeric` all columns but the first are aligned to the right and never cut.
+def table(
+    title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False, names: int = 1
+) -> PlainTable:
+    """A table with a header; with `numeric` no column but the first is folded to make the table fit, and all but the
+    first `names` are aligned to the right.
 
     `tight` leaves out the lines between columns, for tables of many columns on a terminal of 80.
     """
-    shape = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False} if tight else {}
-    made = PlainTable(title=Text(title, "bold"), title_justify="left", **shape)  # type: ignore[arg-type]
-    made.below = caption
+    made = PlainTable(title=Text(title, "bold"), title_justify="left", pad_edge=not tight, show_edge=not tight)
+    made.below, made.tight = caption, tight
     for index, column in enumerate(columns):
-        is_number = numeric and index > 0
-        made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number)
+        justify: Literal["left", "right"] = "right" if numeric and index >= names else "left"
+        made.add_column(Text(column), justify=justify, no_wrap=numeric and index > 0)
+    return made
+
+
+def table_of(
+    title: str,
+    columns: Sequence[tuple[str, Callable[[Row], str]]],
+    rows: Iterable[Row],
+    *,
+    bold: Sequence[Row] = (),
+    caption: str = "",
+    names: int = 1,
+) -> PlainTable:
+    """A tight table of numbers with a line for each of `rows`; a column is a header and what gives a row's cell."""
+    made = table(title, *(name for name, _ in columns), numeric=True, tight=True, caption=caption, names=names)
+    for row in rows:
+        stands_out = any(row is one for one in bold)
+        made.add_row(*(cell(row) for _, cell in columns), style="bold" if stands_out else None)
     return made
 
 
@@ -124,3 +160,23 @@ def small(value: float | None) -> str:
 def plain(value: object) -> str:
     """An option's value: a float without zeros that say nothing."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def engine(row: BenchRow) -> str:
+    """The backend of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
+    return row.spec.backend + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+
+
+def known(value: float | None, form: str = ".0f") -> str:
+    """A figure, or `?` where it is unknown."""
+    return "?" if value is None else f"{value:{form}}"
+
+
+def mebibytes(size: int | None) -> str:
+    """A size, or `?` where it is unknown."""
+    return known(None if size is None else size / 2**20)
+
+
+def short(value: float | None) -> str:
+    """A figure that may be a thousandth or a million, with one decimal below a thousand; `?` where it is unknown."""
+    return known(value, ".1f" if value is None or value < 999.95 else ".0f")

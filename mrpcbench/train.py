@@ -16,6 +16,7 @@ from mrpcbench import card, data, models, store
 from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.plans import TrainRecipe, TrainRequest, check
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
     DataIdentity,
@@ -24,10 +25,7 @@ from mrpcbench.schema import (
     Lineage,
     ModelIdentity,
     RunRecord,
-    TrainRecipe,
-    TrainRequest,
     TrainSection,
-    check,
 )
 from mrpcbench.trainer import (
     Narrator,
@@ -108,7 +106,7 @@ def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
 
 
 def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
-    encoded = models.encode(split, loaded.tokenizer, loaded.model.config)
+    encoded = models.reader(loaded.tokenizer, loaded.model.config).encode(split)
     return Dataset.from_dict({**encoded.columns, "labels": split["label"]})
 
 

@@ -27,8 +27,9 @@ from transformers import (
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none, paraphrase_metric
 from mrpcbench.models import LoadedModel
+from mrpcbench.plans import Precision, TrainRecipe
 from mrpcbench.progress import Observer
-from mrpcbench.schema import EpochMetrics, Precision, TrainRecipe
+from mrpcbench.schema import EpochMetrics
 
 # Reading the loss waits for the GPU; twice a second is often enough for a person and too rare to cost anything.
 DISPLAY_EVERY_S = 0.5

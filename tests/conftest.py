@@ -76,8 +76,8 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     """A model folder as `train` writes it, from the shipped checkpoint in a few steps."""
+    from mrpcbench.plans import TrainRecipe, TrainRequest
     from mrpcbench.progress import Silent
-    from mrpcbench.schema import TrainRecipe, TrainRequest
     from mrpcbench.train import train
 
     folder = tmp_path_factory.mktemp("tuned")
@@ -94,8 +94,8 @@ def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> P
 def exported_model(tuned_model: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tuned model with its proven `onnx/`."""
     from mrpcbench.export import export
+    from mrpcbench.plans import ExportPlan
     from mrpcbench.progress import Silent
-    from mrpcbench.schema import ExportPlan
 
     folder = tmp_path_factory.mktemp("exported")
     shutil.copytree(tuned_model, folder / "model", ignore=shutil.ignore_patterns("checkpoint-*"))

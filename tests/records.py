@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from mrpcbench.plans import BackendSpec, BenchPlan, TrainRecipe
 from mrpcbench.schema import (
-    BackendSpec,
-    BenchPlan,
     BenchRow,
     BenchSection,
     Command,
@@ -25,7 +24,6 @@ from mrpcbench.schema import (
     ParityTrial,
     Placement,
     RunRecord,
-    TrainRecipe,
     TrainSection,
     Verdict,
 )

@@ -1,5 +1,10 @@
 """One contract over every engine, and what each refuses."""
 
+import re
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +14,15 @@ import onnxruntime
 import pytest
 import torch
 from datasets import Dataset
+from torch.autograd.profiler_util import FunctionEvent
 
 from mrpcbench import backends, data, store
-from mrpcbench.backends import encode_for, open_session
+from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
-from mrpcbench.batches import EncodedPairs, in_order
+from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.schema import Backend, BackendSpec
+from mrpcbench.plans import Backend, BackendSpec
+from mrpcbench.reading import reader_for
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,7 @@ def session(spec: BackendSpec) -> Session:
 
 @pytest.fixture
 def tokens(spec: BackendSpec, pairs: Dataset) -> EncodedPairs:
-    return encode_for(spec, pairs)
+    return reader_for(spec).encode(pairs)
 
 
 def test_a_session_gives_float32_logits_of_two_labels_on_the_host(session: Session, tokens: EncodedPairs) -> None:
@@ -82,7 +89,7 @@ def test_torch_and_onnx_answer_alike_and_name_the_same_weights(exported_model: P
     names: tuple[Backend, ...] = ("torch", "onnx")
     for name in names:
         spec = BackendSpec(backend=name, model=str(exported_model), device="cpu")
-        cut = encode_for(spec, pairs).batches(8)
+        cut = reader_for(spec).encode(pairs).batches(8)
         session = open_session(spec)
         answers.append(in_order(list(session.infer_many(cut)), cut))
         models.append(session.model)
@@ -106,6 +113,7 @@ def test_a_provider_that_silently_falls_back_is_refused(exported_model: Path, mo
     from mrpcbench.backends import ort
 
     monkeypatch.setattr(ort, "resolve_device", lambda asked: "cuda")
+    monkeypatch.setattr(ort, "device_name", lambda device: "cuda of a test")
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
 
     def on_the_cpu(path: Path, options: object, providers: object) -> onnxruntime.InferenceSession:
@@ -199,8 +207,183 @@ def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(
         backend=name, model=str(exported_model), device=device
     )
     for device in ("cpu", "cuda"):
-        cut = encode_for(open_on(device), pairs).batches(8)
+        cut = reader_for(open_on(device)).encode(pairs).batches(8)
         session = open_session(open_on(device))
         assert session.placement.device.startswith(device)
         answers[device] = in_order(list(session.infer_many(cut)), cut)
     np.testing.assert_allclose(answers["cuda"], answers["cpu"], atol=1e-3)
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+
+TOLERANCE_NS = 5_000_000
+
+
+@pytest.fixture(params=["torch", "onnx"])
+def watchable(request: pytest.FixtureRequest, exported_model: Path) -> Session:
+    return open_session(BackendSpec(backend=request.param, model=str(exported_model), device="cpu"))
+
+
+@pytest.fixture
+def batch(exported_model: Path, pairs: Dataset) -> Batch:
+    return reader_for(BackendSpec(model=str(exported_model))).encode(pairs).batches(8)[0]
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_the_operators_of_a_call_lie_within_it(watchable: Session, batch: Batch) -> None:
+    watchable.infer(batch)
+    with watchable.operators() as events:
+        time.sleep(4 * TOLERANCE_NS / 1e9)  # the start of the profile must not pass for that of the call
+        begin = time.perf_counter_ns()
+        watchable.infer(batch)
+        end = time.perf_counter_ns()
+    assert any("matmul" in event.name.lower() for event in events)
+    assert {event.track for event in events} <= {"torch operators", "onnxruntime operators"}
+    assert all(begin - TOLERANCE_NS <= event.begin_ns <= event.end_ns <= end + TOLERANCE_NS for event in events)
+
+
+def test_watching_operators_changes_no_answer(watchable: Session, batch: Batch, scratch: Path) -> None:
+    before, state = watchable.infer(batch), dict(vars(watchable))
+    for _ in range(2):
+        with watchable.operators():
+            np.testing.assert_array_equal(watchable.infer(batch), before)
+        np.testing.assert_array_equal(watchable.infer(batch), before)
+        assert vars(watchable) == state
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_error_while_operators_are_watched_leaves_the_session_as_it_was(
+    watchable: Session, batch: Batch, scratch: Path
+) -> None:
+    before, state = watchable.infer(batch), dict(vars(watchable))
+    with pytest.raises(ZeroDivisionError), watchable.operators() as events:
+        watchable.infer(batch)
+        raise ZeroDivisionError
+    assert events == []
+    assert vars(watchable) == state
+    np.testing.assert_array_equal(watchable.infer(batch), before)
+    assert list(scratch.iterdir()) == []
+    with watchable.operators() as events:
+        watchable.infer(batch)
+    assert events
+
+
+def test_an_onnx_operator_is_named_by_kind_and_place_and_never_by_a_file(exported_model: Path, batch: Batch) -> None:
+    session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+    with session.operators() as events:
+        session.infer(batch)
+    names = [event.name for event in events]
+    assert any(re.fullmatch(r"MatMul \(/model/.+MatMul\)", name) for name in names)
+    assert names.count("model_run") == 1
+    assert not any(str(exported_model) in name or "loading" in name or "_time" in name for name in names)
+
+
+def test_the_fake_engine_has_no_operators() -> None:
+    with open_session(BackendSpec(backend="fake")).operators() as events:
+        pass
+    assert events == []
+
+
+def test_watching_torch_says_nothing_on_stderr(exported_model: Path) -> None:
+    """In a process of its own, since the profiler reads its settings once."""
+    code = (
+        "from mrpcbench.backends import open_session\n"
+        "from mrpcbench.schema import BackendSpec\n"
+        f"session = open_session(BackendSpec(model={str(exported_model)!r}, device='cpu'))\n"
+        "with session.operators(): pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_torchs_times_are_put_on_our_clock_by_the_shortest_mark() -> None:
+    from mrpcbench.backends import pytorch
+
+    found = [
+        FunctionEvent(1, pytorch.MARK, 1, start_us=10.0, end_us=90.0),
+        FunctionEvent(2, pytorch.MARK, 1, start_us=100.0, end_us=102.0),
+        FunctionEvent(3, "aten::matmul", 1, start_us=200.5, end_us=204.0),
+    ]
+    (event,) = pytorch._events_of(found, [(7_000_000, 7_700_000), (8_000_000, 8_004_000)])
+    assert (event.begin_ns, event.end_ns) == (8_001_000 + 100_500, 8_001_000 + 104_000)
+
+
+def test_torchs_threads_and_streams_have_tracks_of_their_own() -> None:
+    from mrpcbench.backends import pytorch
+
+    def ran(name: str, line: int, *, cuda: bool, annotation: bool = False) -> FunctionEvent:
+        device = torch.autograd.DeviceType.CUDA if cuda else torch.autograd.DeviceType.CPU
+        where = {"device_type": device, "device_resource_id": line, "is_user_annotation": annotation}
+        return FunctionEvent(1, name, 0 if cuda else line, start_us=1.0, end_us=2.0, **where)
+
+    found = [
+        ran(pytorch.MARK, 1, cuda=False, annotation=True),
+        ran(pytorch.MARK, 7, cuda=True, annotation=True),
+        ran("of a user, on the GPU", 7, cuda=True, annotation=True),
+        ran("addmm", 1, cuda=False),
+        ran("elsewhere", 2, cuda=False),
+        ran("gemm", 7, cuda=True),
+        ran("Memcpy DtoH", 20, cuda=True),
+    ]
+    events = pytorch._events_of(found, [(0, 1000)])
+    assert {event.name: event.track for event in events} == {
+        "addmm": "torch operators",
+        "elsewhere": "torch operators 2",
+        "gemm": "cuda kernels",
+        "Memcpy DtoH": "cuda kernels 2",
+    }
+
+
+def test_onnx_runtimes_kernels_have_a_track_for_each_stream() -> None:
+    from mrpcbench.backends import onnx_session
+
+    def noted(kind: str, name: str, tid: int, **args: str) -> dict[str, object]:
+        return {"cat": kind, "name": name, "tid": tid, "ts": 5, "dur": 2, "args": args}
+
+    found = [
+        noted("Session", "session_initialization", 40),
+        noted("Session", "model_run", 40),
+        noted("Node", "/a_kernel_time", 40, op_name="Gemm"),
+        noted("Kernel", "sgemm", -1, stream="7", op_name="Gemm"),
+        noted("Kernel", "Memcpy HtoD", -1, stream="8"),
+        noted("Api", "cudaLaunchKernel", 40),
+    ]
+    events = onnx_session._events_of(found, 1_000_000)
+    assert {event.name: event.track for event in events} == {
+        "model_run": "onnxruntime operators",
+        "Gemm (/a)": "onnxruntime operators",
+        "sgemm": "cuda kernels",
+        "Memcpy HtoD": "cuda kernels 2",
+    }
+    assert {(event.begin_ns, event.end_ns) for event in events} == {(1_005_000, 1_007_000)}
+
+
+@pytest.mark.parametrize("clock", [time.time_ns, time.perf_counter_ns])
+def test_a_moment_of_either_clock_is_told_in_ours(clock: Callable[[], int]) -> None:
+    from mrpcbench.backends import onnx_session
+
+    before, moment, after = time.perf_counter_ns(), clock(), time.perf_counter_ns()
+    time.sleep(4 * TOLERANCE_NS / 1e9)
+    assert before - TOLERANCE_NS <= onnx_session._on_our_clock(moment) <= after + TOLERANCE_NS
+
+
+@pytest.mark.gpu
+def test_torchs_kernels_on_a_gpu_lie_within_the_call(exported_model: Path, batch: Batch) -> None:
+    session = open_session(BackendSpec(model=str(exported_model), device="cuda"))
+    session.infer(batch)
+    with session.operators() as events:
+        begin = time.perf_counter_ns()
+        session.infer(batch)
+        end = time.perf_counter_ns()
+    kernels = [event for event in events if event.track == "cuda kernels"]
+    assert any("Memcpy" in event.name for event in kernels)
+    assert any("gemm" in event.name.lower() or "cutlass" in event.name.lower() for event in kernels)
+    assert all(begin - TOLERANCE_NS <= event.begin_ns <= event.end_ns <= end + TOLERANCE_NS for event in kernels)

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mrpcbench import data
-from mrpcbench.batches import EncodedPairs, Order, encode, in_order
+from mrpcbench.batches import EncodedPairs, Order, Reader, in_order
 from mrpcbench.errors import UsageError
 
 PAD = 3
@@ -48,7 +48,7 @@ def pairs_of(*words: int) -> Dataset:
 
 
 def encoded(*words: int, longest_allowed: int = 100) -> EncodedPairs:
-    return encode(pairs_of(*words), small_tokenizer(), longest_allowed=longest_allowed)
+    return Reader(small_tokenizer(), longest_allowed).encode(pairs_of(*words))
 
 
 WORDS = (9, 2, 5, 2, 12, 7, 3)  # three special tokens more are 12, 5, 8, 5, 15, 10, 6
@@ -74,7 +74,7 @@ def test_a_pair_that_is_too_long_for_the_model_is_named() -> None:
 
 
 def test_tokens_of_the_second_sentence_keep_their_segment() -> None:
-    tokens = encode(pairs_of(3, 2), small_tokenizer(segments=True), longest_allowed=100)
+    tokens = Reader(small_tokenizer(segments=True), 100).encode(pairs_of(3, 2))
     (batch,) = tokens.batches(2, order="given")
     assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]
 
@@ -156,7 +156,7 @@ def test_results_come_back_in_the_callers_order(order: Order, size: int) -> None
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_sorted_batches_of_mrpc_are_nearly_free_of_padding(split: str, mrpc_dir: Path, modernbert_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir, local_files_only=True)
-    tokens = encode(data.load(str(mrpc_dir))[split], tokenizer, longest_allowed=8192)
+    tokens = Reader(tokenizer, 8192).encode(data.load(str(mrpc_dir))[split])
 
     def cost(order: Order) -> float:
         """Tokens that are processed for each real one."""

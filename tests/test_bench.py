@@ -1,27 +1,37 @@
 """The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Listener, Outcome
 from rich.console import Console
 
-from mrpcbench import lanes, render, store
+from mrpcbench import clock, lanes, render, store
 from mrpcbench.backends import fake
 from mrpcbench.batches import Batch
-from mrpcbench.bench import bench
+from mrpcbench.bench import MEASURE, bench
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
-from mrpcbench.schema import BackendSpec, BenchPlan, BenchRow, EvaluatePlan, RunRecord
+from mrpcbench.plans import (
+    BackendSpec,
+    BenchControl,
+    BenchPlan,
+    EvaluatePlan,
+)
+from mrpcbench.schema import BenchRow, RunRecord
+
+ROWS = ("single-stream batch 1", "offline batch 8")
 
 
-def run(plan: BenchPlan, results: Path, model: str = "fake") -> RunRecord:
-    return bench(BackendSpec(model=model, device="cpu"), plan, results, Listener())
+def run(plan: BenchPlan, results: Path, model: str = "fake", control: BenchControl = MEASURE) -> RunRecord:
+    return bench(BackendSpec(model=model, device="cpu"), plan, results, Listener(), control)
 
 
 def rows_of(record: RunRecord) -> Sequence[BenchRow]:
@@ -32,6 +42,23 @@ def rows_of(record: RunRecord) -> Sequence[BenchRow]:
 @pytest.fixture
 def plan(small_data: Path) -> BenchPlan:
     return BenchPlan(backend=("fake",), data=str(small_data), batch_size=(8,), rounds=3, warmup=2)
+
+
+@pytest.fixture
+def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only the fake engine's cost and the server's waiting move: the machine's load changes nothing."""
+    now = [0.0]
+
+    class Scripted:
+        def now(self) -> float:
+            return now[0]
+
+        def sleep_until(self, moment: float) -> None:
+            now[0] = max(now[0], moment)
+
+    monkeypatch.setattr(lanes, "WallClock", Scripted)
+    monkeypatch.setattr(fake, "WallClock", Scripted)
+    monkeypatch.setattr(clock.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
 
 
 def test_every_backend_scenario_and_batch_size_is_a_row_with_its_samples(plan: BenchPlan, tmp_path: Path) -> None:
@@ -50,16 +77,7 @@ def test_a_sample_holds_at_least_the_cost_of_its_calls(plan: BenchPlan, tmp_path
     assert min(offline.samples_ms) >= 5  # 40 pairs in batches of 8
 
 
-def test_the_clock_reads_what_the_engine_takes(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0]
-    monkeypatch.setattr(lanes.time, "perf_counter_ns", lambda: now[0])
-
-    def sleep(seconds: float) -> None:
-        now[0] += round(seconds * 1e9)
-
-    monkeypatch.setattr(fake.time, "sleep", sleep)
+def test_the_clock_reads_what_the_engine_takes(plan: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
     single, offline = rows_of(run(plan, tmp_path / "r.json"))
     assert set(single.samples_ms) == {1.0}
     assert set(offline.samples_ms) == {5.0}
@@ -92,7 +110,8 @@ def test_rounds_run_the_rows_in_alternating_order(plan: BenchPlan, tmp_path: Pat
     bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
     order = [detail for task, _, _, detail in listener.steps if task == "bench"]
     single, offline = "fake single-stream batch 1", "fake offline batch 8"
-    assert order == [single, offline, offline, single, single, offline]
+    rows = [(1, single), (1, offline), (2, offline), (2, single), (3, single), (3, offline)]
+    assert order == [f"round {done} of 3: {name}" for done, name in rows]
 
 
 def test_the_pairs_are_the_same_for_the_same_seed_and_others_for_another(plan: BenchPlan, tmp_path: Path) -> None:
@@ -122,24 +141,186 @@ def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
     assert str(exported_model) not in (tmp_path / "r.json").read_text()
 
 
-def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = lanes.Lane.run_round, iter(range(9))
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    """Raise Ctrl-C in place of round number `calls` of all rows together, from now on, once."""
+    real, seen = lanes.Lane.run_round, count()
 
-    def stop_in_the_third(self: lanes.Lane) -> None:
-        if next(calls) == 2:
+    def run_round(self: lanes.Lane) -> None:
+        if next(seen) == calls:
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(lanes.Lane, "run_round", stop_in_the_third)
-    with pytest.raises(InterruptedRunError, match="the rows so far"):
+    monkeypatch.setattr(lanes.Lane, "run_round", run_round)
+
+
+def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, 2)
+    with pytest.raises(InterruptedRunError, match="--resume"):
         run(plan, tmp_path / "r.json")
     kept = store.load(tmp_path / "r.json")
     assert not kept.complete
     assert kept.bench is not None
     assert kept.bench.rounds_done == 1
     assert [len(row.samples_ms) for row in kept.bench.rows] == [40, 1]
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None, calls: int
+) -> None:
+    whole = run(plan, tmp_path / "whole.json")
+    interrupt_at(monkeypatch, calls)
+    with pytest.raises(InterruptedRunError):
+        run(plan, tmp_path / "r.json")
+    record = run(plan, tmp_path / "r.json", control=BenchControl(resume=True))
+    assert record == store.load(tmp_path / "r.json")
+    assert record.complete
+    assert record.bench is not None
+    assert record.bench.rounds_done == 3
+    assert record.bench.resumed_after == (calls // 2,)
+    without = [replace(row, resources=None) for row in record.bench.rows]
+    assert without == [replace(row, resources=None) for row in rows_of(whole)]
+
+
+def test_a_run_can_be_resumed_twice_and_the_parts_of_a_row_add_up(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = BenchControl()
+    for calls in (2, 2, None):
+        if calls is None:
+            record = run(plan, tmp_path / "r.json", control=control)
+            break
+        interrupt_at(monkeypatch, calls)
+        with pytest.raises(InterruptedRunError):
+            run(plan, tmp_path / "r.json", control=control)
+        monkeypatch.undo()
+        control = BenchControl(resume=True)
+    assert record.bench is not None
+    assert record.bench.resumed_after == (1, 2)
+    single, offline = record.bench.rows
+    assert (len(single.samples_ms), len(offline.samples_ms)) == (3 * 40, 3)
+    for row in record.bench.rows:
+        assert row.resources is not None
+        assert row.resources.metered_s is not None
+        assert row.resources.metered_s * 1e3 >= sum(row.samples_ms)
+        assert row.broken_rules is not None
+
+
+def test_the_rate_that_was_found_before_an_interrupt_is_not_searched_again(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
+) -> None:
+    served = replace(plan, scenario=("server",), batch_size=(1, 2), slo_ms=20.0)
+    real, searched = lanes.Lane.find_rate, []
+
+    def find_rate(self: lanes.Lane, *details: Any) -> None:
+        searched.append(self.batch_size)
+        if len(searched) == 2:
+            raise KeyboardInterrupt
+        real(self, *details)
+
+    monkeypatch.setattr(lanes.Lane, "find_rate", find_rate)
+    with pytest.raises(InterruptedRunError):
+        run(served, tmp_path / "r.json")
+    record = run(served, tmp_path / "r.json", control=BenchControl(resume=True))
+    assert searched == [1, 2, 2]
+    assert record.complete
+    assert [row.batch_size for row in rows_of(record)] == [1, 2]
+
+
+def test_resuming_a_finished_run_measures_nothing(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = run(plan, tmp_path / "r.json")
+    interrupt_at(monkeypatch, 0)
+    assert run(plan, tmp_path / "r.json", control=BenchControl(resume=True)) == finished
+
+
+def test_another_run_is_not_continued(plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at(monkeypatch, 2)
+    with pytest.raises(InterruptedRunError):
+        run(plan, tmp_path / "r.json")
+    before = (tmp_path / "r.json").read_text()
+    resume = BenchControl(resume=True)
+    with pytest.raises(UsageError, match=r"--rounds 3 \(now 4\)"):
+        run(replace(plan, rounds=4), tmp_path / "r.json", control=resume)
+    with pytest.raises(UsageError, match=r"--threads 0 \(now 1\)"):
+        bench(BackendSpec(model="fake", device="cpu", threads=1), plan, tmp_path / "r.json", Listener(), resume)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
+    with pytest.raises(UsageError, match=r"GOMP_SPINCOUNT \d+ \(now 77\)"):
+        run(plan, tmp_path / "r.json", control=resume)
+    with pytest.raises(UsageError, match=r"none\.json: no such file"):
+        run(plan, tmp_path / "none.json", control=resume)
+    assert (tmp_path / "r.json").read_text() == before
+
+
+def test_another_model_is_not_continued(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = replace(plan, backend=("torch",), rounds=2)
+    interrupt_at(monkeypatch, 1)
+    with pytest.raises(InterruptedRunError):
+        run(onnx, tmp_path / "r.json", str(exported_model))
+    text = (tmp_path / "r.json").read_text()
+    record = store.load(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text(text.replace(record.model.model_sha256, "0" * 64))
+    with pytest.raises(UsageError, match="another model for torch"):
+        run(onnx, tmp_path / "r.json", str(exported_model), BenchControl(resume=True))
+
+
+def test_resume_without_a_record_is_refused(mrpcbench: Callable[..., Outcome]) -> None:
+    done = mrpcbench("bench", "--backend", "fake", "--resume")
+    assert done.status == 2
+    assert "--results" in done.err
+
+
+def test_every_row_is_taken_apart(plan: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
+    single, offline = rows_of(run(plan, tmp_path / "r.json"))
+    for row, calls, tokenised in ((single, 40, 40), (offline, 5, 1)):
+        assert row.spans is not None
+        found = {span.name: span.samples_ms for span in row.spans}
+        assert found["compute"] == (1.0,) * calls
+        assert len(found["tokenise"]) == tokenised
+        assert len(found["batch"]) == len(found["copy in"]) == len(found["copy out"]) == calls
+
+
+def test_a_fixed_shape_is_not_tokenised_and_must_fit_the_model(plan: BenchPlan, tmp_path: Path) -> None:
+    for row in rows_of(run(replace(plan, seq_len=16), tmp_path / "r.json")):
+        assert row.spans is not None
+        assert "tokenise" not in {span.name for span in row.spans}
+    with pytest.raises(UsageError, match=r"--seq-len 100000: the model takes \d+ tokens"):
+        run(replace(plan, seq_len=100_000), tmp_path / "r.json")
+
+
+def test_an_engine_that_cannot_be_taken_apart_keeps_its_rows_and_says_so(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: fake.FakeSession) -> None:
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(fake.FakeSession, "wait", lost)
+    listener = Listener()
+    record = bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    assert record.complete
+    assert all(row.spans is None for row in rows_of(record))
+    assert "fake offline batch 8: not taken apart, for the engine failed (lost)" in listener.lines
+
+
+def test_a_profile_is_a_trace_with_a_process_a_row(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
+) -> None:
+    options = ("--backend", "torch", "--backend", "onnx", "--model", exported_model, "--data", plan.data)
+    done = mrpcbench("bench", *options, "--rounds", "1", "--batch-size", "8", "--profile", "deep/trace.json")
+    assert done.status == 0, done.err
+    assert "trace: deep/trace.json" in done.err
+    events = json.loads(Path("deep/trace.json").read_text())["traceEvents"]
+    names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert names == {f"{backend} {rest}" for backend in ("torch", "onnx") for rest in ROWS}
+    ran = {event["name"] for event in events if event["ph"] == "X"}
+    assert {"tokenise", "batch", "copy in", "compute", "copy out"} < ran
+    assert any(name.startswith("aten::") for name in ran)
+    assert any(name.startswith("MatMul") for name in ran)
 
 
 @pytest.mark.parametrize("change", [{"rounds": 0}, {"pairs": 0}, {"pairs": 41}, {"batch_size": (0,)}])
@@ -220,26 +401,6 @@ def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
     done = mrpcbench(*options, "--strict")
     assert done.status == 6
     assert "! INVALID fake offline batch 8: too few rounds: 1" in done.out
-
-
-@pytest.fixture
-def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that only the fake engine's cost and the server's waiting move: the machine's load changes nothing."""
-    now = [0.0]
-
-    class Scripted:
-        def now(self) -> float:
-            return now[0]
-
-        def sleep_until(self, moment: float) -> None:
-            now[0] = max(now[0], moment)
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    monkeypatch.setattr(lanes, "WallClock", Scripted)
-    monkeypatch.setattr(lanes.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
-    monkeypatch.setattr(fake.time, "sleep", sleep)
 
 
 def test_the_server_finds_the_rate_that_its_engine_can_keep(

@@ -11,7 +11,7 @@ from conftest import Outcome
 from datasets import load_dataset
 
 from mrpcbench import hub, store
-from mrpcbench.schema import DEFAULT_MODEL_DIR
+from mrpcbench.plans import DEFAULT_MODEL_DIR
 from mrpcbench.tiny import CHECKPOINT_DIR
 
 Run = Callable[..., Outcome]

@@ -25,7 +25,13 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.evaluate import classify, evaluate
 from mrpcbench.export import export
 from mrpcbench.metrics import paraphrase_metric
-from mrpcbench.schema import Backend, BackendSpec, EvaluatePlan, ExportPlan, RunRecord
+from mrpcbench.plans import (
+    Backend,
+    BackendSpec,
+    EvaluatePlan,
+    ExportPlan,
+)
+from mrpcbench.schema import RunRecord
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])

@@ -18,11 +18,13 @@ from transformers import AutoTokenizer
 
 from mrpcbench import data, models, store
 from mrpcbench import export as verb
-from mrpcbench.backends import encode_for, open_session
+from mrpcbench.backends import open_session
 from mrpcbench.batches import in_order
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.export import export, judge
-from mrpcbench.schema import BackendSpec, Device, ExportPlan, ParityTrial, RunRecord
+from mrpcbench.plans import BackendSpec, Device, ExportPlan
+from mrpcbench.reading import reader_for
+from mrpcbench.schema import ParityTrial, RunRecord
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
             "sentence2": ["No.", " ".join(pairs["sentence2"][:8])],
         }
     )
-    cut = encode_for(spec, ragged).batches(2, multiple_of=64)
+    cut = reader_for(spec).encode(ragged).batches(2, multiple_of=64)
     assert cut[0].padding_tokens > 150
     assert np.isfinite(in_order([session.infer(batch) for batch in cut], cut)).all()
 

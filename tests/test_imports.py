@@ -15,15 +15,16 @@ import mrpcbench
 
 PACKAGE = Path(mrpcbench.__file__).parent
 # From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
-TOOLS = ("trainer", "card", "backends", "models", "data", "folders", "batches", "metrics", "environment")
-MEASURING = ("lanes", "limits", "sensors", "server", "validity")
+TOOLS = ("trainer", "card", "backends", "models", "reading", "data", "folders", "batches", "metrics", "environment")
+MEASURING = ("clock", "lanes", "limits", "resume", "sensors", "server", "spans", "trace", "validity")
+SHOWING = ("figures", "ranking", "render", "render_bench", "render_use", "tables")
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("command line", ("cli", "options", "console", "__main__")),
     ("quickstart", ("quickstart",)),
     ("verbs", ("train", "evaluate", "export", "bench", "env")),
-    ("tools", (*TOOLS, *MEASURING, "store", "hub", "render", "render_bench", "tables")),
+    ("tools", (*TOOLS, *MEASURING, *SHOWING, "store", "hub")),
     ("tiny", ("tiny",)),
-    ("vocabulary", ("schema", "stats", "errors", "progress")),
+    ("vocabulary", ("schema", "plans", "stats", "hypothesis", "errors", "progress")),
 )
 WITHIN = {"command line", "tools", "tiny", "vocabulary"}
 HEAVY = "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub".split()
@@ -134,7 +135,7 @@ def test_only_cli_and_the_table_of_backends_import_lazily(module: str) -> None:
 def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
     """What `--help` needs; what a command needs is imported in its body."""
     at_top = {name for node in parsed("cli").body for name in targets(node) if name.startswith("mrpcbench.")}
-    assert at_top == {"mrpcbench.errors", "mrpcbench.options", "mrpcbench.schema"}
+    assert at_top == {"mrpcbench.errors", "mrpcbench.options", "mrpcbench.plans", "mrpcbench.schema"}
 
 
 # --- what is nowhere --------------------------------------------------------------------------------------------------

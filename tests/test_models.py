@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from mrpcbench import hub, models
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.schema import DEFAULT_MODEL_DIR
+from mrpcbench.plans import DEFAULT_MODEL_DIR
 
 NAMES = ("not_equivalent", "equivalent")
 

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from mrpcbench.options import with_options
-from mrpcbench.schema import about
+from mrpcbench.plans import about
 
 Colour = Literal["red", "green"]
 

@@ -19,7 +19,6 @@ from records import (
     make_export,
     make_gate,
     make_record,
-    make_row,
     make_score,
     make_train,
 )
@@ -27,7 +26,14 @@ from rich.console import Console, RenderableType
 
 from mrpcbench import render
 from mrpcbench.console import PIPE_WIDTH, Terminal
-from mrpcbench.schema import BackendSpec, Command, EnvironmentReport, PairAnswer, RunRecord, Verdict
+from mrpcbench.plans import BackendSpec
+from mrpcbench.schema import (
+    Command,
+    EnvironmentReport,
+    PairAnswer,
+    RunRecord,
+    Verdict,
+)
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 FROM_RANDOM = replace(MODEL, origin="random-init")
@@ -262,72 +268,6 @@ def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
     shown = words_of(render.render(make_record("export", export=make_export(gate=broken))))
     assert "8 longest pair 0 not finite not finite 91" in shown
     assert "none needed" not in shown
-
-
-# --- bench ------------------------------------------------------------------------------------------------------------
-
-
-def bench_of(*rows: object) -> str:
-    return words_of(render.render(make_record("bench", bench=make_bench(rows=rows))))
-
-
-@pytest.mark.parametrize(
-    ("samples", "shown"),
-    [
-        (63, "41.00 n<64 n<662"),
-        (64, "41.50 66.70 n<662"),
-        (661, "340.00 604.00 n<662"),
-        (662, "340.50 604.90 664.39"),
-    ],
-)
-def test_a_percentile_is_shown_only_where_the_samples_bound_it(samples: int, shown: str) -> None:
-    assert shown in bench_of(make_row("single-stream", samples=samples))
-
-
-def test_missing_samples_are_explained_once() -> None:
-    few = bench_of(make_row("single-stream", samples=3), make_row("single-stream", samples=4, batch_size=8))
-    assert few.count("too few samples") == 1
-    assert "too few samples" not in bench_of(make_row("single-stream", samples=662))
-
-
-def test_throughput_is_of_all_single_pairs_and_of_the_median_pass() -> None:
-    # 408 pairs in a median of 11 ms, and one pair in a median of 11 ms.
-    assert "32 37090.9 11.00" in bench_of(make_row("offline", samples=3))
-    assert "torch 90.9 11.00" in bench_of(make_row("single-stream", samples=3))
-
-
-def test_the_fastest_row_comes_first() -> None:
-    slow = make_row(samples_ms=(900.0,), batch_size=8)
-    fast = make_row(samples_ms=(300.0,), batch_size=64, spec=BackendSpec(backend="onnx"), placement=ONNX)
-    shown = bench_of(slow, fast)
-    assert shown.index("onnx 64 1360.0") < shown.index("torch 8 453.3")
-
-
-def test_a_bench_names_what_ran_and_how_often() -> None:
-    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=PROVEN)
-    shown = bench_of(make_row(), onnx)
-    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
-    assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads" in shown
-    assert "408 pairs x 3 rounds interleaved; mrpc validation; AMD EPYC 9654 96-Core Processor, 2 cores" in shown
-    assert "UNPROVEN" not in shown
-
-
-def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
-    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNPROVEN)
-    shown = bench_of(make_row(), onnx)
-    assert "onnx UNPROVEN" in shown
-    assert "UNPROVEN: the graph of tuned did not pass the export gate" in shown
-    assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNPROVEN: ") == 1
-
-
-def test_accuracy_of_random_weights_is_said_to_mean_nothing() -> None:
-    assert "accuracy and F1 mean nothing" in bench_of(make_row(model=RANDOM))
-    assert "accuracy and F1 mean nothing" not in bench_of(make_row())
-
-
-def test_a_bench_that_has_no_row_yet_can_be_shown() -> None:
-    record = make_record("bench", complete=False, bench=make_bench(rows=(), rounds_done=0))
-    assert words_of(render.render(record)).startswith("INCOMPLETE")
 
 
 # --- what is no record ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.schema: the promises that every class of the vocabulary keeps, and the reference recipe."""
+"""The promises that every class of mrpcbench.plans and mrpcbench.schema keeps, and the reference recipe."""
 
 import dataclasses
 import inspect
@@ -13,24 +13,25 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from records import COMMANDS, MODEL, make_record
 
-from mrpcbench import cli, schema, store
-from mrpcbench.schema import (
+from mrpcbench import cli, plans, schema, store
+from mrpcbench.plans import (
     BackendSpec,
+    BenchControl,
     BenchPlan,
-    Command,
+    BenchView,
     EvaluatePlan,
     ExportPlan,
-    Lineage,
     QuickstartRequest,
-    RunRecord,
     TrainRecipe,
     TrainRequest,
 )
+from mrpcbench.schema import Command, Lineage, RunRecord
 
 CLASSES = [
     kind
-    for _, kind in inspect.getmembers(schema, inspect.isclass)
-    if is_dataclass(kind) and kind.__module__ == schema.__name__
+    for module in (plans, schema)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
 # What is read by people and by programs that asked with --json, but never read back.
 ANSWERS = {"EnvironmentReport", "PairAnswer"}
@@ -38,7 +39,7 @@ REQUESTS = {
     "train": (TrainRequest, TrainRecipe, cli.Output),
     "evaluate": (BackendSpec, EvaluatePlan, cli.Output),
     "export": (ExportPlan, cli.Output),
-    "bench": (BenchPlan, BackendSpec, cli.Output),
+    "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, cli.Output),
     "quickstart": (QuickstartRequest, cli.Form),
     "env": (cli.Form,),
 }
@@ -87,7 +88,7 @@ def test_every_class_that_a_record_holds_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize("kind", RECORDED, ids=named)
 def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -> None:
-    assert kind.__dict__.get("__pydantic_config__") is schema.STRICT
+    assert kind.__dict__.get("__pydantic_config__") is plans.STRICT
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_json('{"no_such_field": 1}')
     types = {error["loc"]: error["type"] for error in caught.value.errors()}
@@ -230,6 +231,7 @@ OTHER_HELP = {
     "dtype": {"export"},
     "backend": {"bench"},
     "batch_size": {"bench"},
+    "resume": {"bench"},  # it continues a record, and train a folder
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
     "json": {"quickstart", "env"},  # no single record
@@ -274,4 +276,4 @@ def test_the_exceptions_are_still_some() -> None:
 
 def test_data_begins_with_the_same_words_everywhere() -> None:
     for command, option in shared_options()["data"].items():
-        assert option.help.startswith(schema.DATA_HELP), command
+        assert option.help.startswith(plans.DATA_HELP), command

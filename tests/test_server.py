@@ -4,7 +4,6 @@ No test sleeps or reads the real clock for a verdict: time is scripted, so that 
 are binary fractions of a second, which floating-point numbers add without error.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrpcbench import server
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.errors import UsageError
 from mrpcbench.schema import LoadPoint
-from mrpcbench.server import Load, WallClock, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.server import Load, arrivals, bracket, find_rate, requests_at, serve
 
 TICK = 1 / 64  # seconds: 15.625 ms
 TICK_MS = 1e3 * TICK
@@ -520,18 +518,3 @@ def test_an_engine_that_fails_now_and_then_has_no_passing_load() -> None:
     assert len(curve) == 1
     assert curve[0].failed > 0
     assert bracket(curve) == (None, 10)
-
-
-# --- the real clock ---------------------------------------------------------------------------------------------------
-
-
-def test_the_real_clock_never_wakes_early_and_spins_only_the_last_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings, slept = itertools.count(0, 50_000), []
-    monkeypatch.setattr(server.time, "perf_counter_ns", lambda: next(readings))
-    monkeypatch.setattr(server.time, "sleep", slept.append)
-    clock = WallClock()
-    clock.sleep_until(0.001)
-    assert slept == [pytest.approx(0.001 - 2e-4)]
-    assert clock.now() >= 0.001
-    clock.sleep_until(0.0005)
-    assert len(slept) == 1

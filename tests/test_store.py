@@ -30,7 +30,8 @@ from records import (
 
 from mrpcbench import store
 from mrpcbench.errors import UsageError
-from mrpcbench.schema import SCHEMA_VERSION, Command, Lineage, TrainRecipe
+from mrpcbench.plans import TrainRecipe
+from mrpcbench.schema import SCHEMA_VERSION, Command, Lineage
 
 PUBLISHED = sorted((REPOSITORY / "results").rglob("*.json"))
 

@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from mrpcbench import models, store, trainer
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.schema import RunRecord, TrainRecipe, TrainRequest
+from mrpcbench.plans import TrainRecipe, TrainRequest
+from mrpcbench.schema import RunRecord
 from mrpcbench.train import RUN_FILE, train
 
 # 96 pairs in batches of 16: 6 steps an epoch.

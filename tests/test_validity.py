@@ -6,7 +6,12 @@ from dataclasses import replace
 import pytest
 from records import make_row
 
-from mrpcbench.schema import BenchRow, LoadPoint, Resources, ServerResult
+from mrpcbench.schema import (
+    BenchRow,
+    LoadPoint,
+    Resources,
+    ServerResult,
+)
 from mrpcbench.validity import broken_rules, round_medians
 
 NOTHING = Resources(

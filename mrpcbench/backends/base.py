@@ -5,14 +5,33 @@ are inside the time: that is what a caller pays.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.batches import Batch
 from mrpcbench.schema import ModelIdentity, Placement
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that ran from `begin_ns` to `end_ns`, on the clock of `time.perf_counter_ns`, on a track of its own."""
+
+    name: str
+    track: str
+    begin_ns: int
+    end_ns: int
+
+
+def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:
+    """A track for each thread or stream in `keys`: the first is `name` itself, the next are numbered from 2."""
+    return {key: f"{name} {place}" if place > 1 else name for place, key in enumerate(dict.fromkeys(keys), 1)}
 
 
 class Session(Protocol):
@@ -22,16 +41,41 @@ class Session(Protocol):
     model: ModelIdentity
 
     @abstractmethod
+    def copy_in(self, batch: Batch) -> Any:
+        """The inputs of `batch` where the engine computes."""
+
+    @abstractmethod
+    def compute(self, inputs: Any) -> Any:
+        """Logits of what `copy_in` gave, where the engine computes; the device need not be done with them."""
+
+    @abstractmethod
+    def copy_out(self, outputs: Any) -> NDArray[np.float32]:
+        """Logits [B, 2] of what `compute` gave, on the host."""
+
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [B, 2] of `batch`, on the host."""
+        return self.copy_out(self.compute(self.copy_in(batch)))
 
     def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         """Logits of each batch in turn; an engine may overlap the copies of one with the compute of another."""
         return map(self.infer, batches)
 
+    def wait(self) -> None:
+        """Return once the device is done with all that it was given."""
+        return
+
+    def operators(self) -> AbstractContextManager[list[Event]]:
+        """Watch the engine's operators; the list is filled at the end. It slows the engine down."""
+        return nullcontext([])
+
     @property
     def peak_memory_bytes(self) -> int | None:
-        """Peak of the engine's own GPU memory, or None where it cannot tell."""
+        """Peak of the engine's own GPU memory in use, or None where it cannot tell."""
+        return None
+
+    @property
+    def peak_reserved_bytes(self) -> int | None:
+        """Peak of the GPU memory that the engine held, in use or not, or None where it cannot tell."""
         return None
 
     def reset_peak_memory(self) -> None:

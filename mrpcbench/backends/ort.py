@@ -1,4 +1,4 @@
-"""The exported graph in ONNX Runtime, on the provider that was asked for or not at all."""
+"""What an exported graph is and came from, and a session of it; whether ONNX Runtime can use CUDA here."""
 
 import sys
 from collections import Counter
@@ -9,76 +9,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from mrpcbench import models, store
-from mrpcbench.backends.base import Session
-from mrpcbench.batches import Batch
+from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
 from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
-from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
-from mrpcbench.schema import BackendSpec, ModelIdentity, Placement
+from mrpcbench.errors import MrpcbenchError, UsageError, first_line
+from mrpcbench.plans import BackendSpec
+from mrpcbench.schema import ModelIdentity
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# The CUDA provider multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",
     onnx.TensorProto.FLOAT16: "fp16",
     onnx.TensorProto.BFLOAT16: "bf16",
 }
-# Only errors: the CUDA provider warns about every shape operator that it rightly leaves on the CPU.
-LOG_ERRORS = 3
-
-
-class OnnxSession(Session):
-    """A graph on one execution provider."""
-
-    def __init__(self, folder: Path, identity: ModelIdentity, dtype: str, device: str, threads: int) -> None:
-        self.model = identity
-        provider = PROVIDERS[device]
-        with redirect_stdout(sys.stderr):  # its fallback to another provider prints
-            self._session = ort.InferenceSession(
-                folder / models.ONNX_FILE, _options(threads), providers=[(provider, PROVIDER_OPTIONS[device])]
-            )
-        running = self._session.get_providers()[0]
-        if running != provider:
-            raise MissingError(
-                f"--backend onnx --device {device}: {provider} was asked and {running} would run; "
-                "use --device cpu, or see `mrpcbench env` for what is missing"
-            )
-        self._names = [item.name for item in self._session.get_inputs()]
-        self.placement = Placement(
-            engine=f"onnxruntime {ort.__version__}",
-            device=device_name(device),
-            provider=running,
-            dtype=dtype,
-            threads=threads,
-        )
-
-    def infer(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [B, 2] of `batch`, on the host."""
-        (logits,) = self._session.run(["logits"], {name: self._input(batch, name) for name in self._names})
-        return np.asarray(logits, dtype=np.float32)
-
-    @staticmethod
-    def _input(batch: Batch, name: str) -> NDArray[np.int64]:
-        if name == "token_type_ids" and name not in batch.inputs:
-            return np.zeros_like(batch.inputs["input_ids"])  # as the model itself does where they are not given
-        return batch.inputs[name]
-
-    def close(self) -> None:
-        """Free the graph."""
-        del self._session
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = LOG_ERRORS
-    # Worker threads that spin after a call would take the cores from the engine that is measured next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return options
 
 
 def graph_sha256(folder: Path) -> str:
@@ -145,7 +88,14 @@ def open_onnx(spec: BackendSpec) -> OnnxSession:
             "it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
         )
     identity = graph_identity(folder, spec.model, parameters)
-    return OnnxSession(folder, identity, dtype, device, spec.threads or usable_cores())
+    return OnnxSession(
+        folder / models.ONNX_FILE,
+        identity,
+        dtype=dtype,
+        device=device,
+        device_name=device_name(device),
+        threads=spec.threads or usable_cores(),
+    )
 
 
 def _load_cuda_libraries() -> None:

@@ -1,0 +1,125 @@
+"""What the harness itself costs: `python docs/benchmarks/overhead.py [--output FILE]`, where mrpcbench is installed.
+
+An engine of a known cost notes when it is entered and left; whatever else passes between the first and the last of
+those moments is the harness. Five rounds of the built-in validation pairs, one at a time. `inside` is what a sample
+holds beyond the engine's own time, `between` what passes between two engine calls, and so lowers the throughput. The
+arrays of a batch, which any server must make, stand apart; the other scenarios have them before the clock starts.
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrpcbench import data, models
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.batches import Batch, EncodedPairs
+from mrpcbench.clock import WallClock, timed
+from mrpcbench.environment import capture
+from mrpcbench.lanes import Lane
+from mrpcbench.plans import QUICKSTART, BackendSpec, Scenario
+from mrpcbench.sensors import Meter
+from mrpcbench.server import serve
+from mrpcbench.store import to_json, write_text
+
+COST_MS, ROUNDS = 1.0, 5
+
+
+class Watched(FakeSession):
+    """An engine that knows when it worked."""
+
+    def __init__(self) -> None:
+        super().__init__(cost_ms=COST_MS)
+        self.calls: list[tuple[int, int]] = []
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits [B, 2], as `FakeSession` gives them."""
+        begin = time.perf_counter_ns()
+        logits = super().infer(batch)
+        self.calls.append((begin, time.perf_counter_ns()))
+        return logits
+
+    def between_ms(self) -> float:
+        """Median of the times from leaving one call to entering the next."""
+        gaps = [after[0] - before[1] for before, after in zip(self.calls, self.calls[1:], strict=False)]
+        return median(gaps) / 1e6
+
+    def own_ms(self) -> list[float]:
+        """The time of each call."""
+        return [(end - begin) / 1e6 for begin, end in self.calls]
+
+
+def steady(scenario: Scenario, tokens: EncodedPairs) -> dict[str, float]:
+    """The cost in a scenario of rounds, in milliseconds a call."""
+    inside, between = [], []
+    for _ in range(ROUNDS):
+        session = Watched()
+        cut = tokens.batches(1, order="given")
+        lane = Lane(BackendSpec(backend="fake"), session, 0.0, scenario, 1, tokens, None, cut, None, Meter(None))
+        lane.run_round()
+        own = session.own_ms()
+        if scenario == "single-stream":
+            inside += [sample - mine for sample, mine in zip(lane.samples_ms, own, strict=True)]
+        else:
+            inside.append((lane.samples_ms[0] - sum(own)) / len(own))
+        between.append(session.between_ms())
+    return {"inside_ms": median(inside), "between_ms": median(between)}
+
+
+class TimedPairs(EncodedPairs):
+    """Pairs that know how long the arrays of each batch took."""
+
+    made_ms: ClassVar[list[float]] = []
+
+    def batch_of(self, rows: NDArray[np.int64], multiple_of: int = 1) -> Batch:
+        """The pairs `rows` [B] as one batch."""
+        batch, milliseconds = timed(lambda: EncodedPairs.batch_of(self, rows, multiple_of))
+        self.made_ms.append(milliseconds)
+        return batch
+
+
+def served(tokens: EncodedPairs) -> dict[str, float]:
+    """The cost in the server scenario where requests always wait; a batch's arrays are made between two calls."""
+    between, pairs = [], TimedPairs(columns=tokens.columns, padding=tokens.padding)
+    for _ in range(ROUNDS):
+        session = Watched()
+        due = np.zeros(len(tokens.lengths))
+        clock = WallClock()
+        serve(session.infer, pairs, due, rate_per_s=1, window_ms=0, max_batch=1, slo_ms=1e9, clock=clock)
+        between.append(session.between_ms())
+    arrays = median(pairs.made_ms)
+    return {"arrays_ms": arrays, "between_ms": median(between) - arrays}
+
+
+def main() -> None:
+    """Measure, print, and write the figures with the machine that they are of."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--output", type=Path, help="file for the figures with the machine and the versions")
+    asked = options.parse_args()
+    pairs = data.load(QUICKSTART)["validation"]
+    folder = models.locate(QUICKSTART)
+    reader = models.reader(models.load_tokenizer(folder, QUICKSTART), models.load_config(folder, QUICKSTART))
+    tokens = reader.encode(pairs)
+    found = {
+        "single-stream": steady("single-stream", tokens),
+        "offline": steady("offline", tokens),
+        "server": served(tokens),
+    }
+    for scenario, costs in found.items():
+        for name, milliseconds in costs.items():
+            print(
+                f"{scenario:14} {name:11} {milliseconds:.5f}  {milliseconds / COST_MS:.2%} of a {COST_MS:g} ms forward"
+            )
+    if asked.output:
+        report = {"cost_ms": COST_MS, "pairs": len(pairs), "rounds": ROUNDS, "overhead": found}
+        write_text(asked.output, to_json({"environment": asdict(capture()), **report}) + "\n")
+        print(f"written to {asked.output}")
+
+
+if __name__ == "__main__":
+    main()

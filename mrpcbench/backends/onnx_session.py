@@ -1,0 +1,165 @@
+"""A graph in ONNX Runtime, on the provider that was asked for or not at all, and its operators in a profile.
+
+It loads no torch: a process that is given its graph and its batches starts in half a second.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mrpcbench import store
+from mrpcbench.backends.base import Event, Session, tracks
+from mrpcbench.batches import Batch
+from mrpcbench.errors import MissingError
+from mrpcbench.schema import ModelIdentity, Placement
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# The CUDA provider multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+# What a profile says of the time in which the graph was loaded.
+BEFORE_RUNS = ("model_loading", "session_initialization")
+# Only errors: the CUDA provider warns about every shape operator that it rightly leaves on the CPU.
+LOG_ERRORS = 3
+
+
+class OnnxSession(Session):
+    """The graph in a file on one execution provider: `device` is cpu or cuda, `device_name` what a placement says."""
+
+    def __init__(
+        self, graph: Path, identity: ModelIdentity, *, dtype: str, device: str, device_name: str, threads: int
+    ) -> None:
+        self.model = identity
+        self._graph = graph
+        self._device = device
+        self._threads = threads
+        self._session = self._open()
+        # On the CPU a binding would copy what `run` takes as it is: 12 us a call, 3% of a tiny model's.
+        self._bind = device != "cpu"
+        self._names = [item.name for item in self._session.get_inputs()]
+        self.placement = Placement(
+            engine=f"onnxruntime {ort.__version__}",
+            device=device_name,
+            provider=PROVIDERS[device],
+            dtype=dtype,
+            threads=threads,
+        )
+
+    def _open(self, profile: Path | None = None) -> ort.InferenceSession:
+        """The graph on the provider that was asked for; with `profile` it notes its operators in such a file."""
+        provider = PROVIDERS[self._device]
+        options = _options(self._threads)
+        if profile:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        with redirect_stdout(sys.stderr):  # its fallback to another provider prints
+            session = ort.InferenceSession(self._graph, options, providers=[(provider, PROVIDER_OPTIONS[self._device])])
+        running = session.get_providers()[0]
+        if running != provider:
+            raise MissingError(
+                f"--backend onnx --device {self._device}: {provider} was asked and {running} would run; "
+                "use --device cpu, or see `mrpcbench env` for what is missing"
+            )
+        return session
+
+    def copy_in(self, batch: Batch) -> Any:
+        """The graph's inputs by name on the CPU; bound to arrays on the GPU otherwise."""
+        inputs = {name: self._input(batch, name) for name in self._names}
+        if not self._bind:
+            return inputs
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+        binding.bind_output("logits", self._device, 0)
+        return binding
+
+    def compute(self, inputs: Any) -> Any:
+        """Run the graph; ONNX Runtime returns when the device is done."""
+        if not self._bind:
+            return self._session.run(["logits"], inputs)
+        self._session.run_with_iobinding(inputs)
+        return inputs
+
+    def copy_out(self, outputs: Any) -> NDArray[np.float32]:
+        """Logits [B, 2] in float32, on the host."""
+        (logits,) = outputs.copy_outputs_to_cpu() if self._bind else outputs
+        return np.asarray(logits, dtype=np.float32)
+
+    @contextmanager
+    def operators(self) -> Iterator[list[Event]]:
+        """Operators of a second session on the same graph, in use meanwhile; the list is filled at the end.
+
+        Left empty where the body raises. Copy inputs in and outputs out inside: they belong to their session.
+        """
+        events: list[Event] = []
+        plain = self._session
+        with tempfile.TemporaryDirectory(prefix="mrpcbench-") as folder:
+            watched = self._open(Path(folder) / "operators")
+            start = _on_our_clock(watched.get_profiling_start_time_ns())
+            self._session = watched
+            try:
+                yield events
+            finally:
+                self._session = plain
+                written = Path(watched.end_profiling())
+            events += _events_of(store.load_json(written), start)
+
+    @staticmethod
+    def _input(batch: Batch, name: str) -> NDArray[np.int64]:
+        if name == "token_type_ids" and name not in batch.inputs:
+            return np.zeros_like(batch.inputs["input_ids"])  # as the model itself does where they are not given
+        return batch.inputs[name]
+
+    def close(self) -> None:
+        """Free the graph."""
+        del self._session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS
+    # Worker threads that spin after a call would take the cores from the engine that is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _on_our_clock(moment: int) -> int:
+    """A moment of ONNX Runtime's clock on that of `time.perf_counter_ns`.
+
+    Its clock is C++'s `high_resolution_clock`: Unix time with GNU's library, a clock like ours with others.
+    """
+    theirs = min((time.time_ns, time.perf_counter_ns), key=lambda clock: abs(clock() - moment))
+    return time.perf_counter_ns() - (theirs() - moment)
+
+
+def _events_of(found: Sequence[Mapping[str, Any]], start: int) -> list[Event]:
+    """Runs, operators and kernels among what a profile says, whose times are microseconds since `start`."""
+    kinds = {"Session": "onnxruntime operators", "Node": "onnxruntime operators", "Kernel": "cuda kernels"}
+    ran = [item for item in found if item.get("cat") in kinds and not item["name"].startswith(BEFORE_RUNS)]
+    # A kernel has no thread, but most often a stream.
+    lines = [(kinds[item["cat"]], item["args"].get("stream", item["tid"])) for item in ran]
+    named = {kind: tracks(kind, (line for line in lines if line[0] == kind)) for kind in kinds.values()}
+    return [
+        Event(
+            name=_name_of(item),
+            track=named[line[0]][line],
+            begin_ns=start + item["ts"] * 1000,
+            end_ns=start + (item["ts"] + item["dur"]) * 1000,
+        )
+        for item, line in zip(ran, lines, strict=True)
+    ]
+
+
+def _name_of(item: Mapping[str, Any]) -> str:
+    """`MatMul (its name in the graph)` of an operator; a run and a kernel go by their own name."""
+    operator = item["args"].get("op_name") if item["cat"] == "Node" else None
+    return f"{operator} ({item['name'].removesuffix('_kernel_time')})" if operator else str(item["name"])

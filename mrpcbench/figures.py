@@ -1,0 +1,79 @@
+"""What the samples of a benchmark's row come to: rates, percentiles, energy, padding, spans. Standard library only."""
+
+import math
+
+from mrpcbench.schema import BenchRow, LoadPoint, SpanName
+from mrpcbench.stats import quantile, samples_needed
+
+
+def pairs_per_s(row: BenchRow) -> float:
+    """Pairs a second: over all single pairs, whose median is not their mean, or in the median pass; not of a server."""
+    if row.scenario == "single-stream":
+        return len(row.samples_ms) * 1e3 / sum(row.samples_ms)
+    return row.pairs * 1e3 / quantile(row.samples_ms, 0.5)
+
+
+def best_load(row: BenchRow) -> LoadPoint | None:
+    """The largest load of a server that kept the target; None where none did, and for the other scenarios."""
+    if row.server is None or row.server.best_rate_per_s is None:
+        return None
+    best = (point for point in row.server.curve if point.rate_per_s == row.server.best_rate_per_s)
+    return next(best, None)
+
+
+def speed(row: BenchRow) -> float | None:
+    """Pairs a second; of a server the rate of its best load, or None where it has none."""
+    if row.scenario != "server":
+        return pairs_per_s(row)
+    load = best_load(row)
+    return load.rate_per_s if load else None
+
+
+def percentile_ms(row: BenchRow, share: float) -> float | None:
+    """Milliseconds of the `share` quantile of the row's samples; of a server those of its best load.
+
+    None where there are too few samples to bound a quantile above the median at 99% confidence.
+    """
+    load = best_load(row)
+    samples = load.latencies_ms if load else row.samples_ms
+    if not samples or (share > 0.5 and len(samples) < samples_needed(share)):
+        return None
+    return quantile(samples, share)
+
+
+def pairs_timed(row: BenchRow) -> int:
+    """Pairs that were answered while the row's sensors were read: in all its rounds, or under all loads of a server."""
+    if row.server is not None:
+        return sum(point.sent for point in row.server.curve)
+    return len(row.samples_ms) * (1 if row.scenario == "single-stream" else row.pairs)
+
+
+def joules_per_thousand(row: BenchRow) -> float | None:
+    """Energy of the GPU for a thousand pairs, in joules; None where no sensor told.
+
+    A server's is over all the loads that were tried, the GPU's idle time between requests among them.
+    """
+    energy_j = row.resources.gpu_energy_j if row.resources else None
+    pairs = pairs_timed(row)
+    return None if energy_j is None or not pairs else energy_j / pairs * 1e3
+
+
+def padding_share(row: BenchRow) -> float:
+    """Share of the tokens of a round that are padding."""
+    return row.padding_tokens / max(1, row.real_tokens + row.padding_tokens)
+
+
+def pairs_in_spans(row: BenchRow) -> int:
+    """Pairs that the row's spans were timed on.
+
+    Every batch is one sample of `compute`, and every batch is full but the last of a complete pass. So n samples are of
+    n full batches, unless that is more than all pairs: then the pass was complete, and its last batch smaller.
+    """
+    batches = sum(len(span.samples_ms) for span in row.spans or () if span.name == "compute")
+    return min(row.pairs, batches * row.batch_size)
+
+
+def span_us(row: BenchRow) -> dict[SpanName, float]:
+    """Mean microseconds a pair of each part that was timed; empty where none was."""
+    pairs = pairs_in_spans(row)
+    return {span.name: math.fsum(span.samples_ms) * 1e3 / pairs for span in row.spans or () if pairs}

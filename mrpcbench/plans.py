@@ -1,0 +1,206 @@
+"""What a user can ask for, with every default of the project in exactly one place. Standard library only.
+
+The command line makes its options from these classes. Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
+"""
+
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from mrpcbench.errors import UsageError
+
+DEFAULT_MODEL = "answerdotai/ModernBERT-base"
+DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
+QUICKSTART = "quickstart"
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Backend = Literal["torch", "onnx", "fake"]
+Scenario = Literal["single-stream", "offline", "server"]
+SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
+Split = Literal["train", "validation", "test"]
+
+# pydantic reads this from a plain dataclass, so that the classes themselves need nothing but the standard library:
+# an unknown field is an error, and "3" is not 3.
+STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+def about(text: str, default: Any = MISSING, *, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
+    """A dataclass field with its meaning: the option's help, or the record field's description.
+
+    `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
+    that can be meant.
+    """
+    return field(default=default, metadata={"about": text, "flags": flags, "least": least})
+
+
+def flags_of(item: Field[Any]) -> tuple[str, ...]:
+    """The option names of a request's field."""
+    return item.metadata["flags"] or (f"--{item.name.replace('_', '-')}",)
+
+
+def check(*requests: Any) -> None:
+    """Raise `UsageError` for a value of `requests` below the least that can be meant; verbs do so before any work."""
+    for request in requests:
+        for item in fields(request):
+            least, value = item.metadata["least"], getattr(request, item.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if least is not None and one is not None and not one >= least:
+                    raise UsageError(f"{flags_of(item)[-1]} {one:g}: at least {least:g}")
+
+
+MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."
+DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
+DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
+RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
+SPLIT_HELP = "The split to read."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What `train` reads and writes; how it trains is the `TrainRecipe`."""
+
+    model: str = about(MODEL_HELP, DEFAULT_MODEL)
+    data: str = about(DATA_HELP, "hub")
+    output_dir: str = about("Folder for the checkpoints, the fine-tuned model and its card.", DEFAULT_MODEL_DIR)
+    device: Device = about(DEVICE_HELP, "auto")
+    random_init: bool = about(RANDOM_HELP, False)
+    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", False)
+    overwrite: bool = about("Train anew although --output-dir holds a run; its checkpoints are removed.", False)
+    report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", "none")
+    push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecipe:
+    """How to fine-tune. Defaults: the reference run, a published notebook that fine-tunes ModernBERT-base on MRPC.
+
+    What that run does not state (weight decay, gradient clipping, the seed) is the Hugging Face Trainer's own default.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    per_device_train_batch_size: int = about(
+        "Pairs in one training batch.", 32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
+    )
+    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32, least=1)
+    num_train_epochs: float = about("Passes over the training split.", 2.0, least=1e-3)
+    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", -1)
+    learning_rate: float = about("Peak learning rate.", 8e-5, least=0)
+    lr_scheduler_type: str = about("Shape of the learning rate over the run (a transformers scheduler name).", "linear")
+    warmup_steps: int = about("Steps of linear warm-up.", 0, least=0)
+    optim: str = about("Optimiser (a transformers name).", "adamw_torch")
+    adam_beta1: float = about("AdamW's decay rate of the first moment.", 0.9)
+    adam_beta2: float = about("AdamW's decay rate of the second moment.", 0.98)
+    adam_epsilon: float = about("AdamW's term against division by zero.", 1e-6)
+    weight_decay: float = about("AdamW's weight decay.", 0.0)
+    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0, least=0)
+    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1, least=1)
+    precision: Precision = about("Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", "auto")
+    metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
+        "Validation metric by which the best epoch is chosen.", "loss"
+    )
+    seed: int = about("Seed of the new head, the data order and dropout.", 42, least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSpec:
+    """What was asked of an engine. What really ran is a `Placement`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    backend: Backend = about("Engine that runs the model; with onnx a model folder stands for its onnx/.", "torch")
+    model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
+    device: Device = about(DEVICE_HELP, "auto")
+    dtype: Dtype = about("Arithmetic of inference; 'auto' is fp32 for torch and the graph's own for onnx.", "auto")
+    threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
+    random_init: bool = about(RANDOM_HELP, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePlan:
+    """What `evaluate` scores."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    data: str = about(DATA_HELP, "hub")
+    split: Split = about(SPLIT_HELP, "validation")
+    batch_size: int = about("Pairs in one forward pass.", 32, least=1)
+    output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What `export` writes, and what it must prove."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    model: str = about("Model folder or hub id of the fine-tuned model.", DEFAULT_MODEL_DIR)
+    data: str = about(DATA_HELP + " The export is proven on it.", "hub")
+    split: Split = about("The split on which the export is proven.", "validation")
+    output_dir: str | None = about("Folder for the ONNX model; else MODEL/onnx.", None)
+    device: Device = about("Where the ONNX model is run for the proof.", "auto")
+    dtype: Literal["fp32", "fp16"] = about("Arithmetic of the graph.", "fp32")
+    opset: int | None = about("ONNX operator set; else the one that Optimum chooses for the architecture.", None)
+    random_init: bool = about(RANDOM_HELP, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchPlan:
+    """The workload of `bench`: the same pairs, in the same order, for every engine."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    backend: tuple[Backend, ...] = about(
+        "Engine to measure; repeat for several, which then run interleaved.", ("torch",)
+    )
+    data: str = about(DATA_HELP, "hub")
+    split: Split = about(SPLIT_HELP, "validation")
+    scenario: tuple[Scenario, ...] = about(
+        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
+        "moments, and the largest rate that keeps the target. Repeatable.",
+        ("single-stream", "offline"),
+    )
+    batch_size: tuple[int, ...] = about(
+        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", (8, 32), least=1
+    )
+    seq_len: int | None = about(
+        "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
+        None,
+        least=2,
+    )
+    slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
+    window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
+    requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)
+    rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3, least=1)
+    warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
+    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
+    seed: int = about("Seed of the pairs' order.", 0, least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartRequest:
+    """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
+
+    output_dir: str = about("Folder for the model and the records.", "mrpcbench_quickstart")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchControl:
+    """What `bench` does beside measuring."""
+
+    resume: bool = about("Finish the interrupted run whose record is in --results; give it the same options.", False)
+    profile: str | None = about(
+        "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.", None
+    )
+    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchView:
+    """How the tables of a benchmark are shown; the record is the same."""
+
+    sort: SortKey = about("Order of the rows, best first; 'given' is the order in which they were asked for.", "speed")
+    relative_to: str | None = about(
+        "Add a column with each row's speed in multiples of this one's: BACKEND, or BACKEND:BATCH.", None
+    )

@@ -1,0 +1,74 @@
+"""Where a benchmark's time went and what its rows used, as rich renderables. Prints nothing."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from mrpcbench.figures import joules_per_thousand, pairs_per_s, span_us
+from mrpcbench.schema import BenchRow, SpanName
+from mrpcbench.tables import PlainTable, engine, known, mebibytes, short, table_of
+
+Columns = list[tuple[str, Callable[[BenchRow], str]]]
+
+# The column "batch" is how many pairs a batch has, as in every table.
+SPAN_HEADERS: dict[SpanName, str] = {"batch": "batching", "copy in": "copy\nin", "copy out": "copy\nout"}
+SPANS_CAPTION = (
+    "Means of a pass of its own with a wait for the device after each part, so that `sum` need not equal `timed`, "
+    "which is the time of the timed rounds, end to end: copy in, compute and copy out, neither tokenising nor "
+    "batching. A server has none, for its pairs wait."
+)
+RESOURCES_CAPTION = (
+    "GPU MiB: peak that the engine had in use and reserved, and of the whole process; MHz and W: means; °C: highest; "
+    "J/1k: energy for 1000 pairs, of a server over all its loads; cores: mean number busy; RSS at the end of the row."
+)
+
+
+def spans_table(rows: Sequence[BenchRow]) -> PlainTable:
+    """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans."""
+    columns = [*_row_columns(), *((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))]
+    columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
+    columns.append(("timed", _timed))
+    return table_of("where the time goes: µs a pair", columns, rows, caption=SPANS_CAPTION, names=2)
+
+
+def _row_columns() -> Columns:
+    return [("backend", engine), ("scenario", lambda row: row.scenario), ("batch", lambda row: str(row.batch_size))]
+
+
+def _part(name: SpanName) -> Callable[[BenchRow], str]:
+    def cell(row: BenchRow) -> str:
+        found = span_us(row).get(name)
+        return "-" if found is None else short(found)
+
+    return cell
+
+
+def _timed(row: BenchRow) -> str:
+    """Microseconds a pair in the timed rounds; a server's pairs also wait, and have no such figure."""
+    return "-" if row.scenario == "server" else short(1e6 / pairs_per_s(row))
+
+
+def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
+    """What the sensors say of each row, `?` where they say nothing."""
+    columns = [
+        *_row_columns(),
+        ("GPU MiB\nin use", lambda row: mebibytes(row.peak_memory_bytes)),
+        ("reserved", lambda row: mebibytes(row.peak_reserved_bytes)),
+        ("process", _read("gpu_memory_process_bytes", mebibytes)),
+        ("MHz", _read("gpu_clock_mhz")),
+        ("°C", _read("gpu_temperature_c")),
+        ("W", _read("gpu_power_w", short)),
+        ("J/1k", lambda row: short(joules_per_thousand(row))),
+        ("cores", _read("cpu_utilisation", short)),
+        ("RSS\nMiB", _read("rss_bytes", mebibytes)),
+    ]
+    return table_of("resources", columns, rows, caption=RESOURCES_CAPTION, names=2)
+
+
+def _read(name: str, form: Callable[..., str] = known) -> Callable[[BenchRow], str]:
+    """The cell of a field of `Resources`."""
+
+    def cell(row: BenchRow) -> str:
+        return form(getattr(row.resources, name) if row.resources else None)
+
+    return cell

@@ -1,0 +1,639 @@
+"""Tests of a benchmark's tables: what each column says, in which order, how wide, and what is left out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, Outcome
+from records import MODEL, ONNX, TORCH, make_bench, make_record, make_row
+from rich.console import Console
+
+from mrpcbench import render, store
+from mrpcbench.errors import UsageError
+from mrpcbench.figures import joules_per_thousand, pairs_in_spans, percentile_ms, span_us, speed
+from mrpcbench.plans import (
+    Backend,
+    BackendSpec,
+    BenchPlan,
+    BenchView,
+    SortKey,
+)
+from mrpcbench.ranking import check_view
+from mrpcbench.render_bench import bench
+from mrpcbench.schema import (
+    BenchRow,
+    LoadPoint,
+    Resources,
+    ServerResult,
+    Span,
+)
+from mrpcbench.tables import PlainTable
+
+MIB = 2**20
+RANDOM = replace(MODEL, weights="random-init", origin="random-init")
+UNPROVEN = replace(MODEL, graph_sha256="e" * 64, proven=False)
+PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
+BY_SPEED = BenchView()
+NOTHING = Resources(
+    rss_bytes=None,
+    cpu_utilisation=None,
+    gpu_memory_process_bytes=None,
+    gpu_clock_mhz=None,
+    gpu_temperature_c=None,
+    gpu_power_w=None,
+    gpu_energy_j=None,
+    gpu_throttle_reasons=None,
+    gpu_foreign_processes=None,
+)
+
+
+def on(backend: Backend, batch_size: int = 32, pass_ms: float = 408.0, **changes: Any) -> BenchRow:
+    """An offline row of `backend` whose three passes over 408 pairs took `pass_ms` each."""
+    row = make_row(batch_size=batch_size, spec=BackendSpec(backend=backend), samples_ms=(pass_ms,) * 3)
+    return replace(row, **changes)
+
+
+def single(backend: Backend = "torch", samples: int = 662, ms: float = 2.0, **changes: Any) -> BenchRow:
+    """A row of single pairs that took `ms` each."""
+    row = make_row("single-stream", spec=BackendSpec(backend=backend), samples_ms=(ms,) * samples)
+    return replace(row, **changes)
+
+
+def load(rate: float, latency_ms: float = 1.0, *, meets: bool = True, sent: int = 1000) -> LoadPoint:
+    return LoadPoint(
+        rate_per_s=rate,
+        sent=sent,
+        failed=0,
+        latencies_ms=(latency_ms,) * sent,
+        batch_sizes=(4,) * (sent // 4),
+        duration_s=1.0,
+        meets_slo=meets,
+    )
+
+
+def server(backend: Backend, *curve: LoadPoint, best: float | None, batch_size: int = 8, **changes: Any) -> BenchRow:
+    found = ServerResult(slo_ms=20, window_ms=2, max_batch=batch_size, seed=0, curve=curve, best_rate_per_s=best)
+    row = on(backend, batch_size, scenario="server", samples_ms=(), server=found)
+    return replace(row, **changes)
+
+
+def used(**changes: Any) -> Resources:
+    return replace(NOTHING, **changes)
+
+
+def spans(**samples_ms: Sequence[float]) -> tuple[Span, ...]:
+    """`copy_in=(1.0,)` is one sample of "copy in"."""
+    return tuple(Span(name=name.replace("_", " "), samples_ms=tuple(found)) for name, found in samples_ms.items())  # type: ignore[arg-type]
+
+
+def tables(rows: Sequence[BenchRow], view: BenchView = BY_SPEED) -> list[PlainTable]:
+    record = make_record("bench", bench=make_bench(rows=tuple(rows)))
+    return [part for part in bench(record, view) if isinstance(part, PlainTable)]
+
+
+def titled(title: str, rows: Sequence[BenchRow], view: BenchView = BY_SPEED) -> PlainTable:
+    """The one table whose title begins so."""
+    (found,) = (table for table in tables(rows, view) if str(table.title).startswith(title))
+    return found
+
+
+def headers(table: PlainTable) -> list[str]:
+    return [" ".join(str(column.header).split()) for column in table.columns]
+
+
+def column(table: PlainTable, header: str) -> list[str]:
+    return [str(cell) for cell in table.columns[headers(table).index(header)].cells]
+
+
+def order(rows: Sequence[BenchRow], sort: SortKey, title: str = "offline") -> list[str]:
+    """BACKEND:BATCH of each line, the bold ones with a star."""
+    table = titled(title, rows, BenchView(sort=sort))
+    names = zip(column(table, "backend"), column(table, "batch"), table.rows, strict=True)
+    return [f"{name}:{batch}{'*' if line.style == 'bold' else ''}" for name, batch, line in names]
+
+
+def text_of(rows: Sequence[BenchRow], view: BenchView = BY_SPEED, width: int = 100) -> str:
+    stream = StringIO()
+    record = make_record("bench", bench=make_bench(rows=tuple(rows)))
+    Console(file=stream, width=width).print(render.render(record, view))
+    return stream.getvalue()
+
+
+def bench_of(*rows: BenchRow, view: BenchView = BY_SPEED) -> str:
+    """What a reader reads."""
+    return " ".join(text_of(rows, view).split())
+
+
+# --- the figures of a row ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "shown"),
+    [
+        (63, "41.00 n<64 n<662"),
+        (64, "41.50 66.70 n<662"),
+        (661, "340.00 604.00 n<662"),
+        (662, "340.50 604.90 664.39"),
+    ],
+)
+def test_a_percentile_is_shown_only_where_the_samples_bound_it(samples: int, shown: str) -> None:
+    assert shown in bench_of(make_row("single-stream", samples=samples))
+
+
+def test_missing_samples_are_explained_once() -> None:
+    few = bench_of(make_row("single-stream", samples=3), make_row("single-stream", samples=4, batch_size=8))
+    assert few.count("too few samples") == 1
+    assert "too few samples" not in bench_of(make_row("single-stream", samples=662))
+
+
+def test_throughput_is_of_all_single_pairs_and_of_the_median_pass() -> None:
+    # 408 pairs in a median of 11 ms, and one pair in a median of 11 ms.
+    assert "32 37090.9 11.00" in bench_of(make_row("offline", samples=3))
+    assert "torch 90.9 11.00" in bench_of(make_row("single-stream", samples=3))
+    # Six pairs in 30 ms; their median is 1 ms.
+    assert speed(single(samples_ms=(1.0, 1.0, 1.0, 1.0, 1.0, 25.0))) == 200
+
+
+def test_padding_is_told_apart_as_a_share_of_the_tokens_of_a_pass() -> None:
+    some = on("torch", real_tokens=900, padding_tokens=100)
+    none = on("onnx", padding_tokens=0, pass_ms=500)
+    assert column(titled("offline", [some, none]), "pad.") == ["10%", "0%"]
+    assert "pad." not in headers(titled("single-stream", [single()]))
+
+
+def test_energy_is_that_of_a_thousand_pairs_of_all_timed_rounds() -> None:
+    # 3 rounds of 408 pairs, 662 single pairs, and 1000 + 500 requests.
+    assert joules_per_thousand(on("torch", resources=used(gpu_energy_j=122.4))) == pytest.approx(100.0)
+    assert joules_per_thousand(single(resources=used(gpu_energy_j=331.0))) == pytest.approx(500.0)
+    served = server("torch", load(100), load(200, sent=500), best=100.0, resources=used(gpu_energy_j=30.0))
+    assert joules_per_thousand(served) == pytest.approx(20.0)
+    assert joules_per_thousand(on("torch", resources=NOTHING)) is None
+    assert joules_per_thousand(on("torch", resources=None)) is None
+
+
+def test_columns_of_a_gpu_are_there_only_where_some_row_has_them() -> None:
+    plain = ["backend", "batch", "pairs/s", "ms a pass", "first ms", "pad.", "limit", "acc.", "F1"]
+    assert headers(titled("offline", [on("torch", resources=NOTHING)])) == plain
+    torch = on("torch", peak_memory_bytes=1500 * MIB, resources=used(gpu_energy_j=1224.0))
+    onnx = on("onnx", pass_ms=500)
+    found = titled("offline", [torch, onnx])
+    assert headers(found) == [*plain, "GPU MiB", "J/1k"]
+    assert column(found, "GPU MiB") == ["1500", "?"]
+    assert column(found, "J/1k") == ["1000", "?"]
+    assert headers(titled("offline", [replace(torch, resources=NOTHING)])) == [*plain, "GPU MiB"]
+    times = ["p50 ms", "p90 ms", "p99 ms", "first ms", "limit", "acc.", "F1"]
+    assert headers(titled("single-stream", [single()])) == ["backend", "pairs/s", *times]
+
+
+def test_a_bench_names_what_ran_and_how_often() -> None:
+    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=PROVEN)
+    shown = bench_of(make_row(), onnx)
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
+    assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads" in shown
+    assert "408 pairs x 3 rounds interleaved; mrpc validation; AMD EPYC 9654 96-Core Processor, 2 cores" in shown
+    assert "UNPROVEN" not in shown
+    assert "408 pairs in turn; mrpc validation" in bench_of(server("torch", load(100), best=100.0))
+
+
+def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
+    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNPROVEN)
+    shown = bench_of(make_row(), onnx)
+    assert "onnx UNPROVEN" in shown
+    assert "UNPROVEN: the graph of tuned did not pass the export gate" in shown
+    assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNPROVEN: ") == 1
+
+
+def test_an_invalid_row_is_marked_wherever_it_stands_and_its_rule_is_printed_once() -> None:
+    rules = {"broken_rules": ("unsteady",), "spans": spans(compute=(1.0,)), "resources": used(gpu_power_w=300.0)}
+    rows = [on("torch", **rules), server("onnx", load(100), best=100.0, **rules)]
+    assert [column(table, "backend") for table in tables(rows)] == [
+        ["torch!"],
+        ["onnx!"],
+        ["torch!", "onnx!"],
+        ["torch!", "onnx!"],
+    ]
+    assert bench_of(*rows).count("! INVALID torch offline batch 32: unsteady") == 1
+
+
+def test_accuracy_of_random_weights_is_said_to_mean_nothing() -> None:
+    assert "accuracy and F1 mean nothing" in bench_of(make_row(model=RANDOM))
+    assert "accuracy and F1 mean nothing" not in bench_of(make_row())
+
+
+def test_a_bench_that_has_no_row_yet_can_be_shown() -> None:
+    record = make_record("bench", complete=False, bench=make_bench(rows=(), rounds_done=0))
+    stream = StringIO()
+    Console(file=stream, width=100).print(render.render(record))
+    assert stream.getvalue().startswith("INCOMPLETE")
+
+
+# --- --sort -----------------------------------------------------------------------------------------------------------
+
+# Each is the best by another figure: torch:8 by energy, torch:32 by speed, onnx:8 by first, onnx:32 by memory.
+MIXED = (
+    on("torch", 8, 400, first_ms=9.0, peak_memory_bytes=300 * MIB, resources=used(gpu_energy_j=10.0)),
+    on("torch", 32, 100, first_ms=8.0, peak_memory_bytes=900 * MIB, resources=used(gpu_energy_j=30.0)),
+    on("onnx", 8, 300, first_ms=1.0, resources=None),
+    on("onnx", 32, 200, first_ms=7.0, peak_memory_bytes=100 * MIB, resources=used(gpu_energy_j=20.0)),
+)
+
+
+@pytest.mark.parametrize(
+    ("sort", "shown"),
+    [
+        ("speed", "torch:32* onnx:32 onnx:8 torch:8"),
+        ("p50", "torch:32* onnx:32 onnx:8 torch:8"),
+        ("p99", "torch:8 torch:32 onnx:8 onnx:32"),
+        ("first", "onnx:8* onnx:32 torch:32 torch:8"),
+        ("memory", "onnx:32* torch:8 torch:32 onnx:8"),
+        ("energy", "torch:8* onnx:32 torch:32 onnx:8"),
+        ("given", "torch:8 torch:32* onnx:8 onnx:32"),
+    ],
+)
+def test_rows_are_sorted_best_first_and_the_unknown_come_last(sort: SortKey, shown: str) -> None:
+    assert order(MIXED, sort) == shown.split()
+
+
+def test_rows_without_the_figure_keep_the_order_given() -> None:
+    rows = [replace(row, peak_memory_bytes=None) for row in MIXED[:3]] + [MIXED[3]]
+    assert order(rows, "memory") == ["onnx:32*", "torch:8", "torch:32", "onnx:8"]
+
+
+def test_equals_are_both_the_best_and_stay_in_order_and_one_row_alone_is_not_bold() -> None:
+    tied = [on("torch", 8, 300), on("torch", 32, 100), on("onnx", 32, 100)]
+    assert order(tied, "speed") == ["torch:32*", "onnx:32*", "torch:8"]
+    assert order(tied[1:], "speed") == ["torch:32", "onnx:32"]
+    assert order(tied[:1], "speed") == ["torch:8"]
+
+
+def test_a_table_that_cannot_be_sorted_as_asked_says_so() -> None:
+    said = "--sort p99: no row of offline has that figure; they are in the order given."
+    assert said in bench_of(*MIXED, view=BenchView(sort="p99"))
+    assert "--sort" not in bench_of(*MIXED, view=BenchView(sort="memory"))
+    assert "--sort" not in bench_of(MIXED[0], view=BenchView(sort="p99"))
+    assert "--sort" not in bench_of(server("torch", best=None), server("onnx", best=None))
+
+
+def test_single_pairs_are_sorted_by_a_percentile_that_can_be_printed() -> None:
+    # By speed the mean decides: 1.0 against 1.5 ms. The median and p99 of the second are better.
+    even = single("torch", samples_ms=(1.5,) * 700)
+    fast = single("onnx", samples_ms=(0.5,) * 680 + (18.0,) * 20)
+    few = single("fake", samples_ms=(0.1,) * 661)
+    rows = (even, fast, few)
+
+    def names(sort: SortKey) -> list[str]:
+        return column(titled("single-stream", rows, BenchView(sort=sort)), "backend")
+
+    assert names("speed") == ["fake", "onnx", "torch"]
+    assert names("p50") == ["fake", "onnx", "torch"]
+    assert names("p99") == ["torch", "onnx", "fake"]
+    assert percentile_ms(fast, 0.99) == 18.0
+    assert percentile_ms(few, 0.99) is None
+    assert percentile_ms(few, 0.5) == 0.1
+
+
+def test_servers_are_sorted_by_their_best_load_and_its_line_alone_is_bold() -> None:
+    slow = server("torch", load(50, 1.0), load(100, 3.0), load(400, 99.0, meets=False), best=100.0)
+    fast = server("onnx", load(300, 5.0), load(200, 4.0), best=300.0)
+    none = server("fake", load(900, 99.0, meets=False), best=None)
+    rows = (slow, none, fast)
+    assert order(rows, "speed", "server") == "onnx:8 onnx:8* torch:8 torch:8 torch:8 fake:8".split()
+    assert order(rows, "p99", "server") == "torch:8 torch:8* torch:8 onnx:8 onnx:8 fake:8".split()
+    assert order(rows, "given", "server") == "torch:8 torch:8 torch:8 fake:8 onnx:8 onnx:8*".split()
+    assert order((slow,), "speed", "server") == "torch:8 torch:8* torch:8".split()
+    found = titled("server", rows)
+    assert column(found, "requests/s") == ["200.0", "300.0", "50.0", "100.0", "400.0", "900.0"]
+    assert column(found, "target") == ["kept", "best", "kept", "best", "missed", "missed"]
+
+
+# --- --relative-to ----------------------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_of_the_rates_and_its_header_names_the_row() -> None:
+    rows = [on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 406), on("onnx", 32, 1632)]
+    found = titled("offline", rows, BenchView(relative_to="torch:8"))
+    assert headers(found)[:4] == ["backend", "batch", "pairs/s", "x torch:8"]
+    assert column(found, "pairs/s") == ["1004.9", "1000.0", "500.0", "250.0"]
+    assert column(found, "x torch:8") == ["2.01x", "2.00x", "1.00x", "0.50x"]
+
+
+def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
+    rows = [
+        *(on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 204)),
+        *(single("torch", ms=2.0), single("onnx", ms=1.0)),
+        *(server("torch", load(100), best=100.0), server("torch", load(80), best=80.0, batch_size=32)),
+    ]
+    asked = BenchView(relative_to="torch")
+    assert column(titled("offline", rows, asked), "x torch:32") == ["2.00x", "1.00x", "0.50x"]
+    assert column(titled("single-stream", rows, asked), "x torch") == ["2.00x", "1.00x"]
+    assert column(titled("server", rows, asked), "x torch:8") == ["1.00x", "0.80x"]
+    as_given = BenchView(relative_to="torch", sort="given")
+    assert column(titled("offline", rows, as_given), "x torch:32") == ["0.50x", "1.00x", "2.00x"]
+
+
+def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
+    rows = [on("torch", 8), on("onnx", 8, 204), single("torch"), single("onnx")]
+    for view in (BY_SPEED, BenchView(relative_to="torch:8")):
+        assert not any(header.startswith("x ") for header in headers(titled("single-stream", rows, view)))
+    assert not any(header.startswith("x ") for header in headers(titled("offline", rows)))
+    alone = titled("single-stream", rows, BenchView(relative_to="onnx:1"))
+    assert column(alone, "x onnx") == ["1.00x", "1.00x"]
+
+
+def test_the_ratio_of_a_server_stands_on_the_best_line_of_each_row() -> None:
+    rows = [
+        server("torch", load(50), load(100), load(200, meets=False), best=100.0),
+        server("onnx", load(250), load(500, meets=False), best=250.0),
+    ]
+    found = titled("server", rows, BenchView(relative_to="torch:8"))
+    assert column(found, "x torch:8") == ["2.50x", "", "", "1.00x", ""]
+    unknown = [server("torch", load(50, meets=False), best=None), rows[1]]
+    assert column(titled("server", unknown, BenchView(relative_to="torch:8")), "x torch:8") == ["?", "", ""]
+
+
+PLAN = BenchPlan(backend=("torch", "onnx", "torch"), batch_size=(8, 32))
+
+
+@pytest.mark.parametrize("name", [None, "torch", "onnx", "torch:1", "torch:8", "onnx:32"])
+def test_a_row_that_the_run_will_have_can_be_named(name: str | None) -> None:
+    check_view(BenchView(relative_to=name), PLAN)
+
+
+@pytest.mark.parametrize("name", ["fake", "torch:64", "torch:", "torch:08", ":8", "", "torch:8:8", "TORCH"])
+def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(name: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_view(BenchView(relative_to=name), PLAN)
+    assert str(raised.value) == (
+        f"--relative-to {name}: no row of this run; "
+        "name one of torch, torch:1, torch:8, torch:32, onnx, onnx:1, onnx:8, onnx:32"
+    )
+
+
+def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None:
+    for scenario in ("offline", "server"):
+        with pytest.raises(UsageError, match="name one of torch, torch:8, torch:32, onnx"):
+            check_view(BenchView(relative_to="torch:1"), replace(PLAN, scenario=(scenario,)))
+    with pytest.raises(UsageError, match="name one of torch, torch:1, onnx, onnx:1"):
+        check_view(BenchView(relative_to="torch:8"), replace(PLAN, scenario=("single-stream",)))
+
+
+# --- where the time goes ----------------------------------------------------------------------------------------------
+
+
+def test_spans_are_shown_as_the_mean_of_a_pair_beside_the_timed_figure() -> None:
+    # Thirteen batches of 32 are 408 pairs, for the last has 24: 40.8 ms are 100 us each.
+    offline = on(
+        "torch",
+        spans=spans(
+            tokenise=(40.8,), batch=(0.6,) * 12 + (0.96,), copy_in=(0.0,) * 12 + (0.816,), compute=(100.0,) * 13
+        ),
+    )
+    # 100 single pairs of 408.
+    alone = single(
+        "onnx", ms=5.0, spans=spans(batch=(0.002,) * 100, compute=(110.0,) * 100, copy_out=(0.25, 0.15) * 50)
+    )
+    found = titled("where the time goes: µs a pair", [offline, alone])
+    lines = zip(*(column(found, header) for header in headers(found)), strict=True)
+    names = "backend scenario batch tokenise batching copy_in compute copy_out sum timed"
+    assert [header.replace(" ", "_") for header in headers(found)] == names.split()
+    assert list(lines) == [
+        # 1300 ms / 408 = 3186.3; sum = 100 + 20 + 2 + 3186.3; timed: 408 ms a pass.
+        tuple("onnx single-stream 1 - 2.0 - 110000 200.0 110202 5000".split()),
+        tuple("torch offline 32 100.0 20.0 2.0 3186 - 3308 1000".split()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "batch_size", "calls", "pairs"),
+    [
+        ("single-stream", 1, 100, 100),
+        ("single-stream", 1, 408, 408),
+        ("offline", 32, 13, 408),
+        ("offline", 8, 51, 408),
+        ("offline", 500, 1, 408),
+        ("server", 4, 100, 400),
+        ("server", 8, 51, 408),
+    ],
+)
+def test_the_pairs_that_spans_cover_follow_from_the_batches_computed(
+    scenario: str, batch_size: int, calls: int, pairs: int
+) -> None:
+    taken = spans(tokenise=(1.0,), batch=(1.0,) * calls, compute=(1.0,) * calls)
+    row = make_row(scenario, batch_size=batch_size, spans=taken)
+    assert pairs_in_spans(row) == pairs
+    assert span_us(row)["tokenise"] == pytest.approx(1000 / pairs)
+
+
+def test_spans_that_were_not_taken_make_no_table_and_no_line() -> None:
+    taken, none, empty = on("torch", 8, spans=spans(compute=(51.0,) * 51)), on("torch", 16), on("torch", 32, spans=())
+    assert column(titled("where", [taken, none, empty]), "batch") == ["8"]
+    assert "where the time goes" not in bench_of(none, empty)
+    assert span_us(none) == {}
+    # Interrupted before any call was computed.
+    assert column(titled("where", [replace(taken, spans=spans(tokenise=(1.0,)))]), "sum") == ["?"]
+
+
+def test_a_server_has_no_time_of_a_pair_to_hold_its_spans_against() -> None:
+    served = server("torch", load(100), best=100.0, spans=spans(compute=(51.0,) * 51))
+    found = titled("where", [served])
+    assert column(found, "compute") == ["6375"]  # 51 * 51 / 408 ms
+    assert column(found, "timed") == ["-"]
+
+
+def test_spans_stand_in_the_order_of_the_tables_and_say_how_they_were_taken() -> None:
+    taken = {"spans": spans(compute=(1.0,))}
+    rows = [on("torch", 8, 500, **taken), on("torch", 32, 100, **taken), single(**taken)]
+    shown = [str(table.title).split(":")[0] for table in tables(rows)]
+    assert shown == ["single-stream", "offline", "where the time goes"]
+    assert column(titled("where", rows), "batch") == ["1", "32", "8"]
+    assert column(titled("where", rows, BenchView(sort="given")), "batch") == ["1", "8", "32"]
+    assert "copy in, compute and copy out, neither tokenising nor batching" in bench_of(*rows)
+
+
+# --- resources --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_sensors_say_is_one_line_a_row_and_what_they_do_not_is_a_question_mark() -> None:
+    everything = used(
+        rss_bytes=3000 * MIB,
+        cpu_utilisation=1.04,
+        gpu_memory_process_bytes=2600 * MIB,
+        gpu_clock_mhz=1755.4,
+        gpu_temperature_c=61,
+        gpu_power_w=512.34,
+        gpu_energy_j=122.4,
+    )
+    full = on("torch", peak_memory_bytes=1500 * MIB, peak_reserved_bytes=2000 * MIB, resources=everything)
+    empty = on("onnx", 8, pass_ms=500, resources=NOTHING)
+    none = single(resources=None)
+    found = titled("resources", [full, empty, none])
+    assert headers(found) == [
+        *("backend", "scenario", "batch", "GPU MiB in use", "reserved", "process"),
+        *("MHz", "°C", "W", "J/1k", "cores", "RSS MiB"),
+    ]
+    lines = list(zip(*(column(found, header) for header in headers(found)), strict=True))
+    assert lines[0] == ("torch", "single-stream", "1", *"?????????")
+    assert lines[1] == tuple("torch offline 32 1500 2000 2600 1755 61 512.3 100.0 1.0 3000".split())
+    assert lines[2] == ("onnx", "offline", "8", *"?????????")
+
+
+def test_without_a_gpus_sensors_there_is_no_table_of_resources() -> None:
+    cpu = used(rss_bytes=3000 * MIB, cpu_utilisation=1.04)
+    assert "resources" not in bench_of(on("torch", resources=cpu), on("onnx", resources=None))
+
+
+# --- width ------------------------------------------------------------------------------------------------------------
+
+
+def widest() -> list[BenchRow]:
+    """Every column and mark that there is, and large figures, on a GPU."""
+    # 25000 pairs/s; and 15, whose median is 66.66 ms.
+    ones = {"torch": (0.04,) * 1224, "onnx": (9.87, 123.45) * 612}
+    gpu = "cuda NVIDIA H200 NVL"
+    places = {
+        "torch": replace(TORCH, device=gpu, provider="flash_attention_2", dtype="bf16", threads=16),
+        "onnx": replace(ONNX, device=gpu, provider="CUDAExecutionProvider", dtype="fp16", threads=16),
+    }
+    held = used(
+        rss_bytes=64_000 * MIB,
+        cpu_utilisation=15.9,
+        gpu_memory_process_bytes=143_700 * MIB,
+        gpu_clock_mhz=1980.0,
+        gpu_temperature_c=88,
+        gpu_power_w=699.9,
+    )
+    common: dict[str, Any] = {
+        "first_ms": 12345.6,
+        "peak_memory_bytes": 143_000 * MIB,
+        "peak_reserved_bytes": 143_500 * MIB,
+        "broken_rules": ("unsteady: the rounds vary by 12%",),
+        "real_tokens": 100,
+        "padding_tokens": 100,
+    }
+    rows: list[BenchRow] = []
+    for backend in ("torch", "onnx"):
+        mine = common | {"placement": places[backend], "model": UNPROVEN if backend == "onnx" else MODEL}
+        taken = spans(
+            tokenise=(0.3,), batch=(0.2,) * 13, copy_in=(0.2,) * 13, compute=(110.0 * 32,) * 13, copy_out=(0.1,) * 13
+        )
+        rows += [
+            single(
+                backend,  # type: ignore[arg-type]
+                samples_ms=ones[backend],
+                resources=replace(held, gpu_energy_j=9999.0 * 1.224),
+                spans=spans(batch=(0.1,) * 100, compute=(110.0,) * 100, copy_out=(0.1,) * 100),
+                **mine,
+            ),
+            on(backend, 8, 31_234.5, resources=replace(held, gpu_energy_j=99999.0 * 1.224), spans=taken, **mine),  # type: ignore[arg-type]
+            on(backend, 128, 15.6, resources=replace(held, gpu_energy_j=20.0), spans=taken, **mine),  # type: ignore[arg-type]
+            server(
+                backend,  # type: ignore[arg-type]
+                *(load(25_876.5, 12.3), load(51_753.1, 1234.5, meets=False, sent=51_754)),
+                best=25_876.5,
+                batch_size=128,
+                resources=replace(held, gpu_energy_j=20.0),
+                spans=taken,
+                **mine,
+            ),
+        ]
+    return rows
+
+
+def cells(rows: Sequence[BenchRow], view: BenchView) -> list[list[str]]:
+    """The numbers of each table as it prints them, whatever the width."""
+    return [
+        [str(cell) for one in table.columns for cell in one.cells if any(char.isdigit() for char in str(cell))]
+        for table in tables(rows, view)
+    ]
+
+
+@pytest.mark.parametrize("relative_to", [None, "onnx", "onnx:8", "torch:128"])
+def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: str | None) -> None:
+    rows, view = widest(), BenchView(relative_to=relative_to)
+    assert len(tables(rows, view)) == 5
+    shown = text_of(rows, view, width=100)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "…" not in shown
+    # In one piece on one line, its marks too.
+    for rate in ("15.0", "26153.8", "25876.5"):
+        assert any("onnx UNPROVEN! " in line and f" {rate} " in line for line in shown.splitlines())
+    for numbers in cells(rows, view):
+        assert numbers
+        assert set(numbers) <= set(shown.split())
+
+
+@pytest.mark.parametrize("relative_to", [None, "onnx"])
+def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: str | None) -> None:
+    view = BenchView(relative_to=relative_to)
+    rows = [replace(row, peak_memory_bytes=None, resources=None, first_ms=1234.5) for row in widest()]
+    proven = [replace(row, model=MODEL if row.spec.backend == "torch" else PROVEN) for row in rows]
+    steady = [replace(row, spans=None) for row in rows if row.scenario != "server"]
+    loaded = [replace(row, spans=spans(compute=(11.0 * row.batch_size,) * 3)) for row in rows]
+    for some in (proven, steady, *([] if relative_to else [loaded])):
+        shown = text_of(some, view, width=80)
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "…" not in shown
+        for numbers in cells(some, view):
+            assert set(numbers) <= set(shown.split())
+
+
+def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_where_it_is_not() -> None:
+    rows, view = widest(), BenchView(relative_to="onnx")
+    assert "pairs/s    x onnx  p50 ms  p90 ms  p99 ms  first ms  limit" in text_of(rows, view, width=110)
+    assert "pairs/s   x onnx p50 ms p90 ms p99 ms first ms limit" in text_of(rows, view, width=100)
+    assert "  p50 ms  p90 ms  p99 ms  " in text_of([single()], width=80)
+
+
+@pytest.mark.parametrize("name", ["bench.json", "bench-server.json"])
+def test_the_records_in_the_repository_can_be_shown_on_80_columns(name: str) -> None:
+    record = store.load(REPOSITORY / "results" / "quickstart" / name)
+    stream = StringIO()
+    Console(file=stream, width=80).print(render.render(record, BenchView(relative_to="torch")))
+    assert "…" not in stream.getvalue()
+    assert "1.00x" in stream.getvalue()
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_reference_wastes_no_measurement(
+    mrpcbench: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("mrpcbench.bench.bench", never)
+    done = mrpcbench("bench", "--backend", "fake", "--data", "quickstart", "--relative-to", "torch:8")
+    assert done.status == 2
+    assert "--relative-to torch:8: no row of this run; name one of fake, fake:1, fake:8, fake:32" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_options_reach_the_tables_of_a_finished_and_of_an_interrupted_run(
+    mrpcbench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    from mrpcbench.errors import InterruptedRunError
+
+    record = make_record("bench", bench=make_bench(rows=(on("torch", 8, 816), on("torch", 32, 408))))
+
+    def measured(*arguments: object) -> object:
+        if interrupted:
+            raise InterruptedRunError("interrupted", replace(record, complete=False))
+        return record
+
+    monkeypatch.setattr("mrpcbench.bench.bench", measured)
+    plain = mrpcbench("bench")
+    assert " x torch" not in plain.out
+    assert plain.out.index("1000.0") < plain.out.index("500.0")
+    done = mrpcbench("bench", "--sort", "given", "--relative-to", "torch:8")
+    assert done.status == (130 if interrupted else 0)
+    assert "x torch:8" in done.out
+    assert done.out.index("500.0") < done.out.index("1000.0")
+
+
+def test_an_unknown_key_to_sort_by_is_a_usage_error(mrpcbench: Callable[..., Outcome]) -> None:
+    assert mrpcbench("bench", "--sort", "beauty").status == 2
