@@ -32,9 +32,9 @@ from mrpcbench.schema import (
     ParityTrial,
     Placement,
     RunRecord,
-    Verdict,
 )
 from mrpcbench.stats import rate_upper_bound
+from mrpcbench.verdicts import Verdict
 
 # float32: the same arithmetic in another order. Optimum's ModernBERT agrees to 1e-6; 1e-3 leaves room for other
 # kernels and is far below a decision margin. Half precision is judged by its labels.

@@ -7,8 +7,9 @@ import evaluate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrpcbench.schema import Confusion, EvalScore, Interval
+from mrpcbench.schema import Confusion, EvalScore
 from mrpcbench.stats import wilson_interval
+from mrpcbench.verdicts import Interval
 
 BOOTSTRAP_RESAMPLES = 10_000
 

@@ -17,7 +17,6 @@ from mrpcbench.schema import (
     PairAnswer,
     RunRecord,
     TrainSection,
-    Verdict,
 )
 from mrpcbench.tables import (
     PlainTable,
@@ -33,6 +32,7 @@ from mrpcbench.tables import (
     small,
     table,
 )
+from mrpcbench.verdicts import Verdict
 
 RECIPE_SHOWN = (
     "learning_rate lr_scheduler_type warmup_steps num_train_epochs max_steps per_device_train_batch_size "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from mrpcbench.plans import STRICT, BackendSpec, BenchPlan, Scenario, TrainRecipe, about
+from mrpcbench.verdicts import Interval, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -15,7 +16,6 @@ Command = Literal["train", "evaluate", "export", "bench"]
 SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
-Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
 
 
 # --- what really ran --------------------------------------------------------------------------------------------------
@@ -145,18 +145,6 @@ class PairAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A confidence interval."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    low: float = about("Lower end.")
-    high: float = about("Upper end.")
-    level: float = about("Confidence level.")
-    method: str = about("How it was computed.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Confusion:
     """Counts of a binary classification; positive means equivalent."""
 
@@ -252,16 +240,6 @@ class EvaluateSection:
     predictions_sha256: str = about("Hash of that file.")
     real_tokens: int = about("Tokens that are not padding.")
     padding_tokens: int = about("Tokens that are padding.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The outcome of a gate and its reason. It fails closed: what cannot be judged is not a PASS."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
-    reason: str = about("One line that says why.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
-from mrpcbench.schema import Interval
+from mrpcbench.verdicts import Interval
 
 # Confidence with which a printed percentile must be bounded by the samples, and by which order statistic: the second
 # largest, so that one freak sample does not decide (David & Nagaraja, Order Statistics, section 7.1).

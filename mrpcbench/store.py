@@ -224,7 +224,12 @@ def format_page() -> str:
         lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
         for item in dataclasses.fields(kind):
             shown = item.type.__name__ if isinstance(item.type, type) and not get_args(item.type) else str(item.type)
-            named = shown.replace("typing.", "").replace("mrpcbench.schema.", "").replace("mrpcbench.plans.", "")
+            named = (
+                shown.replace("typing.", "")
+                .replace("mrpcbench.schema.", "")
+                .replace("mrpcbench.plans.", "")
+                .replace("mrpcbench.verdicts.", "")
+            )
             cells = [cell.replace("|", r"\|") for cell in (f"`{item.name}`", named, item.metadata["about"])]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

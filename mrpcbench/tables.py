@@ -12,10 +12,10 @@ from rich.text import Text
 from mrpcbench.schema import (
     BenchRow,
     Environment,
-    Interval,
     ModelIdentity,
     Placement,
 )
+from mrpcbench.verdicts import Interval
 
 Row = TypeVar("Row")
 # SIMPLE_HEAD with a gap in the line below the headers, which tells columns apart that are one space apart.

@@ -18,15 +18,14 @@ from mrpcbench.schema import (
     EvaluateSection,
     ExportGate,
     ExportSection,
-    Interval,
     LoadReport,
     ModelIdentity,
     ParityTrial,
     Placement,
     RunRecord,
     TrainSection,
-    Verdict,
 )
+from mrpcbench.verdicts import Interval, Verdict
 
 COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 

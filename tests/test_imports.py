@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("verbs", ("train", "evaluate", "export", "bench", "env")),
     ("tools", (*TOOLS, *MEASURING, *SHOWING, "store", "hub")),
     ("tiny", ("tiny",)),
-    ("vocabulary", ("schema", "plans", "stats", "hypothesis", "errors", "progress")),
+    ("vocabulary", ("schema", "plans", "verdicts", "stats", "hypothesis", "errors", "progress")),
 )
 WITHIN = {"command line", "tools", "tiny", "vocabulary"}
 HEAVY = "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub".split()

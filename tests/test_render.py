@@ -32,8 +32,8 @@ from mrpcbench.schema import (
     EnvironmentReport,
     PairAnswer,
     RunRecord,
-    Verdict,
 )
+from mrpcbench.verdicts import Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 FROM_RANDOM = replace(MODEL, origin="random-init")

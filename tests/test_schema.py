@@ -13,7 +13,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from records import COMMANDS, MODEL, make_record
 
-from mrpcbench import cli, plans, schema, store
+from mrpcbench import cli, plans, schema, store, verdicts
 from mrpcbench.plans import (
     BackendSpec,
     BenchControl,
@@ -29,7 +29,7 @@ from mrpcbench.schema import Command, Lineage, RunRecord
 
 CLASSES = [
     kind
-    for module in (plans, schema)
+    for module in (plans, verdicts, schema)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]

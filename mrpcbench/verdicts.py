@@ -1,0 +1,111 @@
+"""How a gate says what it found: an interval, a verdict, a gated metric, a comparison. Standard library only.
+
+Every outcome has an exit code of its own, and what cannot be judged is never a PASS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from mrpcbench.errors import ExitStatus
+from mrpcbench.plans import STRICT, about
+
+Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
+# From bad to good: the outcome of a whole is the first of these that one of its parts has.
+WORST_FIRST: tuple[Outcome, ...] = ("INCOMPARABLE", "REGRESSION", "INCONCLUSIVE", "PASS")
+EXIT_STATUS: dict[Outcome, ExitStatus] = {
+    "PASS": ExitStatus.OK,
+    "REGRESSION": ExitStatus.REGRESSION,
+    "INCONCLUSIVE": ExitStatus.INCONCLUSIVE,
+    "INCOMPARABLE": ExitStatus.INCOMPARABLE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    low: float = about("Lower end.")
+    high: float = about("Upper end.")
+    level: float = about("Confidence level.")
+    method: str = about("How it was computed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of a gate and its reason. It fails closed: what cannot be judged is not a PASS."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
+    reason: str = about("One line that says why.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """One metric of a comparison, judged where it is gated."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    metric: str = about("What is compared, such as accuracy, or 'onnx offline batch 32'.")
+    gated: bool = about("Whether it decides; the rest is information.")
+    verdict: Verdict = about("The outcome; of an ungated metric what it would have been.")
+    baseline: float | None = about("Value of the baseline; null where there is none.")
+    current: float | None = about("Value of the current side; null where there is none.")
+    unit: str = about("Unit of the two values, such as 'share', 'ms' or 'pairs/s'.")
+    change: float | None = about("From the baseline to the current side, in `change_unit`; null where unknown.")
+    change_unit: str = about("Unit of the change: 'points' of a share, or '%'.")
+    interval: Interval | None = about("Interval of the change, in its unit.", None)
+    test: str | None = about("The test that was applied.", None)
+    p_value: float | None = about("One-sided p-value of 'got worse'.", None)
+    adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", None)
+    limit: str = about("What fails, in words.", "")
+    detectable: float | None = about(
+        "Smallest worsening that data like this shows with 80% power, in the unit of the change; null where none.", None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A record that was compared."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str = about("Name of the file.")
+    started_at: str = about("Start of the run in UTC.")
+    git_commit: str | None = about("Commit of the mrpcbench source.")
+    model: str = about("Model, with where its weights come from.")
+    model_sha256: str = about("Hash of the weights.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    schema_version: int = about("Version of this format.", 1)
+    kind: str = about("What was compared: train, evaluate, export, bench or ab.")
+    baseline: tuple[Compared, ...] = about("The side that is held to be good.", ())
+    current: tuple[Compared, ...] = about("The side that is judged.", ())
+    differences: tuple[str, ...] = about("What differs and must not: any makes the whole INCOMPARABLE.", ())
+    warnings: tuple[str, ...] = about("What differs, and may.", ())
+    metrics: tuple[MetricResult, ...] = about("One a metric, the gated ones first.", ())
+    verdict: Verdict = about("The outcome of the whole.")
+
+
+def overall(differences: Sequence[str], metrics: Sequence[MetricResult]) -> Verdict:
+    """The worst outcome of the gated `metrics`, or INCOMPARABLE for any of `differences`; no gate is no PASS."""
+    if differences:
+        return Verdict(outcome="INCOMPARABLE", reason="; ".join(differences))
+    gated = [metric for metric in metrics if metric.gated]
+    if not gated:
+        return Verdict(outcome="INCONCLUSIVE", reason="no metric was gated")
+    worst = next(outcome for outcome in WORST_FIRST if any(metric.verdict.outcome == outcome for metric in gated))
+    decisive = [metric for metric in gated if metric.verdict.outcome == worst]
+    if worst == "PASS":
+        names = ", ".join(metric.metric for metric in decisive)
+        return Verdict(outcome="PASS", reason=f"{names}: {decisive[0].verdict.reason}" if len(decisive) == 1 else names)
+    return Verdict(outcome=worst, reason="; ".join(f"{metric.metric}: {metric.verdict.reason}" for metric in decisive))
