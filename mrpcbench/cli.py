@@ -17,18 +17,26 @@ import typer
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
 from mrpcbench.options import with_options
 from mrpcbench.plans import (
+    AbPlan,
     BackendSpec,
+    BaselineFolder,
+    BaselineRequest,
     BenchControl,
     BenchPlan,
     BenchView,
+    ComparePlan,
     EvaluatePlan,
     ExportPlan,
+    HistoryPlan,
+    Publish,
     QuickstartRequest,
+    SelftestPlan,
     TrainRecipe,
     TrainRequest,
     about,
 )
 from mrpcbench.schema import RunRecord
+from mrpcbench.verdicts import EXIT_STATUS, Comparison
 
 if TYPE_CHECKING:
     from mrpcbench.console import Terminal
@@ -161,6 +169,125 @@ def bench(plan: BenchPlan, spec: BackendSpec, control: BenchControl, view: Bench
 
 
 @app.command()
+@with_options(ComparePlan, Publish, Form)
+def compare(
+    plan: ComparePlan,
+    wish: Publish,
+    form: Form,
+    baseline: Annotated[
+        Path, typer.Argument(help="Record that is held to be good; of train also a folder of several.")
+    ],
+    current: Annotated[Path, typer.Argument(help="Record that is judged; of train also a folder of several.")],
+) -> None:
+    """Judge a record by a baseline; the exit code is the verdict.
+
+    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 where a record cannot be read.
+    """
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.compare import compare as work
+        from mrpcbench.publish import check_publish
+
+        check_publish(wish)
+        found = work([baseline], [current], plan)
+        if form.json:
+            terminal.print_json(found)
+        else:
+            terminal.comparison(found)
+        _publish(found, wish, terminal)
+        raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
+
+
+@app.command()
+@with_options(AbPlan, Publish, Output)
+def ab(plan: AbPlan, wish: Publish, output: Output) -> None:
+    """Hold side B's speed against side A's, live, in fresh processes.
+
+    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
+    """
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.ab import ab as work
+        from mrpcbench.publish import check_publish
+
+        check_publish(wish)
+        path = output.path("ab")
+        record = work(plan, path, terminal)
+        if record.ab and record.ab.comparison:
+            _publish(record.ab.comparison, wish, terminal)
+        _deliver(record, path, output, terminal)
+
+
+def _publish(found: Comparison, wish: Publish, terminal: "Terminal") -> None:
+    from mrpcbench.publish import publish
+
+    terminal.annotate(publish(found, wish, os.environ))
+
+
+@app.command()
+@with_options(HistoryPlan, Form)
+def history(
+    plan: HistoryPlan,
+    form: Form,
+    folder: Annotated[Path, typer.Argument(help="Folder of records, read with all below it.", metavar="FOLDER")],
+) -> None:
+    """Show each metric of a folder of records over time, and where its level changes."""
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.history import history as work
+
+        terminal.history(work(folder, plan, terminal), as_json=form.json)
+
+
+kept = typer.Typer(
+    help="Keep records that later ones are held against.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(kept, name="baseline")
+
+
+@kept.command("set")
+@with_options(BaselineFolder, BaselineRequest, Form)
+def baseline_set(
+    kept_in: BaselineFolder,
+    request: BaselineRequest,
+    form: Form,
+    name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
+    records: Annotated[list[Path], typer.Argument(help="Record to keep; several of train.", metavar="RECORD...")],
+) -> None:
+    """Keep a record, with its predictions, as a baseline."""
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.baseline import set_baseline
+
+        found = set_baseline(name, records, kept_in, request, terminal)
+        terminal.baselines((found,), as_json=form.json)
+
+
+@kept.command("show")
+@with_options(BaselineFolder, Form)
+def baseline_show(
+    kept_in: BaselineFolder,
+    form: Form,
+    name: Annotated[str | None, typer.Argument(help="Name of one baseline; else all.", metavar="[NAME]")] = None,
+) -> None:
+    """List the baselines, or one."""
+    with _funnel(form.traceback) as terminal:
+        from mrpcbench.baseline import baselines
+
+        terminal.baselines(baselines(name, kept_in), as_json=form.json)
+
+
+@app.command()
+@with_options(SelftestPlan, Output)
+def selftest(plan: SelftestPlan, output: Output) -> None:
+    """Test the gates on this machine: false alarms, power, what must not pass."""
+    with _funnel(output.traceback) as terminal:
+        from mrpcbench.selftest import selftest as work
+
+        path = output.path("selftest")
+        _deliver(work(plan, path, terminal), path, output, terminal)
+
+
+@app.command()
 @with_options(QuickstartRequest, Form)
 def quickstart(request: QuickstartRequest, form: Form) -> None:
     """Do all four on a tiny model and data that ship here."""
@@ -206,8 +333,13 @@ def _deliver(record: RunRecord, path: Path, output: Output, terminal: "Terminal"
 
 
 def _status(record: RunRecord) -> ExitStatus:
-    gate = record.export.gate if record.export else None
-    return ExitStatus.OK if gate is None or gate.verdict.outcome == "PASS" else ExitStatus.REGRESSION
+    if record.export and record.export.gate:
+        return EXIT_STATUS[record.export.gate.verdict.outcome]
+    if record.ab and record.ab.comparison:
+        return EXIT_STATUS[record.ab.comparison.verdict.outcome]
+    if record.selftest and record.selftest.verdict:
+        return EXIT_STATUS[record.selftest.verdict.outcome]
+    return ExitStatus.OK
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mrpcbench import render, store
+from mrpcbench import render, render_history, render_verdict, store
 from mrpcbench.plans import BenchView
 from mrpcbench.schema import EnvironmentReport, PairAnswer, RunRecord
+from mrpcbench.trends import Baseline, History
+from mrpcbench.verdicts import Comparison
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
 QUIET_LINE_EVERY_S = 10
@@ -104,10 +107,21 @@ class Terminal:
         self.tables(record)
         self._out.print(f"record: {path}\n", soft_wrap=True)
 
-    def print_json(self, record: RunRecord | Sequence[RunRecord]) -> None:
-        """One JSON document: a record, or a list of them."""
+    def comparison(self, found: Comparison) -> None:
+        """What a comparison found, and its verdict."""
         self._stop_progress()
-        if isinstance(record, RunRecord):
+        self._out.print(render_verdict.comparison(found))
+
+    def annotate(self, lines: Sequence[str]) -> None:
+        """Commands to a CI runner, each on one line of stderr however long it is."""
+        self._stop_progress()
+        for line in lines:
+            self._err.print(line, soft_wrap=True)
+
+    def print_json(self, record: RunRecord | Comparison | Sequence[RunRecord]) -> None:
+        """One JSON document: a record, a comparison, or a list of records."""
+        self._stop_progress()
+        if isinstance(record, RunRecord | Comparison):
             sys.stdout.write(store.dumps(record))
         else:
             sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
@@ -130,6 +144,20 @@ class Terminal:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.environment(found))
+
+    def history(self, found: History, *, as_json: bool) -> None:
+        """Metrics over time."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render_history.history(found))
+
+    def baselines(self, found: Sequence[Baseline], *, as_json: bool) -> None:
+        """What is kept."""
+        if as_json:
+            sys.stdout.write(store.to_json([asdict(item) for item in found]) + "\n")
+        else:
+            self._out.print(render_history.baselines(found))
 
     def error(self, message: str) -> None:
         """One line on stderr."""

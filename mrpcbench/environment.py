@@ -10,7 +10,6 @@ import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -19,12 +18,7 @@ import torch
 from mrpcbench.errors import MissingError
 from mrpcbench.plans import Device
 from mrpcbench.schema import Environment
-
-# The packages that can change a number or a graph; what else is installed does not belong in a record.
-PACKAGES = (
-    "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
-    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
-).split()
+from mrpcbench.versions import installed_versions
 
 SETTINGS = (
     "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
@@ -89,17 +83,6 @@ def cuda_problem() -> str | None:
 def usable_cores() -> int:
     """Logical cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def installed_versions() -> dict[str, str]:
-    """Name and version of each of `PACKAGES` that is installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def public_name(text: str) -> str:

@@ -53,7 +53,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
         batch_size=plan.batch_size,
         score=score(logits, labels),
         predictions_file=predictions.name,
-        predictions_sha256=store.write_jsonl(predictions, _prediction_rows(logits, labels)),
+        predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),
         real_tokens=sum(batch.real_tokens for batch in batches),
         padding_tokens=sum(batch.padding_tokens for batch in batches),
     )
@@ -69,7 +69,8 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     return record
 
 
-def _prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """The lines of a file of predictions, from logits [N, 2] and labels [N]."""
     for index, (row, label) in enumerate(zip(logits, labels, strict=True)):
         yield {
             "index": index,

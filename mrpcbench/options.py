@@ -11,7 +11,9 @@ import typer
 
 from mrpcbench.plans import flags_of
 
-PATHS = ("model", "data", "output_dir", "results", "profile")
+PATHS = set(
+    "model data output_dir results profile folder a_model b_model a_python b_python policy markdown junit".split()
+)
 
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

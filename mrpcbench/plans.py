@@ -178,6 +178,75 @@ class BenchPlan:
     seed: int = about("Seed of the pairs' order.", 0, least=0)
 
 
+B_HELP = " Of side B, where it is not as side A's."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbPlan:
+    """Two sides, A and B, and how the live speed gate holds B against A."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    a_model: str = about(
+        "Model of side A, which is held to be good: a folder, an ONNX folder or a hub id.", DEFAULT_MODEL_DIR
+    )
+    b_model: str | None = about("Model." + B_HELP, None)
+    a_backend: Backend = about("Engine of side A.", "torch")
+    b_backend: Backend | None = about("Engine." + B_HELP, None)
+    a_device: Device = about("Where side A runs; 'auto' takes CUDA where it works.", "auto")
+    b_device: Device | None = about("Where to run." + B_HELP, None)
+    a_dtype: Dtype = about("Arithmetic of side A.", "auto")
+    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, None)
+    a_threads: int = about("CPU threads of side A; 0 means one per core.", 0, least=0)
+    b_threads: int | None = about("CPU threads." + B_HELP, None, least=0)
+    a_python: str | None = about(
+        "Python interpreter of side A, with the libraries of its environment; else this one.", None
+    )
+    b_python: str | None = about(
+        "Python interpreter of side B, with the libraries of its environment; else this one.", None
+    )
+    data: str = about(DATA_HELP, "hub")
+    split: Split = about(SPLIT_HELP, "validation")
+    batch_size: int = about("Pairs of sentences in one call.", 1, least=1)
+    calls: int = about("Timed calls of each process; its median counts.", 50, least=50)
+    warmup: int = about("Untimed calls of each process before them.", 10, least=0)
+    process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", 10, least=1)
+    seed: int = about("Seed of the pairs' order.", 0, least=0)
+    policy: str | None = about("File with the limits (TOML); else the limits that ship.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparePlan:
+    """By which limits `compare` judges."""
+
+    policy: str | None = about("File with the limits (TOML); else the limits that ship.", None)
+    margin: float | None = about(
+        "Loss of accuracy that an evaluate record must rule out (non-inferiority), as a share: 0.02 is two points. "
+        "What rules out nothing is then inconclusive.",
+        None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelftestPlan:
+    """How the gates themselves are tested on the machine at hand."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    model: str = about("Fine-tuned model that has been exported: a folder with its onnx/.", DEFAULT_MODEL_DIR)
+    backend: Backend = about("Engine of the real runs.", "onnx")
+    device: Device = about(DEVICE_HELP, "auto")
+    threads: int = about("CPU threads of the engine; several wait for each other where others run.", 1, least=0)
+    data: str = about(DATA_HELP, "hub")
+    split: Split = about(SPLIT_HELP, "validation")
+    runs: int = about("Real runs of A against A; as many with each slowdown.", 59, least=1)
+    fake_runs: int = about("Runs of the same with an engine that sleeps.", 20, least=0)
+    process_pairs: int = about("Pairs of processes in a run.", 10, least=1)
+    calls: int = about("Timed calls of each process; its median counts.", 50, least=50)
+    batches_a_call: int = about("Single pairs in a call, of which some are repeated for a slowdown.", 20, least=20)
+    seed: int = about("Seed of the pairs' order.", 0, least=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuickstartRequest:
     """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
@@ -204,3 +273,32 @@ class BenchView:
     relative_to: str | None = about(
         "Add a column with each row's speed in multiples of this one's: BACKEND, or BACKEND:BATCH.", None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPlan:
+    """Which series `history` shows."""
+
+    changed: bool = about("Show only the series that have a change point.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineFolder:
+    """Where baselines are kept."""
+
+    folder: str = about("Folder that holds the baselines, each a folder of its own.", "results/baselines")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineRequest:
+    """What may become of an old baseline."""
+
+    overwrite: bool = about("Replace the baseline of that name.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish:
+    """Where a verdict goes beside the terminal. In GitHub Actions it also goes to the job's summary and annotations."""
+
+    markdown: str | None = about("Write the verdict to this file as Markdown.", None)
+    junit: str | None = about("Write the verdict to this file as JUnit XML, a test case for each gated metric.", None)

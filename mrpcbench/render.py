@@ -9,6 +9,8 @@ from rich.text import Text
 
 from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
+from mrpcbench.render_selftest import selftest
+from mrpcbench.render_verdict import comparison
 from mrpcbench.schema import (
     Command,
     EnvironmentReport,
@@ -51,6 +53,8 @@ def render(record: RunRecord, view: BenchView = BY_SPEED) -> RenderableType:
         "evaluate": _evaluate,
         "export": _export,
         "bench": partial(bench, view=view),
+        "ab": _ab,
+        "selftest": selftest,
     }
     parts = shown[record.command](record)
     if record.complete:
@@ -236,6 +240,13 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
         shown.add_row("headroom", "none: a logit is not finite" if broken else "none needed: no logit differs")
     shown.add_row("flips on pairs like these", f"at most {gate.flip_rate_bound:.2%} at 95% confidence")
     return shown
+
+
+def _ab(record: RunRecord) -> Iterator[RenderableType]:
+    section = record.ab
+    assert section is not None
+    if section.comparison is not None:
+        yield comparison(section.comparison)
 
 
 def verdict(found: Verdict) -> Text:

@@ -5,14 +5,14 @@ Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from mrpcbench.plans import STRICT, BackendSpec, BenchPlan, Scenario, TrainRecipe, about
-from mrpcbench.verdicts import Interval, Verdict
+from mrpcbench.plans import STRICT, AbPlan, BackendSpec, BenchPlan, Scenario, SelftestPlan, TrainRecipe, about
+from mrpcbench.verdicts import Comparison, Interval, Verdict
 
 SCHEMA_VERSION = 1
 
-Command = Literal["train", "evaluate", "export", "bench"]
+Command = Literal["train", "evaluate", "export", "bench", "ab", "selftest"]
 SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
@@ -436,6 +436,94 @@ class BenchSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AbSide:
+    """One side of a live comparison, as its processes really ran."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    spec: BackendSpec = about("What was asked of the engine.")
+    placement: Placement = about("What really ran.")
+    model: ModelIdentity = about("The weights and the graph.")
+    python: str = about("Python version.")
+    packages: dict[str, str] = about("Installed version of each package that can change a result.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbPair:
+    """A process of each side, one right after the other. What counts of a process is the median of its samples."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    first: Literal["a", "b"] = about("Side that ran first.")
+    a_samples_ms: tuple[float, ...] = about("Time of each timed call of side A, in the order run.")
+    b_samples_ms: tuple[float, ...] = about("Time of each timed call of side B, in the order run.")
+    disturbances: tuple[str, ...] = about("What disturbed either process; such a pair does not count.", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbSection:
+    """What `ab` measured, and its verdict."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    plan: AbPlan = about("What was asked for.")
+    a: AbSide = about("The side that is held to be good.")
+    b: AbSide = about("The side that is judged.")
+    pairs: tuple[AbPair, ...] = about("The pairs of processes, in the order run.")
+    confirmation: tuple[AbPair, ...] = about("As many more, run where the first looked slower.", ())
+    comparison: Comparison | None = about("The verdict; null while the run goes on.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateTrial:
+    """How often the live speed gate raised an alarm where the truth is known."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    side: str = about("Side of `times_ms` that was held against the side 'a' of the same engine.")
+    kind: Literal["real", "replayed"] = about(
+        "real: each run has processes of its own; replayed: a window over consecutive processes, which others overlap."
+    )
+    slowdown: float = about("Share by which the side is slower by construction; 0 for A against A.")
+    runs: int = about("Runs that were judged.")
+    looked_slower: int = about("Runs that failed the gate before they were confirmed.")
+    alarms: int = about("Runs that the run after them confirmed: REGRESSION.")
+    rate: Interval = about("Exact interval of the rate of alarms; of overlapping windows as if they did not.")
+    median_slowdown: float = about("Median of the slowdowns that the runs saw, as a share.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedCase:
+    """Something that a gate must not let pass."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str = about("What was done.")
+    expected: str = about("What must come of it.")
+    outcome: str = about("Outcome, or the error.")
+    exit_code: int = about("Exit code of the command.")
+    holds: bool = about("Whether it came as expected.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelftestSection:
+    """What `selftest` found of the gates on one machine."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    plan: SelftestPlan = about("What was asked for.")
+    placement: Placement = about("Where the real processes ran.")
+    busy_cores: float | None = about("Mean number of the machine's cores that something else kept busy meanwhile.")
+    discarded: int = about("Rounds that do not count, since the sensors of the GPU saw them disturbed.", 0)
+    times_ms: dict[str, tuple[float, ...]] = about(
+        "Median time of a call of each process, by side, in the order of the rounds; a round has one of every side."
+    )
+    trials: tuple[GateTrial, ...] = about("False alarms, and the power.", ())
+    cases: tuple[ClosedCase, ...] = about("What must not pass.", ())
+    verdict: Verdict | None = about("PASS where no A/A run raised an alarm and all cases held; null until then.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run of one command. Exactly the section that `command` names is present."""
 
@@ -451,8 +539,10 @@ class RunRecord:
     evaluate: EvaluateSection | None = about("Result of evaluate.", None)
     export: ExportSection | None = about("Result of export.", None)
     bench: BenchSection | None = about("Result of bench.", None)
+    ab: AbSection | None = about("Result of ab.", None)
+    selftest: SelftestSection | None = about("Result of selftest.", None)
 
     def __post_init__(self) -> None:
-        present = [name for name in ("train", "evaluate", "export", "bench") if getattr(self, name) is not None]
+        present = [name for name in get_args(Command) if getattr(self, name) is not None]
         if present != [self.command]:
             raise ValueError(f"a record of {self.command} must hold that section alone, not {present}")

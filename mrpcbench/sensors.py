@@ -68,8 +68,9 @@ class GpuSensor(Protocol):
 class NvmlSensor:
     """NVML's readings of the GPU behind `handle`, each None where NVML refuses it."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, root: int | None = None) -> None:
         self._handle = handle
+        self._root = root
 
     def read(self) -> GpuSample:
         """The energy comes first, for it must belong to the moment that the sample is taken for."""
@@ -86,7 +87,7 @@ class NvmlSensor:
             throttle_reasons=None if reasons is None else throttle_names(reasons),
             # Zero is no answer: who is on the list has a context, and that alone takes memory.
             process_memory_bytes=memory.get(os.getpid()) or None,
-            foreign_pids=foreign(memory),
+            foreign_pids=foreign(memory, self._root),
         )
 
     def _ask(self, question: str, *details: int) -> Any:
@@ -96,7 +97,7 @@ class NvmlSensor:
             return None
 
 
-def open_gpu_sensor(device: str) -> GpuSensor | None:
+def open_gpu_sensor(device: str, root: int | None = None) -> GpuSensor | None:
     """The sensor of the GPU that torch calls 0, or None on the CPU, without NVML, or where NVML does not know the GPU.
 
     NVML counts the GPUs of the machine in PCI order, torch those that CUDA_VISIBLE_DEVICES leaves it: only the UUID is
@@ -114,7 +115,15 @@ def open_gpu_sensor(device: str) -> GpuSensor | None:
         sliced = pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_DISABLE
     except pynvml.NVMLError:
         sliced = False  # a GPU that cannot be
-    return None if sliced else NvmlSensor(handle)
+    return None if sliced else NvmlSensor(handle, root)
+
+
+def gpu_meter(device: str) -> "Meter":
+    """A meter of the GPU that a placement names as `device`, for one of the processes that its parent has started.
+
+    The others of that parent are not foreign: they wait while this one works.
+    """
+    return Meter(open_gpu_sensor(device, os.getppid()))
 
 
 def throttle_names(reasons: int) -> frozenset[str]:
@@ -123,14 +132,17 @@ def throttle_names(reasons: int) -> frozenset[str]:
     return frozenset(THROTTLING.get(bit, f"{bit:#x}") for bit in bits if reasons & bit & ~NOT_THROTTLING)
 
 
-def foreign(pids: Iterable[int]) -> frozenset[int] | None:
-    """Those of `pids` that are neither this process nor below it; None where the list cannot be trusted.
+def foreign(pids: Iterable[int], root: int | None = None) -> frozenset[int] | None:
+    """Those of `pids` that are not below the process `root`, by default this one; None where they cannot be trusted.
 
     A list without this process, which has the GPU open, counts in another namespace: a container's driver may show the
     host's numbers, or nobody at all.
     """
     own, seen = os.getpid(), frozenset(pids)
-    return frozenset(pid for pid in seen if pid != own and own not in _ancestors(pid)) if own in seen else None
+    if own not in seen:
+        return None
+    top = own if root is None else root
+    return frozenset(pid for pid in seen if pid not in (own, top) and top not in _ancestors(pid))
 
 
 def _ancestors(pid: int) -> set[int]:

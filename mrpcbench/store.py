@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
 from mrpcbench.schema import SCHEMA_VERSION, Lineage, RunRecord
+from mrpcbench.verdicts import Comparison
 
 LINEAGE_FILE = "mrpcbench.json"
 SCHEMA_FILE = "results.schema.json"
@@ -26,10 +28,10 @@ SCHEMA_FILE = "results.schema.json"
 T = TypeVar("T")
 
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RunRecord, Lineage)}
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RunRecord, Lineage, Comparison)}
 
 
-def dumps(value: RunRecord | Lineage) -> str:
+def dumps(value: RunRecord | Lineage | Comparison) -> str:
     """`value` as indented JSON, checked by the same rules that reading applies: what is written can be read."""
     adapter = _ADAPTERS[type(value)]
     text = adapter.dump_json(value, indent=2).decode() + "\n"
@@ -146,6 +148,30 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def load_jsonl(path: Path, sha256: str) -> list[Any]:
+    """The rows of a JSON lines file whose hash is `sha256`; raises `UsageError` where it is absent or another file.
+
+    NaN and infinity, which are no JSON, are errors.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UsageError(f"{path}: sha256 {found[:12]}, and the record was made with {sha256[:12]}")
+    try:
+        return [json.loads(line, parse_constant=_no_json) for line in content.splitlines()]
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON lines ({error})") from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def canonical_sha256(document: str, *, without: Collection[str] = ()) -> str:
     """Hash of the JSON object `document` whatever its layout and the order of its keys, `without` some of them."""
     content = {name: value for name, value in json.loads(document).items() if name not in without}
@@ -170,6 +196,16 @@ def save_json(path: Path, document: Any) -> None:
 def load_json(path: Path) -> Any:
     """What another program wrote to `path` as JSON; raises `ValueError` where it is not."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_line(document: Any) -> str:
+    """A JSON document on one line; raises `ValueError` for NaN or infinity."""
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+def from_line(line: str) -> Any:
+    """The document of `to_line`; raises `ValueError` where it is not one."""
+    return json.loads(line)
 
 
 def to_json(value: Any) -> str:
@@ -224,12 +260,7 @@ def format_page() -> str:
         lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
         for item in dataclasses.fields(kind):
             shown = item.type.__name__ if isinstance(item.type, type) and not get_args(item.type) else str(item.type)
-            named = (
-                shown.replace("typing.", "")
-                .replace("mrpcbench.schema.", "")
-                .replace("mrpcbench.plans.", "")
-                .replace("mrpcbench.verdicts.", "")
-            )
+            named = re.sub(r"\b(typing|mrpcbench\.\w+)\.", "", shown)
             cells = [cell.replace("|", r"\|") for cell in (f"`{item.name}`", named, item.metadata["about"])]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ The rules and their reasons are docs/measurement.md's; the idea of a run that is
 from collections.abc import Iterator
 from statistics import median, pstdev
 
-from mrpcbench.schema import BenchRow
+from mrpcbench.schema import BenchRow, Resources
 from mrpcbench.stats import samples_needed
 
 # Rounds below which neither a trend nor a spread can be seen.
@@ -36,12 +36,18 @@ def _broken(row: BenchRow, rounds: int) -> Iterator[str]:
     needed = samples_needed(0.99)
     if row.scenario == "single-stream" and len(row.samples_ms) < needed:
         yield f"too few samples: {len(row.samples_ms)}, and p99 needs {needed}"
-    if row.resources is not None:
-        if row.resources.gpu_foreign_processes:
-            yield f"{row.resources.gpu_foreign_processes} other processes were on the GPU"
-        throttled = set(row.resources.gpu_throttle_reasons or ()) - NORMAL
-        if throttled:
-            yield f"the GPU throttled ({', '.join(sorted(throttled))})"
+    yield from disturbances(row.resources)
+
+
+def disturbances(used: Resources | None) -> Iterator[str]:
+    """What disturbed a measurement, as far as the sensors of the GPU tell."""
+    if used is None:
+        return
+    if used.gpu_foreign_processes:
+        yield f"{used.gpu_foreign_processes} other processes were on the GPU"
+    throttled = set(used.gpu_throttle_reasons or ()) - NORMAL
+    if throttled:
+        yield f"the GPU throttled ({', '.join(sorted(throttled))})"
 
 
 def _unsteady(row: BenchRow, rounds: int) -> Iterator[str]:

@@ -1,14 +1,18 @@
 """Whole records for tests: one of every command, small and valid, and what a record must not give away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mrpcbench.plans import BackendSpec, BenchPlan, TrainRecipe
+from mrpcbench.plans import AbPlan, BackendSpec, BenchPlan, SelftestPlan, TrainRecipe
 from mrpcbench.schema import (
+    AbPair,
+    AbSection,
+    AbSide,
     BenchRow,
     BenchSection,
+    ClosedCase,
     Command,
     Confusion,
     DataIdentity,
@@ -18,16 +22,18 @@ from mrpcbench.schema import (
     EvaluateSection,
     ExportGate,
     ExportSection,
+    GateTrial,
     LoadReport,
     ModelIdentity,
     ParityTrial,
     Placement,
     RunRecord,
+    SelftestSection,
     TrainSection,
 )
-from mrpcbench.verdicts import Interval, Verdict
+from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
 
-COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab", "selftest")
 
 ENVIRONMENT = Environment(
     started_at="2025-01-02T03:04:05+00:00",
@@ -204,10 +210,86 @@ def make_bench(**changes: Any) -> BenchSection:
     return replace(section, **changes)
 
 
+def make_comparison(**changes: Any) -> Comparison:
+    """A comparison that passed on one metric."""
+    metric = MetricResult(
+        metric="call of 1",
+        gated=True,
+        verdict=Verdict(outcome="PASS", reason="B is 0.4% slower; the limit is 3%"),
+        baseline=10.0,
+        current=10.04,
+        unit="ms",
+        change=0.4,
+        change_unit="%",
+        interval=Interval(low=-0.5, high=1.1, level=0.95, method="percentile bootstrap, 10000 resamples"),
+        test="one-sided Wilcoxon signed-rank, exact",
+        p_value=0.31,
+        limit="slower by more than 3% with p < 0.05, twice",
+        detectable=3.9,
+    )
+    side = Compared(
+        name="tuned", started_at=ENVIRONMENT.started_at, git_commit="0123456", model="tuned", model_sha256="a" * 64
+    )
+    made = Comparison(
+        kind="ab",
+        baseline=(side,),
+        current=(side,),
+        metrics=(metric,),
+        verdict=Verdict(outcome="PASS", reason="call of 1: B is 0.4% slower; the limit is 3%"),
+    )
+    return replace(made, **changes)
+
+
+def make_ab(**changes: Any) -> AbSection:
+    """Ten pairs of processes that agree."""
+    side = AbSide(
+        spec=BackendSpec(model="tuned"), placement=TORCH, model=MODEL, python="3.11.7", packages={"torch": "2.13.0"}
+    )
+    pair = AbPair(first="a", a_samples_ms=(10.0, 10.5, 10.1), b_samples_ms=(10.1, 10.2, 10.0))
+    section = AbSection(
+        plan=AbPlan(a_model="tuned", data="mrpc"), a=side, b=side, pairs=(pair,) * 10, comparison=make_comparison()
+    )
+    return replace(section, **changes)
+
+
+def make_selftest(**changes: Any) -> SelftestSection:
+    """A gate that has been tried and holds."""
+    trial = GateTrial(
+        side="b",
+        kind="real",
+        slowdown=0.0,
+        runs=59,
+        looked_slower=1,
+        alarms=0,
+        rate=Interval(low=0.0, high=0.0606, level=0.95, method="clopper-pearson"),
+        median_slowdown=0.0012,
+    )
+    case = ClosedCase(
+        name="an empty record", expected="refused", outcome="e.json: not JSON at line 1", exit_code=2, holds=True
+    )
+    section = SelftestSection(
+        plan=SelftestPlan(model="tuned", data="mrpc"),
+        placement=ONNX,
+        busy_cores=0.7,
+        times_ms={"a": (10.0, 10.1), "b": (10.2, 9.9)},
+        trials=(trial,),
+        cases=(case,),
+        verdict=Verdict(outcome="PASS", reason="no false alarm in 59 real A/A runs; all 1 cases hold"),
+    )
+    return replace(section, **changes)
+
+
 def make_record(command: Command, **changes: Any) -> RunRecord:
     """A finished record of `command`; `changes` are fields of the record, its section among them."""
     proven = replace(MODEL, graph_sha256="e" * 64, proven=True)
-    sections = {"train": make_train, "evaluate": make_evaluate, "export": make_export, "bench": make_bench}
+    sections: dict[Command, Callable[[], Any]] = {
+        "train": make_train,
+        "evaluate": make_evaluate,
+        "export": make_export,
+        "bench": make_bench,
+        "ab": make_ab,
+        "selftest": make_selftest,
+    }
     fields: dict[str, Any] = {
         "command": command,
         "complete": True,

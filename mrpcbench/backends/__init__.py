@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
-from mrpcbench.backends.base import Session
+from mrpcbench.backends.base import Session, Unmetered
 from mrpcbench.errors import MissingError
 from mrpcbench.plans import BackendSpec
 
@@ -12,16 +13,28 @@ BACKENDS = {
     "onnx": "mrpcbench.backends.ort:open_onnx",
     "fake": "mrpcbench.backends.fake:open_fake",
 }
+# An ONNX file and all that is to be known of it, without a look at the model around it.
+GRAPH = "mrpcbench.backends.onnx_session:open_graph"
+GPU_METER = "mrpcbench.sensors:gpu_meter"
 
 
-def open_session(spec: BackendSpec) -> Session:
-    """Load the model that `spec` names into its engine.
+def open_session(spec: BackendSpec, *, from_graph: bool = False) -> Session:
+    """Load the model that `spec` names into its engine; with `from_graph` its model is an ONNX file, for the CPU.
 
     Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run.
     """
-    module, function = BACKENDS[spec.backend].split(":")
     try:
-        opener: Callable[[BackendSpec], Session] = getattr(import_module(module), function)
+        opener: Callable[[BackendSpec], Session] = _load(GRAPH if from_graph else BACKENDS[spec.backend])
     except ImportError as error:
         raise MissingError(f"--backend {spec.backend}: {error}; see `mrpcbench env`") from error
     return opener(spec)
+
+
+def gpu_meter(device: str) -> Any:
+    """A `sensors.Meter` of the GPU that a placement names; on the CPU one that sees nothing, and loads nothing."""
+    return _load(GPU_METER)(device) if device.startswith("cuda") else Unmetered()
+
+
+def _load(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)

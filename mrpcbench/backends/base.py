@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,20 @@ class Event:
 def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:
     """A track for each thread or stream in `keys`: the first is `name` itself, the next are numbered from 2."""
     return {key: f"{name} {place}" if place > 1 else name for place, key in enumerate(dict.fromkeys(keys), 1)}
+
+
+class Unmetered:
+    """A `sensors.Meter` without a sensor."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
+
+    def resources(self) -> None:
+        """Nothing is known."""
+        return
 
 
 class Session(Protocol):

@@ -19,6 +19,7 @@ from mrpcbench import store
 from mrpcbench.backends.base import Event, Session, tracks
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError
+from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity, Placement
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -120,6 +121,20 @@ class OnnxSession(Session):
     def close(self) -> None:
         """Free the graph."""
         del self._session
+
+
+def open_graph(spec: BackendSpec) -> OnnxSession:
+    """The ONNX file `spec.model` on the CPU, for who knows already what it is: it has no identity of its own."""
+    unknown = ModelIdentity(
+        name="graph",
+        architecture="unknown",
+        parameters=0,
+        weights="fine-tuned",
+        origin="unknown",
+        model_sha256="unknown",
+        tokenizer_sha256="unknown",
+    )
+    return OnnxSession(Path(spec.model), unknown, dtype="fp32", device="cpu", device_name="cpu", threads=spec.threads)
 
 
 def _options(threads: int) -> ort.SessionOptions:

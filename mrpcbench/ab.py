@@ -1,0 +1,175 @@
+"""The live speed gate: `mrpcbench ab --a-model OLD --b-model NEW`, two sides in fresh processes that take turns."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import numpy as np
+
+from mrpcbench import data, policy, store
+from mrpcbench.backends import open_session
+from mrpcbench.duel import Duel, Process, Side, Workload, side_of
+from mrpcbench.environment import capture, public_name
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.gates.live_speed import comparison_of, looks_slower
+from mrpcbench.hypothesis import wilcoxon_smallest_p
+from mrpcbench.plans import AbPlan, BackendSpec, check
+from mrpcbench.policy import Policy
+from mrpcbench.progress import Observer
+from mrpcbench.reading import reader_for
+from mrpcbench.schema import AbPair, AbSection, AbSide, ModelIdentity, Placement, RunRecord
+
+Name = Literal["a", "b"]
+NAMES: tuple[Name, Name] = ("a", "b")
+Part = Literal["ab", "confirmation"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A side before its first process: what to run, and what of it this process has found out."""
+
+    side: Side
+    spec: BackendSpec
+    placement: Placement
+    model: ModelIdentity
+
+
+def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
+    """Measure side B against side A, and again where B looks slower; write the record to `results` after every pair.
+
+    Raises `UsageError` where the number of pairs cannot reach the level or a model or the data is not there,
+    `MissingError` where a side would run elsewhere than asked, `InterruptedRunError` after an interrupt.
+    """
+    check(plan)
+    limits = policy.load(Path(plan.policy) if plan.policy else None)
+    _check_reach(plan.process_pairs, limits.alpha)
+    environment = capture()
+    known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
+    pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
+    record = RunRecord(
+        command="ab",
+        complete=False,
+        environment=environment,
+        model=known["b"].model,
+        data=(data.identity(pairs, plan.data, plan.split),),
+        ab=AbSection(plan=_public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
+    )
+    observer.began(record)
+    tokens = reader_for(known["a"].spec).encode(pairs)
+    order = np.random.default_rng(plan.seed).permutation(len(pairs))
+    cut = [tokens.batch_of(order[start : start + plan.batch_size]) for start in range(0, len(order), plan.batch_size)]
+    whole = [batch for batch in cut if len(batch.rows) == plan.batch_size][: plan.calls]
+    if not whole:
+        raise UsageError(f"--batch-size {plan.batch_size}: the {plan.split} split has {len(pairs)} pairs")
+    sides: dict[str, Side] = {name: known[name].side for name in NAMES}
+    workload = Workload(batches=whole, calls=plan.calls, warmup=plan.warmup)
+    try:
+        with Duel(sides, workload) as duel:
+            record = _measured(duel, record, limits, results, observer)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
+    store.save(record, results)
+    return record
+
+
+def _check_reach(pairs: int, alpha: float) -> None:
+    """Refuse a number of pairs of which even the clearest slowdown would be no significant one."""
+    if not wilcoxon_smallest_p(pairs) < alpha:
+        needed = math.floor(-math.log2(alpha)) + 1
+        raise UsageError(
+            f"--process-pairs {pairs}: cannot reach the level {alpha:g} (the smallest p is "
+            f"{wilcoxon_smallest_p(pairs):.3g}); at least {needed}"
+        )
+
+
+def _known(plan: AbPlan, name: Name, observer: Observer) -> Known:
+    """Open a side here once, so that what cannot run ends the command before the first process."""
+    spec = _spec(plan, name)
+    observer.say(f"opening side {name.upper()}: {spec.backend} {public_name(spec.model)}")
+    session = open_session(spec)
+    session.close()
+    python = plan.a_python if name == "a" else plan.b_python
+    side = side_of(spec, session.placement)
+    return Known(replace(side, python=python) if python else side, spec, session.placement, session.model)
+
+
+def _spec(plan: AbPlan, name: Name) -> BackendSpec:
+    """What a side asks for; what B does not say, A has said."""
+    asked = asdict(plan)
+    values = {item: asked[f"a_{item}"] for item in ("model", "backend", "device", "dtype", "threads")}
+    if name == "b":
+        values.update({item: asked[f"b_{item}"] for item in values if asked[f"b_{item}"] is not None})
+    return BackendSpec(**values)
+
+
+def _public(plan: AbPlan) -> AbPlan:
+    given = asdict(plan)
+    hidden = ("a_model", "b_model", "a_python", "b_python", "data", "policy")
+    return AbPlan(**{**given, **{name: public_name(given[name]) for name in hidden if given[name] is not None}})
+
+
+def _side(known: Known) -> AbSide:
+    """A side as it ran here; its processes say the rest."""
+    return AbSide(
+        spec=replace(known.spec, model=public_name(known.spec.model)),
+        placement=known.placement,
+        model=known.model,
+        python="",
+        packages={},
+    )
+
+
+def _measured(duel: Duel, record: RunRecord, limits: Policy, results: Path, observer: Observer) -> RunRecord:
+    """The record with its pairs and its verdict; pairs are run a second time where the first say "slower"."""
+    for grown in _pairs(duel, record, "ab", observer):
+        record = grown
+        store.save(record, results)
+    assert record.ab is not None
+    if looks_slower(record.ab.pairs, limits):
+        observer.say("B looks slower: once more, for a slowdown must show twice")
+        for grown in _pairs(duel, record, "confirmation", observer):
+            record = grown
+            store.save(record, results)
+    comparison = comparison_of(record, limits)
+    assert record.ab is not None
+    return replace(record, complete=True, ab=replace(record.ab, comparison=comparison))
+
+
+def _pairs(duel: Duel, record: RunRecord, part: Part, observer: Observer) -> Iterator[RunRecord]:
+    """The record after every pair of a part of the run."""
+    section = record.ab
+    assert section is not None
+    count = section.plan.process_pairs
+    for done, (order, ran) in enumerate(duel.rounds(count), 1):
+        pair = AbPair(
+            first="a" if order[0] == "a" else "b",
+            a_samples_ms=ran["a"].samples_ms,
+            b_samples_ms=ran["b"].samples_ms,
+            disturbances=tuple(dict.fromkeys((*ran["a"].disturbances, *ran["b"].disturbances))),
+        )
+        section = replace(section, a=_as_ran(section.a, ran["a"]), b=_as_ran(section.b, ran["b"]))
+        if part == "ab":
+            section = replace(section, pairs=(*section.pairs, pair))
+        else:
+            section = replace(section, confirmation=(*section.confirmation, pair))
+        observer.advance(part, done, count, _told(pair))
+        yield replace(record, ab=section)
+
+
+def _as_ran(side: AbSide, process: Process) -> AbSide:
+    """The side as a process of it ran. Raises `MissingError` where that was elsewhere than asked."""
+    was, now = side.placement, process.placement
+    for item in ("device", "provider", "dtype", "threads"):
+        if getattr(was, item) != getattr(now, item):
+            raise MissingError(
+                f"{item} {getattr(was, item)} was asked and {getattr(now, item)} would run; see `mrpcbench env`"
+            )
+    return replace(side, placement=now, python=process.python, packages=process.packages)
+
+
+def _told(pair: AbPair) -> str:
+    ratio = median(pair.b_samples_ms) / median(pair.a_samples_ms) - 1
+    return f"B {ratio:+.1%}" + ("" if not pair.disturbances else f", discarded: {'; '.join(pair.disturbances)}")

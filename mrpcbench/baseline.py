@@ -1,0 +1,217 @@
+"""Records that later ones are held against, kept as plain files: `mrpcbench baseline set` and `show`.
+
+A baseline is a folder with a record, or several of train, the predictions that belong to it, and nothing else, so that
+`mrpcbench compare` reads it as it reads any folder.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrpcbench import store
+from mrpcbench.errors import UsageError
+from mrpcbench.measures import machine, measures
+from mrpcbench.plans import BaselineFolder, BaselineRequest
+from mrpcbench.progress import Observer
+from mrpcbench.schema import EvaluateSection, RunRecord
+from mrpcbench.trends import Baseline, Kept
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+# The commands whose records are compared; one of ab holds both of its sides.
+COMMANDS = ("train", "evaluate", "export", "bench")
+PREDICTIONS = ".predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A record that may be kept: its file and that file's bytes, and those of its predictions."""
+
+    path: Path
+    content: bytes
+    record: RunRecord
+    predictions: bytes | None
+
+
+def set_baseline(
+    name: str, paths: Sequence[Path], kept_in: BaselineFolder, request: BaselineRequest, observer: Observer
+) -> Baseline:
+    """Copy the records in `paths`, with their predictions, to the baseline `name`, all or none of them.
+
+    Raises `UsageError` for a name that cannot be one, a baseline that is there already, and a record that nothing
+    should be held against: not complete, of a graph that failed its own gate, or without its predictions.
+    """
+    folder = _folder(name, kept_in)
+    if not paths:
+        raise UsageError("no record given; name the files that the baseline is to hold")
+    _check_place(folder, request)
+    chosen = [_choose(path, observer) for path in paths]
+    _check_together(chosen)
+    store.replace_folder(folder, lambda staged: _write(chosen, staged))
+    return _read(folder)
+
+
+def baselines(name: str | None, kept_in: BaselineFolder) -> tuple[Baseline, ...]:
+    """The baselines that are kept, by name, or the one called `name`; `UsageError` where that is not there."""
+    parent = Path(kept_in.folder)
+    names = sorted(path.name for path in parent.iterdir() if _is_kept(path)) if parent.is_dir() else []
+    if name is None:
+        return tuple(_read(parent / one) for one in names)
+    folder = _folder(name, kept_in)
+    if name not in names:
+        raise UsageError(f"{folder}: no such baseline; {'there are ' + ', '.join(names) if names else 'there is none'}")
+    return (_read(folder),)
+
+
+# --- names and places -------------------------------------------------------------------------------------------------
+
+
+def _folder(name: str, kept_in: BaselineFolder) -> Path:
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r}: not a name for a baseline; take a-z, 0-9, '.', '_' and '-', first a letter or digit"
+        )
+    return Path(kept_in.folder, name)
+
+
+def _is_kept(path: Path) -> bool:
+    return path.is_dir() and NAME.fullmatch(path.name) is not None
+
+
+def _check_place(folder: Path, request: BaselineRequest) -> None:
+    """Refuse a folder that is there, and even with --overwrite one that holds what no baseline does."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not request.overwrite:
+        raise UsageError(f"{folder} exists; take another name, or replace it with --overwrite")
+    if folder.is_symlink() or not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder of its own, and so no baseline; --overwrite does not remove it")
+    strange = [path.name for path in sorted(folder.iterdir()) if not _belongs(path)]
+    if strange:
+        raise UsageError(f"{folder} holds {strange[0]}, and so is no baseline; --overwrite does not remove it")
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file is what a baseline holds: predictions, or a record, be it of another version."""
+    if not path.is_file() or path.is_symlink():
+        return False
+    if path.name.endswith(PREDICTIONS):
+        return True
+    try:
+        document = store.load_json(path) if path.suffix == ".json" else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and {"schema_version", "command", "environment"} <= set(document)
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def _choose(path: Path, observer: Observer) -> _Chosen:
+    record = store.load(path)
+    if record.command not in COMMANDS:
+        raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMMANDS)}")
+    if not record.complete:
+        raise UsageError(f"{path}: not complete, so nothing can be held against it; let the run end")
+    if record.export and (record.export.gate is None or record.export.gate.verdict.outcome != "PASS"):
+        why = record.export.gate.verdict.reason if record.export.gate else "it was not judged"
+        raise UsageError(f"{path}: this export did not pass its own gate ({why}); export a graph that does")
+    if not any(True for _ in measures(record)):
+        raise UsageError(f"{path}: holds no figure to compare with; run the command again")
+    for warning in _warnings(record):
+        observer.say(f"warning: {path}: {warning}")
+    predictions = None
+    if record.evaluate:
+        predictions = _predictions(path, record.evaluate).read_bytes()
+    return _Chosen(path, path.read_bytes(), record, predictions)
+
+
+def _warnings(record: RunRecord) -> Iterator[str]:
+    rows = record.bench.rows if record.bench else ()
+    invalid = [row for row in rows if row.broken_rules]
+    if invalid:
+        broken = (invalid[0].broken_rules or ("",))[0]
+        yield f"{len(invalid)} of {len(rows)} rows INVALID, the first: {broken}"
+    if record.model.proven is False or any(row.model.proven is False for row in rows):
+        yield "a graph in it is UNPROVEN"
+
+
+def _predictions(path: Path, section: EvaluateSection) -> Path:
+    """The predictions of the record in `path`; `UsageError` where they are absent or those of another run."""
+    name = section.predictions_file
+    if Path(name).name != name or not name.endswith(PREDICTIONS):
+        raise UsageError(f"{path}: names its predictions {name!r}, and not *{PREDICTIONS} in its own folder")
+    predictions = path.parent / name
+    if not predictions.is_file():
+        raise UsageError(f"{predictions}: no such file, and {path.name} needs it; copy it beside the record")
+    store.load_jsonl(predictions, section.predictions_sha256)
+    return predictions
+
+
+def _check_together(chosen: Sequence[_Chosen]) -> None:
+    """Refuse what `compare` would: records of several commands, several of another than train, and one record twice."""
+    commands = sorted({item.record.command for item in chosen})
+    if len(commands) > 1:
+        raise UsageError(f"records of {' and '.join(commands)}; a baseline holds those of one command")
+    if len(chosen) > 1 and commands != ["train"]:
+        raise UsageError(
+            f"{len(chosen)} records of {commands[0]}; several are for train, so give each a name of its own"
+        )
+    seen: dict[str, Path] = {}
+    for item in chosen:
+        content = hashlib.sha256(item.content).hexdigest()
+        if content in seen:
+            raise UsageError(f"{item.path}: the same record as {seen[content]}; give each once")
+        seen[content] = item.path
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _write(chosen: Sequence[_Chosen], staged: Path) -> None:
+    """Write each record byte for byte; of two files with one name, from two folders, the later gets a number."""
+    for item in chosen:
+        path, count = staged / item.path.name, 1
+        while path.exists():
+            count += 1
+            path = staged / f"{item.path.stem}-{count}.json"
+        path.write_bytes(item.content)
+        if item.record.evaluate and item.predictions is not None:
+            (staged / item.record.evaluate.predictions_file).write_bytes(item.predictions)
+
+
+def _read(folder: Path) -> Baseline:
+    """The baseline in `folder`; a file that cannot be compared with is a problem of it, and no error."""
+    kept, problems = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = store.load(path)
+            if record.evaluate:
+                _predictions(path, record.evaluate)
+            kept.append(_kept(path.name, record))
+        except UsageError as error:
+            problems.append(str(error).removeprefix(f"{folder}/"))
+    if not kept and not problems:
+        problems.append("no record in it")
+    return Baseline(name=folder.name, records=tuple(kept), problems=tuple(problems))
+
+
+def _kept(name: str, record: RunRecord) -> Kept:
+    found = list(measures(record))
+    # All of a record's figures but those of bench are in the order of their weight.
+    best = max(found, key=lambda item: (item.unit == "pairs/s", item.value)) if record.bench and found else None
+    best = best or next(iter(found), None)
+    model = record.model
+    return Kept(
+        file=name,
+        command=record.command,
+        model=f"{model.name}, {model.parameters / 1e6:.1f} M, {model.weights_label}",
+        model_sha256=model.model_sha256,
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        machine=machine(record.environment),
+        metric=best.metric if best else None,
+        value=best.value if best else None,
+        unit=best.unit if best else None,
+    )

@@ -1,0 +1,271 @@
+"""What two records must share to be compared, and what may differ. Standard library only.
+
+| kind | must be equal | a difference is a warning |
+|---|---|---|
+| all | command, split, pairs, label names, architecture, parameters, tokenizer | Python, packages |
+| evaluate | the weights' kind and origin | engine, device, provider, arithmetic, threads, batch size, settings |
+| train | recipe but the seed, base model, arithmetic | engine, device, provider, threads, settings, resumed or not |
+| export | the weights' kind and origin, arithmetic, device, provider, limits | engine, threads, opset, settings |
+| bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA |
+| a row of it | engine, device, provider, arithmetic, threads, tokens, server's target | engine's version, accuracy |
+
+The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
+Accuracy on the same pairs is a fair question between any two engines or arithmetics, and which weights are better is
+what a checkpoint gate asks, so neither is refused. Another architecture or tokenizer is another project. Time depends
+on everything, so bench is strictest; new packages may differ, since they are what an upgrade is judged by. A value that
+is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be shown to differ, and is a warning.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord
+
+Named = tuple[str, RunRecord]
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What of a record must be equal, and what may differ, each by its name."""
+
+    must: Mapping[str, object]
+    may: Mapping[str, object]
+
+
+def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What makes the two sides incomparable, and what else differs: each a line, the first baseline as the standard."""
+    commands = [record.command for _, record in (*baseline, *current)]
+    if len(set(commands)) > 1:
+        return (_line("command", commands[0], next(item for item in commands if item != commands[0])),), ()
+    differences: list[str] = []
+    warnings = list(_same_runs(baseline, current))
+    (_, standard), *others = (*baseline, *current)
+    for name, record in others:
+        prefix = f"{name}: " if len(others) > 1 else ""
+        refused, allowed = _apart(facts(standard), facts(record))
+        in_rows, said = _rows_apart(standard, record)
+        refused += _limits_apart(standard, record)
+        refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
+        differences += (prefix + line for line in refused)
+        warnings += (prefix + line for line in (*allowed, *said))
+    differences += _seeds_apart(baseline, current)
+    warnings += _unproven(baseline, current)
+    return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
+
+
+def facts(record: RunRecord) -> Facts:
+    """What of `record` is held against the other side."""
+    own = FACTS[record.command](record)
+    python: dict[str, object] = {"python": record.environment.python}
+    return Facts(
+        must={**_data(record), **_architecture(record.model), **own.must},
+        may={**python, **_prefixed("packages", record.environment.packages), **own.may},
+    )
+
+
+def row_title(row: BenchRow) -> str:
+    """How a row is called in a policy and in a verdict: 'onnx offline batch 32', 'torch single-stream'."""
+    size = "" if row.scenario == "single-stream" else f" batch {row.batch_size}"
+    return f"{row.spec.backend} {row.scenario}{size}"
+
+
+# --- facts of each kind -----------------------------------------------------------------------------------------------
+
+
+def _train(record: RunRecord) -> Facts:
+    assert record.train is not None
+    section, base = record.train, record.train.base_model
+    # What was asked of the arithmetic may be 'auto'; what it was is the placement's.
+    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
+    # A head or encoder weights that were made new are in the base model's hash, and come from the seed.
+    identity = {"base_model": base.name} if _has_new_weights(record) else {"base_model_sha256": base.model_sha256}
+    return Facts(
+        must={
+            **_prefixed("recipe", recipe),
+            **identity,
+            "base_model.weights": base.weights,
+            "base_model.origin": base.origin,
+            "precision": section.placement.dtype,
+        },
+        may={**_where(section.placement), **_settings(record), "resumed_from_step": section.resumed_from_step},
+    )
+
+
+def _evaluate(record: RunRecord) -> Facts:
+    assert record.evaluate is not None
+    section = record.evaluate
+    may = {**_where(section.placement), "dtype": section.placement.dtype, "batch_size": section.batch_size}
+    return Facts(must=_weights(record.model), may={**may, **_settings(record)})
+
+
+def _export(record: RunRecord) -> Facts:
+    assert record.export is not None
+    section = record.export
+    where = {"device": section.placement.device, "provider": section.placement.provider}
+    may = {"engine": section.placement.engine, "threads": section.placement.threads, "opset": section.opset}
+    return Facts(
+        must={**_weights(record.model), "dtype": section.dtype, **where},
+        may={**may, "reference": str(section.reference), **_settings(record)},
+    )
+
+
+def _bench(record: RunRecord) -> Facts:
+    assert record.bench is not None
+    plan, machine = record.bench.plan, record.environment
+    must: dict[str, object] = {
+        **{name: getattr(machine, name) for name in ("machine_sha256", "system", "cpu", "cpu_cores", "gpu")},
+        "gpu_driver": machine.gpu_driver,
+        **_settings(record),
+        "seq_len": plan.seq_len,
+        "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
+    }
+    may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}
+    return Facts(must=must, may={**may, "cuda": machine.cuda})
+
+
+FACTS: Mapping[Command, Callable[[RunRecord], Facts]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+    "bench": _bench,
+}
+
+
+def _row(row: BenchRow, bench: BenchSection) -> Facts:
+    must: dict[str, object] = {
+        "engine": row.placement.engine.split(" ")[0],
+        **{name: getattr(row.placement, name) for name in ("device", "provider", "dtype", "threads")},
+        **_architecture(row.model),
+        "real_tokens": row.real_tokens,
+    }
+    if row.server is not None:
+        must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms, "requests": bench.plan.requests}
+    return Facts(must=must, may={"engine": row.placement.engine})
+
+
+def _data(record: RunRecord) -> dict[str, object]:
+    found: dict[str, object] = {"split": ", ".join(item.split for item in record.data)}
+    for item in record.data:
+        of = f"{item.split} " if len(record.data) > 1 else ""
+        found |= {f"{of}data_sha256": item.data_sha256, f"{of}pairs": item.pairs}
+        found[f"{of}label_names"] = "/".join(item.label_names)
+    return found
+
+
+def _architecture(model: ModelIdentity) -> dict[str, object]:
+    return {name: getattr(model, name) for name in ("architecture", "parameters", "tokenizer_sha256")}
+
+
+def _weights(model: ModelIdentity) -> dict[str, object]:
+    return {"weights": model.weights, "origin": model.origin}
+
+
+def _where(placement: Placement) -> dict[str, object]:
+    return {name: getattr(placement, name) for name in ("engine", "device", "provider", "threads")}
+
+
+def _settings(record: RunRecord) -> dict[str, object]:
+    return _prefixed("settings", record.environment.settings)
+
+
+def _prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _has_new_weights(record: RunRecord) -> bool:
+    assert record.train is not None
+    report = record.train.load_report
+    return record.train.base_model.weights == "random-init" or bool(report.new_head or report.missing)
+
+
+# --- differences ------------------------------------------------------------------------------------------------------
+
+
+def _apart(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
+    """Lines on what differs and must not, and on what differs and may."""
+    refused: list[str] = []
+    allowed = list(_changes(was.may, now.may))
+    for name, line in _named_changes(was.must, now.must):
+        unknown = UNKNOWN in (was.must.get(name), now.must.get(name))
+        (allowed if unknown else refused).append(line)
+    return refused, allowed
+
+
+def _rows_apart(was: RunRecord, now: RunRecord) -> tuple[dict[str, list[str]], list[str]]:
+    """The same over the rows of two benchmarks: what must not differ with the rows where it does, and what may."""
+    if was.bench is None or now.bench is None:
+        return {}, []
+    refused: dict[str, list[str]] = {}
+    allowed: list[str] = []
+    before, after = ({row_title(row): row for row in bench.rows} for bench in (was.bench, now.bench))
+    for name in dict.fromkeys((*before, *after)):
+        if name not in before or name not in after:
+            allowed.append(f"{name}: only in the {'baseline' if name in before else 'current record'}")
+            continue
+        old, new = before[name], after[name]
+        must, may = _apart(_row(old, was.bench), _row(new, now.bench))
+        for line in must:
+            refused.setdefault(line, []).append(name)
+        allowed += (f"{old.spec.backend}: {line}" for line in may)
+        if old.model.model_sha256 == new.model.model_sha256 and old.accuracy != new.accuracy:
+            allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, though the weights are the same")
+    return refused, allowed
+
+
+def _limits_apart(was: RunRecord, now: RunRecord) -> Iterator[str]:
+    """Limits of the export gate that differ; a gate that is missing is judged, and not refused."""
+    before, after = (record.export.gate if record.export else None for record in (was, now))
+    if before and after:
+        limits = ("flips_allowed", "delta_allowed")
+        yield from _changes(*({name: getattr(gate, name) for name in limits} for gate in (before, after)))
+
+
+def _seeds_apart(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    """Runs of one side that are no separate runs, and the same seed that made other weights to begin from."""
+    began: dict[int, str] = {}
+    for side, records in (("baseline", baseline), ("current side", current)):
+        sections = [record.train for _, record in records if record.train is not None]
+        seeds = [section.recipe.seed for section in sections]
+        for seed in dict.fromkeys(seed for seed in seeds if seeds.count(seed) > 1):
+            yield f"seed {seed}: {seeds.count(seed)} times on the {side}; a seed counts once"
+        for section in sections:
+            seed, sha256 = section.recipe.seed, section.base_model.model_sha256
+            if began.setdefault(seed, sha256) != sha256:
+                yield _line(f"seed {seed}: base_model_sha256", began[seed], sha256)
+
+
+def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    for name, was in baseline:
+        for other, now in current:
+            when, then = was.environment, now.environment
+            if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
+                yield f"{name} and {other} are the same run: a comparison with itself shows nothing"
+
+
+def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    """Graphs that did not pass the export gate, where that is not itself what is judged."""
+    for side, records in (("baseline", baseline), ("current side", current)):
+        for _, record in records:
+            models = [row.model for row in record.bench.rows] if record.bench else [record.model]
+            judged = record.command == "export" and side != "baseline"
+            if not judged and any(model.graph_sha256 and not model.proven for model in models):
+                yield f"the graph of the {side} is unproven"
+
+
+def _changes(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
+    yield from (line for _, line in _named_changes(was, now))
+
+
+def _named_changes(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name in dict.fromkeys((*was, *now)):
+        if was.get(name) != now.get(name):
+            yield name, _line(name, was.get(name), now.get(name))
+
+
+def _line(name: str, was: object, now: object) -> str:
+    shown = ["none" if value is None else str(value) for value in (was, now)]
+    if name.endswith("sha256"):
+        shown = [value[:12] for value in shown]
+    return f"{name}: {shown[0]}, now {shown[1]}"

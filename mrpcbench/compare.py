@@ -1,0 +1,169 @@
+"""Hold records against a baseline: `mrpcbench compare BASELINE CURRENT`.
+
+It fails closed. What cannot be read, was not finished or contradicts itself is a `UsageError`; what differs and must
+not makes the whole INCOMPARABLE; what cannot be judged is INCONCLUSIVE.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrpcbench import policy as policies
+from mrpcbench import store
+from mrpcbench.comparable import comparability, row_title
+from mrpcbench.errors import UsageError
+from mrpcbench.gates.paired import Answered, judge_evaluate
+from mrpcbench.gates.proof import judge_export
+from mrpcbench.gates.seeds import best_epoch, judge_train
+from mrpcbench.gates.stored_speed import judge_bench
+from mrpcbench.metrics import confusion
+from mrpcbench.plans import ComparePlan
+from mrpcbench.policy import Policy
+from mrpcbench.schema import RunRecord
+from mrpcbench.verdicts import Compared, Comparison, MetricResult, overall
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A record and the file that it came from."""
+
+    path: Path
+    record: RunRecord
+
+
+def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
+    """Judge the records of `current` by those of `baseline`; a folder stands for all records in it.
+
+    One record a side, or several of `train`, which are runs with different seeds. Raises `UsageError` where a side or
+    the policy cannot be used; a regression is an outcome, and no error.
+    """
+    policy = policies.with_margin(policies.load(Path(plan.policy) if plan.policy else None), plan.margin)
+    before, after = _side("baseline", baseline), _side("current side", current)
+    command = before[0].record.command
+    if plan.margin is not None and command != "evaluate":
+        raise UsageError(f"--margin: for records of evaluate, and these are of {command}")
+    named = [[(item.path.name, item.record) for item in side] for side in (before, after)]
+    differences, warnings = comparability(*named)
+    metrics = () if differences else _judged(before, after, policy)
+    return Comparison(
+        kind=command,
+        baseline=tuple(map(_compared, before)),
+        current=tuple(map(_compared, after)),
+        differences=differences,
+        warnings=warnings,
+        metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
+        verdict=overall(differences, metrics),
+    )
+
+
+def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:
+    """The metrics of two sides that may be compared."""
+    was, now = before[0].record, after[0].record
+    if was.bench and now.bench:
+        return judge_bench(was.bench, now.bench, policy)
+    if was.export and now.export:
+        return judge_export(was.export, now.export)
+    if was.evaluate and now.evaluate:
+        old, new = _answered(before[0]), _answered(after[0])
+        if old.labels != new.labels:
+            raise UsageError(
+                f"{after[0].path}: its predictions have other labels than the baseline's, for one data_sha256"
+            )
+        return judge_evaluate(old, new, policy)
+    runs = [[item.record.train for item in side if item.record.train] for side in (before, after)]
+    return judge_train(runs[0], runs[1], policy)
+
+
+def _compared(item: _Loaded) -> Compared:
+    model = item.record.model
+    return Compared(
+        name=item.path.name,
+        started_at=item.record.environment.started_at,
+        git_commit=item.record.environment.git_commit,
+        model=f"{model.name} ({model.weights_label})",
+        model_sha256=model.model_sha256,
+    )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _side(side: str, paths: Sequence[Path]) -> list[_Loaded]:
+    """The records of one side: whole, of one kind, and more than one of train alone."""
+    found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
+    if not found:
+        raise UsageError(f"no record on the {side}; name a file, or a folder with records")
+    kinds = sorted({item.record.command for item in found})
+    named = ", ".join(str(path) for path in paths)
+    if len(kinds) > 1:
+        raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
+    if kinds == ["ab"]:
+        raise UsageError(f"{named}: a record of ab holds its own verdict; compare those of other commands")
+    if len(found) > 1 and kinds != ["train"]:
+        raise UsageError(f"{named}: {len(found)} records of {kinds[0]}; several on a side are for train, name one")
+    for item in found:
+        if problem := _problem(item.record):
+            raise UsageError(f"{item.path}: {problem}")
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise UsageError(f"{path}: no records in this folder")
+    return files
+
+
+def _problem(record: RunRecord) -> str | None:
+    """Why nothing can be judged by `record`, whatever the other side is."""
+    if not record.complete:
+        return "the run was not finished (complete: false); finish it, or run it again"
+    if not record.data or any(item.pairs < 1 for item in record.data):
+        return "it is about no pairs"
+    if record.bench is not None and not record.bench.rows:
+        return "it has no rows"
+    if record.bench is not None and len({row_title(row) for row in record.bench.rows}) < len(record.bench.rows):
+        return "it has two rows of one name"
+    if record.train is not None and best_epoch(record.train) is None:
+        return f"no epoch in it ends at the best step, {record.train.best_step}"
+    return None
+
+
+def _answered(item: _Loaded) -> Answered:
+    """The predictions beside the record, which must be those that it was made with."""
+    section = item.record.evaluate
+    assert section is not None
+    path = item.path.parent / Path(section.predictions_file).name
+    try:
+        rows = store.load_jsonl(path, section.predictions_sha256)
+    except UsageError as error:
+        advice = "put the file beside the record, or run `mrpcbench evaluate` again"
+        raise UsageError(f"{item.path} needs its predictions: {error}; {advice}") from None
+    for index, row in enumerate(rows):
+        if not _is_answer(row, index):
+            raise UsageError(f"{path}: line {index + 1} is no prediction")
+    labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
+    counted = {section.score.pairs, item.record.data[0].pairs, len(rows)}
+    if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
+        raise UsageError(f"{path}: {len(rows)} predictions that do not come to the score in {item.path}")
+    return Answered(score=section.score, labels=labels, predictions=predictions)
+
+
+def _is_answer(row: Any, index: int) -> bool:
+    """Whether `row` is what `evaluate` writes for the pair `index`."""
+    match row:
+        case {
+            "index": int(place),
+            "label": 0 | 1 as label,
+            "logits": [float(no), float(yes)],
+            "prediction": 0 | 1 as said,
+        }:
+            whole = all(type(value) is int for value in (place, label, said))
+            return whole and place == index and math.isfinite(no) and math.isfinite(yes) and said == int(yes > no)
+    return False

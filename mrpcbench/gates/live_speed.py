@@ -1,0 +1,225 @@
+"""The live speed gate: what pairs of processes say of "B is slower than A", as a test and as a verdict."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from statistics import median
+
+from mrpcbench.hypothesis import wilcoxon_p, wilcoxon_smallest_p
+from mrpcbench.policy import Policy
+from mrpcbench.schema import AbPair, AbSection, AbSide, RunRecord
+from mrpcbench.stats import median_interval
+from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
+
+TEST = "one-sided Wilcoxon signed-rank, exact"
+# Slowdowns that are tried for the smallest that a run could have shown, and resamples of the pairs at each.
+LARGEST_SLOWDOWN = 1.0
+RESAMPLES = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What pairs of processes say of "B is slower than A". Slowdowns are shares: 0.05 is 5% slower."""
+
+    counted: int
+    slowdown: float
+    interval: Interval
+    p_value: float
+    fails: bool
+    detectable: float | None
+
+
+def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
+    """ln(median time of B / median time of A) of every pair that nothing disturbed."""
+    return [math.log(median(pair.b_samples_ms) / median(pair.a_samples_ms)) for pair in pairs if not pair.disturbances]
+
+
+def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgement:
+    """Whether pairs with these log-ratios fail the gate: significantly slower, and by more than `slowdown`.
+
+    The one-sided Wilcoxon signed-rank test below `alpha`, and a median beyond the limit; the interval of the median is
+    a percentile bootstrap over pairs. Raises `ValueError` without a pair.
+    """
+    middle, interval = median(ratios), median_interval(ratios)
+    return Judgement(
+        counted=len(ratios),
+        slowdown=math.expm1(middle),
+        interval=Interval(
+            low=math.expm1(interval.low), high=math.expm1(interval.high), level=interval.level, method=interval.method
+        ),
+        p_value=wilcoxon_p(ratios),
+        fails=fails(ratios, alpha=alpha, slowdown=slowdown),
+        detectable=detectable(ratios, alpha=alpha, slowdown=slowdown),
+    )
+
+
+def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
+    """Whether B is slower by more than `slowdown`, and that is no accident at the level `alpha`."""
+    return median(ratios) > math.log1p(slowdown) and wilcoxon_p(ratios) < alpha
+
+
+def detectable(ratios: Sequence[float], *, alpha: float, slowdown: float, power: float = 0.8) -> float | None:
+    """The smallest true slowdown, a share, that pairs which scatter as these do would show with `power`.
+
+    By a bootstrap: the log-ratios about their median are drawn again, the slowdown is added to each, and the gate is
+    asked; by bisection to a tenth of a per cent. None where even twice the time would be missed.
+    """
+    middle = median(ratios)
+    residuals = [ratio - middle for ratio in ratios]
+    draws = Random(0)
+    samples = [draws.choices(residuals, k=len(residuals)) for _ in range(RESAMPLES)]
+
+    def shown(true: float) -> bool:
+        shift = math.log1p(true)
+        caught = sum(fails([shift + one for one in sample], alpha=alpha, slowdown=slowdown) for sample in samples)
+        return caught >= power * RESAMPLES
+
+    if not shown(LARGEST_SLOWDOWN):
+        return None
+    low, high = 0.0, LARGEST_SLOWDOWN
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
+
+
+def own_ratios(pairs: Sequence[AbPair]) -> list[float]:
+    """Log-ratios of side A against itself: every other process of A over the one of A before it.
+
+    These two are a pair of processes apart, so that they show at least the noise that the pairs have.
+    """
+    medians = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
+    return [math.log(after / before) for before, after in zip(medians[::2], medians[1::2], strict=False)]
+
+
+def looks_slower(pairs: Sequence[AbPair], limits: Policy) -> bool:
+    """Whether these pairs alone fail the gate."""
+    ratios = log_ratios(pairs)
+    return bool(ratios) and fails(ratios, alpha=limits.alpha, slowdown=limits.speed.slowdown)
+
+
+def comparison_of(record: RunRecord, limits: Policy) -> Comparison:
+    """What the finished pairs of a live comparison say, under these limits."""
+    section = record.ab
+    assert section is not None
+    pairs, confirmation = section.pairs, section.confirmation
+    differences = []
+    if section.a.model.tokenizer_sha256 != section.b.model.tokenizer_sha256:
+        differences.append("the tokenizers of A and B differ: they would not read the same tokens")
+    metrics = [_speed(section, pairs, confirmation, limits), *_noise_floor(section, pairs)]
+    return Comparison(
+        kind="ab",
+        baseline=(_compared(section.a, record),),
+        current=(_compared(section.b, record),),
+        differences=tuple(differences),
+        warnings=tuple(_warnings(section)),
+        metrics=tuple(metrics),
+        verdict=overall(differences, metrics),
+    )
+
+
+def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[AbPair], limits: Policy) -> MetricResult:
+    """The gated metric: time of a call, B against A."""
+    ratios, limit = log_ratios(pairs), limits.speed.slowdown
+    if not wilcoxon_smallest_p(len(ratios)) < limits.alpha:
+        reason = f"only {len(ratios)} of {len(pairs)} pairs were undisturbed; that cannot reach {limits.alpha:g}"
+        return _metric(section, pairs, None, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
+    found = judge(ratios, alpha=limits.alpha, slowdown=limit)
+    if not found.fails:
+        return _metric(section, pairs, found, _passed(found, limit), limits)
+    again = log_ratios(confirmation)
+    if again and judge(again, alpha=limits.alpha, slowdown=limit).fails:
+        second = math.expm1(median(again))
+        reason = f"B is {found.slowdown:.1%} slower, and {second:.1%} in the confirming run; the limit is {limit:.0%}"
+        return _metric(section, pairs, found, Verdict(outcome="REGRESSION", reason=reason), limits)
+    reason = f"B was {found.slowdown:.1%} slower, and the confirming run does not agree"
+    return _metric(section, pairs, found, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
+
+
+def _passed(found: Judgement, limit: float) -> Verdict:
+    change = f"B is {abs(found.slowdown):.1%} {'slower' if found.slowdown > 0 else 'faster'}"
+    if found.slowdown > limit:
+        return Verdict(outcome="PASS", reason=f"{change}, which may be chance (p = {found.p_value:.2f})")
+    return Verdict(outcome="PASS", reason=f"{change}; the limit is {limit:.0%}")
+
+
+def _metric(
+    section: AbSection, pairs: Sequence[AbPair], found: Judgement | None, verdict: Verdict, limits: Policy
+) -> MetricResult:
+    kept = [pair for pair in pairs if not pair.disturbances]
+    return MetricResult(
+        metric=f"call of {section.plan.batch_size}",
+        gated=limits.speed.gate,
+        verdict=verdict,
+        baseline=median(median(pair.a_samples_ms) for pair in kept) if kept else None,
+        current=median(median(pair.b_samples_ms) for pair in kept) if kept else None,
+        unit="ms",
+        change=found.slowdown * 100 if found else None,
+        change_unit="%",
+        interval=_in_per_cent(found.interval) if found else None,
+        test=TEST,
+        p_value=found.p_value if found else None,
+        limit=f"slower by more than {limits.speed.slowdown:.0%} with p < {limits.alpha:g}, twice",
+        detectable=found.detectable * 100 if found and found.detectable is not None else None,
+    )
+
+
+def _noise_floor(section: AbSection, pairs: Sequence[AbPair]) -> list[MetricResult]:
+    """A against A: what the machine alone shows, for information."""
+    ratios = own_ratios(pairs)
+    if not ratios:
+        return []
+    kept = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
+    largest = math.expm1(max(map(abs, ratios)))
+    return [
+        MetricResult(
+            metric="A against A",
+            gated=False,
+            verdict=Verdict(outcome="PASS", reason=f"noise floor: two processes of A differ by up to {largest:.1%}"),
+            baseline=median(kept[::2]),
+            current=median(kept[1::2]),
+            unit="ms",
+            change=math.expm1(median(ratios)) * 100,
+            change_unit="%",
+            interval=_in_per_cent(_as_shares(median_interval(ratios))),
+        )
+    ]
+
+
+def _as_shares(logs: Interval) -> Interval:
+    return replace(logs, low=math.expm1(logs.low), high=math.expm1(logs.high))
+
+
+def _in_per_cent(shares: Interval) -> Interval:
+    return replace(shares, low=shares.low * 100, high=shares.high * 100)
+
+
+def _compared(side: AbSide, record: RunRecord) -> Compared:
+    return Compared(
+        name=f"{side.spec.model}, {side.placement} {side.placement.dtype}",
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        model=f"{side.model.name} ({side.model.weights_label})",
+        model_sha256=side.model.model_sha256,
+    )
+
+
+def _warnings(section: AbSection) -> list[str]:
+    a, b = section.a, section.b
+    found = [
+        f"{name} {a.packages.get(name, 'none')} and {b.packages.get(name, 'none')}"
+        for name in {**a.packages, **b.packages}
+        if a.packages.get(name) != b.packages.get(name)
+    ]
+    if a.python != b.python:
+        found.append(f"Python {a.python} and {b.python}")
+    if (a.model.architecture, a.model.parameters) != (b.model.architecture, b.model.parameters):
+        found.append(" and ".join(f"{side.model.architecture} of {side.model.parameters} weights" for side in (a, b)))
+    for name, side in (("A", a), ("B", b)):
+        if side.model.proven is False:
+            found.append(f"the graph of {name} is UNPROVEN: its speed may be that of another model")
+    every = (*section.pairs, *section.confirmation)
+    if lost := sum(bool(pair.disturbances) for pair in every):
+        found.append(f"{lost} of {len(every)} pairs of processes were disturbed, and do not count")
+    return found

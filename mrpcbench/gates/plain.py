@@ -1,0 +1,43 @@
+"""Metrics that need no test: a floor, and what is shown for information. Standard library only."""
+
+from mrpcbench.verdicts import MetricResult, Outcome, Verdict
+
+INFORMATION = Verdict(outcome="INCONCLUSIVE", reason="information: it has no limit")
+
+
+def floor_metric(name: str, before: float, after: float, floor: float | None) -> tuple[MetricResult, ...]:
+    """The lowest run of the current side against the floor, where there is one."""
+    if floor is None:
+        return ()
+    outcome: Outcome = "PASS" if after >= floor else "REGRESSION"
+    metric = MetricResult(
+        metric=f"{name} floor",
+        gated=True,
+        verdict=Verdict(outcome=outcome, reason=f"{after:.4f}, and the floor is {floor:g}"),
+        baseline=before,
+        current=after,
+        unit="share",
+        change=(after - before) * 100,
+        change_unit="points",
+        limit=f"below {floor:g}",
+    )
+    return (metric,)
+
+
+def information(name: str, before: float | None, after: float | None, unit: str) -> MetricResult:
+    """A figure that has no limit."""
+    return MetricResult(
+        metric=name,
+        gated=False,
+        verdict=INFORMATION,
+        baseline=before,
+        current=after,
+        unit=unit,
+        change=None if not before or after is None else (after / before - 1) * 100,
+        change_unit="%",
+    )
+
+
+def points(share: float | None) -> float | None:
+    """A share in points, hundredths of it."""
+    return None if share is None else share * 100

@@ -1,0 +1,140 @@
+"""Train records: the runs of one recipe, seeds against seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+from mrpcbench.gates.plain import floor_metric, information, points
+from mrpcbench.hypothesis import detectable_difference, holm, permutation_p, permutation_smallest_p
+from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
+from mrpcbench.schema import EpochMetrics, TrainSection
+from mrpcbench.stats import border
+from mrpcbench.verdicts import Interval, MetricResult, Verdict
+
+# Splits of seeds that are counted again for each step towards an end of their interval; 7 seeds a side have 3,432.
+SPLITS_OF_AN_INTERVAL = 5_000
+
+
+def judge_train(
+    baseline: Sequence[TrainSection], current: Sequence[TrainSection], policy: Policy
+) -> tuple[MetricResult, ...]:
+    """Accuracy and F1 of the best epochs, seeds against seeds; one seed a side has its floors alone.
+
+    ValueError for a run without its best epoch, which has no score.
+    """
+    sides = [[epoch for epoch in map(best_epoch, side) if epoch] for side in (baseline, current)]
+    if [len(side) for side in sides] != [len(baseline), len(current)]:
+        raise ValueError("a run has no best epoch")
+    scores = {
+        "accuracy": [[epoch.eval_accuracy_score for epoch in side] for side in sides],
+        "f1": [[epoch.eval_f1_score for epoch in side] for side in sides],
+    }
+    limits: dict[str, AccuracyPolicy | F1Policy] = {"accuracy": policy.accuracy, "f1": policy.f1}
+    floors = {
+        name: floor_metric(name, min(before), min(after), limits[name].floor)
+        for name, (before, after) in scores.items()
+    }
+    floor_decides = len(baseline) == len(current) == 1 and any(floors.values())
+    gated = [name for name in scores if limits[name].gate and not floor_decides]
+    p_values = {name: permutation_p(*scores[name]) for name in scores}
+    adjusted = dict(zip(gated, holm([p_values[name] for name in gated]), strict=True))
+    metrics: list[MetricResult] = []
+    for name, (before, after) in scores.items():
+        seeds = _Seeds(before, after, limits[name].net_loss, policy.alpha, max(1, len(gated)))
+        metrics += (_over_seeds(name, seeds, p_values[name], adjusted.get(name)), *floors[name])
+    before_loss, after_loss = (_mean([epoch.eval_loss for epoch in side]) for side in sides)
+    return (*metrics, information("loss", before_loss, after_loss, "nats"))
+
+
+def best_epoch(section: TrainSection) -> EpochMetrics | None:
+    """The line of the epoch whose weights were kept; None where no epoch ends at the best step."""
+    return next((epoch for epoch in section.epochs if epoch.step == section.best_step), None)
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """A score of the runs of both sides, and how it is judged."""
+
+    before: Sequence[float]
+    after: Sequence[float]
+    net_loss: float
+    alpha: float
+    tests: int
+
+    @property
+    def smallest_p(self) -> float:
+        return min(1.0, permutation_smallest_p(len(self.before), len(self.after)) * self.tests)
+
+
+def _over_seeds(name: str, seeds: _Seeds, p_value: float, adjusted: float | None) -> MetricResult:
+    before, after = fmean(seeds.before), fmean(seeds.after)
+    decisive = p_value if adjusted is None else adjusted
+    smallest = _seeds_detectable(seeds)
+    return MetricResult(
+        metric=name,
+        gated=adjusted is not None,
+        verdict=_seeds_verdict(seeds, before - after, decisive),
+        baseline=before,
+        current=after,
+        unit="share",
+        change=(after - before) * 100,
+        change_unit="points",
+        interval=_shift_interval(seeds),
+        test=f"permutation of {len(seeds.before)} and {len(seeds.after)} seeds",
+        p_value=p_value,
+        adjusted_p=adjusted,
+        limit=f"mean loss of {seeds.net_loss * 100:g} points or more, p < {seeds.alpha:g}",
+        detectable=points(smallest),
+    )
+
+
+def _seeds_verdict(seeds: _Seeds, loss: float, p_value: float) -> Verdict:
+    if len(seeds.before) == len(seeds.after) == 1:
+        reason = "one seed a side: give several records, or set a floor in the policy"
+        return Verdict(outcome="INCONCLUSIVE", reason=reason)
+    if seeds.smallest_p >= seeds.alpha:
+        counts = f"{len(seeds.before)} and {len(seeds.after)} seeds"
+        reason = f"{counts} reach p {seeds.smallest_p:.3g} at best, and {seeds.alpha:g} is asked: give more records"
+        return Verdict(outcome="INCONCLUSIVE", reason=reason)
+    said = f"the mean is {abs(loss) * 100:.3g} points {'worse' if loss > 0 else 'better'}, p {p_value:.3g}"
+    fails = p_value < seeds.alpha and loss >= seeds.net_loss
+    return Verdict(outcome="REGRESSION" if fails else "PASS", reason=said)
+
+
+def _seeds_detectable(seeds: _Seeds) -> float | None:
+    """The smallest true loss that so many seeds show, and never less than what fails at all."""
+    freedom = len(seeds.before) + len(seeds.after) - 2
+    if seeds.smallest_p >= seeds.alpha or freedom == 0:
+        return None
+    sides = [side for side in (seeds.before, seeds.after) if len(side) > 1]
+    spread = math.sqrt(sum((len(side) - 1) * variance(side) for side in sides) / freedom)
+    alpha = seeds.alpha / seeds.tests
+    return max(seeds.net_loss, detectable_difference(spread, len(seeds.before), len(seeds.after), alpha=alpha))
+
+
+def _shift_interval(seeds: _Seeds) -> Interval | None:
+    """The shifts of one side that the permutation test does not refute, in points; None where it can refute none."""
+    alpha = seeds.alpha / seeds.tests
+    before, after = seeds.before, seeds.after
+    too_many = math.comb(len(before) + len(after), len(after)) > SPLITS_OF_AN_INTERVAL
+    if seeds.smallest_p >= seeds.alpha or too_many:
+        return None
+    change = fmean(after) - fmean(before)
+    width = max(*before, *after) - min(*before, *after) + 1e-6  # a shift by more sets the sides wholly apart
+
+    def least_refuted(lower: Sequence[float], upper: Sequence[float], shift: float) -> float:
+        """The smallest shift that `lower` is refuted to be above `upper` by."""
+
+        def tenable(shift: float) -> bool:
+            return permutation_p(upper, [value - shift for value in lower]) >= alpha
+
+        return border(shift, shift + 2 * width, tenable)
+
+    high, low = least_refuted(after, before, change), -least_refuted(before, after, -change)
+    return Interval(low=low * 100, high=high * 100, level=1 - 2 * alpha, method="permutation test inverted")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None

@@ -1,0 +1,136 @@
+"""The limits of the gates: what decides, and from where on it fails. `gate.toml` beside this holds the same, commented.
+
+A share is a fraction of 1: 0.01 is one point of accuracy. What a file does not say keeps its default; what it says and
+nothing here knows is an error, for a gate that is misspelt would never fail.
+"""
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from mrpcbench.errors import UsageError
+from mrpcbench.plans import STRICT, Backend, about
+
+POLICY_FILE = "gate.toml"
+
+Alpha = Annotated[float, Field(gt=0, le=0.5)]
+Loss = Annotated[float, Field(ge=0, lt=1)]
+Floor = Annotated[float, Field(gt=0, le=1)]
+Margin = Annotated[float, Field(gt=0, lt=1)]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+RowName = Annotated[
+    str, Field(pattern=rf"^({'|'.join(get_args(Backend))}) (single-stream|(offline|server) batch [1-9][0-9]*)$")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyPolicy:
+    """Accuracy of evaluate and train records."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    gate: bool = about("Whether accuracy decides.", True)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", 0.01)
+    floor: Floor | None = about("Accuracy below which the current side fails, whatever the baseline; else none.", None)
+    margin: Margin | None = about(
+        "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class F1Policy:
+    """F1 of evaluate and train records."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    gate: bool = about("Whether F1 decides.", False)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", 0.01)
+    floor: Floor | None = about("F1 below which the current side fails, whatever the baseline; else none.", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedPolicy:
+    """Speed, measured live by `ab`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    gate: bool = about("Whether speed decides.", True)
+    slowdown: Ratio = about("Smallest median slowdown that fails, where it is also beyond chance.", 0.03)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSpeedPolicy:
+    """Speed, against a bench record that was measured at another time."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    gate: bool = about("Whether speed decides.", True)
+    change: Ratio = about("Change of pairs/s that is more than the drift between two sessions.", 0.10)
+    rows: tuple[RowName, ...] = about(
+        "Rows that decide, such as 'onnx offline batch 32'; else of each backend the fastest offline row and single "
+        "pairs, five in all.",
+        (),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What decides, and from where on it fails."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    alpha: Alpha = about("Chance of a false alarm over all that is gated in one comparison.", 0.05)
+    accuracy: AccuracyPolicy = about("Accuracy.", AccuracyPolicy())
+    f1: F1Policy = about("F1.", F1Policy())
+    speed: SpeedPolicy = about("Speed, live.", SpeedPolicy())
+    stored_speed: StoredSpeedPolicy = about("Speed against a stored record.", StoredSpeedPolicy())
+
+
+_ADAPTER: TypeAdapter[Policy] = TypeAdapter(Policy)
+_MARGIN: TypeAdapter[float] = TypeAdapter(Margin)
+
+
+def load(path: Path | None) -> Policy:
+    """The policy in `path`, or the default one; `UsageError` names the file, the key and what is allowed."""
+    if path is None:
+        return Policy()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--policy {path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--policy {path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--policy {path}: not TOML: {error}") from None
+    try:
+        # By way of JSON, where a list may stand for a tuple although nothing else may stand for anything.
+        return _ADAPTER.validate_json(to_json(document))
+    except ValidationError as error:
+        others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"--policy {path}: {_explained(error.errors()[0])}{others}") from None
+
+
+def with_margin(policy: Policy, margin: float | None) -> Policy:
+    """`policy` with the margin that was asked for, and then gated, or as it is; `UsageError` for an impossible one."""
+    if margin is None:
+        return policy
+    try:
+        checked = _MARGIN.validate_python(margin)
+    except ValidationError:
+        raise UsageError(f"--margin {margin:g}: a share between 0 and 1; 0.02 is two points of accuracy") from None
+    return replace(policy, accuracy=replace(policy.accuracy, gate=True, margin=checked))
+
+
+def _explained(error: ErrorDetails) -> str:
+    """One error of pydantic's as KEY: what is wrong and what is allowed."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{key} = {error['input']!r}: {error['msg']}"
+    kind: Any = Policy
+    for part in error["loc"][:-1]:
+        kind = get_type_hints(kind)[str(part)]
+    return f"{key}: unknown; allowed are {', '.join(item.name for item in fields(kind))}"

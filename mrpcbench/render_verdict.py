@@ -1,0 +1,179 @@
+"""A comparison as rich renderables, and the words of its cells. Prints nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
+
+from mrpcbench.tables import CRAMPED, PlainTable, facts, table
+from mrpcbench.verdicts import EXIT_STATUS, Compared, Comparison, Interval, MetricResult, Outcome, Verdict
+
+COLOURS: dict[Outcome, str] = {
+    "PASS": "bold green",
+    "REGRESSION": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "INCOMPARABLE": "bold yellow",
+}
+ABSENT = "-"
+INFORMATION = "info"
+
+Column = tuple[str, Callable[[MetricResult], str]]
+
+
+def comparison(found: Comparison) -> RenderableType:
+    """The metrics, the gated ones first, what was compared, and as the last line the verdict with its exit code."""
+    parts: list[RenderableType] = []
+    if found.metrics:
+        parts.append(_Fitting(_metrics(found, columns(found)), _metrics(found, _stacked(columns(found)))))
+    lines = [*gates(found), *(f"differs: {line}" for line in found.differences)]
+    lines += [f"warning: {line}" for line in found.warnings]
+    if lines:
+        parts.append(Text("\n".join(one_line(line) for line in lines) + "\n"))
+    parts.append(facts("Compared", ((side, "\n".join(compared(record))) for side, record in sides(found))))
+    verdict = Text(f"{headline(found.verdict)}: {one_line(found.verdict.reason)}", "bold")
+    verdict.stylize(COLOURS[found.verdict.outcome], 0, len(found.verdict.outcome))
+    parts.append(verdict)
+    return Group(*parts)
+
+
+class _Fitting:
+    """The first of two layouts of a table where the terminal is wide enough for it, and else the second."""
+
+    def __init__(self, wide: PlainTable, narrow: PlainTable) -> None:
+        self.wide, self.narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.wide.box, self.wide.padding = CRAMPED, (0, 0, 0, 0)
+        least = console.measure(self.wide, options=options.update(width=10_000)).maximum
+        yield self.wide if least <= options.max_width else self.narrow
+
+
+def _metrics(found: Comparison, cells: list[Column]) -> PlainTable:
+    shown = table(f"{found.kind}: current against baseline", *(name for name, _ in cells), numeric=True, tight=True)
+    shown.columns[-1].justify = "left"
+    for metric in ordered(found):
+        *texts, outcome = (cell(metric) for _, cell in cells)
+        style = COLOURS[metric.verdict.outcome] if metric.gated else ""
+        shown.add_row(*texts, Text(outcome, style), style=None if metric.gated else "dim")
+    return shown
+
+
+# --- what the other forms of a comparison say with the same words -----------------------------------------------------
+
+
+def ordered(found: Comparison) -> list[MetricResult]:
+    """The gated metrics, then the others."""
+    return sorted(found.metrics, key=lambda metric: not metric.gated)
+
+
+def columns(found: Comparison) -> list[Column]:
+    """Headers, and what gives a metric's cell; adjusted p-values have a column where one differs."""
+    level = _common_level(found.metrics)
+    differ = any(metric.adjusted_p not in (None, metric.p_value) for metric in found.metrics)
+    adjusted: list[Column] = [("adj. p", lambda metric: probability(metric.adjusted_p))] if differ else []
+    return [
+        ("metric", named),
+        ("baseline", lambda metric: value(metric.baseline, metric.unit)),
+        ("current", lambda metric: value(metric.current, metric.unit)),
+        ("change", lambda metric: change(metric.change, metric.change_unit, "+")),
+        ("interval" if level is None else f"{100 * level:g}% interval", lambda metric: _interval(metric, level)),
+        ("p", lambda metric: probability(metric.p_value)),
+        *adjusted,
+        ("detectable", lambda metric: change(metric.detectable, metric.change_unit)),
+        ("outcome", lambda metric: metric.verdict.outcome if metric.gated else INFORMATION),
+    ]
+
+
+def _stacked(wide: list[Column]) -> list[Column]:
+    """The same in fewer columns: the interval under the change, and the adjusted p under the other."""
+    made: list[Column] = []
+    for name, cell in wide:
+        if name.endswith("interval") or name == "adj. p":
+            above, first = made.pop()
+            made.append((f"{above}\n{name}", _over(first, cell)))
+        else:
+            made.append((name, cell))
+    return made
+
+
+def _over(upper: Callable[[MetricResult], str], lower: Callable[[MetricResult], str]) -> Callable[[MetricResult], str]:
+    return lambda metric: upper(metric) if lower(metric) == ABSENT else f"{upper(metric)}\n{lower(metric)}"
+
+
+def named(metric: MetricResult) -> str:
+    """The metric, with the unit of its values; a share has none."""
+    name = one_line(metric.metric)
+    return name if metric.unit == "share" or name.endswith(metric.unit) else f"{name}, {metric.unit}"
+
+
+def value(number: float | None, unit: str) -> str:
+    """A share with four decimals, anything else with about four digits."""
+    if number is None:
+        return ABSENT
+    decimals = 4 if unit == "share" or abs(number) < 1 else 2 if abs(number) < 100 else 1
+    return f"{number:.{decimals}f}"
+
+
+def change(number: float | None, unit: str, sign: str = "") -> str:
+    """Percent without a space, other units with one."""
+    if number is None:
+        return ABSENT
+    return f"{number:{sign}.2f}{'' if unit == '%' else ' '}{unit}"
+
+
+def probability(number: float | None) -> str:
+    """Four decimals; what they cannot show is not shown as nought."""
+    if number is None:
+        return ABSENT
+    return "<0.0001" if number < 0.0001 else f"{number:.4f}"
+
+
+def _common_level(metrics: Iterable[MetricResult]) -> float | None:
+    levels = {metric.interval.level for metric in metrics if metric.interval is not None}
+    return levels.pop() if len(levels) == 1 else None
+
+
+def _interval(metric: MetricResult, common: float | None) -> str:
+    found: Interval | None = metric.interval
+    if found is None:
+        return ABSENT
+    unit = "%" if metric.change_unit == "%" else ""
+    level = "" if common is not None else f" ({100 * found.level:g}%)"
+    return f"{found.low:+.2f} to {found.high:+.2f}{unit}{level}"
+
+
+def gates(found: Comparison) -> Iterator[str]:
+    """A line for each gated metric: why it has its outcome, where the verdict does not say so, and what fails it."""
+    for metric in ordered(found):
+        if metric.gated:
+            said = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
+            limit = f"limit: {metric.limit}" if metric.limit else ""
+            parts = ["" if said else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
+            if any(parts):
+                yield one_line(f"{metric.metric}: {'; '.join(filter(None, parts))}")
+
+
+def sides(found: Comparison) -> Iterator[tuple[str, Compared]]:
+    """Every record that was compared, with its side."""
+    yield from (("baseline", record) for record in found.baseline)
+    yield from (("current", record) for record in found.current)
+
+
+def compared(record: Compared) -> tuple[str, str]:
+    """Two lines of a record: the file, when and from which source; the model and its weights."""
+    moment = f"{record.started_at[:16].replace('T', ' ')} UTC"
+    commit = f"commit {record.git_commit[:12]}" if record.git_commit else "no commit"
+    return (
+        one_line(f"{record.name}, {moment}, {commit}"),
+        one_line(f"{record.model}, sha256 {record.model_sha256[:12]}"),
+    )
+
+
+def headline(verdict: Verdict) -> str:
+    """The outcome and its exit code."""
+    return f"{verdict.outcome} (exit code {EXIT_STATUS[verdict.outcome]:d})"
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, which a name or a reason may hold."""
+    return " ".join(text.split())

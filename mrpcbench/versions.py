@@ -1,0 +1,20 @@
+"""The versions of the packages that can change a number. Standard library only, so that any process can tell them."""
+
+from importlib import metadata
+
+# Those that can change a number or a graph; what else is installed does not belong in a record.
+PACKAGES = (
+    "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
+    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
+).split()
+
+
+def installed_versions() -> dict[str, str]:
+    """Name and version of each of `PACKAGES` that is installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,102 @@
+"""One side of a live comparison in a process of its own: `python -m mrpcbench.worker JOB`, which `duel` starts.
+
+The process may be that of another Python interpreter with other libraries, to which this package is lent by its path;
+it is given its batches, so that a graph on the CPU is measured half a second after the start, without torch.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrpcbench import store
+from mrpcbench.backends import gpu_meter, open_session
+from mrpcbench.backends.base import Session
+from mrpcbench.batches import Batch
+from mrpcbench.clock import WallClock, timed
+from mrpcbench.errors import MrpcbenchError
+from mrpcbench.plans import BackendSpec
+from mrpcbench.validity import disturbances
+from mrpcbench.versions import installed_versions
+
+
+def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str, Any]], None]) -> None:
+    """Load what `job` says, answer with what runs, and then each line of `turns` with the time of one call.
+
+    A call is one pass over `group` batches; the first `repeat` of them are run once more, and `sleep_ms` are waited,
+    inside of the call: known slowdowns, with which a gate is tested. The last answer is what disturbed the turns.
+    Raises `MrpcbenchError` where a logit is not finite.
+    """
+    batches = load_batches(Path(job["arrays"]))
+    session = open_session(BackendSpec(**job["spec"]), from_graph=job["from_graph"])
+    group = job["group"]
+    calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
+    work = partial(_call, session, repeat=job["repeat"], sleep_ms=job["sleep_ms"])
+    for _ in range(job["warmup"]):
+        work(next(calls))
+    meter = gpu_meter(session.placement.device)
+    placed = {"placement": asdict(session.placement), "python": platform.python_version()}
+    answer({**placed, "packages": installed_versions()})
+    with meter:
+        for _ in turns:
+            finite, milliseconds = timed(partial(work, next(calls)))
+            if not finite:
+                raise MrpcbenchError(f"{session.placement} gave logits that are not finite")
+            answer({"ms": milliseconds})
+    session.close()
+    answer({"disturbances": list(disturbances(meter.resources()))})
+
+
+def _call(session: Session, batches: Sequence[Batch], *, repeat: int, sleep_ms: float) -> bool:
+    """Whether all logits of a call are finite."""
+    finite = True
+    for batch in (*batches, *batches[:repeat]):
+        finite = bool(np.isfinite(session.infer(batch)).all()) and finite
+    if sleep_ms:
+        clock = WallClock()
+        clock.sleep_until(clock.now() + sleep_ms / 1e3)
+    return finite
+
+
+def save_batches(path: Path, batches: Sequence[Batch]) -> None:
+    """Write the inputs of `batches` to one file of arrays."""
+    arrays = {f"{index}/{name}": array for index, batch in enumerate(batches) for name, array in batch.inputs.items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_batches(path: Path) -> list[Batch]:
+    """The batches of `save_batches`."""
+    inputs: dict[int, dict[str, Any]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            index, name = key.split("/")
+            inputs.setdefault(int(index), {})[name] = arrays[key]
+    return [
+        Batch(inputs=found, rows=np.arange(len(found["input_ids"])), real_tokens=int(found["attention_mask"].sum()))
+        for found in inputs.values()
+    ]
+
+
+def main(path: Path) -> None:
+    """Serve the job in the file `path`: a line on stdin is a turn, a JSON document a line on stdout its answer."""
+    # Libraries print what they like; only answers may reach whoever reads them.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+        def answer(found: dict[str, Any]) -> None:
+            answers.write(store.to_line(found) + "\n")
+            answers.flush()
+
+        serve(store.load_json(path), sys.stdin, answer)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,348 @@
+"""What makes two records incomparable, what is a warning only, and that each is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from records import make_bench, make_data, make_gate, make_record, make_row, make_train
+
+from mrpcbench.comparable import comparability, row_title
+from mrpcbench.plans import BackendSpec, TrainRecipe
+from mrpcbench.schema import Command, LoadPoint, LoadReport, RunRecord, ServerResult
+
+KINDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+LATER = "2025-01-03T00:00:00+00:00"
+
+
+def put(value: Any, path: str, new: Any) -> Any:
+    """A copy of `value` with `new` at the dotted `path`, of which a number is a place in a tuple."""
+    first, _, rest = path.partition(".")
+    if isinstance(value, tuple):
+        place = int(first)
+        return (*value[:place], put(value[place], rest, new) if rest else new, *value[place + 1 :])
+    return replace(value, **{first: put(getattr(value, first), rest, new) if rest else new})
+
+
+def pair(kind: Command, **changes: Any) -> tuple[RunRecord, RunRecord]:
+    """A record, and the same run again a day later with other values at the paths of `changes` (__ for a dot)."""
+    record = make_record(kind)
+    later = put(record, "environment.started_at", LATER)
+    for path, new in changes.items():
+        later = put(later, path.replace("__", "."), new)
+    return record, later
+
+
+def found(before: RunRecord, after: RunRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return comparability([("old.json", before)], [("new.json", after)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_run_again_differs_in_nothing(kind: Command) -> None:
+    assert found(*pair(kind)) == ((), ())
+
+
+def test_records_of_two_commands_cannot_be_compared() -> None:
+    assert found(make_record("train"), make_record("bench")) == (("command: train, now bench",), ())
+
+
+# --- what must be equal -----------------------------------------------------------------------------------------------
+
+ROW = "bench__rows__0__"
+IN_ROW = "(torch single-stream)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("path", "new", "line"),
+    [
+        ("model__architecture", "BertForSequenceClassification", "architecture: "),
+        ("model__parameters", 395_000_000, "parameters: 149606402, now 395000000"),
+        ("model__tokenizer_sha256", "f" * 64, "tokenizer_sha256: bbbbbbbbbbbb, now ffffffffffff"),
+        ("data__0__data_sha256", "f" * 64, "data_sha256: cccccccccccc, now ffffffffffff"),
+        ("data__0__pairs", 100, "pairs: "),
+        ("data__0__label_names", ("no", "yes"), "label_names: not_equivalent/equivalent, now no/yes"),
+    ],
+)
+def test_every_kind_needs_the_same_pairs_and_the_same_kind_of_model(
+    kind: Command, path: str, new: Any, line: str
+) -> None:
+    (difference,), _ = found(*pair(kind, **{path: new}))
+    assert difference.removeprefix("train ").startswith(line)
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
+def test_another_split_is_named_beside_its_pairs(kind: Command) -> None:
+    differences, _ = found(*pair(kind, data=(make_data("test", pairs=1725, data_sha256="9" * 64),)))
+    assert differences == (
+        "split: validation, now test",
+        "data_sha256: cccccccccccc, now 999999999999",
+        "pairs: 408, now 1725",
+    )
+
+
+def test_where_the_same_pairs_came_from_does_not_matter() -> None:
+    assert found(*pair("evaluate", data__0__source="hub")) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "new", "line"),
+    [
+        ("evaluate", "model__weights", "random-init", "weights: fine-tuned, now random-init"),
+        ("evaluate", "model__origin", "random-init", "origin: pretrained, now random-init"),
+        ("export", "model__weights", "random-init", "weights: fine-tuned, now random-init"),
+        ("export", "model__origin", "random-init", "origin: pretrained, now random-init"),
+        ("export", "export__dtype", "fp16", "dtype: fp32, now fp16"),
+        ("export", "export__placement__device", "cuda H200", "device: cpu, now cuda H200"),
+        ("export", "export__placement__provider", "OpenVINO", "provider: CPUExecutionProvider, now OpenVINO"),
+        ("export", "export__gate__delta_allowed", 1e-2, "delta_allowed: 0.001, now 0.01"),
+        ("export", "export__gate__flips_allowed", 4, "flips_allowed: 0, now 4"),
+        ("train", "train__recipe", TrainRecipe(learning_rate=1e-4), "recipe.learning_rate: 8e-05, now 0.0001"),
+        ("train", "train__recipe", TrainRecipe(num_train_epochs=3), "recipe.num_train_epochs: 2.0, now 3"),
+        ("train", "train__placement__dtype", "bf16", "precision: fp32, now bf16"),
+        ("train", "train__base_model__weights", "random-init", "base_model.weights: pretrained, now random-init"),
+        ("train", "train__base_model__origin", "random-init", "base_model.origin: pretrained, now random-init"),
+        ("train", "train__base_model__name", "other/model", "base_model: answerdotai/ModernBERT-base, now other/model"),
+        ("bench", "environment__machine_sha256", "6" * 64, "machine_sha256: 555555555555, now 666666666666"),
+        ("bench", "environment__system", "Linux aarch64", "system: Linux x86_64, now Linux aarch64"),
+        ("bench", "environment__cpu", "Another", "cpu: AMD EPYC 9654 96-Core Processor, now Another"),
+        ("bench", "environment__cpu_cores", 4, "cpu_cores: 2, now 4"),
+        ("bench", "environment__gpu", "H200", "gpu: none, now H200"),
+        ("bench", "environment__gpu_driver", "570.1", "gpu_driver: none, now 570.1"),
+        ("bench", "environment__settings", {"OMP_NUM_THREADS": "1"}, "settings.OMP_NUM_THREADS: none, now 1"),
+        ("bench", "bench__plan__seq_len", 128, "seq_len: none, now 128"),
+        ("bench", "bench__plan__seed", 1, "seed: 0, now 1"),
+        ("bench", f"{ROW}placement__engine", "tensorflow 2.13.0", f"engine: torch, now tensorflow {IN_ROW}"),
+        ("bench", f"{ROW}placement__device", "cuda H200", f"device: cpu, now cuda H200 {IN_ROW}"),
+        ("bench", f"{ROW}placement__provider", "eager", f"provider: sdpa, now eager {IN_ROW}"),
+        ("bench", f"{ROW}placement__dtype", "bf16", f"dtype: fp32, now bf16 {IN_ROW}"),
+        ("bench", f"{ROW}placement__threads", 1, f"threads: 2, now 1 {IN_ROW}"),
+        ("bench", f"{ROW}model__parameters", 7, f"parameters: 149606402, now 7 {IN_ROW}"),
+        ("bench", f"{ROW}real_tokens", 7, f"real_tokens: 21000, now 7 {IN_ROW}"),
+    ],
+)
+def test_what_a_kind_cannot_be_compared_across_is_named(kind: Command, path: str, new: Any, line: str) -> None:
+    differences, _ = found(*pair(kind, **{path: new}))
+    assert differences == (line,)
+    assert found(*reversed(pair(kind, **{path: new})))[0]
+
+
+def test_rows_that_differ_alike_are_named_once_together() -> None:
+    changes = {f"bench__rows__{place}__placement__threads": 1 for place in (0, 1)}
+    differences, _ = found(*pair("bench", **changes))
+    assert differences == ("threads: 2, now 1 (torch single-stream, torch offline batch 32)",)
+
+
+def test_what_the_record_says_is_not_said_of_its_rows_again() -> None:
+    changes: dict[str, Any] = {f"bench__rows__{place}__model__parameters": 7 for place in (0, 1)}
+    differences, _ = found(*pair("bench", model__parameters=7, **changes))
+    assert differences == ("parameters: 149606402, now 7",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"slo_ms": 50.0}, "slo_ms: 100.0, now 50.0 (torch server batch 8)"),
+        ({"window_ms": 5.0}, "window_ms: 2.0, now 5.0 (torch server batch 8)"),
+    ],
+)
+def test_the_target_of_a_server_is_part_of_its_workload(changes: dict[str, Any], line: str) -> None:
+    before, after = (with_server(), with_server(**changes))
+    assert found(before, after)[0] == (line,)
+    fewer = put(with_server(), "bench.plan.requests", 700)
+    assert found(with_server(), fewer)[0] == ("requests: 1000, now 700 (torch server batch 8)",)
+
+
+def test_requests_of_a_server_do_not_matter_to_what_is_no_server() -> None:
+    assert found(*pair("bench", bench__plan__requests=700)) == ((), ())
+
+
+def with_server(**changes: Any) -> RunRecord:
+    load = LoadPoint(
+        rate_per_s=10, sent=1000, failed=0, latencies_ms=(5.0,), batch_sizes=(1,), duration_s=100, meets_slo=True
+    )
+    server = replace(
+        ServerResult(slo_ms=100.0, window_ms=2.0, max_batch=8, seed=0, curve=(load,), best_rate_per_s=10), **changes
+    )
+    return make_record("bench", bench=make_bench(rows=(make_row("server", batch_size=8, server=server),)))
+
+
+# --- what may differ --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "new", "line"),
+    [
+        *((kind, "environment__python", "3.12.1", "python: 3.11.7, now 3.12.1") for kind in KINDS),
+        *(
+            (kind, "environment__packages", {"mrpcbench": "0.1.0", "torch": "2.14.0"}, "packages.torch: 2.13.0+cpu, ")
+            for kind in KINDS
+        ),
+        *((kind, "environment__settings", {"A": "1"}, "settings.A: none, now 1") for kind in KINDS[:3]),
+        *((kind, f"{kind}__placement__engine", "torch 3", "engine: ") for kind in KINDS[:3]),
+        *((kind, f"{kind}__placement__threads", 8, "threads: 2, now 8") for kind in KINDS[:3]),
+        *((kind, f"{kind}__placement__device", "cuda H200", "device: cpu, ") for kind in ("train", "evaluate")),
+        *((kind, f"{kind}__placement__provider", "eager", "provider: sdpa, ") for kind in ("train", "evaluate")),
+        ("train", "train__resumed_from_step", 100, "resumed_from_step: none, now 100"),
+        ("evaluate", "evaluate__placement__dtype", "bf16", "dtype: fp32, now bf16"),
+        ("evaluate", "evaluate__batch_size", 8, "batch_size: 32, now 8"),
+        ("evaluate", "model__origin", "unknown", "origin: pretrained, now unknown"),
+        ("export", "export__opset", 19, "opset: 18, now 19"),
+        ("export", "export__reference__provider", "eager", "reference: torch 2.13.0 sdpa, now torch 2.13.0 eager"),
+        ("bench", "model__weights", "random-init", "weights: fine-tuned, now random-init"),
+        ("bench", "bench__plan__rounds", 9, "rounds: 3, now 9"),
+        ("bench", "bench__plan__warmup", 9, "warmup: 3, now 9"),
+        ("bench", "environment__cuda", "12.8", "cuda: none, now 12.8"),
+        ("bench", f"{ROW}placement__engine", "torch 2.14.0", "torch: engine: torch 2.13.0, now torch 2.14.0"),
+    ],
+)
+def test_what_may_differ_is_a_warning(kind: Command, path: str, new: Any, line: str) -> None:
+    differences, warnings = found(*pair(kind, **{path: new}))
+    assert differences == ()
+    assert any(warning.startswith(line) for warning in warnings), warnings
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
+def test_other_weights_are_what_is_judged(kind: Command) -> None:
+    assert found(*pair(kind, model__model_sha256="9" * 64)) == ((), ())
+
+
+def test_the_pads_and_the_time_of_a_row_are_what_is_judged() -> None:
+    assert found(*pair("bench", **{f"{ROW}padding_tokens": 0, f"{ROW}samples_ms": (1.0,)})) == ((), ())
+
+
+def test_a_row_that_one_record_has_is_a_warning() -> None:
+    before, after = pair("bench", bench__rows=(make_row("offline"), make_row("offline", batch_size=8)))
+    assert found(before, after) == (
+        (),
+        ("torch single-stream: only in the baseline", "torch offline batch 8: only in the current record"),
+    )
+
+
+def test_other_answers_by_the_same_weights_are_a_warning_and_by_other_weights_are_none() -> None:
+    _, (warning,) = found(*pair("bench", **{f"{ROW}accuracy": 0.8505}))
+    assert warning == "torch single-stream: accuracy: 0.8603, now 0.8505, though the weights are the same"
+    assert found(*pair("bench", **{f"{ROW}accuracy": 0.8505, f"{ROW}model__model_sha256": "9" * 64}))[1] == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_run_on_both_sides_is_a_warning(kind: Command) -> None:
+    record = make_record(kind)
+    assert found(record, record) == (
+        (),
+        ("old.json and new.json are the same run: a comparison with itself shows nothing",),
+    )
+    elsewhere = put(record, "environment.machine_sha256", "6" * 64)
+    assert not any("same run" in warning for warning in found(record, elsewhere)[1])
+
+
+@pytest.mark.parametrize(("side", "name"), [(0, "baseline"), (1, "current side")])
+def test_an_unproven_graph_is_a_warning(side: int, name: str) -> None:
+    records = list(pair("evaluate"))
+    records[side] = put(put(records[side], "model.graph_sha256", "e" * 64), "model.proven", False)
+    assert found(records[0], records[1])[1] == (f"the graph of the {name} is unproven",)
+    records[side] = put(records[side], "model.proven", True)
+    assert found(records[0], records[1])[1] == ()
+
+
+def test_an_unproven_graph_in_a_row_is_a_warning() -> None:
+    _, warnings = found(*pair("bench", **{f"{ROW}model__graph_sha256": "e" * 64, f"{ROW}model__proven": None}))
+    assert warnings == ("the graph of the current side is unproven",)
+
+
+def test_a_current_export_that_failed_is_no_warning_but_the_verdict() -> None:
+    before, after = pair("export", model__proven=False)
+    assert found(before, after)[1] == ()
+    assert found(after, before)[1] == ("the graph of the baseline is unproven",)
+
+
+def test_an_export_without_its_gate_is_left_to_the_verdict() -> None:
+    assert found(*pair("export", export__gate=None)) == ((), ())
+    before, after = pair("export", export__gate=make_gate(flips_allowed=3))
+    assert found(before, after)[0]
+
+
+# --- several seeds ----------------------------------------------------------------------------------------------------
+
+
+def run(seed: int, *, base_sha256: str | None = None, **changes: Any) -> RunRecord:
+    """A run whose new head comes from its seed, and with it the hash of what it began from."""
+    section = make_train(recipe=TrainRecipe(seed=seed))
+    section = put(section, "base_model.model_sha256", base_sha256 or str(seed) * 64)
+    record = make_record("train", train=section)
+    record = put(record, "environment.started_at", f"2025-01-0{seed}T00:00:00+00:00")
+    for path, new in changes.items():
+        record = put(record, path.replace("__", "."), new)
+    return record
+
+
+def sides(before: list[RunRecord], after: list[RunRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return comparability(
+        [(f"old{index}.json", record) for index, record in enumerate(before)],
+        [(f"new{index}.json", record) for index, record in enumerate(after)],
+    )
+
+
+def test_seeds_may_differ_within_a_side_and_between_the_sides() -> None:
+    assert sides([run(1), run(2)], [run(3), run(4)]) == ((), ())
+
+
+def test_a_seed_twice_on_one_side_is_named_and_on_both_sides_is_not() -> None:
+    twice = [run(1), run(2), put(run(1), "environment.started_at", LATER)]
+    assert sides(twice, [run(3)])[0] == ("seed 1: 2 times on the baseline; a seed counts once",)
+    assert sides([run(3)], twice)[0] == ("seed 1: 2 times on the current side; a seed counts once",)
+    assert sides([run(1)], [put(run(1), "environment.started_at", LATER)])[0] == ()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_every_run_of_a_side_must_share_the_recipe_and_the_one_that_does_not_is_named(side: int) -> None:
+    other = run(2, train__recipe=TrainRecipe(seed=2, learning_rate=1e-4))
+    groups = [[run(1)], [run(3)]]
+    groups[side].append(other)
+    name = ("old1.json", "new1.json")[side]
+    assert sides(groups[0], groups[1])[0] == (f"{name}: recipe.learning_rate: 8e-05, now 0.0001",)
+
+
+def test_what_was_asked_of_the_arithmetic_may_differ_where_it_ran_the_same() -> None:
+    assert sides([run(1)], [run(2, train__recipe=TrainRecipe(seed=2, precision="fp32"))]) == ((), ())
+
+
+def test_a_whole_checkpoint_to_begin_from_is_known_by_its_hash() -> None:
+    whole: dict[str, Any] = {"train__load_report": LoadReport(), "base_sha256": "7" * 64}
+    assert sides([run(1, **whole)], [run(2, **whole)]) == ((), ())
+    other = run(2, **{**whole, "base_sha256": "8" * 64})
+    assert sides([run(1, **whole)], [other])[0] == ("base_model_sha256: 777777777777, now 888888888888",)
+    renamed = run(2, **whole, train__base_model__name="copy")
+    assert sides([run(1, **whole)], [renamed]) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__load_report": LoadReport(), "train__base_model__weights": "random-init"},
+        {"train__load_report": LoadReport(missing=("model.layers.0",))},
+    ],
+    ids=["random weights", "a missing layer"],
+)
+def test_weights_made_from_the_seed_are_not_held_against_another_seed(changes: dict[str, Any]) -> None:
+    assert sides([run(1, **changes)], [run(2, **changes)]) == ((), ())
+
+
+def test_the_same_seed_must_have_begun_from_the_same_weights() -> None:
+    before, after = [run(1), run(2)], [run(3), run(2, base_sha256="9" * 64)]
+    assert sides(before, after)[0] == ("seed 2: base_model_sha256: 222222222222, now 999999999999",)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "title"),
+    [
+        (lambda: make_row("single-stream"), "torch single-stream"),
+        (lambda: make_row("offline", spec=BackendSpec(backend="onnx")), "onnx offline batch 32"),
+        (lambda: make_row("server", batch_size=8), "torch server batch 8"),
+    ],
+)
+def test_a_row_is_called_by_its_engine_scenario_and_batch(make: Callable[[], Any], title: str) -> None:
+    assert row_title(make()) == title

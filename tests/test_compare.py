@@ -1,0 +1,435 @@
+"""The verb: what it reads, what it refuses to read, and the verdict with its exit code. What fails closed is here."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, Listener
+from records import given_away, make_bench, make_data, make_epoch, make_evaluate, make_export, make_record, make_row
+from records import make_train as make_run
+
+from mrpcbench import store
+from mrpcbench.compare import compare
+from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.evaluate import evaluate
+from mrpcbench.metrics import score
+from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan, TrainRecipe
+from mrpcbench.schema import Command, RunRecord
+from mrpcbench.verdicts import EXIT_STATUS, Comparison
+
+PLAN = ComparePlan()
+PAIRS = 408
+
+
+def started(day: int, record: RunRecord) -> RunRecord:
+    return replace(record, environment=replace(record.environment, started_at=f"2025-01-{day:02}T00:00:00+00:00"))
+
+
+def saved(path: Path, record: RunRecord) -> Path:
+    store.save(record, path)
+    return path
+
+
+def scored(path: Path, wrong: range, day: int = 1, **changes: Any) -> Path:
+    """An evaluate record with its predictions, of which those in `wrong` are the other label."""
+    labels = np.arange(PAIRS) % 3 > 0
+    said = labels ^ np.isin(np.arange(PAIRS), wrong)
+    logits = np.stack([~said, said], axis=1).astype(np.float32)
+    rows = [
+        {"index": index, "label": int(labels[index]), "logits": list(map(float, logits[index])), "prediction": int(one)}
+        for index, one in enumerate(said)
+    ]
+    predictions = path.with_name(f"{path.stem}.predictions.jsonl")
+    section = make_evaluate(
+        score=score(logits, labels.astype(np.int64)),
+        predictions_file=predictions.name,
+        predictions_sha256=store.write_jsonl(predictions, rows),
+    )
+    return saved(path, started(day, make_record("evaluate", evaluate=section, **changes)))
+
+
+def trained(path: Path, seed: int, accuracy: float, day: int = 1) -> Path:
+    run = make_run(recipe=TrainRecipe(seed=seed), epochs=(make_epoch(2, eval_accuracy_score=accuracy),))
+    base = replace(run.base_model, model_sha256=f"{seed:x}" * 64)
+    return saved(path, started(day, make_record("train", train=replace(run, base_model=base))))
+
+
+def edited(path: Path, **changes: Any) -> Path:
+    """The record in `path` with other values at its top, written without a check as a hand would."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**document, **changes}), encoding="utf-8")
+    return path
+
+
+def outcome(comparison: Comparison) -> tuple[str, ExitStatus]:
+    return comparison.verdict.outcome, EXIT_STATUS[comparison.verdict.outcome]
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_loses_five_pairs_of_408_fails_and_four_pass(tmp_path: Path) -> None:
+    baseline = scored(tmp_path / "old.json", range(0))
+    five, four = (scored(tmp_path / f"{losses}.json", range(losses), day=2) for losses in (5, 4))
+    found = compare([baseline], [five], PLAN)
+    assert outcome(found) == ("REGRESSION", ExitStatus.REGRESSION)
+    assert found.verdict.reason == "accuracy: 5 of 408 pairs lost and 0 gained, p 0.0312"
+    assert (found.kind, found.differences, found.warnings) == ("evaluate", (), ())
+    assert outcome(compare([baseline], [four], PLAN)) == ("PASS", ExitStatus.OK)
+
+
+def test_gains_and_losses_are_counted_in_the_right_direction(tmp_path: Path) -> None:
+    bad, good = scored(tmp_path / "bad.json", range(20)), scored(tmp_path / "good.json", range(0), day=2)
+    assert compare([bad], [good], PLAN).verdict.outcome == "PASS"
+    assert compare([good], [bad], PLAN).verdict.outcome == "REGRESSION"
+
+
+def test_two_records_are_named_with_what_they_are_about(tmp_path: Path) -> None:
+    found = compare([scored(tmp_path / "old.json", range(0))], [scored(tmp_path / "new.json", range(1), day=2)], PLAN)
+    (old,), (new,) = found.baseline, found.current
+    assert (old.name, new.name) == ("old.json", "new.json")
+    assert (old.started_at, old.model, old.model_sha256) == (
+        "2025-01-01T00:00:00+00:00",
+        "tuned (fine-tuned)",
+        "a" * 64,
+    )
+    assert new.git_commit == "0123456789abcdef0123456789abcdef01234567"
+    assert not given_away(json.loads(store.to_json(found)))
+
+
+def test_the_gated_metrics_come_first(tmp_path: Path) -> None:
+    policy = tmp_path / "gate.toml"
+    policy.write_text("[f1]\nfloor = 0.5\n", encoding="utf-8")
+    plan = ComparePlan(policy=str(policy))
+    old, new = scored(tmp_path / "old.json", range(0)), scored(tmp_path / "new.json", range(1), day=2)
+    metrics = compare([old], [new], plan).metrics
+    assert [metric.metric for metric in metrics] == ["accuracy", "f1 floor", "f1", "loss"]
+    assert [metric.gated for metric in metrics] == [True, True, False, False]
+
+
+def test_the_policy_decides(tmp_path: Path) -> None:
+    policy = tmp_path / "gate.toml"
+    policy.write_text("[accuracy]\nnet_loss = 0.05\n", encoding="utf-8")
+    old, new = scored(tmp_path / "old.json", range(0)), scored(tmp_path / "new.json", range(5), day=2)
+    assert compare([old], [new], ComparePlan(policy=str(policy))).verdict.outcome == "PASS"
+
+
+def test_with_a_margin_too_few_pairs_are_inconclusive(tmp_path: Path) -> None:
+    old, new = scored(tmp_path / "old.json", range(0)), scored(tmp_path / "new.json", range(4), day=2)
+    assert outcome(compare([old], [new], ComparePlan(margin=0.02))) == ("INCONCLUSIVE", ExitStatus.INCONCLUSIVE)
+    assert compare([old], [new], ComparePlan(margin=0.05)).verdict.outcome == "PASS"
+
+
+def test_a_difference_makes_the_whole_incomparable_and_nothing_is_judged(tmp_path: Path) -> None:
+    old = scored(tmp_path / "old.json", range(0))
+    new = scored(tmp_path / "new.json", range(0), day=2, data=(make_data("test", data_sha256="9" * 64),))
+    found = compare([old], [new], PLAN)
+    assert outcome(found) == ("INCOMPARABLE", ExitStatus.INCOMPARABLE)
+    assert found.differences == ("split: validation, now test", "data_sha256: cccccccccccc, now 999999999999")
+    assert found.metrics == ()
+
+
+def test_records_of_two_commands_are_incomparable(tmp_path: Path) -> None:
+    old, new = (saved(tmp_path / f"{kind}.json", make_record(kind)) for kind in ("bench", "export"))
+    assert compare([old], [new], PLAN).differences == ("command: bench, now export",)
+
+
+def test_a_record_held_against_itself_passes_with_a_warning(tmp_path: Path) -> None:
+    record = scored(tmp_path / "one.json", range(9))
+    found = compare([record], [record], PLAN)
+    assert found.verdict.outcome == "PASS"
+    assert found.warnings == ("one.json and one.json are the same run: a comparison with itself shows nothing",)
+
+
+def test_one_seed_a_side_is_inconclusive(tmp_path: Path) -> None:
+    old, new = trained(tmp_path / "old.json", 1, 0.86), trained(tmp_path / "new.json", 2, 0.88, day=2)
+    assert outcome(compare([old], [new], PLAN)) == ("INCONCLUSIVE", ExitStatus.INCONCLUSIVE)
+
+
+def test_folders_of_seeds_are_held_against_one_another(tmp_path: Path) -> None:
+    for seed in range(1, 5):
+        trained(tmp_path / "old" / f"{seed}.json", seed, 0.86 + seed / 100)
+        trained(tmp_path / "new" / f"{seed}.json", seed, 0.80 + seed / 100, day=2)
+    found = compare([tmp_path / "old"], [tmp_path / "new"], PLAN)
+    assert outcome(found) == ("REGRESSION", ExitStatus.REGRESSION)
+    assert [item.name for item in found.baseline] == ["1.json", "2.json", "3.json", "4.json"]
+    assert found.metrics[0].p_value == 1 / 70
+    files = [tmp_path / "old" / f"{seed}.json" for seed in range(1, 5)]
+    assert compare(files, [tmp_path / "new"], PLAN) == found
+    assert compare([tmp_path / "new"], [tmp_path / "old"], PLAN).verdict.outcome == "PASS"
+
+
+def test_the_same_folder_of_seeds_on_one_side_twice_is_incomparable(tmp_path: Path) -> None:
+    for seed in range(1, 5):
+        trained(tmp_path / "old" / f"{seed}.json", seed, 0.86)
+    found = compare([tmp_path / "old", tmp_path / "old"], [tmp_path / "old"], PLAN)
+    assert found.verdict.outcome == "INCOMPARABLE"
+    assert found.differences[0] == "seed 1: 2 times on the baseline; a seed counts once"
+
+
+def test_an_export_passes_by_its_own_gate(tmp_path: Path) -> None:
+    old = saved(tmp_path / "old.json", make_record("export"))
+    assert outcome(compare([old], [old], PLAN)) == ("PASS", ExitStatus.OK)
+    missing = saved(tmp_path / "new.json", started(2, make_record("export", export=make_export(gate=None))))
+    assert outcome(compare([old], [missing], PLAN)) == ("INCONCLUSIVE", ExitStatus.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize(("ms", "expected"), [(12.0, "REGRESSION"), (10.0, "INCONCLUSIVE"), (8.0, "PASS")])
+def test_a_benchmark_is_held_against_a_stored_one(tmp_path: Path, ms: float, expected: str) -> None:
+    old, new = (
+        saved(
+            tmp_path / f"{day}.json",
+            started(
+                day,
+                make_record("bench", bench=make_bench(rows=(make_row(samples_ms=(took,) * 3, broken_rules=()),))),
+            ),
+        )
+        for day, took in ((1, 10.0), (2, ms))
+    )
+    assert compare([old], [new], PLAN).verdict.outcome == expected
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def refused(baseline: list[Path], current: list[Path], plan: ComparePlan = PLAN) -> str:
+    with pytest.raises(UsageError) as caught:
+        compare(baseline, current, plan)
+    return str(caught.value)
+
+
+def test_no_baseline_is_an_error(tmp_path: Path) -> None:
+    record = scored(tmp_path / "one.json", range(0))
+    assert refused([], [record]).startswith("no record on the baseline; name a file")
+    assert refused([record], []).startswith("no record on the current side")
+    assert refused([tmp_path / "none.json"], [record]) == f"{tmp_path / 'none.json'}: no such file"
+    (tmp_path / "empty").mkdir()
+    assert refused([tmp_path / "empty"], [record]) == f"{tmp_path / 'empty'}: no records in this folder"
+
+
+def test_a_file_that_is_no_record_is_an_error(tmp_path: Path) -> None:
+    record = scored(tmp_path / "one.json", range(0))
+    other = tmp_path / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    assert "schema version" in refused([record], [other])
+    other.write_text(record.read_text(encoding="utf-8")[:500], encoding="utf-8")
+    assert "truncated" in refused([other], [record])
+
+
+def test_a_folder_of_several_kinds_is_an_error(tmp_path: Path) -> None:
+    saved(tmp_path / "a.json", make_record("train"))
+    bench = saved(tmp_path / "b.json", make_record("bench"))
+    assert refused([tmp_path], [bench]) == f"{tmp_path}: records of bench and train; name records of one kind"
+    assert refused([bench], [tmp_path]).endswith("name records of one kind")
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
+def test_several_records_a_side_are_for_train_alone(tmp_path: Path, kind: Command) -> None:
+    paths = [saved(tmp_path / f"{name}.json", make_record(kind)) for name in "ab"]
+    assert f"2 records of {kind}; several on a side are for train" in refused(paths, paths[:1])
+    assert f"2 records of {kind}; several on a side are for train" in refused(paths[:1], paths)
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "export", "bench"])
+def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, kind: Command) -> None:
+    whole = saved(tmp_path / "whole.json", make_record(kind))
+    half = saved(tmp_path / "half.json", make_record(kind, complete=False))
+    said = f"{half}: the run was not finished (complete: false); finish it, or run it again"
+    assert refused([half], [whole]) == refused([whole], [half]) == said
+
+
+@pytest.mark.parametrize("data", [(), (make_data(pairs=0),)])
+def test_a_record_about_no_pairs_is_an_error(tmp_path: Path, data: Any) -> None:
+    empty = saved(tmp_path / "empty.json", make_record("export", data=data))
+    assert refused([empty], [empty]) == f"{empty}: it is about no pairs"
+
+
+def test_a_benchmark_without_rows_or_with_two_of_one_name_is_an_error(tmp_path: Path) -> None:
+    none = saved(tmp_path / "none.json", make_record("bench", bench=make_bench(rows=())))
+    assert refused([none], [none]) == f"{none}: it has no rows"
+    twice = saved(tmp_path / "twice.json", make_record("bench", bench=make_bench(rows=(make_row(), make_row()))))
+    assert refused([twice], [twice]) == f"{twice}: it has two rows of one name"
+
+
+@pytest.mark.parametrize("changes", [{"best_step": None}, {"best_step": 7}, {"epochs": ()}])
+def test_a_run_without_its_best_epoch_is_an_error(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = saved(tmp_path / "run.json", make_record("train", train=make_run(**changes)))
+    assert "no epoch in it ends at the best step" in refused([path], [path])
+
+
+def test_a_figure_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
+    good = saved(tmp_path / "good.json", make_record("train"))
+    text = good.read_text(encoding="utf-8")
+    bad = tmp_path / "bad.json"
+    bad.write_text(text.replace("0.843137", "NaN"), encoding="utf-8")
+    assert bad.read_text(encoding="utf-8") != text
+    assert "eval_accuracy_score" in refused([good], [bad])
+
+
+def test_a_margin_is_for_records_of_evaluate(tmp_path: Path) -> None:
+    bench = saved(tmp_path / "bench.json", make_record("bench"))
+    assert refused([bench], [bench], ComparePlan(margin=0.02)) == (
+        "--margin: for records of evaluate, and these are of bench"
+    )
+
+
+@pytest.mark.parametrize("text", ["[recall]\ngate = true", "[accuracy]\nflor = 0.9"])
+def test_a_metric_that_nothing_knows_in_the_policy_is_an_error(tmp_path: Path, text: str) -> None:
+    policy = tmp_path / "gate.toml"
+    policy.write_text(text, encoding="utf-8")
+    record = scored(tmp_path / "one.json", range(0))
+    assert "unknown; allowed are" in refused([record], [record], ComparePlan(policy=str(policy)))
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    return scored(tmp_path / "old.json", range(0)), scored(tmp_path / "new.json", range(0), day=2)
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_predictions_that_are_missing_are_an_error(tmp_path: Path, two: tuple[Path, Path], side: str) -> None:
+    path = tmp_path / f"{side}.predictions.jsonl"
+    path.unlink()
+    said = refused([two[0]], [two[1]])
+    assert said.startswith(f"{tmp_path / side}.json needs its predictions: {path}: no such file; put the file beside")
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_predictions_of_another_run_are_an_error(tmp_path: Path, two: tuple[Path, Path], side: str) -> None:
+    other = scored(tmp_path / "other.json", range(1))
+    path = tmp_path / f"{side}.predictions.jsonl"
+    path.write_bytes(other.with_name("other.predictions.jsonl").read_bytes())
+    said = refused([two[0]], [two[1]])
+    assert f"{path}: sha256 " in said
+    assert "and the record was made with" in said
+
+
+def rewritten(record: Path, rows: list[Any] | str) -> None:
+    """Other predictions with a record that says so: only their content can give them away."""
+    path = record.with_name(f"{record.stem}.predictions.jsonl")
+    text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
+    store.write_text(path, text)
+    document = json.loads(record.read_text(encoding="utf-8"))
+    section = {**document["evaluate"], "predictions_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    edited(record, evaluate=section)
+
+
+def rows_of(record: Path) -> list[Any]:
+    text = record.with_name(f"{record.stem}.predictions.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": 4},
+        {"index": True},
+        {"label": 2},
+        {"label": True},
+        {"label": 1.0},
+        {"prediction": 0.0},
+        {"prediction": -1},
+        {"logits": [0.0]},
+        {"logits": [0.0, "1.0"]},
+        {"logits": [-1e999, 1.0]},
+        {"logits": [0.0, 1e999]},
+        {"logits": [1.0, 0.0]},
+        {"logits": None},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_prediction_is_an_error(two: tuple[Path, Path], change: dict[str, Any]) -> None:
+    """The second pair has label 1, is predicted so, and has logits 0 and 1."""
+    rows = rows_of(two[1])
+    assert rows[1] == {"index": 1, "label": 1, "logits": [0.0, 1.0], "prediction": 1}
+    rows[1] |= change
+    text = "".join(json.dumps(row).replace("Infinity", "1e999") + "\n" for row in rows)
+    rewritten(two[1], text)
+    assert refused([two[0]], [two[1]]).endswith("new.predictions.jsonl: line 2 is no prediction")
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_logit_that_json_lacks_is_an_error(two: tuple[Path, Path], word: str) -> None:
+    text = two[1].with_name("new.predictions.jsonl").read_text(encoding="utf-8")
+    rewritten(two[1], text.replace("1.0", word, 1))
+    assert f"not JSON lines ({word} is no JSON)" in refused([two[0]], [two[1]])
+
+
+def test_lines_that_are_no_objects_or_no_json_are_errors(two: tuple[Path, Path]) -> None:
+    rewritten(two[1], "[]\n" * PAIRS)
+    assert "line 1 is no prediction" in refused([two[0]], [two[1]])
+    rewritten(two[1], "{\n" * PAIRS)
+    assert "not JSON lines" in refused([two[0]], [two[1]])
+
+
+@pytest.mark.parametrize("kept", [0, 1, PAIRS - 1])
+def test_too_few_predictions_are_an_error(two: tuple[Path, Path], kept: int) -> None:
+    rewritten(two[1], rows_of(two[1])[:kept])
+    assert f"{kept} predictions that do not come to the score in" in refused([two[0]], [two[1]])
+
+
+def test_predictions_that_do_not_come_to_the_score_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
+    worse = scored(tmp_path / "worse.json", range(1))
+    rewritten(two[1], rows_of(worse))
+    assert "408 predictions that do not come to the score in" in refused([two[0]], [two[1]])
+
+
+def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> None:
+    """The same counts in another order, for pairs that are said to be the same."""
+    rows = rows_of(two[1])
+    rows[0], rows[1] = {**rows[1], "index": 0}, {**rows[0], "index": 1}
+    rewritten(two[1], rows)
+    assert "other labels than the baseline's" in refused([two[0]], [two[1]])
+
+
+def test_a_name_of_predictions_leads_to_no_other_folder(tmp_path: Path, two: tuple[Path, Path]) -> None:
+    document = json.loads(two[1].read_text(encoding="utf-8"))
+    (tmp_path / "deep").mkdir()
+    moved = tmp_path / "deep" / "new.json"
+    section = {**document["evaluate"], "predictions_file": "../new.predictions.jsonl"}
+    moved.write_text(json.dumps({**document, "evaluate": section}), encoding="utf-8")
+    assert f"{tmp_path / 'deep' / 'new.predictions.jsonl'}: no such file" in refused([two[0]], [moved])
+
+
+def test_predictions_that_cannot_be_read_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
+    path = tmp_path / "new.predictions.jsonl"
+    path.unlink()
+    path.mkdir()
+    assert "cannot be read" in refused([two[0]], [two[1]])
+
+
+# --- real records -----------------------------------------------------------------------------------------------------
+
+
+def test_what_evaluate_writes_can_be_compared(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
+    spec = BackendSpec(model=str(tuned_model), device="cpu")
+    for name, size in (("old", 32), ("new", 8)):
+        plan = EvaluatePlan(data=str(small_data), batch_size=size)
+        evaluate(spec, plan, tmp_path / f"{name}.json", Listener())
+    found = compare([tmp_path / "old.json"], [tmp_path / "new.json"], PLAN)
+    assert found.verdict.outcome == "PASS"
+    assert found.differences == ()
+    assert "batch_size: 32, now 8" in found.warnings
+    assert found.metrics[0].change == 0
+
+
+def test_the_published_evaluate_records_lack_their_predictions_and_so_never_pass() -> None:
+    for record in sorted((REPOSITORY / "results").glob("*/evaluate*.json")):
+        if not record.with_name(f"{record.stem}.predictions.jsonl").exists():
+            assert "needs its predictions" in refused([record], [record])
+
+
+@pytest.mark.parametrize("kind", ["train", "export", "bench"])
+def test_the_published_records_can_be_held_against_themselves(kind: str) -> None:
+    expected = {"train": "INCONCLUSIVE", "export": "PASS", "bench": "INCONCLUSIVE"}
+    for record in sorted((REPOSITORY / "results").glob(f"*/{kind}.json")):
+        found = compare([record], [record], PLAN)
+        assert (found.verdict.outcome, found.differences) == (expected[kind], ()), record
+        assert any("same run" in warning for warning in found.warnings)

@@ -1,0 +1,178 @@
+"""Fresh processes that take turns: what they run, what they leave behind, and what comes of one that fails."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrpcbench import duel
+from mrpcbench.backends.base import Unmetered
+from mrpcbench.batches import Batch
+from mrpcbench.duel import Duel, Side, Workload, side_of
+from mrpcbench.errors import MissingError, MrpcbenchError
+from mrpcbench.plans import BackendSpec
+from mrpcbench.schema import Placement
+from mrpcbench.worker import load_batches, save_batches, serve
+
+FAKE = Side(spec=BackendSpec(backend="fake", threads=1))
+CPU = Placement(engine="onnxruntime 1", device="cpu", provider="CPU", dtype="fp32", threads=2)
+
+
+def batches(count: int = 4) -> list[Batch]:
+    """Batches of two pairs; the tokens of batch i are i."""
+    made = []
+    for index in range(count):
+        mask = np.array([[1, 1, 1], [1, 1, 0]])
+        ids = np.full((2, 3), index)
+        made.append(Batch(inputs={"input_ids": ids, "attention_mask": mask}, rows=np.arange(2), real_tokens=5))
+    return made
+
+
+WORK = Workload(batches=batches(), calls=4, warmup=1)
+
+
+def test_every_round_has_a_fresh_process_of_every_side_in_alternating_order() -> None:
+    with Duel({"a": FAKE, "b": FAKE}, WORK) as sides:
+        found = list(sides.rounds(2))
+    assert [order for order, _ in found] == [["a", "b"], ["b", "a"]]
+    for _, ran in found:
+        assert set(ran) == {"a", "b"}
+        for process in ran.values():
+            assert len(process.samples_ms) == 4
+            assert min(process.samples_ms) >= 1  # what the fake engine costs
+            assert process.placement.engine == "fake"
+            assert process.python == ".".join(map(str, sys.version_info[:3]))
+            assert process.packages["numpy"] == np.__version__
+            assert process.disturbances == ()
+
+
+def test_a_slowdown_that_is_put_in_shows() -> None:
+    sides = {
+        "a": FAKE,
+        "slept": Side(spec=FAKE.spec, sleep_ms=2.0),
+        "repeated": Side(spec=FAKE.spec, repeat=2),
+    }
+    with Duel(sides, Workload(batches=batches(), calls=4, warmup=1, group=2)) as running:
+        ((_, ran),) = running.rounds(1)
+    assert min(ran["a"].samples_ms) >= 2  # two batches a call
+    assert min(ran["slept"].samples_ms) >= 4
+    assert min(ran["repeated"].samples_ms) >= 4
+
+
+def test_batches_survive_the_way_to_a_process(tmp_path: Path) -> None:
+    save_batches(tmp_path / "b.npz", batches(12))
+    found = load_batches(tmp_path / "b.npz")
+    assert [int(batch.inputs["input_ids"][0, 0]) for batch in found] == list(range(12))
+    assert all(batch.real_tokens == 5 and batch.inputs["attention_mask"].dtype == np.int64 for batch in found)
+
+
+def test_a_process_that_fails_says_why_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Side(spec=BackendSpec(backend="onnx", model=str(tmp_path / "none.onnx"), threads=1), from_graph=True)
+    monkeypatch.setattr(duel.tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(MrpcbenchError, match=r"side B: its process failed \(.*none\.onnx"),
+        Duel({"a": FAKE, "b": broken}, WORK) as sides,
+    ):
+        list(sides.rounds(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interpreter_that_is_not_there_names_its_option(tmp_path: Path) -> None:
+    with (
+        pytest.raises(MissingError, match=r"--b-python .*nowhere.*: cannot be run"),
+        Duel({"a": FAKE, "b": Side(spec=FAKE.spec, python=str(tmp_path / "nowhere"))}, WORK) as sides,
+    ):
+        list(sides.rounds(1))
+
+
+def test_another_interpreter_is_lent_the_package(tmp_path: Path) -> None:
+    """It says so itself: the first answer comes from what was started, not from this process."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ntouch {tmp_path}/started\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with Duel({"a": Side(spec=FAKE.spec, python=str(python))}, WORK) as sides:
+        list(sides.rounds(1))
+    assert (tmp_path / "started").exists()
+
+
+def test_what_is_no_answer_is_not_taken_for_one(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho hello\n")
+    python.chmod(0o755)
+    with (
+        pytest.raises(MrpcbenchError, match="side A: its process said 'hello'"),
+        Duel({"a": Side(spec=FAKE.spec, python=str(python))}, WORK) as sides,
+    ):
+        list(sides.rounds(1))
+
+
+def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(duel, "TIMEOUT_S", 0.2)
+    with (
+        pytest.raises(MrpcbenchError, match="side A: its process failed"),
+        Duel({"a": Side(spec=FAKE.spec, python=str(python))}, WORK) as sides,
+    ):
+        list(sides.rounds(1))
+
+
+def test_a_graph_on_the_cpu_is_given_as_its_file_and_all_else_as_it_was_asked(exported_model: Path) -> None:
+    spec = BackendSpec(backend="onnx", model=str(exported_model))
+    side = side_of(spec, CPU)
+    assert side.from_graph
+    assert side.spec.model == str(exported_model / "onnx" / "model.onnx")
+    assert (side.spec.device, side.spec.dtype, side.spec.threads) == ("cpu", "fp32", 2)
+    torch = side_of(BackendSpec(model=str(exported_model)), CPU)
+    assert not torch.from_graph
+    assert torch.spec.model == str(exported_model)
+
+
+def test_a_graph_is_run_by_a_process_that_loads_no_torch(exported_model: Path) -> None:
+    with Duel({"a": side_of(BackendSpec(backend="onnx", model=str(exported_model)), CPU)}, WORK) as sides:
+        ((_, ran),) = sides.rounds(1)
+    assert ran["a"].placement.provider == "CPUExecutionProvider"
+    assert ran["a"].placement.threads == 2
+
+
+def job_of(path: Path, **changes: object) -> dict[str, object]:
+    save_batches(path, batches())
+    spec = {"backend": "fake", "threads": 1}
+    job = {"arrays": str(path), "spec": spec, "from_graph": False, "group": 1, "repeat": 0, "sleep_ms": 0, "warmup": 0}
+    return {**job, **changes}
+
+
+def test_a_worker_answers_once_a_turn(tmp_path: Path) -> None:
+    answers: list[dict[str, object]] = []
+    serve(job_of(tmp_path / "b.npz"), ["\n", "\n", "\n"], answers.append)
+    assert set(answers[0]) == {"placement", "python", "packages"}
+    assert [set(answer) for answer in answers[1:]] == [{"ms"}, {"ms"}, {"ms"}, {"disturbances"}]
+
+
+def test_an_engine_whose_logits_are_not_finite_is_no_fast_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrpcbench.backends import fake
+
+    answers: list[dict[str, object]] = []
+    monkeypatch.setattr(fake.FakeSession, "copy_out", lambda self, outputs: outputs * np.nan)
+    with pytest.raises(MrpcbenchError, match="not finite"):
+        serve(job_of(tmp_path / "b.npz"), ["\n"], answers.append)
+    assert len(answers) == 1
+
+
+def test_what_the_sensors_saw_is_the_last_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from mrpcbench import worker
+
+    class Seen(Unmetered):
+        def resources(self) -> SimpleNamespace:  # type: ignore[override]
+            return SimpleNamespace(gpu_foreign_processes=2, gpu_throttle_reasons=("hw_slowdown", "sw_power_cap"))
+
+    monkeypatch.setattr(worker, "gpu_meter", lambda device: Seen())
+    answers: list[dict[str, object]] = []
+    serve(job_of(tmp_path / "b.npz"), [], answers.append)
+    assert answers[-1] == {"disturbances": ["2 other processes were on the GPU", "the GPU throttled (hw_slowdown)"]}

@@ -1,0 +1,537 @@
+"""The gates of each kind, on cases counted by hand: just failing, just passing, and what must never pass."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import pytest
+from records import ONNX, make_bench, make_epoch, make_export, make_gate, make_row, make_score, make_train
+
+from mrpcbench.gates.paired import Answered, judge_evaluate
+from mrpcbench.gates.proof import judge_export
+from mrpcbench.gates.seeds import best_epoch, judge_train
+from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
+from mrpcbench.hypothesis import permutation_p
+from mrpcbench.plans import BackendSpec, TrainRecipe
+from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy
+from mrpcbench.schema import BenchRow, ExportGate, LoadPoint, ServerResult, TrainSection
+from mrpcbench.verdicts import MetricResult, Verdict, overall
+
+DEFAULT = Policy()
+PAIRS = 408
+
+
+def named(metrics: Sequence[MetricResult]) -> dict[str, MetricResult]:
+    found = {metric.metric: metric for metric in metrics}
+    assert len(found) == len(metrics)
+    return found
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def answered(wrong: range, pairs: int = PAIRS, **changes: Any) -> Answered:
+    """Two of three labels are 1, and the predictions in `wrong` are the other label; the score is for show."""
+    labels = tuple(int(index % 3 > 0) for index in range(pairs))
+    predictions = tuple(1 - label if index in wrong else label for index, label in enumerate(labels))
+    return Answered(score=make_score(pairs=pairs, **changes), labels=labels, predictions=predictions)
+
+
+def judged(gains: int, losses: int, policy: Policy = DEFAULT, pairs: int = PAIRS) -> dict[str, MetricResult]:
+    """Ten pairs are wrong on both sides, `gains` on the baseline alone and `losses` on the current side alone."""
+    return named(
+        judge_evaluate(
+            answered(range(10 + gains), pairs),
+            Answered(
+                score=make_score(pairs=pairs),
+                labels=answered(range(0), pairs).labels,
+                predictions=tuple(
+                    1 - label if index < 10 or 10 + gains <= index < 10 + gains + losses else label
+                    for index, label in enumerate(answered(range(0), pairs).labels)
+                ),
+            ),
+            policy,
+        )
+    )
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(0, 5), (4, 12), (8, 18)])
+def test_of_408_pairs_so_many_losses_fail_and_one_fewer_passes(gains: int, losses: int) -> None:
+    accuracy = judged(gains, losses)["accuracy"]
+    assert accuracy.gated
+    assert accuracy.verdict.outcome == "REGRESSION"
+    assert accuracy.verdict.reason.startswith(f"{losses} of 408 pairs lost and {gains} gained, p 0.0")
+    assert judged(gains, losses - 1)["accuracy"].verdict.outcome == "PASS"
+
+
+def test_five_losses_and_no_gain_are_reported_with_effect_p_interval_limit_and_what_could_be_seen() -> None:
+    accuracy = judged(0, 5)["accuracy"]
+    assert accuracy.p_value == accuracy.adjusted_p == 1 / 32
+    assert accuracy.change == pytest.approx(-5 / 408 * 100)
+    assert accuracy.change_unit == "points"
+    assert accuracy.test == "exact McNemar"
+    assert accuracy.limit == "net loss of 1 points or more, p < 0.05"
+    assert accuracy.interval is not None
+    assert accuracy.interval.level == pytest.approx(0.9)
+    assert accuracy.interval.low < -5 / 408 * 100 < accuracy.interval.high < 0
+    # At 5 flips of 408, all of them losses, the gate is reached in about half of all cases: nothing can be promised.
+    assert accuracy.detectable is None
+
+
+def test_a_loss_beyond_chance_that_is_small_passes() -> None:
+    """7 of 1,000 pairs lost and none gained: p is 1/128, and the net loss 0.7 points."""
+    accuracy = judged(0, 7, pairs=1000)["accuracy"]
+    assert accuracy.p_value == 1 / 128
+    assert accuracy.verdict.outcome == "PASS"
+    half_a_point = Policy(accuracy=AccuracyPolicy(net_loss=0.005))
+    assert judged(0, 7, half_a_point, pairs=1000)["accuracy"].verdict.outcome == "REGRESSION"
+
+
+def test_what_could_have_been_seen_depends_on_the_share_of_flips() -> None:
+    few, many = judged(10, 10)["accuracy"].detectable, judged(40, 40)["accuracy"].detectable
+    assert few is not None
+    assert many is not None
+    assert 1 < few < many < 10
+
+
+def test_nothing_fails_where_no_answer_differs() -> None:
+    found = judged(0, 0, Policy(f1=F1Policy(gate=True), accuracy=AccuracyPolicy(net_loss=0)))
+    assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "PASS"
+    assert found["accuracy"].p_value == found["accuracy"].adjusted_p == 1
+    assert found["accuracy"].detectable is None
+    assert found["accuracy"].change == found["f1"].change == 0
+    interval = found["f1"].interval
+    assert interval is not None
+    assert interval.low == interval.high == 0
+
+
+def test_a_gain_is_no_loss() -> None:
+    found = judged(30, 0, Policy(f1=F1Policy(gate=True)))
+    assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "PASS"
+    assert found["accuracy"].change == pytest.approx(30 / 408 * 100)
+
+
+def test_a_second_gated_metric_halves_what_each_may_err() -> None:
+    """Five losses have p 1/32, which is not below 0.025; six have 1/64, which is."""
+    both = Policy(f1=F1Policy(gate=True))
+    five, six = judged(0, 5, both), judged(0, 6, both)
+    assert five["accuracy"].adjusted_p == 2 / 32
+    assert five["accuracy"].verdict.outcome == "PASS"
+    assert six["accuracy"].verdict.outcome == "REGRESSION"
+    for metric in five.values():
+        assert metric.interval is None or metric.interval.level == pytest.approx(0.95)
+    assert all(metric.interval is None or metric.interval.level == 0.9 for metric in judged(0, 5).values())
+
+
+def test_f1_fails_where_its_whole_interval_is_below_the_limit_and_is_information_by_default() -> None:
+    gated = Policy(f1=F1Policy(gate=True, net_loss=0.01))
+    assert not judged(0, 40)["f1"].gated
+    found = judged(0, 40, gated)["f1"]
+    assert found.gated
+    assert found.verdict.outcome == "REGRESSION"
+    assert found.interval is not None
+    assert found.interval.high < -1
+    assert judged(0, 8, gated)["f1"].verdict.outcome == "PASS"  # some of the interval is a smaller loss
+    assert judged(0, 40, Policy(f1=F1Policy(gate=True, net_loss=0.2)))["f1"].verdict.outcome == "PASS"
+
+
+def test_an_accuracy_that_is_not_gated_is_judged_all_the_same_and_decides_nothing() -> None:
+    accuracy = judged(0, 40, Policy(accuracy=AccuracyPolicy(gate=False)))["accuracy"]
+    assert not accuracy.gated
+    assert accuracy.verdict.outcome == "REGRESSION"
+    found = judged(0, 40, Policy(accuracy=AccuracyPolicy(gate=False))).values()
+    assert overall([], list(found)).outcome == "INCONCLUSIVE"
+
+
+def test_with_a_margin_only_what_rules_out_such_a_loss_passes() -> None:
+    """Without any flip the loss is at most z^2 / (408 + z^2) = 0.66 points at 95%."""
+
+    def verdict(gains: int, losses: int, margin: float) -> str:
+        return judged(gains, losses, Policy(accuracy=AccuracyPolicy(margin=margin)))["accuracy"].verdict.outcome
+
+    assert verdict(0, 0, 0.007) == "PASS"
+    assert verdict(0, 0, 0.006) == "INCONCLUSIVE"
+    assert verdict(0, 4, 0.02) == "INCONCLUSIVE"  # 0.98 points were lost, and 2 may have been
+    assert verdict(0, 4, 0.05) == "PASS"
+    assert verdict(0, 5, 0.05) == "REGRESSION"
+
+
+def test_with_a_margin_the_line_says_so() -> None:
+    accuracy = judged(0, 0, Policy(accuracy=AccuracyPolicy(margin=0.02)))["accuracy"]
+    assert accuracy.limit == "net loss of 1 points or more, p < 0.05; passes where 2 points are ruled out"
+    assert accuracy.test == "exact McNemar, non-inferiority"
+    assert accuracy.verdict.reason.endswith("the net loss may be 0.66 points")
+    assert accuracy.interval is not None
+    assert accuracy.interval.low == pytest.approx(-0.6588, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1"])
+def test_a_floor_fails_below_it_whatever_the_baseline(name: str) -> None:
+    limits = {"accuracy": lambda floor: Policy(accuracy=AccuracyPolicy(gate=False, floor=floor))}
+    limits["f1"] = lambda floor: Policy(f1=F1Policy(floor=floor))
+    value = {"accuracy": 351 / 408, "f1": 0.8986}[name]
+    at, above = (judged(0, 0, limits[name](floor))[f"{name} floor"] for floor in (value, value + 1e-6))
+    assert at.gated
+    assert at.verdict.outcome == "PASS"
+    assert above.verdict.outcome == "REGRESSION"
+    assert above.current == value
+    assert f"{name} floor" not in judged(0, 0)
+
+
+def test_the_loss_is_information_and_null_where_it_was_not_finite() -> None:
+    before, after = answered(range(10), loss=0.5), answered(range(10), loss=0.6)
+    loss = named(judge_evaluate(before, after, DEFAULT))["loss"]
+    assert (loss.gated, loss.baseline, loss.current, loss.unit) == (False, 0.5, 0.6, "nats")
+    assert loss.change == pytest.approx(20)
+    unknown = named(judge_evaluate(before, answered(range(10), loss=None), DEFAULT))["loss"]
+    assert (unknown.current, unknown.change, unknown.verdict.outcome) == (None, None, "INCONCLUSIVE")
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def runs(*accuracies: float, f1: float = 0.9) -> list[TrainSection]:
+    """Runs whose best epoch, the first of two, has these accuracies."""
+    return [
+        make_train(
+            recipe=TrainRecipe(seed=seed),
+            best_step=115,
+            epochs=(
+                make_epoch(1, eval_accuracy_score=accuracy, eval_f1_score=f1),
+                make_epoch(2, eval_accuracy_score=0.1, eval_f1_score=0.1),
+            ),
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+GOOD = runs(0.85, 0.86, 0.87, 0.88)
+BAD = runs(0.79, 0.80, 0.81, 0.82)
+
+
+def test_the_score_of_a_run_is_that_of_the_epoch_whose_weights_were_kept() -> None:
+    found = best_epoch(GOOD[0])
+    assert found is not None
+    assert found.eval_accuracy_score == 0.85
+    assert best_epoch(replace(GOOD[0], best_step=None)) is None
+    assert best_epoch(replace(GOOD[0], best_step=7)) is None
+    with pytest.raises(ValueError, match="no best epoch"):
+        judge_train(GOOD, [replace(GOOD[0], best_step=7)], DEFAULT)
+
+
+def test_four_seeds_that_are_all_worse_than_four_fail() -> None:
+    """One split of 70 is as bad; the detectable difference is (z.95 + z.80) 1.29 sqrt(1/2) points."""
+    accuracy = named(judge_train(GOOD, BAD, DEFAULT))["accuracy"]
+    assert accuracy.gated
+    assert accuracy.verdict.outcome == "REGRESSION"
+    assert accuracy.p_value == accuracy.adjusted_p == 1 / 70
+    assert (accuracy.baseline, accuracy.current) == (pytest.approx(0.865), pytest.approx(0.805))
+    assert accuracy.change == pytest.approx(-6)
+    assert accuracy.detectable == pytest.approx((1.644854 + 0.841621) * 1.290994 * 0.5**0.5, abs=1e-4)
+    assert accuracy.test == "permutation of 4 and 4 seeds"
+
+
+def test_seeds_that_are_better_pass() -> None:
+    accuracy = named(judge_train(BAD, GOOD, DEFAULT))["accuracy"]
+    assert accuracy.verdict.outcome == "PASS"
+    assert accuracy.p_value == 1
+    assert accuracy.change == pytest.approx(6)
+
+
+def test_a_mean_loss_beyond_chance_that_is_small_passes() -> None:
+    before, after = runs(0.8600, 0.8601, 0.8602, 0.8603), runs(0.8550, 0.8551, 0.8552, 0.8553)
+    accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
+    assert accuracy.p_value == 1 / 70
+    assert accuracy.verdict.outcome == "PASS"
+    assert accuracy.detectable == pytest.approx(1.0)  # a smaller loss never fails, however alike the seeds are
+    tight = Policy(accuracy=AccuracyPolicy(net_loss=0.004))
+    assert named(judge_train(before, after, tight))["accuracy"].verdict.outcome == "REGRESSION"
+
+
+def test_a_mean_loss_within_chance_passes() -> None:
+    after = runs(0.80, 0.81, 0.88, 0.89)
+    accuracy = named(judge_train(GOOD, after, DEFAULT))["accuracy"]
+    assert accuracy.p_value is not None
+    assert accuracy.p_value > 0.05
+    assert accuracy.change is not None
+    assert accuracy.change < -1
+    assert accuracy.verdict.outcome == "PASS"
+
+
+def test_three_seeds_a_side_reach_no_p_below_5_percent_and_so_never_pass() -> None:
+    for before, after in ((GOOD[:3], BAD[:3]), (BAD[:3], GOOD[:3])):
+        accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
+        assert accuracy.gated
+        assert accuracy.verdict.outcome == "INCONCLUSIVE"
+        assert accuracy.verdict.reason == "3 and 3 seeds reach p 0.05 at best, and 0.05 is asked: give more records"
+        assert accuracy.detectable is None
+        assert accuracy.interval is None
+
+
+def test_a_second_gated_metric_doubles_the_p_that_seeds_can_reach() -> None:
+    """4 and 4 reach 1/70, and 2/70 for two metrics, which is above 2%."""
+    both = Policy(alpha=0.02, f1=F1Policy(gate=True))
+    one = Policy(alpha=0.02)
+    assert named(judge_train(GOOD, BAD, one))["accuracy"].verdict.outcome == "REGRESSION"
+    found = named(judge_train(GOOD, BAD, both))
+    assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "INCONCLUSIVE"
+
+
+def test_the_p_values_of_two_gated_metrics_are_corrected_by_holm() -> None:
+    """Accuracy has 1/70, the smaller of two, and so counts double; F1, equal in all runs, has 1."""
+    found = named(judge_train(GOOD, BAD, Policy(f1=F1Policy(gate=True))))
+    assert found["accuracy"].adjusted_p == 2 / 70
+    assert found["accuracy"].verdict.outcome == "REGRESSION"
+    assert (found["f1"].adjusted_p, found["f1"].verdict.outcome) == (1, "PASS")
+
+
+def test_the_interval_over_seeds_ends_where_the_test_begins_to_refute() -> None:
+    interval = named(judge_train(GOOD, BAD, DEFAULT))["accuracy"].interval
+    assert interval is not None
+    assert interval.level == pytest.approx(0.9)
+    before, after = [0.85, 0.86, 0.87, 0.88], [0.79, 0.80, 0.81, 0.82]
+    assert interval.low < (fmean(after) - fmean(before)) * 100 < interval.high < 0
+
+    def p_of(upper: list[float], lower: list[float], shift_points: float) -> float:
+        return permutation_p(upper, [value - shift_points / 100 for value in lower])
+
+    assert p_of(before, after, interval.high + 0.001) < 0.05 <= p_of(before, after, interval.high - 0.001)
+    assert p_of(after, before, -interval.low + 0.001) < 0.05 <= p_of(after, before, -interval.low - 0.001)
+
+
+def test_many_seeds_have_no_interval_for_it_would_take_too_long() -> None:
+    before, after = (runs(*(base + seed / 1000 for seed in range(8))) for base in (0.86, 0.80))
+    assert named(judge_train(before[:7], after[:7], DEFAULT))["accuracy"].interval is not None
+    found = named(judge_train(before, after, DEFAULT))["accuracy"]
+    assert found.interval is None
+    assert found.verdict.outcome == "REGRESSION"
+
+
+def test_one_seed_a_side_is_inconclusive_and_says_what_helps() -> None:
+    found = judge_train(GOOD[:1], BAD[:1], DEFAULT)
+    assert overall([], found).outcome == "INCONCLUSIVE"
+    reason = named(found)["accuracy"].verdict.reason
+    assert reason == "one seed a side: give several records, or set a floor in the policy"
+
+
+@pytest.mark.parametrize(("floor", "outcome"), [(0.79, "PASS"), (0.80, "REGRESSION")])
+def test_one_seed_a_side_is_judged_by_its_floor_alone(floor: float, outcome: str) -> None:
+    found = judge_train(GOOD[:1], BAD[:1], Policy(accuracy=AccuracyPolicy(floor=floor), f1=F1Policy(gate=True)))
+    assert [metric.metric for metric in found if metric.gated] == ["accuracy floor"]
+    assert overall([], found).outcome == outcome
+
+
+def test_several_seeds_must_all_be_above_the_floor_and_pass_the_test_too() -> None:
+    floor = Policy(accuracy=AccuracyPolicy(floor=0.84))
+    one_collapsed = runs(0.86, 0.87, 0.88, 0.70)
+    assert named(judge_train(GOOD, one_collapsed, floor))["accuracy floor"].verdict.outcome == "REGRESSION"
+    found = named(judge_train(GOOD, GOOD, floor))
+    assert found["accuracy"].gated
+    assert found["accuracy floor"].verdict.outcome == found["accuracy"].verdict.outcome == "PASS"
+
+
+def test_the_loss_of_seeds_is_their_mean_and_null_where_one_has_none() -> None:
+    broken = replace(GOOD[0], epochs=(make_epoch(1, eval_loss=None),))
+    loss = named(judge_train(GOOD, [broken, *GOOD[1:]], DEFAULT))["loss"]
+    assert (loss.baseline, loss.current, loss.gated) == (pytest.approx(0.361234), None, False)
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def exported(gate: ExportGate | None) -> MetricResult:
+    return judge_export(make_export(), make_export(gate=gate))[0]
+
+
+def test_an_export_passes_only_where_its_own_gate_did() -> None:
+    assert exported(make_gate()).gated
+    assert exported(make_gate()).verdict == make_gate().verdict
+    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip and 0 may"))
+    assert exported(failed).verdict == failed.verdict
+    assert exported(None).verdict.outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pairs": 0},
+        {"trials": ()},
+        {"trials": (replace(make_gate().trials[0], flips=1),)},
+        {"trials": (make_gate().trials[0], replace(make_gate().trials[0], max_abs_delta=2e-3))},
+        {"trials": (make_gate().trials[0], replace(make_gate().trials[0], max_abs_delta=None))},
+    ],
+    ids=["no pairs", "no trials", "a flip", "a large difference", "a logit that is not finite"],
+)
+def test_a_pass_that_its_own_trials_do_not_bear_out_is_none(changes: dict[str, Any]) -> None:
+    found = exported(make_gate(**changes)).verdict
+    assert (found.outcome, found.reason) == ("INCONCLUSIVE", "the record says PASS, and its own trials do not")
+
+
+def test_a_half_precision_gate_may_have_large_differences() -> None:
+    gate = make_gate(flips_allowed=2, delta_allowed=None, trials=(replace(make_gate().trials[0], max_abs_delta=0.5),))
+    assert exported(gate).verdict.outcome == "PASS"
+
+
+def test_the_figures_of_both_graphs_are_information() -> None:
+    trial = make_gate().trials[0]
+    current = make_export(
+        gate=make_gate(trials=(trial, replace(trial, max_abs_delta=5e-6)), headroom=None),
+        nodes=917,
+        files={"model.onnx": 299_250_600},
+    )
+    found = named(judge_export(make_export(), current))
+    assert {name for name, metric in found.items() if not metric.gated} == set(found) - {"export gate"}
+    assert (found["export gate"].baseline, found["export gate"].current) == (0, 0)
+    assert found["largest |delta|"].change == pytest.approx(100)
+    assert (found["headroom"].baseline, found["headroom"].current, found["headroom"].change) == (5000, None, None)
+    assert found["file size"].change == pytest.approx(-50)
+    assert found["nodes"].change == pytest.approx(-50)
+
+
+def test_a_baseline_without_a_gate_has_no_figures_and_changes_no_verdict() -> None:
+    found = named(judge_export(make_export(gate=None), make_export()))
+    assert found["export gate"].verdict.outcome == "PASS"
+    assert found["export gate"].baseline is found["largest |delta|"].baseline is found["headroom"].baseline is None
+
+
+# --- bench ------------------------------------------------------------------------------------------------------------
+
+
+def row(ms: float = 10.0, scenario: str = "offline", backend: Any = "torch", **changes: Any) -> BenchRow:
+    """A valid row of which every sample takes `ms`."""
+    spec = BackendSpec(model="tuned", backend=backend)
+    return make_row(scenario, **{"spec": spec, "samples_ms": (ms, ms, ms), "broken_rules": (), **changes})
+
+
+def stored(before: Sequence[BenchRow], after: Sequence[BenchRow], policy: Policy = DEFAULT) -> dict[str, MetricResult]:
+    return named(judge_bench(make_bench(rows=tuple(before)), make_bench(rows=tuple(after)), policy))
+
+
+@pytest.mark.parametrize(
+    ("ms", "outcome"),
+    [
+        (11.2, "REGRESSION"),  # 10.7% fewer pairs a second
+        (11.1, "INCONCLUSIVE"),  # 9.9% fewer
+        (10.0, "INCONCLUSIVE"),
+        (9.1, "INCONCLUSIVE"),  # 9.9% more
+        (9.0, "PASS"),  # 11.1% more
+    ],
+)
+def test_only_a_change_of_more_than_ten_percent_decides(ms: float, outcome: str) -> None:
+    found = stored([row()], [row(ms)])["torch offline batch 32"]
+    assert found.gated
+    assert found.verdict.outcome == outcome
+    assert found.change == pytest.approx((10 / ms - 1) * 100)
+    assert (found.unit, found.baseline) == ("pairs/s", pytest.approx(40_800))
+    assert outcome != "INCONCLUSIVE" or found.verdict.reason.endswith("`mrpcbench ab` decides")
+
+
+def test_the_change_that_decides_is_the_policys() -> None:
+    found = stored([row()], [row(11.2)], Policy(stored_speed=StoredSpeedPolicy(change=0.2)))
+    assert found["torch offline batch 32"].verdict.outcome == "INCONCLUSIVE"
+    assert found["torch offline batch 32"].limit == "slower by more than 20%; passes where it is faster by more"
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"broken_rules": ("still drifting",)}, "INVALID: still drifting"),
+        ({"broken_rules": None}, "not judged valid"),
+        ({"samples_ms": ()}, "no speed"),
+        ({"samples_ms": (0.0, 0.0, 1.0)}, "no speed"),
+    ],
+)
+def test_a_row_that_cannot_be_believed_on_either_side_decides_nothing(
+    side: int, broken: dict[str, Any], said: str
+) -> None:
+    for other in (1.0, 100.0):
+        rows = [[row(other)], [row(other)]]
+        rows[side] = [row(**broken)]
+        found = stored(*rows)["torch offline batch 32"]
+        assert found.verdict.outcome == "INCONCLUSIVE"
+        assert said in found.verdict.reason
+
+
+def test_a_gated_row_that_the_current_record_lacks_never_passes() -> None:
+    both, one = [row(backend="torch"), row(backend="onnx")], [row(1.0, backend="torch")]
+    found = stored(both, one)
+    missing = found["onnx offline batch 32"]
+    assert missing.gated
+    assert missing.verdict == Verdict(outcome="INCONCLUSIVE", reason="current record: it has no such row")
+    assert (missing.baseline, missing.current, missing.change) == (pytest.approx(40_800), None, None)
+    assert overall([], list(found.values())).outcome == "INCONCLUSIVE"
+
+
+def test_a_row_that_the_policy_names_and_the_baseline_lacks_never_passes() -> None:
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("onnx offline batch 32", "torch offline batch 32")))
+    found = stored([row()], [row(1.0), row(1.0, backend="onnx")], policy)
+    assert list(found) == ["onnx offline batch 32", "torch offline batch 32"]
+    assert found["onnx offline batch 32"].verdict.reason == "baseline: it has no such row"
+    assert overall([], list(found.values())).outcome == "INCONCLUSIVE"
+    nowhere = stored([row()], [row(1.0)], policy)["onnx offline batch 32"]
+    assert (nowhere.gated, nowhere.verdict.outcome) == (True, "INCONCLUSIVE")
+
+
+def test_rows_that_only_one_record_has_are_not_shown_unless_they_are_gated() -> None:
+    before = [row(), row(20.0, batch_size=8)]
+    assert list(stored(before, [row(), row(batch_size=64)])) == ["torch offline batch 32"]
+
+
+def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in_all() -> None:
+    rows = [
+        made
+        for backend in ("torch", "onnx", "fake")
+        for made in (
+            row(1.0, "single-stream", backend),
+            row(20.0, batch_size=8, backend=backend),
+            row(10.0, batch_size=32, backend=backend),
+            row(15.0, batch_size=64, backend=backend),
+        )
+    ]
+    expected = (
+        "torch offline batch 32",
+        "torch single-stream",
+        "onnx offline batch 32",
+        "onnx single-stream",
+        "fake offline batch 32",
+    )
+    assert rows_that_decide(rows) == expected
+    found = stored(rows, rows)
+    assert [name for name, metric in found.items() if metric.gated] == list(expected)
+    assert len(found) == 12
+
+
+def test_the_rows_that_the_policy_names_decide_in_place_of_those() -> None:
+    rows = [row(20.0, batch_size=8), row(10.0)]
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("torch offline batch 8",)))
+    assert [name for name, metric in stored(rows, rows, policy).items() if metric.gated] == ["torch offline batch 8"]
+    off = Policy(stored_speed=StoredSpeedPolicy(gate=False, rows=("torch offline batch 8",)))
+    assert not any(metric.gated for metric in stored(rows, rows, off).values())
+
+
+def test_a_row_without_samples_is_not_the_fastest() -> None:
+    assert rows_that_decide([row(batch_size=8, samples_ms=()), row()]) == ("torch offline batch 32",)
+
+
+def served(rate: float | None, **changes: Any) -> BenchRow:
+    load = LoadPoint(
+        rate_per_s=rate or 1.0,
+        sent=1000,
+        failed=0,
+        latencies_ms=(5.0,) * 1000,
+        batch_sizes=(1,) * 1000,
+        duration_s=10.0,
+        meets_slo=rate is not None,
+    )
+    result = ServerResult(slo_ms=100, window_ms=2, max_batch=8, seed=0, curve=(load,), best_rate_per_s=rate)
+    return row(scenario="server", batch_size=8, samples_ms=(), server=result, placement=ONNX, **changes)
+
+
+def test_a_server_row_is_judged_by_its_best_rate_where_the_policy_names_it() -> None:
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("torch server batch 8",)))
+    found = stored([served(100.0)], [served(80.0)], policy)["torch server batch 8"]
+    assert (found.unit, found.verdict.outcome, found.gated) == ("requests/s", "REGRESSION", True)
+    assert stored([served(100.0)], [served(None)], policy)["torch server batch 8"].verdict.outcome == "INCONCLUSIVE"
+    assert not stored([served(100.0)], [served(80.0)])["torch server batch 8"].gated

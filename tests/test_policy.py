@@ -1,0 +1,164 @@
+"""The limits of the gates: what ships, what a file may say, and that nothing that it says is ignored."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mrpcbench
+from mrpcbench.errors import UsageError
+from mrpcbench.policy import POLICY_FILE, AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, with_margin
+
+SHIPPED = Path(mrpcbench.__file__).parent / POLICY_FILE
+
+
+def read(tmp_path: Path, text: str) -> Policy:
+    path = tmp_path / "gate.toml"
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_that_ships_says_the_defaults() -> None:
+    assert load(SHIPPED) == Policy() == load(None)
+
+
+def test_the_file_that_ships_names_every_key_if_only_in_a_comment() -> None:
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    keys = {line.removeprefix("# ").partition(" = ")[0] for line in lines if " = " in line}
+    sections = {line.strip("[]") for line in lines if line.startswith("[")}
+    assert sections | {"alpha"} == {item.name for item in fields(Policy)}
+    for section in sections:
+        assert {item.name for item in fields(getattr(Policy(), section))} <= keys
+
+
+def test_what_is_commented_out_in_the_file_that_ships_can_be_meant(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    for key in ("floor", "margin"):
+        text = text.replace(f"# {key} = ", f"{key} = ")
+    found = read(tmp_path, text)
+    assert (found.accuracy.floor, found.accuracy.margin, found.f1.floor) == (0.85, 0.02, 0.88)
+
+
+def test_at_most_five_metrics_of_a_comparison_are_gated_by_default() -> None:
+    policy = Policy()
+    assert (policy.accuracy.gate, policy.f1.gate) == (True, False)
+    assert (policy.accuracy.floor, policy.f1.floor, policy.accuracy.margin) == (None, None, None)
+
+
+def test_the_limits_are_those_of_the_design() -> None:
+    policy = Policy()
+    assert policy.alpha == 0.05
+    assert policy.accuracy.net_loss == 0.01
+    assert policy.speed.slowdown == 0.03
+    assert policy.stored_speed.change == 0.10
+
+
+# --- what a file says -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
+    assert read(tmp_path, "") == Policy()
+    assert read(tmp_path, "[f1]\ngate = true\nnet_loss = 0.02") == Policy(f1=F1Policy(gate=True, net_loss=0.02))
+
+
+def test_a_file_may_name_the_rows_that_decide(tmp_path: Path) -> None:
+    names = ("torch single-stream", "onnx offline batch 32", "fake server batch 8")
+    found = read(tmp_path, f"[stored_speed]\nrows = {list(names)}")
+    assert found == Policy(stored_speed=StoredSpeedPolicy(rows=names))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "allowed"),
+    [
+        ("alhpa = 0.05", "alhpa", "alpha, accuracy, f1, speed, stored_speed"),
+        ("[accuracy]\nnetloss = 0.01", "accuracy.netloss", "gate, net_loss, floor, margin"),
+        ("[recall]\ngate = true", "recall", "alpha, accuracy, f1, speed, stored_speed"),
+        ("[f1]\nmargin = 0.02", "f1.margin", "gate, net_loss, floor"),
+        ("[speed]\nrows = []", "speed.rows", "gate, slowdown"),
+        ("[stored_speed.p99]\nchange = 0.1", "stored_speed.p99", "gate, change, rows"),
+    ],
+)
+def test_a_key_that_nothing_knows_is_an_error_that_names_those_that_are(
+    tmp_path: Path, text: str, key: str, allowed: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value) == f"--policy {tmp_path / 'gate.toml'}: {key}: unknown; allowed are {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("alpha = 0", "alpha", "greater than 0"),
+        ("alpha = 0.6", "alpha", "less than or equal to 0.5"),
+        ("alpha = nan", "alpha", "finite"),
+        ("alpha = '0.05'", "alpha", "number"),
+        ("alpha = true", "alpha", "number"),
+        ("alpha = 1979-05-27", "alpha", "number"),
+        ("accuracy = 0.9", "accuracy", "object"),
+        ("[accuracy]\ngate = 1", "accuracy.gate", "boolean"),
+        ("[accuracy]\nnet_loss = -0.01", "accuracy.net_loss", "greater than or equal to 0"),
+        ("[accuracy]\nnet_loss = 1", "accuracy.net_loss", "less than 1"),
+        ("[accuracy]\nfloor = 85", "accuracy.floor", "less than or equal to 1"),
+        ("[accuracy]\nfloor = 0", "accuracy.floor", "greater than 0"),
+        ("[accuracy]\nmargin = 0", "accuracy.margin", "greater than 0"),
+        ("[accuracy]\nmargin = 2", "accuracy.margin", "less than 1"),
+        ("[f1]\nnet_loss = inf", "f1.net_loss", "finite"),
+        ("[f1]\nfloor = 1.01", "f1.floor", "less than or equal to 1"),
+        ("[speed]\nslowdown = 0", "speed.slowdown", "greater than 0"),
+        ("[speed]\nslowdown = 3", "speed.slowdown", "less than 1"),
+        ("[stored_speed]\nchange = 10", "stored_speed.change", "less than 1"),
+        ("[stored_speed]\nchange = 0", "stored_speed.change", "greater than 0"),
+        ("[stored_speed]\nrows = ['onnx:32']", "stored_speed.rows.0", "match pattern"),
+        ("[stored_speed]\nrows = ['onnx offline']", "stored_speed.rows.0", "match pattern"),
+        ("[stored_speed]\nrows = ['tpu single-stream']", "stored_speed.rows.0", "match pattern"),
+        ("[stored_speed]\nrows = 'onnx single-stream'", "stored_speed.rows", "array"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_an_error_that_says_what_is_allowed(
+    tmp_path: Path, text: str, key: str, said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"--policy {tmp_path / 'gate.toml'}: {key} = ")
+    assert said in str(caught.value)
+
+
+def test_an_error_counts_the_others(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\(and 1 more\)"):
+        read(tmp_path, "alpha = 2\n[f1]\ngate = 3")
+
+
+@pytest.mark.parametrize("text", ["alpha =", "[accuracy", "alpha = 0.1\nalpha = 0.2"])
+def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"gate\.toml: not TOML"):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--policy .*none\.toml: no such file"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(tmp_path / "latin.toml")
+
+
+# --- the margin -------------------------------------------------------------------------------------------------------
+
+
+def test_the_margin_of_the_command_line_replaces_that_of_the_file_and_gates() -> None:
+    ungated = Policy(accuracy=AccuracyPolicy(gate=False, margin=0.05, floor=0.8))
+    assert with_margin(ungated, 0.02) == replace(ungated, accuracy=AccuracyPolicy(gate=True, margin=0.02, floor=0.8))
+    assert with_margin(ungated, None) is ungated
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.02, 1.0, 2.0, float("nan"), float("inf")])
+def test_a_margin_that_cannot_be_meant_is_an_error(margin: Any) -> None:
+    with pytest.raises(UsageError, match=r"--margin .*a share between 0 and 1"):
+        with_margin(Policy(), margin)

@@ -1,0 +1,269 @@
+"""Tests of mrpcbench.render_verdict: a comparison as text, whatever its outcome and however wide the terminal."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from io import StringIO
+
+import pytest
+from comparisons import (
+    BASELINE,
+    COMPARISONS,
+    CURRENT,
+    DIFFERENCES,
+    F1,
+    LATENCY,
+    OF_EACH_OUTCOME,
+    PRECISION,
+    SPEED,
+    SPEEDS,
+    make_comparison,
+    make_metric,
+)
+from rich.console import Console
+
+from mrpcbench import render_verdict, store
+from mrpcbench.console import Terminal
+from mrpcbench.verdicts import EXIT_STATUS, Comparison, Interval, MetricResult, Outcome, Verdict
+
+ESCAPE = re.compile(r"\x1b\[([\d;]*)m")
+
+
+def text_of(found: Comparison, width: int = 100) -> str:
+    """As a pipe of `width` columns gets it."""
+    stream = StringIO()
+    Console(file=stream, width=width, color_system=None).print(render_verdict.comparison(found))
+    return stream.getvalue()
+
+
+def words_of(found: Comparison, width: int = 100) -> str:
+    """What a reader reads: no frames and no line breaks."""
+    return " ".join(re.sub("[│┌┐└┘─]", " ", text_of(found, width)).split())
+
+
+def line_of(found: Comparison, start: str, width: int = 100) -> str:
+    """The one line of the table that begins with `start`, with single spaces."""
+    (line,) = [line for line in text_of(found, width).splitlines() if line.startswith(start)]
+    return " ".join(line.split())
+
+
+def cells_of(metric: MetricResult, *others: MetricResult) -> dict[str, str]:
+    return {name: cell(metric) for name, cell in render_verdict.columns(make_comparison(metric, *others))}
+
+
+# --- the layout -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize("width", [80, 100, 110, 200])
+def test_a_comparison_fits_the_terminal_and_no_figure_of_it_is_cut(name: str, width: int) -> None:
+    shown = text_of(COMPARISONS[name], width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    for metric in COMPARISONS[name].metrics:
+        for header, cell in render_verdict.columns(COMPARISONS[name]):
+            # A figure with its unit stays in one piece; only the metric's name may be folded.
+            assert header == "metric" or cell(metric) in " ".join(shown.split("\n")), (header, cell(metric))
+
+
+def test_a_wide_terminal_has_a_line_a_metric_and_a_narrow_one_two() -> None:
+    found = OF_EACH_OUTCOME["PASS"]
+    wide = "accuracy 0.8603 0.8578 -0.25 points -1.72 to +1.23 0.4124 0.8247 2.45 points PASS"
+    assert line_of(found, "accuracy  ") == wide
+    narrow = [" ".join(line.split()) for line in text_of(found, 80).splitlines()]
+    start = narrow.index("accuracy 0.8603 0.8578 -0.25 points 0.4124 2.45 points PASS")
+    assert narrow[start + 1] == "-1.72 to +1.23 0.8247"
+
+
+def test_what_is_absent_takes_no_second_line_on_a_narrow_terminal() -> None:
+    assert line_of(OF_EACH_OUTCOME["PASS"], "precision", 80) == "precision 0.8603 - - - - info"
+    assert line_of(OF_EACH_OUTCOME["PASS"], "precision") == "precision 0.8603 - - - - - - info"
+
+
+def test_the_gated_metrics_come_first_and_the_rest_is_marked_as_information() -> None:
+    shown = text_of(make_comparison(PRECISION, make_metric(), LATENCY, F1))
+    places = [shown.index(f"\n{name}") for name in ("accuracy", "F1", "precision", "torch single-stream p50, ms")]
+    assert places == sorted(places)
+    assert shown.count(" info") == 2
+    # What an ungated metric would have been is no outcome.
+    assert "REGRESSION" not in shown
+
+
+def test_information_is_dim_and_colour_says_nothing_that_no_word_says() -> None:
+    stream = StringIO()
+    Console(file=stream, width=100, force_terminal=True, color_system="standard", no_color=False).print(
+        render_verdict.comparison(OF_EACH_OUTCOME["REGRESSION"])
+    )
+    shown = stream.getvalue()
+    assert "\x1b[2mprecision" in shown
+    assert "\x1b[1;31mREGRESSION" in shown
+    assert ESCAPE.sub("", shown) == text_of(OF_EACH_OUTCOME["REGRESSION"])
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = StringIO()
+    Console(file=stream, width=100, force_terminal=True, color_system="standard").print(
+        render_verdict.comparison(OF_EACH_OUTCOME["REGRESSION"])
+    )
+    codes = {code for found in ESCAPE.findall(stream.getvalue()) for code in found.split(";")}
+    assert codes <= {"0", "1", "2", "3"}
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    found = make_comparison(make_metric(metric="run[bold]"), baseline=(replace(BASELINE, name="[red]:100:.json"),))
+    assert "run[bold]" in words_of(found)
+    assert "[red]:100:.json" in words_of(found)
+
+
+def test_a_line_break_in_a_name_or_a_reason_breaks_no_line() -> None:
+    metric = make_metric(metric="one\ntwo", verdict=Verdict(outcome="REGRESSION", reason="three\nfour"))
+    found = make_comparison(metric, warnings=("five\nsix",), current=(replace(CURRENT, name="seven\neight"),))
+    shown = text_of(found, 200)
+    for words in ("one two", "three four", "five six", "seven eight"):
+        assert words in shown, words
+
+
+# --- the cells --------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_changes_by_points_and_anything_else_by_per_cent() -> None:
+    share, speed = cells_of(make_metric()), cells_of(SPEED)
+    assert [share[name] for name in ("metric", "baseline", "change", "95% interval", "detectable")] == [
+        *("accuracy", "0.8603", "-0.25 points", "-1.72 to +1.23", "2.45 points")
+    ]
+    assert [speed[name] for name in ("metric", "baseline", "change", "95% interval", "detectable")] == [
+        *("onnx offline batch 32, pairs/s", "1234.6", "+2.99%", "-12.25 to +15.50%", "2.45%")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "shown"),
+    [
+        (0.860294, "share", "0.8603"),
+        (1.0, "share", "1.0000"),
+        (0.12345, "ms", "0.1235"),
+        (1.0, "ms", "1.00"),
+        (12.345, "ms", "12.35"),
+        (99.99, "ms", "99.99"),
+        (100.0, "ms", "100.0"),
+        (123456.78, "pairs/s", "123456.8"),
+        (0.0, "ms", "0.0000"),
+        (None, "ms", "-"),
+        (float("nan"), "ms", "nan"),
+    ],
+)
+def test_a_value_has_about_four_digits(number: float | None, unit: str, shown: str) -> None:
+    assert render_verdict.value(number, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(None, "-"), (0.0, "<0.0001"), (0.00009, "<0.0001"), (0.0001, "0.0001"), (0.05, "0.0500"), (1.0, "1.0000")],
+)
+def test_a_small_p_is_never_shown_as_nought(number: float | None, shown: str) -> None:
+    assert render_verdict.probability(number) == shown
+
+
+def test_every_absent_value_is_a_dash() -> None:
+    cells = cells_of(replace(PRECISION, baseline=None), make_metric())
+    assert cells.pop("metric") == "precision"
+    assert cells.pop("outcome") == "info"
+    assert set(cells.values()) == {"-"}
+
+
+def test_adjusted_p_values_have_a_column_only_where_one_differs() -> None:
+    same = make_metric(adjusted_p=make_metric().p_value)
+    assert "adj. p" not in cells_of(same)
+    assert "adj. p" not in cells_of(replace(same, adjusted_p=None))
+    assert cells_of(same, F1)["adj. p"] == "0.4124"
+    assert "adj. p" not in text_of(make_comparison(same))
+
+
+def test_an_interval_of_another_level_is_called_so() -> None:
+    narrow = Interval(low=-1.0, high=1.0, level=0.9, method="bootstrap")
+    assert cells_of(make_metric(interval=narrow))["90% interval"] == "-1.00 to +1.00"
+    assert cells_of(make_metric(interval=replace(narrow, level=0.975)))["97.5% interval"] == "-1.00 to +1.00"
+    mixed = cells_of(make_metric(interval=narrow), make_metric())
+    assert mixed["interval"] == "-1.00 to +1.00 (90%)"
+
+
+def test_a_unit_is_said_once() -> None:
+    assert render_verdict.named(LATENCY) == "torch single-stream p50, ms"
+    assert render_verdict.named(replace(LATENCY, metric="p50 ms")) == "p50 ms"
+    assert render_verdict.named(replace(PRECISION, metric="precision")) == "precision"
+
+
+# --- what stands below ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", OF_EACH_OUTCOME)
+def test_the_last_line_is_the_verdict_with_its_reason_and_exit_code(outcome: Outcome) -> None:
+    found = OF_EACH_OUTCOME[outcome]
+    assert found.verdict.outcome == outcome
+    last = text_of(found, 200).splitlines()[-1]
+    assert last == f"{outcome} (exit code {int(EXIT_STATUS[outcome])}): {found.verdict.reason}"
+
+
+@pytest.mark.parametrize("name", [name for name in COMPARISONS if name not in ("PASS", "speeds")])
+def test_the_verdict_of_nothing_else_is_a_pass(name: str) -> None:
+    assert not text_of(COMPARISONS[name], 200).splitlines()[-1].startswith("PASS")
+
+
+def test_differences_and_warnings_are_all_shown() -> None:
+    shown = words_of(OF_EACH_OUTCOME["INCOMPARABLE"])
+    for difference in DIFFERENCES:
+        assert f"differs: {difference}" in shown
+    assert "warning: transformers: 4.57.6 against 4.57.7" in shown
+    assert "differs:" not in words_of(OF_EACH_OUTCOME["PASS"])
+    assert "warning:" not in words_of(make_comparison(make_metric(), warnings=()))
+
+
+def test_each_record_is_named_with_its_side_date_commit_model_and_weights() -> None:
+    model = "tuned (ModernBertForSequenceClassification, 149.6 M, fine-tuned weights), sha256"
+    shown = words_of(make_comparison(make_metric(), current=(CURRENT, replace(CURRENT, name="second.json"))), 120)
+    assert (
+        f"baseline 20250102T030405Z-evaluate.json, 2025-01-02 03:04 UTC, commit 0123456789ab {model} aaaaaaaaaaaa "
+        f"current 20250109T101112Z-evaluate.json, 2025-01-09 10:11 UTC, no commit {model} bbbbbbbbbbbb "
+        f"current second.json, 2025-01-09 10:11 UTC, no commit {model} bbbbbbbbbbbb"
+    ) in shown
+
+
+def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not() -> None:
+    found = make_comparison(make_metric("REGRESSION"), F1, PRECISION)
+    assert list(render_verdict.gates(found)) == [
+        "accuracy: limit: p < 0.05 and a net loss of 1 point or more; test: exact McNemar, one-sided",
+        "F1: found PASS; limit: p < 0.05 and a net loss of 1 point or more; test: permutation",
+    ]
+    for line in render_verdict.gates(found):
+        assert line in words_of(found, 200)
+    bare = make_metric(limit="", test=None)
+    assert list(render_verdict.gates(make_comparison(bare))) == []
+
+
+def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
+    found = make_comparison(make_metric("REGRESSION"), replace(F1, verdict=Verdict(outcome="PASS", reason="found")))
+    assert [line.split(";")[0] for line in render_verdict.gates(found)][1] == "F1: found"
+
+
+# --- on the terminal --------------------------------------------------------------------------------------------------
+
+
+def test_the_terminal_shows_it_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().comparison(SPEEDS)
+    out, err = capsys.readouterr()
+    assert "onnx offline batch 32, pairs/s" in out
+    assert "PASS (exit code 0)" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_as_json_it_is_one_document_with_every_field(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().print_json(COMPARISONS[name])
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads(json.dumps(asdict(COMPARISONS[name])))
+
+
+def test_a_comparison_of_the_wrong_type_is_refused_before_anything_is_written() -> None:
+    with pytest.warns(UserWarning, match="Expected `float`"), pytest.raises(ValueError, match="validation error"):
+        store.dumps(make_comparison(make_metric(p_value="0.5")))
