@@ -4,12 +4,13 @@
 |---|---|---|
 | all | command, split, pairs, label names, architecture, parameters, tokenizer | Python, packages |
 | evaluate | the weights' kind and origin | engine, device, provider, arithmetic, threads, batch size, settings |
-| train | recipe but the seed, base model, arithmetic | engine, device, provider, threads, settings, resumed or not |
+| train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
 | export | the weights' kind and origin, arithmetic, device, provider, limits | engine, threads, opset, settings |
 | bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA |
 | a row of it | engine, device, provider, arithmetic, threads, tokens, server's target | engine's version, accuracy |
 
 The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
+Two recipes may be held against one another, and all runs of one side are of one recipe, whatever their seeds.
 Accuracy on the same pairs is a fair question between any two engines or arithmetics, and which weights are better is
 what a checkpoint gate asks, so neither is refused. Another architecture or tokenizer is another project. Time depends
 on everything, so bench is strictest; new packages may differ, since they are what an upgrade is judged by. A value that
@@ -17,7 +18,7 @@ is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord
 
@@ -28,10 +29,11 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What of a record must be equal, and what may differ, each by its name."""
+    """What of a record must be equal, what may differ, and what may between the sides alone, each by its name."""
 
     must: Mapping[str, object]
     may: Mapping[str, object]
+    of_a_side: Mapping[str, object] = field(default_factory=dict)
 
 
 def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -50,6 +52,10 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
         refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
         differences += (prefix + line for line in refused)
         warnings += (prefix + line for line in (*allowed, *said))
+    for (_, first), *rest in (baseline, current):
+        for name, record in rest:
+            differences += (f"{name}: {line}" for line in _changes(facts(first).of_a_side, facts(record).of_a_side))
+    warnings += _changes(facts(standard).of_a_side, facts(current[0][1]).of_a_side)
     differences += _seeds_apart(baseline, current)
     warnings += _unproven(baseline, current)
     return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
@@ -62,6 +68,7 @@ def facts(record: RunRecord) -> Facts:
     return Facts(
         must={**_data(record), **_architecture(record.model), **own.must},
         may={**python, **_prefixed("packages", record.environment.packages), **own.may},
+        of_a_side=own.of_a_side,
     )
 
 
@@ -83,13 +90,13 @@ def _train(record: RunRecord) -> Facts:
     identity = {"base_model": base.name} if _has_new_weights(record) else {"base_model_sha256": base.model_sha256}
     return Facts(
         must={
-            **_prefixed("recipe", recipe),
             **identity,
             "base_model.weights": base.weights,
             "base_model.origin": base.origin,
             "precision": section.placement.dtype,
         },
         may={**_where(section.placement), **_settings(record), "resumed_from_step": section.resumed_from_step},
+        of_a_side=_prefixed("recipe", recipe),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mrpcbench import policy as policies
 from mrpcbench import store
-from mrpcbench.comparable import comparability, row_title
+from mrpcbench.comparable import FACTS, comparability, row_title
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
 from mrpcbench.gates.proof import judge_export
@@ -101,8 +101,8 @@ def _side(side: str, paths: Sequence[Path]) -> list[_Loaded]:
     named = ", ".join(str(path) for path in paths)
     if len(kinds) > 1:
         raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
-    if kinds == ["ab"]:
-        raise UsageError(f"{named}: a record of ab holds its own verdict; compare those of other commands")
+    if kinds[0] not in FACTS:
+        raise UsageError(f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(FACTS)}")
     if len(found) > 1 and kinds != ["train"]:
         raise UsageError(f"{named}: {len(found)} records of {kinds[0]}; several on a side are for train, name one")
     for item in found:

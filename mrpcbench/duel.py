@@ -124,9 +124,21 @@ class Duel:
             "repeat": side.repeat,
             "sleep_ms": side.sleep_ms,
             "warmup": self._workload.warmup,
+            "cores": self._cores(),
         }
         store.save_json(folder / f"{name}.json", job)
         return folder / f"{name}.json"
+
+    def _cores(self) -> list[int]:
+        """The cores that all processes share, one for each thread: or one side would sit beside a busy neighbour.
+
+        Only one side computes at a time, so that they take nothing from each other. None where cores cannot be chosen.
+        """
+        if not hasattr(os, "sched_getaffinity"):
+            return []
+        threads = max(side.spec.threads for side in self._sides.values())
+        usable = sorted(os.sched_getaffinity(0))
+        return usable[-threads:] if threads else usable
 
 
 class _Running:

@@ -480,7 +480,7 @@ class GateTrial:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    side: str = about("Side of `times_ms` that was held against the side 'a' of the same engine.")
+    side: str = about("Side of `log_ratios`, held against the side 'a' of the same engine.")
     kind: Literal["real", "replayed"] = about(
         "real: each run has processes of its own; replayed: a window over consecutive processes, which others overlap."
     )
@@ -517,6 +517,9 @@ class SelftestSection:
     discarded: int = about("Rounds that do not count, since the sensors of the GPU saw them disturbed.", 0)
     times_ms: dict[str, tuple[float, ...]] = about(
         "Median time of a call of each process, by side, in the order of the rounds; a round has one of every side."
+    )
+    log_ratios: dict[str, tuple[float, ...]] = about(
+        "By side and round the median over the turns of ln(its time / that of side 'a')."
     )
     trials: tuple[GateTrial, ...] = about("False alarms, and the power.", ())
     cases: tuple[ClosedCase, ...] = about("What must not pass.", ())

@@ -18,7 +18,7 @@ from mrpcbench.closed_cases import closed_cases
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.gates.live_speed import fails
+from mrpcbench.gates.live_speed import fails, log_ratio
 from mrpcbench.hypothesis import wilcoxon_smallest_p
 from mrpcbench.plans import BackendSpec, SelftestPlan, check
 from mrpcbench.policy import Policy
@@ -54,7 +54,9 @@ def selftest(plan: SelftestPlan, results: Path, observer: Observer) -> RunRecord
         environment=environment,
         model=session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
-        selftest=SelftestSection(plan=_public(plan), placement=session.placement, busy_cores=None, times_ms={}),
+        selftest=SelftestSection(
+            plan=_public(plan), placement=session.placement, busy_cores=None, times_ms={}, log_ratios={}
+        ),
     )
     observer.began(record)
     batches = _batches(plan, reader_for(spec).encode(pairs))
@@ -111,9 +113,15 @@ def _measured(record: RunRecord, real: Side, batches: Sequence[Batch], observer:
     fake = Side(spec=BackendSpec(backend="fake", threads=1))
     fakes = {f"fake {name}": replace(fake, sleep_ms=slowdown * FAKE_MS) for name, slowdown in SLOWDOWNS.items()}
     single = replace(workload, batches=batches[:1], group=1)
-    for task, some, work, runs in (("real", sides, workload, plan.runs), ("fake", fakes, single, plan.fake_runs)):
-        # The run after the last one confirms it.
-        count = (runs + 1) * plan.process_pairs if runs else 0
+    pair = {name: sides[name] for name in ("a", "b")}
+    powered = min(plan.power_runs, plan.runs)
+    # The run after the last one confirms it.
+    size, last = plan.process_pairs, 1 if powered else 0
+    for task, some, work, count in (
+        ("all sides", sides, workload, (powered + last) * size),
+        ("A against A", pair, workload, (plan.runs + 1 - powered - last) * size),
+        ("fake", fakes, single, (plan.fake_runs + 1) * size if plan.fake_runs else 0),
+    ):
         with Duel(some, work) as duel:
             for done, (_, ran) in enumerate(duel.rounds(count), 1):
                 record = _with_round(record, ran, load)
@@ -125,12 +133,15 @@ def _with_round(record: RunRecord, ran: Mapping[str, Process], load: "_Load") ->
     """The record with one more process of every side; not with one that something disturbed."""
     section = record.selftest
     assert section is not None
-    times, discarded = dict(section.times_ms), section.discarded
     if any(process.disturbances for process in ran.values()):
-        discarded += 1
-    else:
-        times.update({name: (*times.get(name, ()), median(process.samples_ms)) for name, process in ran.items()})
-    changed = replace(section, times_ms=times, discarded=discarded, busy_cores=load.others_busy())
+        return replace(record, selftest=replace(section, discarded=section.discarded + 1))
+    times, ratios = dict(section.times_ms), dict(section.log_ratios)
+    (base,) = (process for name, process in ran.items() if name.endswith("a"))
+    for name, process in ran.items():
+        times[name] = (*times.get(name, ()), median(process.samples_ms))
+        if process is not base:
+            ratios[name] = (*ratios.get(name, ()), log_ratio(base.samples_ms, process.samples_ms))
+    changed = replace(section, times_ms=times, log_ratios=ratios, busy_cores=load.others_busy())
     return replace(record, selftest=changed)
 
 
@@ -157,7 +168,7 @@ def _concluded(record: RunRecord, cases: tuple[ClosedCase, ...]) -> RunRecord:
     """The record with what its rounds come to."""
     section = record.selftest
     assert section is not None
-    trials = tuple(trials_of(section.times_ms, section.plan.process_pairs, Policy()))
+    trials = tuple(trials_of(section.log_ratios, section.plan.process_pairs, Policy()))
     false_alarms = sum(trial.alarms for trial in trials if not trial.slowdown)
     broken = [case.name for case in cases if not case.holds]
     if false_alarms or broken:
@@ -170,18 +181,15 @@ def _concluded(record: RunRecord, cases: tuple[ClosedCase, ...]) -> RunRecord:
     return replace(record, complete=True, selftest=changed)
 
 
-def trials_of(times_ms: Mapping[str, Sequence[float]], size: int, limits: Policy) -> Iterator[GateTrial]:
+def trials_of(log_ratios: Mapping[str, Sequence[float]], size: int, limits: Policy) -> Iterator[GateTrial]:
     """How often the gate alarms, side by side: in runs of `size` rounds that follow one another, and in all windows."""
-    for name, own in times_ms.items():
-        engine, _, side = name.rpartition("b")
-        if name.endswith("a"):
-            continue
-        ratios = [math.log(mine / base) for mine, base in zip(own, times_ms[f"{engine}a"], strict=True)]
+    for name, ratios in log_ratios.items():
+        slowdown = SLOWDOWNS[name.removeprefix("fake ")]
         kinds: tuple[tuple[Literal["real", "replayed"], int], ...] = (("real", size), ("replayed", 1))
         for kind, step in kinds:
             starts = range(0, len(ratios) - 2 * size + 1, step)
             if starts:
-                yield _trial(name, kind, SLOWDOWNS["b" + side], [ratios[at : at + 2 * size] for at in starts], limits)
+                yield _trial(name, kind, slowdown, [ratios[at : at + 2 * size] for at in starts], limits)
 
 
 def _trial(

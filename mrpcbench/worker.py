@@ -34,6 +34,8 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     inside of the call: known slowdowns, with which a gate is tested. The last answer is what disturbed the turns.
     Raises `MrpcbenchError` where a logit is not finite.
     """
+    if job["cores"]:
+        os.sched_setaffinity(0, job["cores"])
     batches = load_batches(Path(job["arrays"]))
     session = open_session(BackendSpec(**job["spec"]), from_graph=job["from_graph"])
     group = job["group"]

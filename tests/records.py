@@ -272,6 +272,7 @@ def make_selftest(**changes: Any) -> SelftestSection:
         placement=ONNX,
         busy_cores=0.7,
         times_ms={"a": (10.0, 10.1), "b": (10.2, 9.9)},
+        log_ratios={"b": (0.02, -0.02)},
         trials=(trial,),
         cases=(case,),
         verdict=Verdict(outcome="PASS", reason="no false alarm in 59 real A/A runs; all 1 cases hold"),

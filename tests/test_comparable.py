@@ -97,8 +97,6 @@ def test_where_the_same_pairs_came_from_does_not_matter() -> None:
         ("export", "export__placement__provider", "OpenVINO", "provider: CPUExecutionProvider, now OpenVINO"),
         ("export", "export__gate__delta_allowed", 1e-2, "delta_allowed: 0.001, now 0.01"),
         ("export", "export__gate__flips_allowed", 4, "flips_allowed: 0, now 4"),
-        ("train", "train__recipe", TrainRecipe(learning_rate=1e-4), "recipe.learning_rate: 8e-05, now 0.0001"),
-        ("train", "train__recipe", TrainRecipe(num_train_epochs=3), "recipe.num_train_epochs: 2.0, now 3"),
         ("train", "train__placement__dtype", "bf16", "precision: fp32, now bf16"),
         ("train", "train__base_model__weights", "random-init", "base_model.weights: pretrained, now random-init"),
         ("train", "train__base_model__origin", "random-init", "base_model.origin: pretrained, now random-init"),
@@ -183,6 +181,8 @@ def with_server(**changes: Any) -> RunRecord:
         *((kind, f"{kind}__placement__threads", 8, "threads: 2, now 8") for kind in KINDS[:3]),
         *((kind, f"{kind}__placement__device", "cuda H200", "device: cpu, ") for kind in ("train", "evaluate")),
         *((kind, f"{kind}__placement__provider", "eager", "provider: sdpa, ") for kind in ("train", "evaluate")),
+        ("train", "train__recipe", TrainRecipe(learning_rate=1e-4), "recipe.learning_rate: 8e-05, now 0.0001"),
+        ("train", "train__recipe", TrainRecipe(num_train_epochs=3), "recipe.num_train_epochs: 2.0, now 3"),
         ("train", "train__resumed_from_step", 100, "resumed_from_step: none, now 100"),
         ("evaluate", "evaluate__placement__dtype", "bf16", "dtype: fp32, now bf16"),
         ("evaluate", "evaluate__batch_size", 8, "batch_size: 32, now 8"),
@@ -301,6 +301,11 @@ def test_every_run_of_a_side_must_share_the_recipe_and_the_one_that_does_not_is_
     groups[side].append(other)
     name = ("old1.json", "new1.json")[side]
     assert sides(groups[0], groups[1])[0] == (f"{name}: recipe.learning_rate: 8e-05, now 0.0001",)
+
+
+def test_two_recipes_may_be_held_against_one_another() -> None:
+    other = [run(seed, train__recipe=TrainRecipe(seed=seed, learning_rate=1e-4)) for seed in (3, 4)]
+    assert sides([run(1), run(2)], other) == ((), ("recipe.learning_rate: 8e-05, now 0.0001",))
 
 
 def test_what_was_asked_of_the_arithmetic_may_differ_where_it_ran_the_same() -> None:

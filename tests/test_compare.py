@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Listener
-from records import given_away, make_bench, make_data, make_epoch, make_evaluate, make_export, make_record, make_row
+from records import (
+    COMMANDS,
+    given_away,
+    make_bench,
+    make_data,
+    make_epoch,
+    make_evaluate,
+    make_export,
+    make_record,
+    make_row,
+)
 from records import make_train as make_run
 
 from mrpcbench import store
+from mrpcbench.comparable import FACTS
 from mrpcbench.compare import compare
 from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.evaluate import evaluate
@@ -240,6 +251,13 @@ def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, 
     half = saved(tmp_path / "half.json", make_record(kind, complete=False))
     said = f"{half}: the run was not finished (complete: false); finish it, or run it again"
     assert refused([half], [whole]) == refused([whole], [half]) == said
+
+
+@pytest.mark.parametrize("kind", sorted(set(COMMANDS) - set(FACTS)))
+def test_a_record_with_a_verdict_of_its_own_is_an_error(tmp_path: Path, kind: Command) -> None:
+    path = saved(tmp_path / "one.json", make_record(kind))
+    expected = f"{path}: a record of {kind} holds its own verdict; name records of train, evaluate, export, bench"
+    assert refused([path], [path]) == expected
 
 
 @pytest.mark.parametrize("data", [(), (make_data(pairs=0),)])

@@ -142,7 +142,16 @@ def test_a_graph_is_run_by_a_process_that_loads_no_torch(exported_model: Path) -
 def job_of(path: Path, **changes: object) -> dict[str, object]:
     save_batches(path, batches())
     spec = {"backend": "fake", "threads": 1}
-    job = {"arrays": str(path), "spec": spec, "from_graph": False, "group": 1, "repeat": 0, "sleep_ms": 0, "warmup": 0}
+    job = {
+        "arrays": str(path),
+        "spec": spec,
+        "from_graph": False,
+        "group": 1,
+        "repeat": 0,
+        "sleep_ms": 0,
+        "warmup": 0,
+        "cores": [],
+    }
     return {**job, **changes}
 
 

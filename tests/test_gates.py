@@ -93,6 +93,8 @@ def test_what_could_have_been_seen_depends_on_the_share_of_flips() -> None:
     assert few is not None
     assert many is not None
     assert 1 < few < many < 10
+    only_ten_points_fail = Policy(accuracy=AccuracyPolicy(net_loss=0.1))
+    assert (judged(40, 40, only_ten_points_fail)["accuracy"].detectable or 0) > 10
 
 
 def test_nothing_fails_where_no_answer_differs() -> None:
@@ -349,6 +351,8 @@ def test_an_export_passes_only_where_its_own_gate_did() -> None:
     assert exported(make_gate()).verdict == make_gate().verdict
     failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip and 0 may"))
     assert exported(failed).verdict == failed.verdict
+    flips = replace(failed, trials=(replace(failed.trials[0], flips=3),))
+    assert exported(flips).verdict == failed.verdict
     assert exported(None).verdict.outcome == "INCONCLUSIVE"
 
 

@@ -17,18 +17,30 @@ PACKAGE = Path(mrpcbench.__file__).parent
 # From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
 TOOLS = ("trainer", "card", "backends", "models", "reading", "data", "folders", "batches", "metrics", "environment")
 MEASURING = ("clock", "lanes", "limits", "resume", "sensors", "server", "spans", "trace", "validity")
-SHOWING = ("figures", "ranking", "render", "render_bench", "render_use", "tables")
+JUDGING = ("compare", "ab", "history", "baseline")
+GATING = ("gates", "policy", "comparable", "duel", "worker", "versions", "publish", "measures")
+SHOWING = (
+    "render_history",
+    "render_selftest",
+    "render_verdict",
+    "figures",
+    "ranking",
+    "render",
+    "render_bench",
+    "render_use",
+    "tables",
+)
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("command line", ("cli", "options", "console", "__main__")),
-    ("quickstart", ("quickstart",)),
-    ("verbs", ("train", "evaluate", "export", "bench", "env")),
-    ("tools", (*TOOLS, *MEASURING, *SHOWING, "store", "hub")),
+    ("chains of verbs", ("quickstart", "selftest", "closed_cases")),
+    ("verbs", ("train", "evaluate", "export", "bench", "env", *JUDGING)),
+    ("tools", (*TOOLS, *MEASURING, *GATING, *SHOWING, "store", "hub")),
     ("tiny", ("tiny",)),
-    ("vocabulary", ("schema", "plans", "verdicts", "stats", "hypothesis", "errors", "progress")),
+    ("vocabulary", ("schema", "plans", "verdicts", "trends", "stats", "hypothesis", "errors", "progress")),
 )
-WITHIN = {"command line", "tools", "tiny", "vocabulary"}
-HEAVY = "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub".split()
-COMMANDS = ("train", "evaluate", "export", "bench", "quickstart", "env")
+WITHIN = {"command line", "chains of verbs", "tools", "tiny", "vocabulary"}
+HEAVY = "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub ruptures scipy".split()
+COMMANDS = tuple("train evaluate export bench compare ab selftest history baseline quickstart env".split())
 
 
 def module_name(path: Path) -> str:
@@ -135,7 +147,7 @@ def test_only_cli_and_the_table_of_backends_import_lazily(module: str) -> None:
 def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
     """What `--help` needs; what a command needs is imported in its body."""
     at_top = {name for node in parsed("cli").body for name in targets(node) if name.startswith("mrpcbench.")}
-    assert at_top == {"mrpcbench.errors", "mrpcbench.options", "mrpcbench.plans", "mrpcbench.schema"}
+    assert at_top == {"mrpcbench.errors", "mrpcbench.options", "mrpcbench.plans", "mrpcbench.schema", "mrpcbench.verdicts"}
 
 
 # --- what is nowhere --------------------------------------------------------------------------------------------------

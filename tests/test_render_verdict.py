@@ -76,7 +76,10 @@ def test_a_wide_terminal_has_a_line_a_metric_and_a_narrow_one_two() -> None:
 
 
 def test_what_is_absent_takes_no_second_line_on_a_narrow_terminal() -> None:
-    assert line_of(OF_EACH_OUTCOME["PASS"], "precision", 80) == "precision 0.8603 - - - - info"
+    narrow = text_of(OF_EACH_OUTCOME["PASS"], 80).splitlines()
+    (place,) = [index for index, line in enumerate(narrow) if line.startswith("precision")]
+    assert narrow[place].split() == ["precision", "0.8603", "-", "-", "-", "-", "info"]
+    assert not narrow[place + 1].strip()
     assert line_of(OF_EACH_OUTCOME["PASS"], "precision") == "precision 0.8603 - - - - - - info"
 
 
@@ -96,7 +99,8 @@ def test_information_is_dim_and_colour_says_nothing_that_no_word_says() -> None:
     )
     shown = stream.getvalue()
     assert "\x1b[2mprecision" in shown
-    assert "\x1b[1;31mREGRESSION" in shown
+    # In the table and in the verdict.
+    assert shown.count("\x1b[1;31mREGRESSION") == 2
     assert ESCAPE.sub("", shown) == text_of(OF_EACH_OUTCOME["REGRESSION"])
 
 
@@ -191,7 +195,7 @@ def test_an_interval_of_another_level_is_called_so() -> None:
 def test_a_unit_is_said_once() -> None:
     assert render_verdict.named(LATENCY) == "torch single-stream p50, ms"
     assert render_verdict.named(replace(LATENCY, metric="p50 ms")) == "p50 ms"
-    assert render_verdict.named(replace(PRECISION, metric="precision")) == "precision"
+    assert render_verdict.named(replace(PRECISION, metric="one\ntwo")) == "one two"
 
 
 # --- what stands below ------------------------------------------------------------------------------------------------

@@ -31,8 +31,17 @@ class Judgement:
 
 
 def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
-    """ln(median time of B / median time of A) of every pair that nothing disturbed."""
-    return [math.log(median(pair.b_samples_ms) / median(pair.a_samples_ms)) for pair in pairs if not pair.disturbances]
+    """The `log_ratio` of every pair that nothing disturbed."""
+    return [log_ratio(pair.a_samples_ms, pair.b_samples_ms) for pair in pairs if not pair.disturbances]
+
+
+def log_ratio(a_ms: Sequence[float], b_ms: Sequence[float]) -> float:
+    """The median over the turns of ln(time of B / time of A).
+
+    The two calls of a turn ran one right after the other, so that what slowed both is in neither; the ratio of the two
+    medians would compare calls of different moments.
+    """
+    return median(math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True))
 
 
 def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgement:

@@ -47,7 +47,7 @@ def _proof(gate: ExportGate | None) -> Verdict:
     delta = _largest_delta(gate)
     too_many = any(trial.flips > gate.flips_allowed for trial in gate.trials)
     too_large = delta is None or (gate.delta_allowed is not None and delta > gate.delta_allowed)
-    if gate.pairs < 1 or not gate.trials or too_many or too_large:
+    if gate.pairs < 1 or too_many or too_large:
         return Verdict(outcome="INCONCLUSIVE", reason="the record says PASS, and its own trials do not")
     return gate.verdict
 
