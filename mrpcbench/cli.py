@@ -59,7 +59,7 @@ class Output:
     """Where a result goes, and in which form."""
 
     results: str | None = about("File for the record; else results/<time>-<command>.json.", None)
-    json: bool = about("Print the record as one JSON document on stdout, and nothing else there.", False)
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", False)
     traceback: bool = about("Show where an error was raised.", False)
 
     def path(self, command: str) -> Path:

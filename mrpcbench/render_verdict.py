@@ -107,9 +107,13 @@ def named(metric: MetricResult) -> str:
 
 
 def value(number: float | None, unit: str) -> str:
-    """A share with four decimals, anything else with about four digits."""
+    """A share with four decimals, a count as one, anything else with about four digits."""
     if number is None:
         return ABSENT
+    if unit != "share" and number == round(number, 0):
+        return f"{number:.0f}"
+    if unit != "share" and abs(number) < 0.001:
+        return f"{number:.2e}"
     decimals = 4 if unit == "share" or abs(number) < 1 else 2 if abs(number) < 100 else 1
     return f"{number:.{decimals}f}"
 
@@ -118,7 +122,7 @@ def change(number: float | None, unit: str, sign: str = "") -> str:
     """Percent without a space, other units with one."""
     if number is None:
         return ABSENT
-    return f"{number:{sign}.2f}{'' if unit == '%' else ' '}{unit}"
+    return f"{number:{sign}.2f}{'' if unit == '%' else ' '}{unit}".rstrip()
 
 
 def probability(number: float | None) -> str:
@@ -143,14 +147,15 @@ def _interval(metric: MetricResult, common: float | None) -> str:
 
 
 def gates(found: Comparison) -> Iterator[str]:
-    """A line for each gated metric: why it has its outcome, where the verdict does not say so, and what fails it."""
+    """What fails the gated metrics, and their reasons where the verdict does not say them; alike ones together."""
+    said: dict[str, list[str]] = {}
     for metric in ordered(found):
         if metric.gated:
-            said = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
+            known = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
             limit = f"limit: {metric.limit}" if metric.limit else ""
-            parts = ["" if said else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
-            if any(parts):
-                yield one_line(f"{metric.metric}: {'; '.join(filter(None, parts))}")
+            parts = ["" if known else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
+            said.setdefault("; ".join(filter(None, parts)), []).append(metric.metric)
+    yield from (one_line(f"{', '.join(names)}: {text}") for text, names in said.items() if text)
 
 
 def sides(found: Comparison) -> Iterator[tuple[str, Compared]]:

@@ -516,10 +516,10 @@ class SelftestSection:
     busy_cores: float | None = about("Mean number of the machine's cores that something else kept busy meanwhile.")
     discarded: int = about("Rounds that do not count, since the sensors of the GPU saw them disturbed.", 0)
     times_ms: dict[str, tuple[float, ...]] = about(
-        "Median time of a call of each process, by side, in the order of the rounds; a round has one of every side."
+        "Median time of a call of each process, by side and 'a beside' it, in the order of the rounds."
     )
     log_ratios: dict[str, tuple[float, ...]] = about(
-        "By side and round the median over the turns of ln(its time / that of side 'a')."
+        "By side and round the median over the turns of ln(its time / that of the process of 'a' beside it)."
     )
     trials: tuple[GateTrial, ...] = about("False alarms, and the power.", ())
     cases: tuple[ClosedCase, ...] = about("What must not pass.", ())

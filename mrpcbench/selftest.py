@@ -28,8 +28,9 @@ from mrpcbench.schema import ClosedCase, GateTrial, RunRecord, SelftestSection
 from mrpcbench.stats import exact_interval
 from mrpcbench.verdicts import Verdict
 
-# The sides of a round, by the share by which each is slower. "a" is the one that all are held against.
-SLOWDOWNS = {"a": 0.0, "b": 0.0, "b+3%": 0.03, "b+5%": 0.05, "b+10%": 0.10}
+# The side that each other is held against, and by which share those are slower.
+BASE = "a"
+SLOWDOWNS = {"b": 0.0, "b+3%": 0.03, "b+5%": 0.05, "b+10%": 0.10}
 WARMUP = 5
 FAKE_MS = 1.0
 
@@ -104,43 +105,41 @@ def _measured(record: RunRecord, real: Side, batches: Sequence[Batch], observer:
     with Duel({"a": real}, workload) as duel:
         call_ms = median(next(ran["a"].samples_ms for _, ran in duel.rounds(1)))
     sides = {
-        "a": real,
         "b": real,
         "b+3%": replace(real, sleep_ms=call_ms * 0.03),  # too little for a whole batch of so few
         "b+5%": replace(real, repeat=plan.batches_a_call // 20),
         "b+10%": replace(real, repeat=plan.batches_a_call // 10),
     }
     fake = Side(spec=BackendSpec(backend="fake", threads=1))
-    fakes = {f"fake {name}": replace(fake, sleep_ms=slowdown * FAKE_MS) for name, slowdown in SLOWDOWNS.items()}
+    fakes = {f"fake {name}": replace(fake, sleep_ms=share * FAKE_MS) for name, share in SLOWDOWNS.items()}
     single = replace(workload, batches=batches[:1], group=1)
-    pair = {name: sides[name] for name in ("a", "b")}
-    powered = min(plan.power_runs, plan.runs)
-    # The run after the last one confirms it.
-    size, last = plan.process_pairs, 1 if powered else 0
-    for task, some, work, count in (
-        ("all sides", sides, workload, (powered + last) * size),
-        ("A against A", pair, workload, (plan.runs + 1 - powered - last) * size),
-        ("fake", fakes, single, (plan.fake_runs + 1) * size if plan.fake_runs else 0),
-    ):
-        with Duel(some, work) as duel:
+    # Two sides at a time, as `ab` has them: of more, those at the ends of the order would meet warmer caches.
+    duels = [
+        *(
+            (name, real, side, workload, plan.power_runs if SLOWDOWNS[name] else plan.runs)
+            for name, side in sides.items()
+        ),
+        *((name, fake, side, single, plan.fake_runs) for name, side in fakes.items()),
+    ]
+    for name, base, side, work, runs in duels:
+        count = (runs + 1) * plan.process_pairs if runs else 0  # the run after the last one confirms it
+        with Duel({BASE: base, name: side}, work) as duel:
             for done, (_, ran) in enumerate(duel.rounds(count), 1):
-                record = _with_round(record, ran, load)
-                observer.advance(f"selftest, {task}", done, count)
+                record = _with_round(record, name, ran, load)
+                observer.advance(f"selftest, {name}", done, count)
                 yield record
 
 
-def _with_round(record: RunRecord, ran: Mapping[str, Process], load: "_Load") -> RunRecord:
-    """The record with one more process of every side; not with one that something disturbed."""
+def _with_round(record: RunRecord, name: str, ran: Mapping[str, Process], load: "_Load") -> RunRecord:
+    """The record with one more process of a side and of the one beside it; not where something disturbed them."""
     section = record.selftest
     assert section is not None
     if any(process.disturbances for process in ran.values()):
         return replace(record, selftest=replace(section, discarded=section.discarded + 1))
     times, ratios = dict(section.times_ms), dict(section.log_ratios)
-    (base,) = (process for name, process in ran.items() if name.endswith("a"))
-    for name, process in ran.items():
-        times[name] = (*times.get(name, ()), median(process.samples_ms))
-        if process is not base:
-            ratios[name] = (*ratios.get(name, ()), log_ratio(base.samples_ms, process.samples_ms))
+    for key, process in ((f"{BASE} beside {name}", ran[BASE]), (name, ran[name])):
+        times[key] = (*times.get(key, ()), median(process.samples_ms))
+    ratios[name] = (*ratios.get(name, ()), log_ratio(ran[BASE].samples_ms, ran[name].samples_ms))
     changed = replace(section, times_ms=times, log_ratios=ratios, busy_cores=load.others_busy())
     return replace(record, selftest=changed)
 

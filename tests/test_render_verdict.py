@@ -147,14 +147,20 @@ def test_a_share_changes_by_points_and_anything_else_by_per_cent() -> None:
         (0.860294, "share", "0.8603"),
         (1.0, "share", "1.0000"),
         (0.12345, "ms", "0.1235"),
-        (1.0, "ms", "1.00"),
+        (0.000155, "logit", "1.55e-04"),
+        (-1.55e-06, "logit", "-1.55e-06"),
+        (0.0001, "share", "0.0001"),
+        (1.001, "ms", "1.00"),
         (12.345, "ms", "12.35"),
         (99.99, "ms", "99.99"),
-        (100.0, "ms", "100.0"),
+        (100.02, "ms", "100.0"),
+        (64477237, "bytes", "64477237"),
+        (3.0, "flips", "3"),
         (123456.78, "pairs/s", "123456.8"),
-        (0.0, "ms", "0.0000"),
+        (0.0, "flips", "0"),
         (None, "ms", "-"),
         (float("nan"), "ms", "nan"),
+        (float("inf"), "ms", "inf"),
     ],
 )
 def test_a_value_has_about_four_digits(number: float | None, unit: str, shown: str) -> None:
@@ -190,6 +196,10 @@ def test_an_interval_of_another_level_is_called_so() -> None:
     assert cells_of(make_metric(interval=replace(narrow, level=0.975)))["97.5% interval"] == "-1.00 to +1.00"
     mixed = cells_of(make_metric(interval=narrow), make_metric())
     assert mixed["interval"] == "-1.00 to +1.00 (90%)"
+
+
+def test_a_change_without_a_unit_ends_with_its_number() -> None:
+    assert render_verdict.change(1.0, "", "+") == "+1.00"
 
 
 def test_a_unit_is_said_once() -> None:
@@ -241,6 +251,11 @@ def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not(
     ]
     for line in render_verdict.gates(found):
         assert line in words_of(found, 200)
+    alike = make_comparison(SPEED, replace(SPEED, metric="torch offline batch 32"))
+    assert list(render_verdict.gates(alike)) == [
+        "onnx offline batch 32, torch offline batch 32: found PASS; limit: p < 0.05 and a net loss of 1 point or more; "
+        "test: exact McNemar, one-sided"
+    ]
     bare = make_metric(limit="", test=None)
     assert list(render_verdict.gates(make_comparison(bare))) == []
 

@@ -13,15 +13,22 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from records import COMMANDS, MODEL, make_record
 
-from mrpcbench import cli, plans, schema, store, verdicts
+from mrpcbench import cli, plans, schema, store, trends, verdicts
 from mrpcbench.plans import (
+    AbPlan,
     BackendSpec,
+    BaselineFolder,
+    BaselineRequest,
     BenchControl,
     BenchPlan,
     BenchView,
+    ComparePlan,
     EvaluatePlan,
     ExportPlan,
+    HistoryPlan,
+    Publish,
     QuickstartRequest,
+    SelftestPlan,
     TrainRecipe,
     TrainRequest,
 )
@@ -29,7 +36,7 @@ from mrpcbench.schema import Command, Lineage, RunRecord
 
 CLASSES = [
     kind
-    for module in (plans, verdicts, schema)
+    for module in (plans, verdicts, trends, schema)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
@@ -40,10 +47,17 @@ REQUESTS = {
     "evaluate": (BackendSpec, EvaluatePlan, cli.Output),
     "export": (ExportPlan, cli.Output),
     "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, cli.Output),
+    "compare": (ComparePlan, Publish, cli.Form),
+    "ab": (AbPlan, Publish, cli.Output),
+    "selftest": (SelftestPlan, cli.Output),
+    "history": (HistoryPlan, cli.Form),
+    "baseline set": (BaselineFolder, BaselineRequest, cli.Form),
+    "baseline show": (BaselineFolder, cli.Form),
     "quickstart": (QuickstartRequest, cli.Form),
     "env": (cli.Form,),
 }
-COMMAND_LINE = typer.main.get_command(cli.app)
+COMMAND_LINE: dict[str, Any] = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+COMMAND_LINE |= {f"baseline {name}": command for name, command in COMMAND_LINE.pop("baseline").commands.items()}
 
 
 def record_classes(kind: type) -> Iterator[type]:
@@ -186,7 +200,7 @@ def test_every_default_of_the_command_line_is_that_of_its_class(command: str) ->
     for request in REQUESTS[command]:
         for item in fields(request):
             owners.setdefault(item.name, item.default)
-    options = {item.name: item for item in COMMAND_LINE.commands[command].params}  # type: ignore[attr-defined]
+    options = {item.name: item for item in COMMAND_LINE[command].params}
     for name, default in owners.items():
         shown = options[name].default
         assert (tuple(shown) if isinstance(shown, list) else shown) == default, name
@@ -196,18 +210,18 @@ def test_every_default_of_the_command_line_is_that_of_its_class(command: str) ->
 @pytest.mark.parametrize("command", REQUESTS)
 def test_an_option_that_no_class_owns_is_off_by_default(command: str) -> None:
     owned = {item.name for request in REQUESTS[command] for item in fields(request)}
-    for option in COMMAND_LINE.commands[command].params:  # type: ignore[attr-defined]
+    for option in COMMAND_LINE[command].params:
         assert option.name in owned or not option.default, option.name
 
 
 def test_the_commands_are_those_tested() -> None:
-    assert set(COMMAND_LINE.commands) == set(REQUESTS)  # type: ignore[attr-defined]
+    assert set(COMMAND_LINE) == set(REQUESTS)
 
 
 @pytest.mark.parametrize("command", REQUESTS)
 def test_every_option_has_help(command: str) -> None:
-    for option in COMMAND_LINE.commands[command].params:  # type: ignore[attr-defined]
-        assert option.help, option.name  # type: ignore[attr-defined]
+    for option in COMMAND_LINE[command].params:
+        assert option.help, option.name
 
 
 def test_a_record_of_the_defaults_can_be_written() -> None:
@@ -224,25 +238,29 @@ OTHER_TYPE = {
     "batch_size": {"bench"},  # repeatable
 }
 OTHER_HELP = {
-    "model": {"export"},  # the model that is exported has no ONNX folder yet
+    "model": {"export", "selftest"},  # the model that is exported has no ONNX folder yet, and the other must have one
     "data": {"export"},  # adds what the pairs are for
     "split": {"export"},  # adds what the pairs are for
     "device": {"export"},  # the export itself always runs on the CPU
     "dtype": {"export"},
-    "backend": {"bench"},
+    "backend": {"bench", "selftest"},
     "batch_size": {"bench"},
+    "warmup": {"bench"},  # of each row, and not of each process
+    "overwrite": {"baseline set"},  # a baseline, and not a run
     "resume": {"bench"},  # it continues a record, and train a folder
+    "process_pairs": {"selftest"},  # there they are the pairs of each of many runs
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
-    "json": {"quickstart", "env"},  # no single record
 }
 
 
 def shared_options() -> dict[str, dict[str, Any]]:
     """Option name -> command -> option, for each that more than one command has."""
     found: dict[str, dict[str, Any]] = {}
-    for command, group in COMMAND_LINE.commands.items():  # type: ignore[attr-defined]
+    for command, group in COMMAND_LINE.items():
         for option in group.params:
+            if option.param_type_name == "argument":
+                continue
             found.setdefault(option.name, {})[command] = option
     return {name: users for name, users in found.items() if len(users) > 1}
 
