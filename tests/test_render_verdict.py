@@ -151,6 +151,7 @@ def test_a_share_changes_by_points_and_anything_else_by_per_cent() -> None:
         (-1.55e-06, "logit", "-1.55e-06"),
         (0.0001, "share", "0.0001"),
         (1.001, "ms", "1.00"),
+        (-2.5, "ms", "-2.50"),
         (12.345, "ms", "12.35"),
         (99.99, "ms", "99.99"),
         (100.02, "ms", "100.0"),

@@ -1,0 +1,134 @@
+"""`mrpcbench ab`: two sides in fresh processes, one verdict, its exit code, and what is refused before any of it."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Listener, Outcome
+
+from mrpcbench import ab as verb
+from mrpcbench import store
+from mrpcbench.ab import ab
+from mrpcbench.duel import Duel, Process
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.plans import AbPlan
+from mrpcbench.schema import Placement
+
+FAKE = Placement(engine="fake", device="cpu", provider="none", dtype="fp32", threads=1)
+
+
+@pytest.fixture
+def plan(small_data: Path) -> AbPlan:
+    return AbPlan(a_backend="fake", data=str(small_data), process_pairs=5)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any) -> list[int]:
+    """Let run number i of the two sides be slower by `slowdowns[i]`; the counts of rounds that were asked for."""
+    asked: list[int] = []
+
+    def rounds(self: Duel, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:
+        slowdown = slowdowns[len(asked)]
+        asked.append(count)
+        for index in range(count):
+            times = {"a": 10.0, "b": 10.0 * (1 + slowdown) * (1 + index / 1e4)}
+            ran = {
+                name: Process(
+                    samples_ms=(ms,) * 50, placement=FAKE, python="3.11.7", packages={"numpy": "2.0"}, disturbances=()
+                )
+                for name, ms in times.items()
+            }
+            ran["b"] = replace(ran["b"], **changes)
+            yield ["a", "b"], ran
+
+    monkeypatch.setattr(Duel, "rounds", rounds)
+    return asked
+
+
+def test_two_real_sides_leave_a_record_with_their_samples_and_a_verdict(plan: AbPlan, tmp_path: Path) -> None:
+    record = ab(plan, tmp_path / "ab.json", Listener())
+    assert record == store.load(tmp_path / "ab.json")
+    assert record.complete
+    assert record.ab is not None
+    assert [pair.first for pair in record.ab.pairs] == ["a", "b", "a", "b", "a"]
+    assert all(len(pair.a_samples_ms) == len(pair.b_samples_ms) == 50 for pair in record.ab.pairs)
+    assert record.ab.comparison is not None
+    assert record.ab.a.packages["numpy"]
+    assert record.ab.a.python
+
+
+@pytest.mark.parametrize(
+    ("slowdowns", "outcome", "status"),
+    [((0.0,), "PASS", 0), ((0.02,), "PASS", 0), ((0.1, 0.1), "REGRESSION", 5), ((0.1, 0.0), "INCONCLUSIVE", 6)],
+)
+def test_the_verdict_is_the_exit_code_and_a_slowdown_must_show_twice(
+    plan: AbPlan,
+    monkeypatch: pytest.MonkeyPatch,
+    mrpcbench: Callable[..., Outcome],
+    slowdowns: tuple[float, ...],
+    outcome: str,
+    status: int,
+) -> None:
+    asked = scripted(monkeypatch, *slowdowns)
+    options = ("--a-backend", "fake", "--data", plan.data, "--process-pairs", "5", "--junit", "gate.xml")
+    done = mrpcbench("ab", *options, "--json")
+    assert done.status == status, done.err
+    found = json.loads(done.out)["ab"]
+    assert found["comparison"]["verdict"]["outcome"] == outcome
+    assert asked == [5] * len(slowdowns)
+    assert len(found["confirmation"]) == 5 * (len(slowdowns) - 1)
+    assert ("<failure" in Path("gate.xml").read_text()) is (outcome != "PASS")
+
+
+def test_a_number_of_pairs_that_cannot_reach_the_level_is_refused(plan: AbPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--process-pairs 4: cannot reach the level 0\.05 .* at least 5"):
+        ab(replace(plan, process_pairs=4), tmp_path / "ab.json", Listener())
+
+
+def test_b_is_as_a_where_nothing_else_was_said(plan: AbPlan) -> None:
+    whole = replace(plan, a_model="x", a_threads=3, b_backend="onnx", b_threads=0)
+    assert verb._spec(whole, "a").backend == "fake"
+    found = verb._spec(whole, "b")
+    assert (found.model, found.backend, found.threads) == ("x", "onnx", 0)
+
+
+def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
+    plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, 0.0, placement=replace(FAKE, device="cuda H200"))
+    with pytest.raises(MissingError, match="device cpu was asked and cuda H200 would run"):
+        ab(plan, tmp_path / "ab.json", Listener())
+
+
+def test_an_interrupt_leaves_a_record_that_no_verdict_is_in(
+    plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, 0.0)
+    real, calls = Listener.advance, iter(range(9))
+
+    def stop(self: Listener, *details: Any) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        real(self, *details)
+
+    monkeypatch.setattr(Listener, "advance", stop)
+    with pytest.raises(InterruptedRunError):
+        ab(plan, tmp_path / "ab.json", Listener())
+    kept = store.load(tmp_path / "ab.json")
+    assert not kept.complete
+    assert kept.ab is not None
+    assert kept.ab.comparison is None
+    assert len(kept.ab.pairs) == 2
+
+
+def test_a_batch_larger_than_the_split_is_refused(plan: AbPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--batch-size 41: the validation split has 40 pairs"):
+        ab(replace(plan, batch_size=41), tmp_path / "ab.json", Listener())
+
+
+def test_the_record_names_no_path(plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, 0.0)
+    ab(replace(plan, a_python=str(tmp_path / "python")), tmp_path / "ab.json", Listener())
+    assert str(tmp_path) not in (tmp_path / "ab.json").read_text()
