@@ -49,6 +49,8 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
     environment = capture()
     known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
+    if known["a"].model.tokenizer_sha256 != known["b"].model.tokenizer_sha256:
+        raise UsageError("--b-model: its tokenizer is not that of --a-model, so the two would not read the same tokens")
     record = RunRecord(
         command="ab",
         complete=False,

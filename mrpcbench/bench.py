@@ -75,11 +75,11 @@ def bench(
         for grown in _measured(record, lanes, labels, observer):
             store.save(grown, results)
             record = grown
-        if control.profile:
-            _profile(lanes, Path(control.profile), observer)
         if not record.complete:
             record = _with_ceilings(record, observer)
             store.save(record, results)
+        if control.profile:
+            _profile(lanes, Path(control.profile), observer)
     except KeyboardInterrupt:
         raise InterruptedRunError(_where_it_stopped(record, results), record if _rows(record) else None) from None
     finally:
@@ -179,20 +179,24 @@ def _measured(
             lane.find_rate(record.bench.plan, partial(_tell_load, observer, lane))
             yield _grown(record, lanes, labels)
     for position, lane in enumerate(lanes):
-        if lane.earlier is None or lane.earlier.spans is None:
-            try:
-                lane.spans = lane.road.spans()
-            except Exception as error:  # whatever an engine raises; the rows that it has given stay
-                observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
-            observer.advance("spans", position + 1, len(lanes), lane.name)
-            yield _grown(record, lanes, labels)
+        if record.complete or (lane.earlier is not None and lane.earlier.spans is not None):
+            continue
+        try:
+            lane.spans = lane.road.spans()
+        except Exception as error:  # whatever an engine raises; the rows that it has given stay
+            observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
+        observer.advance("spans", position + 1, len(lanes), lane.name)
+        yield _grown(record, lanes, labels)
 
 
 def _profile(lanes: list[Lane], path: Path, observer: Observer) -> None:
     """Write the trace of a few calls of every row."""
     traced = {}
     for position, lane in enumerate(lanes):
-        traced[lane.name] = lane.road.events()
+        try:
+            traced[lane.name] = lane.road.events()
+        except Exception as error:  # a second session may not fit into memory; the other rows have their trace
+            observer.say(f"{lane.name}: no trace, for the engine failed ({first_line(error)})")
         observer.advance("profile", position + 1, len(lanes), lane.name)
     trace.write(path, traced)
     observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")

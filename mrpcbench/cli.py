@@ -290,7 +290,7 @@ def selftest(plan: SelftestPlan, output: Output) -> None:
 @app.command()
 @with_options(QuickstartRequest, Form)
 def quickstart(request: QuickstartRequest, form: Form) -> None:
-    """Do all four on a tiny model and data that ship here."""
+    """Train, evaluate, export and bench a tiny model that ships here."""
     with _funnel(form.traceback) as terminal:
         from mrpcbench.quickstart import quickstart as work
 

@@ -119,7 +119,7 @@ def _currents(made: Bench) -> Iterator[tuple[str, str, Path]]:
     yield (
         "predictions that are not those of the record",
         REFUSED,
-        made.rewritten(lambda text: text.replace("0.", "1.", 1), predictions=True),
+        made.rewritten(lambda text: text + text.splitlines(keepends=True)[-1], predictions=True),
     )
     yield "no predictions", REFUSED, made.rewritten(lambda text: "", predictions=True)
     other = replace(made.record.data[0], data_sha256="0" * 64)

@@ -36,14 +36,14 @@ END_S = 30
 class Side:
     """What the processes of one side run. `spec` names what was resolved: cpu or cuda, an arithmetic, threads.
 
-    With `from_graph` its model is an ONNX file. `repeat` and `sleep_ms` are slowdowns put in on purpose (`worker`).
+    With `from_graph` its model is an ONNX file. `repeat` and `wait_share` are slowdowns put in on purpose (`worker`).
     """
 
     spec: BackendSpec
     from_graph: bool = False
     python: str = sys.executable
     repeat: int = 0
-    sleep_ms: float = 0.0
+    wait_share: float = 0.0
 
 
 def side_of(spec: BackendSpec, placement: Placement) -> Side:
@@ -83,9 +83,15 @@ class Duel:
         self._sides = sides
         self._workload = workload
         self._folder = tempfile.TemporaryDirectory(prefix="mrpcbench-")
+        self._path = ""
 
     def __enter__(self) -> Self:
-        save_batches(Path(self._folder.name, "batches.npz"), self._workload.batches)
+        folder = Path(self._folder.name)
+        save_batches(folder / "batches.npz", self._workload.batches)
+        # The package is lent to the interpreters, and nothing beside it: theirs are the libraries that are measured.
+        (folder / "lent").mkdir()
+        (folder / "lent" / "mrpcbench").symlink_to(Path(mrpcbench.__file__).parent, target_is_directory=True)
+        self._path = os.pathsep.join(filter(None, (str(folder / "lent"), os.environ.get("PYTHONPATH"))))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -104,7 +110,8 @@ class Duel:
 
     def _round(self, order: list[str], stack: ExitStack) -> dict[str, Process]:
         running = {
-            name: stack.enter_context(_Running(name, self._sides[name].python, self._write_job(name))) for name in order
+            name: stack.enter_context(_Running(name, self._sides[name].python, self._write_job(name), self._path))
+            for name in order
         }
         for name in order:
             running[name].wait_until_loaded()
@@ -122,7 +129,7 @@ class Duel:
             "from_graph": side.from_graph,
             "group": self._workload.group,
             "repeat": side.repeat,
-            "sleep_ms": side.sleep_ms,
+            "wait_share": side.wait_share,
             "warmup": self._workload.warmup,
             "cores": self._cores(),
         }
@@ -144,15 +151,12 @@ class Duel:
 class _Running:
     """A worker that has loaded its model and waits for its turn."""
 
-    def __init__(self, name: str, python: str, job: Path) -> None:
+    def __init__(self, name: str, python: str, job: Path, path: str) -> None:
         self._name = name
-        # The package itself is lent to the interpreter, whose environment has the libraries and need not have it.
-        package = Path(mrpcbench.__file__).parent.parent
-        path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
-                [python, "-m", "mrpcbench.worker", str(job)],
+                [python, "-P", "-m", "mrpcbench.worker", str(job)],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -193,7 +197,8 @@ class _Running:
         assert self._process.stdin is not None
         self._process.stdin.close()
         last = self._answer()
-        self._process.wait(END_S)
+        with suppress(subprocess.TimeoutExpired):  # it has answered; `__exit__` ends it
+            self._process.wait(END_S)
         return Process(
             samples_ms=tuple(samples),
             placement=Placement(**self._placed["placement"]),
@@ -205,9 +210,12 @@ class _Running:
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         watchdog = threading.Timer(TIMEOUT_S, self._process.kill)
+        watchdog.daemon = True
         watchdog.start()
-        line = self._process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
         if line:
             try:
                 return store.from_line(line)

@@ -49,7 +49,16 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
         settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
         git_commit=commit,
         git_dirty=dirty,
+        source_sha256=_source_sha256(),
     )
+
+
+def _source_sha256() -> str:
+    """Hash over the names and bytes of this package's modules."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def resolve_device(asked: Device) -> str:

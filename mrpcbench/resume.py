@@ -11,7 +11,7 @@ from mrpcbench.lanes import Lane
 from mrpcbench.schema import RunRecord
 
 # What of the environment a time depends on; the code of this project is part of it.
-SAME = ("machine_sha256", "cpu_cores", "gpu", "gpu_driver", "python", "packages", "settings", "git_commit")
+SAME = ("machine_sha256", "cpu_cores", "gpu", "gpu_driver", "python", "packages", "settings", "source_sha256")
 
 
 def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:

@@ -59,6 +59,7 @@ class Environment:
     settings: dict[str, str] = about("Environment variables that were set and change how the libraries run.")
     git_commit: str | None = about("Commit of the mrpcbench source; null where it is not a checkout.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
+    source_sha256: str | None = about("Hash over the Python files of mrpcbench.", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -523,7 +524,9 @@ class SelftestSection:
     )
     trials: tuple[GateTrial, ...] = about("False alarms, and the power.", ())
     cases: tuple[ClosedCase, ...] = about("What must not pass.", ())
-    verdict: Verdict | None = about("PASS where no A/A run raised an alarm and all cases held; null until then.", None)
+    verdict: Verdict | None = about(
+        "PASS where no A/A run raised an alarm and all cases held; the power is shown, and not judged.", None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

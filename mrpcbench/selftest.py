@@ -32,7 +32,6 @@ from mrpcbench.verdicts import Verdict
 BASE = "a"
 SLOWDOWNS = {"b": 0.0, "b+3%": 0.03, "b+5%": 0.05, "b+10%": 0.10}
 WARMUP = 5
-FAKE_MS = 1.0
 
 
 def selftest(plan: SelftestPlan, results: Path, observer: Observer) -> RunRecord:
@@ -102,16 +101,14 @@ def _measured(record: RunRecord, real: Side, batches: Sequence[Batch], observer:
     plan = section.plan
     load = _Load()
     workload = Workload(batches=batches, calls=plan.calls, warmup=WARMUP, group=plan.batches_a_call)
-    with Duel({"a": real}, workload) as duel:
-        call_ms = median(next(ran["a"].samples_ms for _, ran in duel.rounds(1)))
     sides = {
         "b": real,
-        "b+3%": replace(real, sleep_ms=call_ms * 0.03),  # too little for a whole batch of so few
+        "b+3%": replace(real, wait_share=0.03),  # too little for a whole batch of so few
         "b+5%": replace(real, repeat=plan.batches_a_call // 20),
         "b+10%": replace(real, repeat=plan.batches_a_call // 10),
     }
     fake = Side(spec=BackendSpec(backend="fake", threads=1))
-    fakes = {f"fake {name}": replace(fake, sleep_ms=share * FAKE_MS) for name, share in SLOWDOWNS.items()}
+    fakes = {f"fake {name}": replace(fake, wait_share=share) for name, share in SLOWDOWNS.items()}
     single = replace(workload, batches=batches[:1], group=1)
     # Two sides at a time, as `ab` has them: of more, those at the ends of the order would meet warmer caches.
     duels = [
@@ -170,11 +167,13 @@ def _concluded(record: RunRecord, cases: tuple[ClosedCase, ...]) -> RunRecord:
     trials = tuple(trials_of(section.log_ratios, section.plan.process_pairs, Policy()))
     false_alarms = sum(trial.alarms for trial in trials if not trial.slowdown)
     broken = [case.name for case in cases if not case.holds]
-    if false_alarms or broken:
+    runs = sum(trial.runs for trial in trials if not trial.slowdown and trial.kind == "real")
+    if not runs:
+        verdict = Verdict(outcome="INCONCLUSIVE", reason="no run of A against A could be judged")
+    elif false_alarms or broken:
         reason = "; ".join([*([f"{false_alarms} false alarms"] if false_alarms else []), *broken])
         verdict = Verdict(outcome="REGRESSION", reason=reason)
     else:
-        runs = sum(trial.runs for trial in trials if not trial.slowdown and trial.kind == "real")
         verdict = Verdict(outcome="PASS", reason=f"no false alarm in {runs} real A/A runs; all {len(cases)} cases hold")
     changed = replace(section, trials=trials, cases=cases, verdict=verdict)
     return replace(record, complete=True, selftest=changed)

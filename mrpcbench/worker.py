@@ -30,9 +30,9 @@ from mrpcbench.versions import installed_versions
 def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str, Any]], None]) -> None:
     """Load what `job` says, answer with what runs, and then each line of `turns` with the time of one call.
 
-    A call is one pass over `group` batches; the first `repeat` of them are run once more, and `sleep_ms` are waited,
-    inside of the call: known slowdowns, with which a gate is tested. The last answer is what disturbed the turns.
-    Raises `MrpcbenchError` where a logit is not finite.
+    A call is one pass over `group` batches; the first `repeat` of them are run once more, and `wait_share` of the time
+    that it took is waited, inside of the call: known slowdowns, with which a gate is tested. The last answer is what
+    disturbed the turns. Raises `MrpcbenchError` where a logit is not finite.
     """
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"])
@@ -40,7 +40,7 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     session = open_session(BackendSpec(**job["spec"]), from_graph=job["from_graph"])
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
-    work = partial(_call, session, repeat=job["repeat"], sleep_ms=job["sleep_ms"])
+    work = partial(_call, session, repeat=job["repeat"], wait_share=job["wait_share"])
     for _ in range(job["warmup"]):
         work(next(calls))
     meter = gpu_meter(session.placement.device)
@@ -56,14 +56,15 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     answer({"disturbances": list(disturbances(meter.resources()))})
 
 
-def _call(session: Session, batches: Sequence[Batch], *, repeat: int, sleep_ms: float) -> bool:
+def _call(session: Session, batches: Sequence[Batch], *, repeat: int, wait_share: float) -> bool:
     """Whether all logits of a call are finite."""
-    finite = True
+    finite, clock = True, WallClock()
+    begin = clock.now()
     for batch in (*batches, *batches[:repeat]):
         finite = bool(np.isfinite(session.infer(batch)).all()) and finite
-    if sleep_ms:
-        clock = WallClock()
-        clock.sleep_until(clock.now() + sleep_ms / 1e3)
+    if wait_share:
+        now = clock.now()
+        clock.sleep_until(now + wait_share * (now - begin))
     return finite
 
 

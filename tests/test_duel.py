@@ -50,7 +50,7 @@ def test_every_round_has_a_fresh_process_of_every_side_in_alternating_order() ->
 def test_a_slowdown_that_is_put_in_shows() -> None:
     sides = {
         "a": FAKE,
-        "slept": Side(spec=FAKE.spec, sleep_ms=2.0),
+        "slept": Side(spec=FAKE.spec, wait_share=1.0),
         "repeated": Side(spec=FAKE.spec, repeat=2),
     }
     with Duel(sides, Workload(batches=batches(), calls=4, warmup=1, group=2)) as running:
@@ -148,7 +148,7 @@ def job_of(path: Path, **changes: object) -> dict[str, object]:
         "from_graph": False,
         "group": 1,
         "repeat": 0,
-        "sleep_ms": 0,
+        "wait_share": 0,
         "warmup": 0,
         "cores": [],
     }

@@ -17,7 +17,7 @@ import pytest
 import torch
 from records import given_away
 
-from mrpcbench import environment
+from mrpcbench import environment, versions
 from mrpcbench.environment import (
     capture,
     cuda_problem,
@@ -190,7 +190,7 @@ def test_the_command_line_is_that_of_the_process_where_none_is_given(monkeypatch
 
 
 def test_only_packages_that_are_installed_have_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "PACKAGES", ["pytest", "no-such-package-anywhere"])
+    monkeypatch.setattr(versions, "PACKAGES", ["pytest", "no-such-package-anywhere"])
     assert installed_versions() == {"pytest": pytest.__version__}
 
 

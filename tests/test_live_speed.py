@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from records import MODEL, ONNX, make_record
 
-from mrpcbench.gates.live_speed import comparison_of, detectable, fails, judge, log_ratios, looks_slower, own_ratios
+from mrpcbench.gates.live_speed import (
+    comparison_of,
+    detectable,
+    fails,
+    judge,
+    log_ratio,
+    log_ratios,
+    looks_slower,
+    own_ratios,
+)
 from mrpcbench.plans import AbPlan, BackendSpec
 from mrpcbench.policy import Policy, SpeedPolicy
 from mrpcbench.schema import AbPair, AbSection, AbSide
@@ -24,11 +33,11 @@ SIDE = AbSide(
 
 
 def pair(a_ms: float, b_ms: float, *disturbances: str) -> AbPair:
-    """A pair whose processes have these medians; one call in five is far off, as calls are."""
+    """A pair whose processes have these medians; one call in eight is far off, as calls are."""
     return AbPair(
         first="a",
-        a_samples_ms=(a_ms, a_ms, a_ms * 9, a_ms, a_ms),
-        b_samples_ms=(b_ms, b_ms * 9, b_ms, b_ms, b_ms),
+        a_samples_ms=(a_ms, a_ms, a_ms * 9, *[a_ms] * 5),
+        b_samples_ms=(b_ms, b_ms * 9, *[b_ms] * 6),
         disturbances=disturbances,
     )
 
@@ -55,7 +64,14 @@ def gated(found: Comparison) -> MetricResult:
     return metric
 
 
-def test_the_medians_of_the_processes_make_the_ratio() -> None:
+def test_what_the_first_of_a_turn_gains_is_no_slowdown() -> None:
+    """A B, B A, A B, ...: who begins has just had a turn, and is 10% faster for it."""
+    begins = [10.0, 11.0] * 25
+    assert log_ratio(begins, [11.0, 10.0] * 25) == pytest.approx(0, abs=1e-12)
+    assert log_ratio([*begins, 10.0], [*[11.0, 10.0] * 25, 99.0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_calls_of_a_turn_make_the_ratio() -> None:
     assert log_ratios([pair(10, 11), pair(20, 20)]) == [pytest.approx(math.log(1.1)), 0.0]
 
 

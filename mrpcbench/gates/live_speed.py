@@ -36,12 +36,14 @@ def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
 
 
 def log_ratio(a_ms: Sequence[float], b_ms: Sequence[float]) -> float:
-    """The median over the turns of ln(time of B / time of A).
+    """The median of ln(time of B / time of A) over blocks of two turns, A B and B A.
 
     The two calls of a turn ran one right after the other, so that what slowed both is in neither; the ratio of the two
-    medians would compare calls of different moments.
+    medians would compare calls of different moments. Who begins a turn has just had the turn before it, and meets warm
+    caches: over two turns that is each side once. A last turn that has no other counts for nothing.
     """
-    return median(math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True))
+    turns = [math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True)]
+    return median((first + second) / 2 for first, second in zip(turns[::2], turns[1::2], strict=False))
 
 
 def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgement:
@@ -50,7 +52,7 @@ def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgemen
     The one-sided Wilcoxon signed-rank test below `alpha`, and a median beyond the limit; the interval of the median is
     a percentile bootstrap over pairs. Raises `ValueError` without a pair.
     """
-    middle, interval = median(ratios), median_interval(ratios)
+    middle, interval = median(ratios), median_interval(ratios, level=1 - 2 * alpha)
     return Judgement(
         counted=len(ratios),
         slowdown=math.expm1(middle),
@@ -140,7 +142,9 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
     again = log_ratios(confirmation)
     if again and judge(again, alpha=limits.alpha, slowdown=limit).fails:
         second = math.expm1(median(again))
-        reason = f"B is {found.slowdown:.1%} slower, and {second:.1%} in the confirming run; the limit is {limit:.0%}"
+        reason = (
+            f"B is {found.slowdown:.1%} slower, and {second:.1%} in the confirming run; the limit is {limit * 100:g}%"
+        )
         return _metric(section, pairs, found, Verdict(outcome="REGRESSION", reason=reason), limits)
     reason = f"B was {found.slowdown:.1%} slower, and the confirming run does not agree"
     return _metric(section, pairs, found, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
@@ -150,7 +154,7 @@ def _passed(found: Judgement, limit: float) -> Verdict:
     change = f"B is {abs(found.slowdown):.1%} {'slower' if found.slowdown > 0 else 'faster'}"
     if found.slowdown > limit:
         return Verdict(outcome="PASS", reason=f"{change}, which may be chance (p = {found.p_value:.2f})")
-    return Verdict(outcome="PASS", reason=f"{change}; the limit is {limit:.0%}")
+    return Verdict(outcome="PASS", reason=f"{change}; the limit is {limit * 100:g}%")
 
 
 def _metric(
@@ -169,7 +173,7 @@ def _metric(
         interval=_in_per_cent(found.interval) if found else None,
         test=TEST,
         p_value=found.p_value if found else None,
-        limit=f"slower by more than {limits.speed.slowdown:.0%} with p < {limits.alpha:g}, twice",
+        limit=f"slower by more than {limits.speed.slowdown * 100:g}% with p < {limits.alpha:g}, twice",
         detectable=found.detectable * 100 if found and found.detectable is not None else None,
     )
 

@@ -51,7 +51,7 @@ def _stored_speed(
         unit="requests/s" if known and known.scenario == "server" else "pairs/s",
         change=None if change is None else change * 100,
         change_unit="%",
-        limit=f"slower by more than {limit:.0%}; passes where it is faster by more",
+        limit=f"slower by more than {limit * 100:g}%; passes where it is faster by more",
     )
 
 
@@ -62,10 +62,10 @@ def _speed_verdict(before: BenchRow | None, after: BenchRow | None, change: floa
     if change is None:
         return Verdict(outcome="INCONCLUSIVE", reason="one of them has no speed")
     if abs(change) <= limit:
-        reason = f"{change:+.1%} is within the drift of {limit:.0%} between two sessions; `mrpcbench ab` decides"
+        reason = f"{change:+.1%} is within the drift of {limit * 100:g}% between two sessions; `mrpcbench ab` decides"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     way = "slower" if change < 0 else "faster"
-    reason = f"{abs(change):.1%} {way}, and {limit:.0%} may be drift"
+    reason = f"{abs(change):.1%} {way}, and {limit * 100:g}% may be drift"
     return Verdict(outcome="REGRESSION" if change < 0 else "PASS", reason=reason)
 
 
