@@ -61,13 +61,13 @@ class Shelf:
         return self.record(name, make_record("evaluate", evaluate=section))
 
     def set(self, name: str, *paths: Path, overwrite: bool = False) -> Baseline:
-        return set_baseline(name, paths, self.folder, BaselineRequest(overwrite=overwrite), self.listener)
+        return set_baseline(name, paths, self.where, BaselineRequest(overwrite=overwrite), self.listener)
 
     def show(self, name: str | None = None) -> tuple[Baseline, ...]:
-        return baselines(name, self.folder)
+        return baselines(name, self.where)
 
     @property
-    def folder(self) -> BaselineFolder:
+    def where(self) -> BaselineFolder:
         return BaselineFolder(folder=str(self.kept))
 
     def files(self, name: str = "main") -> list[str]:
