@@ -26,6 +26,7 @@ from mrpcbench.tables import (
     environment_facts,
     facts,
     interval,
+    machine_line,
     model_line,
     notes,
     number,
@@ -247,6 +248,18 @@ def _ab(record: RunRecord) -> Iterator[RenderableType]:
     assert section is not None
     if section.comparison is not None:
         yield comparison(section.comparison)
+    for name, side in (("A", section.a), ("B", section.b)):
+        yield Text(
+            f"{name}: {model_line(side.model)}\n   {placement_line(side.placement)}, Python {side.python}", "dim italic"
+        )
+    found = record.data[0]
+    runs = len(section.pairs) + len(section.confirmation)
+    yield Text(
+        f"{runs} pairs of processes, {section.plan.calls} calls each; {found.source} {found.split}, "
+        f"{found.pairs} pairs; {machine_line(record.environment, section.b.placement)}",
+        "dim italic",
+    )
+    yield from notes((section.a.model, section.b.model))
 
 
 def verdict(found: Verdict) -> Text:

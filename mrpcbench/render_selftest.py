@@ -25,6 +25,7 @@ def selftest(record: RunRecord) -> Iterator[RenderableType]:
             f"{model_line(record.model)}\n{placement_line(section.placement)}\n"
             f"{plan.process_pairs} pairs of processes a run, {plan.calls} calls of {plan.batches_a_call} pairs; "
             f"{machine_line(record.environment, section.placement)}{busy}\n"
+            f"{record.data[0].source} {record.data[0].split}, {record.data[0].pairs} pairs\n"
             "An alarm: a run that looked slower, confirmed by the run after it. Replayed: windows over the same\n"
             "processes, one for each start; they overlap, so that their intervals are narrower than the truth."
         ),

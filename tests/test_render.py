@@ -12,6 +12,7 @@ from records import (
     ONNX,
     TORCH,
     given_away,
+    make_ab,
     make_bench,
     make_data,
     make_epoch,
@@ -62,6 +63,9 @@ def with_model(command: Command, model: object) -> RunRecord:
     if command == "bench":
         rows = tuple(replace(row, model=model) for row in make_bench().rows)
         return make_record("bench", model=model, bench=make_bench(rows=rows))
+    if command == "ab":
+        side = replace(make_ab().a, model=model)
+        return make_record("ab", model=model, ab=make_ab(a=side, b=side))
     return make_record(command, model=model)
 
 
