@@ -9,8 +9,9 @@ FOLDER holds a fine-tuned model and its `onnx/`. Both harnesses run as they are,
 each one backend at one batch size, and again where other programs took more than `--others` cores meanwhile. A sample
 is a call at batch 1, else the mean of `--calls` calls in a row.
 
-With `--paired`, which needs that PYTHONPATH, one process holds both, and their own clocks time their own calls in turns of `--calls`: a machine that
-drifts moves both alike, so that the ratio of neighbouring turns is known to a per cent even where others compute too.
+With `--paired`, which needs that PYTHONPATH, one process holds both, and their own clocks time their own calls in
+turns of `--calls`: a machine that drifts moves both alike, so that the ratio of neighbouring turns is known to a per
+cent even where others compute too.
 """
 
 import argparse
