@@ -4,18 +4,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Literal
-
-import numpy as np
 
 from mrpcbench import data, policy, store
 from mrpcbench.backends import open_session
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.gates.live_speed import comparison_of, looks_slower
-from mrpcbench.hypothesis import wilcoxon_smallest_p
+from mrpcbench.gates.live_speed import check_reach, comparison_of, log_ratio, looks_slower
 from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
@@ -45,7 +41,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
     """
     check(plan)
     limits = policy.load(Path(plan.policy) if plan.policy else None)
-    _check_reach(plan.process_pairs, limits.alpha)
+    check_reach(plan.process_pairs, limits.alpha)
     environment = capture()
     known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
@@ -61,13 +57,11 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
     )
     observer.began(record)
     tokens = reader_for(known["a"].spec).encode(pairs)
-    order = np.random.default_rng(plan.seed).permutation(len(pairs))
-    cut = [tokens.batch_of(order[start : start + plan.batch_size]) for start in range(0, len(order), plan.batch_size)]
-    whole = [batch for batch in cut if len(batch.rows) == plan.batch_size][: plan.calls]
-    if not whole:
+    batches = tokens.drawn(plan.batch_size, plan.calls, plan.seed)
+    if not batches:
         raise UsageError(f"--batch-size {plan.batch_size}: the {plan.split} split has {len(pairs)} pairs")
     sides: dict[str, Side] = {name: known[name].side for name in NAMES}
-    workload = Workload(batches=whole, calls=plan.calls, warmup=plan.warmup)
+    workload = Workload(batches=batches, calls=plan.calls, warmup=plan.warmup)
     try:
         with Duel(sides, workload) as duel:
             record = _measured(duel, record, limits, results, observer)
@@ -75,16 +69,6 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
         raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
     store.save(record, results)
     return record
-
-
-def _check_reach(pairs: int, alpha: float) -> None:
-    """Refuse a number of pairs of which even the clearest slowdown would be no significant one."""
-    if not wilcoxon_smallest_p(pairs) < alpha:
-        needed = math.floor(-math.log2(alpha)) + 1
-        raise UsageError(
-            f"--process-pairs {pairs}: cannot reach the level {alpha:g} (the smallest p is "
-            f"{wilcoxon_smallest_p(pairs):.3g}); at least {needed}"
-        )
 
 
 def _known(plan: AbPlan, name: Name, observer: Observer) -> Known:
@@ -173,5 +157,5 @@ def _as_ran(side: AbSide, process: Process) -> AbSide:
 
 
 def _told(pair: AbPair) -> str:
-    ratio = median(pair.b_samples_ms) / median(pair.a_samples_ms) - 1
+    ratio = math.expm1(log_ratio(pair.a_samples_ms, pair.b_samples_ms))
     return f"B {ratio:+.1%}" + ("" if not pair.disturbances else f", discarded: {'; '.join(pair.disturbances)}")

@@ -57,6 +57,12 @@ class EncodedPairs:
         rows = np.argsort(lengths, kind="stable") if order == "length" else np.arange(len(lengths))
         return [self.batch_of(rows[start : start + size], multiple_of) for start in range(0, len(rows), size)]
 
+    def drawn(self, size: int, at_most: int, seed: int) -> list[Batch]:
+        """At most `at_most` batches of `size` different pairs in a seeded order; none where there are fewer pairs."""
+        order = np.random.default_rng(seed).permutation(len(self.lengths))
+        count = min(at_most, len(order) // size)
+        return [self.batch_of(rows) for rows in order[: count * size].reshape(count, size)]
+
     def of_length(self, length: int) -> "EncodedPairs":
         """The same pairs repeated or cut to exactly `length` tokens: a fixed shape without padding or meaning."""
         columns = {name: [np.resize(values, length) for values in column] for name, column in self.columns.items()}

@@ -2,15 +2,15 @@
 
 A process is one sample: the calls inside of one share its memory layout and its threads, and are not independent of
 each other. Its neighbours are alive at the same time and take turns with it, call by call, in an order that alternates:
-whatever the machine does for longer than a call, it does to all of them, and it cancels in the ratio of their medians.
+whatever the machine does for longer than a call, it does to all of them, and it cancels in their ratio.
 Who waits for a turn does not compute. docs/gate.md says what that is worth beside processes that run one by one.
 """
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -209,14 +209,10 @@ class _Running:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
-        watchdog = threading.Timer(TIMEOUT_S, self._process.kill)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            watchdog.cancel()
-        if line:
+        # An answer is one whole line, so that nothing is left in the buffer that `select` does not see.
+        if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
+            self._process.kill()
+        if line := self._process.stdout.readline():
             try:
                 return store.from_line(line)
             except ValueError:

@@ -208,7 +208,7 @@ class AbPlan:
     data: str = about(DATA_HELP, "hub")
     split: Split = about(SPLIT_HELP, "validation")
     batch_size: int = about("Pairs in one forward pass.", 1, least=1)
-    calls: int = about("Timed calls of each process; its median counts.", 50, least=50)
+    calls: int = about("Timed calls of each process, turn about with the other's.", 50, least=50)
     warmup: int = about("Untimed calls of each process before them.", 10, least=0)
     process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", 10, least=1)
     seed: int = about("Seed of the pairs' order.", 0, least=0)
@@ -244,7 +244,7 @@ class SelftestPlan:
     power_runs: int = about("Real runs with each slowdown.", 20, least=0)
     fake_runs: int = about("Runs of the same with an engine that sleeps.", 20, least=0)
     process_pairs: int = about("Pairs of processes in a run.", 10, least=1)
-    calls: int = about("Timed calls of each process; its median counts.", 50, least=50)
+    calls: int = about("Timed calls of each process, turn about with the other's.", 50, least=50)
     batches_a_call: int = about("Single pairs in a call, of which some are repeated for a slowdown.", 20, least=20)
     seed: int = about("Seed of the pairs' order.", 0, least=0)
 

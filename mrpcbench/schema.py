@@ -451,7 +451,7 @@ class AbSide:
 
 @dataclass(frozen=True, kw_only=True)
 class AbPair:
-    """A process of each side, one right after the other. What counts of a process is the median of its samples."""
+    """A process of each side, alive together. What counts is the median of ln(B / A) over blocks of two turns."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import numpy as np
 import psutil
 
 from mrpcbench import data, store
@@ -18,8 +17,7 @@ from mrpcbench.closed_cases import closed_cases
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.gates.live_speed import fails, log_ratio
-from mrpcbench.hypothesis import wilcoxon_smallest_p
+from mrpcbench.gates.live_speed import check_reach, fails, log_ratio
 from mrpcbench.plans import BackendSpec, SelftestPlan, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
@@ -73,9 +71,7 @@ def selftest(plan: SelftestPlan, results: Path, observer: Observer) -> RunRecord
 
 
 def _check_sizes(plan: SelftestPlan) -> None:
-    limits = Policy()
-    if not wilcoxon_smallest_p(plan.process_pairs) < limits.alpha:
-        raise UsageError(f"--process-pairs {plan.process_pairs}: cannot reach the level {limits.alpha:g}")
+    check_reach(plan.process_pairs, Policy().alpha)
     if plan.batches_a_call % 20:
         raise UsageError(f"--batches-a-call {plan.batches_a_call}: a multiple of 20, or 5% of them are no whole number")
 
@@ -90,8 +86,7 @@ def _batches(plan: SelftestPlan, tokens: EncodedPairs) -> list[Batch]:
     wanted = min(count, plan.batches_a_call * plan.calls) // plan.batches_a_call * plan.batches_a_call
     if not wanted:
         raise UsageError(f"--batches-a-call {plan.batches_a_call}: the {plan.split} split has {count} pairs")
-    order = np.random.default_rng(plan.seed).permutation(count)
-    return [tokens.batch_of(order[row : row + 1]) for row in range(wanted)]
+    return tokens.drawn(1, wanted, plan.seed)
 
 
 def _measured(record: RunRecord, real: Side, batches: Sequence[Batch], observer: Observer) -> Iterator[RunRecord]:

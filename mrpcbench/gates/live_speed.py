@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
 
+from mrpcbench.errors import UsageError
 from mrpcbench.hypothesis import wilcoxon_p, wilcoxon_smallest_p
 from mrpcbench.policy import Policy
 from mrpcbench.schema import AbPair, AbSection, AbSide, RunRecord
@@ -28,6 +29,16 @@ class Judgement:
     p_value: float
     fails: bool
     detectable: float | None
+
+
+def check_reach(pairs: int, alpha: float) -> None:
+    """Raise `UsageError` for a number of pairs of which even the clearest slowdown would be no significant one."""
+    if not wilcoxon_smallest_p(pairs) < alpha:
+        needed = math.floor(-math.log2(alpha)) + 1
+        raise UsageError(
+            f"--process-pairs {pairs}: cannot reach the level {alpha:g} (the smallest p is "
+            f"{wilcoxon_smallest_p(pairs):.3g}); at least {needed}"
+        )
 
 
 def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
