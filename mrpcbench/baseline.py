@@ -206,7 +206,7 @@ def _kept(name: str, record: RunRecord) -> Kept:
     return Kept(
         file=name,
         command=record.command,
-        model=f"{model.name}, {model.parameters / 1e6:.1f} M, {model.weights_label}",
+        model=f"{model.name}, {model.parameters / 1e6:.1f} M, {model.label}",
         model_sha256=model.model_sha256,
         started_at=record.environment.started_at,
         git_commit=record.environment.git_commit,

@@ -16,9 +16,9 @@ from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.compare import compare
 from mrpcbench.errors import MrpcbenchError
 from mrpcbench.evaluate import evaluate, prediction_rows
-from mrpcbench.export import prove
 from mrpcbench.hypothesis import losses_that_fail
 from mrpcbench.metrics import score
+from mrpcbench.parity import prove
 from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan, SelftestPlan
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.reading import reader_for

@@ -3,11 +3,11 @@
 | kind | must be equal | a difference is a warning |
 |---|---|---|
 | all | command, split, pairs, label names, architecture, parameters, tokenizer | Python, packages |
-| evaluate | the weights' kind and origin | engine, device, provider, arithmetic, threads, batch size, settings |
+| evaluate | the weights' kind and origin | graph, engine, device, provider, arithmetic, threads, batch size, settings |
 | train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
-| export | the weights' kind and origin, arithmetic, device, provider, limits | engine, threads, opset, settings |
+| export | the weights' kind and origin, arithmetic, device, provider, limits | graph, engine, threads, opset, settings|
 | bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA |
-| a row of it | engine, device, provider, arithmetic, threads, tokens, server's target | engine's version, accuracy |
+| a row of it | engine, device, provider, arithmetic, threads, tokens, server's target | graph, version, accuracy |
 
 The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
 Two recipes may be held against one another, and all runs of one side are of one recipe, whatever their seeds.
@@ -104,6 +104,7 @@ def _evaluate(record: RunRecord) -> Facts:
     assert record.evaluate is not None
     section = record.evaluate
     may = {**_where(section.placement), "dtype": section.placement.dtype, "batch_size": section.batch_size}
+    may |= _graph(record.model)
     return Facts(must=_weights(record.model), may={**may, **_settings(record)})
 
 
@@ -112,6 +113,7 @@ def _export(record: RunRecord) -> Facts:
     section = record.export
     where = {"device": section.placement.device, "provider": section.placement.provider}
     may = {"engine": section.placement.engine, "threads": section.placement.threads, "opset": section.opset}
+    may |= _graph(record.model)
     return Facts(
         must={**_weights(record.model), "dtype": section.dtype, **where},
         may={**may, "reference": str(section.reference), **_settings(record)},
@@ -149,7 +151,7 @@ def _row(row: BenchRow, bench: BenchSection) -> Facts:
     }
     if row.server is not None:
         must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms, "requests": bench.plan.requests}
-    return Facts(must=must, may={"engine": row.placement.engine})
+    return Facts(must=must, may={**_graph(row.model), "engine": row.placement.engine})
 
 
 def _data(record: RunRecord) -> dict[str, object]:
@@ -167,6 +169,11 @@ def _architecture(model: ModelIdentity) -> dict[str, object]:
 
 def _weights(model: ModelIdentity) -> dict[str, object]:
     return {"weights": model.weights, "origin": model.origin}
+
+
+def _graph(model: ModelIdentity) -> dict[str, object]:
+    """Which graph of the weights it is; Optimum's own where an older record does not say."""
+    return {"graph": model.optimize or "none"}
 
 
 def _where(placement: Placement) -> dict[str, object]:

@@ -84,7 +84,7 @@ def _compared(item: _Loaded) -> Compared:
         name=item.path.name,
         started_at=item.record.environment.started_at,
         git_commit=item.record.environment.git_commit,
-        model=f"{model.name} ({model.weights_label})",
+        model=f"{model.name} ({model.label})",
         model_sha256=model.model_sha256,
     )
 

@@ -114,7 +114,7 @@ def _same(record: RunRecord, model: ModelIdentity, runs: str, data: str = "") ->
     """What a series of figures must have in common, whatever the command: model, pairs, place and machine."""
     found = record.environment
     return {
-        "model": f"{model.architecture}, {model.parameters} parameters, {model.weights_label}",
+        "model": f"{model.architecture}, {model.parameters} parameters, {model.label}",
         "data": ", ".join([*map(_pairs, record.data), *([data] if data else [])]),
         "runs": runs,
         "machine": f"{machine(found)} ({found.machine_sha256[:SHORT_HASH]})",

@@ -66,7 +66,9 @@ def onnx_folder(folder: Path, name: str) -> Path:
     for candidate in (folder, folder / "onnx"):
         if (candidate / ONNX_FILE).exists():
             return candidate
-    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; run `mrpcbench export` first")
+    others = sorted(path.parent.name for path in folder.glob(f"onnx-*/{ONNX_FILE}"))
+    instead = f"name its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:

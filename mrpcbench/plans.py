@@ -13,7 +13,9 @@ DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
 QUICKSTART = "quickstart"
 
 Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Optimize = Literal["none", "cpu", "cuda", "int8"]
+GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Backend = Literal["torch", "onnx", "fake"]
 Scenario = Literal["single-stream", "offline", "server"]
@@ -138,9 +140,16 @@ class ExportPlan:
     model: str = about("Model folder or hub id of the fine-tuned model.", DEFAULT_MODEL_DIR)
     data: str = about(DATA_HELP + " The export is proven on it.", "hub")
     split: Split = about("The split on which the export is proven.", "validation")
-    output_dir: str | None = about("Folder for the ONNX model; else MODEL/onnx.", None)
+    output_dir: str | None = about(
+        "Folder for the ONNX model; else MODEL/onnx, or MODEL/onnx-cpu, -cuda, -int8 with --optimize.", None
+    )
+    optimize: Optimize = about(
+        "Graph: Optimum's own (none), which runs anywhere; or one of few nodes for ModernBERT, made for the CPU (cpu), "
+        "for CUDA (cuda), or with 8-bit weights for the CPU (int8).",
+        "none",
+    )
     device: Device = about("Where the ONNX model is run for the proof.", "auto")
-    dtype: Literal["fp32", "fp16"] = about("Arithmetic of the graph.", "fp32")
+    dtype: GraphDtype = about("Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and int8 for int8.", "auto")
     opset: int | None = about("ONNX operator set; else the one that Optimum chooses for the architecture.", None)
     random_init: bool = about(RANDOM_HELP, False)
 

@@ -16,6 +16,7 @@ from mrpcbench.schema import (
     EnvironmentReport,
     EvalScore,
     ExportGate,
+    ExportSection,
     PairAnswer,
     RunRecord,
     TrainSection,
@@ -204,7 +205,7 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
     section = record.export
     assert section is not None
     large = [f"{name} {size / 1e6:.1f} MB" for name, size in section.files.items() if size > 1e5]
-    shown = facts("Export", [("graph", f"{section.nodes} nodes, opset {section.opset}, {section.dtype}")])
+    shown = facts("Export", [("graph", _graph(section))])
     shown.add_row("files", ", ".join(large))
     shown.add_row("original ran on", placement_line(section.reference))
     yield shown
@@ -228,6 +229,11 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
     yield _gate_facts(section.gate)
 
 
+def _graph(section: ExportSection) -> str:
+    made = "Optimum's own" if section.optimize == "none" else f"made for {section.optimize}"
+    return f"{made}: {section.nodes} nodes, opset {section.opset}, {section.dtype}"
+
+
 def _gate_facts(gate: ExportGate) -> PlainTable:
     shown = facts("Verdict", [("outcome", verdict(gate.verdict))])
     shown.add_row("smallest decision margin", small(gate.smallest_margin))
@@ -239,6 +245,9 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
     else:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)
         shown.add_row("headroom", "none: a logit is not finite" if broken else "none needed: no logit differs")
+    if gate.f1_allowed is not None:
+        trials = ", ".join(number(trial.f1) for trial in gate.trials)
+        shown.add_row("F1 of the trials", f"{trials}; the original's interval is {interval(gate.f1_allowed)}")
     shown.add_row("flips on pairs like these", f"at most {gate.flip_rate_bound:.2%} at 95% confidence")
     return shown
 

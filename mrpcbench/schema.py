@@ -7,7 +7,7 @@ Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from mrpcbench.plans import STRICT, AbPlan, BackendSpec, BenchPlan, Scenario, SelftestPlan, TrainRecipe, about
+from mrpcbench.plans import STRICT, AbPlan, BackendSpec, BenchPlan, Optimize, Scenario, SelftestPlan, TrainRecipe, about
 from mrpcbench.verdicts import Comparison, Interval, Verdict
 
 SCHEMA_VERSION = 1
@@ -30,7 +30,9 @@ class Placement:
     engine: str = about("Library that ran the model, with its version.")
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
     provider: str = about("The engine's kernels: torch's attention implementation, or ONNX Runtime's provider.")
-    dtype: str = about("Arithmetic: fp32, bf16 or fp16; what autocast computes in, and what weights are widened to.")
+    dtype: str = about(
+        "Arithmetic: fp32, bf16, fp16 or int8; what autocast computes in, and what weights are widened to."
+    )
     threads: int = about("CPU threads inside one operator.")
 
     def __str__(self) -> str:
@@ -78,8 +80,22 @@ class ModelIdentity:
     model_sha256: str = about("Hash over the names, dtypes, shapes and bytes of all weights.")
     tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary where there is none.")
     graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", None)
+    optimize: Optimize | None = about(
+        "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; null for torch or where unknown.",
+        None,
+    )
     proven: bool | None = about("Whether the graph passed the export gate; null for torch.", None)
     proven_on: str | None = about("Device on which the graph passed the export gate; null where it did not.", None)
+
+    @property
+    def graph_label(self) -> str:
+        """The graph's form in words, where it is not Optimum's own: "cpu graph"."""
+        return f"{self.optimize} graph" if self.optimize not in (None, "none") else ""
+
+    @property
+    def label(self) -> str:
+        """Where the weights come from, and the graph's form."""
+        return ", ".join(filter(None, (self.weights_label, self.graph_label)))
 
     @property
     def weights_label(self) -> str:
@@ -255,6 +271,7 @@ class ParityTrial:
     flips: int = about("Pairs whose prediction differs.")
     max_abs_delta: float | None = about("Largest |difference| of a logit; null where a logit is not finite.")
     p99_abs_delta: float | None = about("99th percentile of the |differences|; null where a logit is not finite.")
+    f1: float | None = about("F1 of the graph's predictions; null where the split has no labels.", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +285,11 @@ class ExportGate:
     flips_allowed: int = about("Largest number of flips that passes, in any trial.")
     delta_allowed: float | None = about(
         "Largest |difference| of a logit that passes; null where only labels are judged."
+    )
+    f1_allowed: Interval | None = about(
+        "Interval of the original's F1, in which every trial's must lie; null where F1 is not judged: for another "
+        "arithmetic than int8, or because the split has no labels.",
+        None,
     )
     smallest_margin: float | None = about(
         "Smallest |logit 1 - logit 0| of the original model over the pairs; null where one is not finite."
@@ -287,6 +309,7 @@ class ExportSection:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     dtype: str = about("Arithmetic of the graph.")
+    optimize: Optimize = about("What the graph was made for; none is Optimum's own.", "none")
     opset: int = about("ONNX operator set of the graph.")
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
@@ -414,7 +437,7 @@ class BenchRow:
     )
     spans: tuple[Span, ...] | None = about("Where the time goes; null while that pass has not run.", None)
     work: Work | None = about(
-        "What the model must at least do in a round; null where its architecture is unknown.", None
+        "What the model must at least do in a round; null where its architecture or arithmetic is unknown.", None
     )
     resources: Resources | None = about("What the row used.", None)
     broken_rules: tuple[str, ...] | None = about(

@@ -129,7 +129,8 @@ def machine_line(found: Environment, placement: Placement) -> str:
 
 def model_line(model: ModelIdentity) -> str:
     """Name, architecture, size and where the weights come from."""
-    return f"{model.name} ({model.architecture}, {model.parameters / 1e6:.1f} M, {model.weights_label} weights)"
+    graph = f", {model.graph_label}" if model.graph_label else ""
+    return f"{model.name} ({model.architecture}, {model.parameters / 1e6:.1f} M, {model.weights_label} weights{graph})"
 
 
 def placement_line(placement: Placement) -> str:

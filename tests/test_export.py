@@ -19,10 +19,12 @@ from transformers import AutoTokenizer
 from mrpcbench import data, models, store
 from mrpcbench import export as verb
 from mrpcbench.backends import open_session
+from mrpcbench.backends.ort import graph_device
 from mrpcbench.batches import in_order
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.export import export, judge
-from mrpcbench.plans import BackendSpec, Device, ExportPlan
+from mrpcbench.export import export
+from mrpcbench.parity import judge
+from mrpcbench.plans import BackendSpec, Device, ExportPlan, Optimize
 from mrpcbench.reading import reader_for
 from mrpcbench.schema import ParityTrial, RunRecord
 
@@ -296,3 +298,152 @@ def test_random_weights_of_a_folder_do_not_replace_its_own_export(
     assert run(copied, small_data, random_init=True).model.weights == "random-init"
     assert (tmp_path / "model-random-init-onnx" / "model.onnx").exists()
     assert open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu")).model.weights == "fine-tuned"
+
+
+# --- graphs of few nodes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimize", "dtype", "runs_in"), [("cpu", "fp32", "fp32"), ("cuda", "fp16", "fp32"), ("int8", "int8", "int8")]
+)
+def test_every_graph_is_proven_in_a_folder_of_its_own_and_says_what_it_is(
+    copied: Path, small_data: Path, optimize: Optimize, dtype: str, runs_in: str
+) -> None:
+    record = run(copied, small_data, optimize=optimize)
+    assert record.export is not None
+    assert (record.export.optimize, record.export.dtype) == (optimize, dtype)
+    assert record.export.gate is not None
+    assert record.export.gate.verdict.outcome == "PASS", record.export.gate.verdict
+    assert (record.export.gate.f1_allowed is not None) == (optimize == "int8")
+    assert record.model.optimize == optimize
+    folder = copied / f"onnx-{optimize}"
+    lineage = store.load_lineage(folder)
+    assert lineage is not None
+    assert lineage.model == record.model
+    assert lineage.dtype == dtype
+    session = open_session(BackendSpec(backend="onnx", model=str(folder), device="cpu"))
+    assert session.model == record.model
+    assert session.placement.dtype == runs_in  # the CPU provider widens float16
+    assert not (copied / "onnx").exists()
+    with pytest.raises(UsageError, match=f"--model .*model/onnx-{optimize}"):
+        open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu"))
+
+
+def test_graphs_of_one_model_live_side_by_side(copied: Path, small_data: Path) -> None:
+    run(copied, small_data)
+    run(copied, small_data, optimize="cpu")
+    found = [
+        open_session(BackendSpec(backend="onnx", model=str(copied / name), device="cpu")).model
+        for name in ("", "onnx-cpu")
+    ]
+    assert [model.optimize for model in found] == ["none", "cpu"]
+    assert found[0].model_sha256 == found[1].model_sha256
+    assert found[0].graph_sha256 != found[1].graph_sha256
+
+
+def test_a_graph_of_few_nodes_is_refused_too_once_the_weights_around_it_changed(copied: Path, small_data: Path) -> None:
+    run(copied, small_data, optimize="cpu")
+    model = models.load_classifier(str(copied)).model
+    with torch.no_grad():
+        model.classifier.bias += 0.25
+    model.save_pretrained(copied)
+    run(copied, small_data)
+    with pytest.raises(UsageError, match="other weights"):
+        open_session(BackendSpec(backend="onnx", model=str(copied / "onnx-cpu"), device="cpu"))
+
+
+def test_the_dtype_of_an_8_bit_graph_can_be_asked_for_and_no_other(copied: Path, small_data: Path) -> None:
+    run(copied, small_data, optimize="int8")
+    spec = BackendSpec(backend="onnx", model=str(copied / "onnx-int8"), device="cpu", dtype="int8")
+    assert open_session(spec).placement.dtype == "int8"
+    with pytest.raises(UsageError, match="--dtype fp32 was asked, the graph is int8"):
+        open_session(replace(spec, dtype="fp32"))
+
+
+def test_torch_has_no_8_bit_arithmetic(copied: Path) -> None:
+    with pytest.raises(UsageError, match="--optimize int8"):
+        open_session(BackendSpec(model=str(copied), device="cpu", dtype="int8"))
+
+
+@pytest.mark.parametrize("optimize", ["cpu", "int8"])
+def test_a_graph_for_the_cpu_takes_the_cpu_unless_cuda_is_asked(optimize: Optimize) -> None:
+    assert graph_device("auto", optimize, "--model x") == "cpu"
+    with pytest.raises(UsageError, match=r"--model x --device cuda: .*--device cpu"):
+        graph_device("cuda", optimize, "--model x")
+
+
+def test_an_opset_is_for_optimums_graph_alone(copied: Path, small_data: Path) -> None:
+    with pytest.raises(UsageError, match=r"--opset 17 --optimize cpu: .*--optimize none"):
+        run(copied, small_data, optimize="cpu", opset=17)
+
+
+def test_options_that_contradict_each_other_are_refused_before_any_work(copied: Path, small_data: Path) -> None:
+    with pytest.raises(UsageError, match="--optimize int8 --dtype fp16"):
+        run(copied, small_data, optimize="int8", dtype="fp16")
+    assert not (copied / "onnx-int8").exists()
+
+
+def test_a_graph_that_lost_its_windows_fails_the_gate(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verb.graphs.make
+
+    def make(model: object, optimize: Optimize) -> onnx.ModelProto:
+        graph = real(model, optimize)  # type: ignore[arg-type]
+        for node in graph.graph.node:
+            if node.op_type == "GroupQueryAttention":
+                del node.input[9:]
+        return graph
+
+    words = "the old man sold a red car to his friend in the city on monday".split()
+    rows = [
+        {"sentence1": " ".join(words * 4), "sentence2": " ".join(words[shift:] * 5), "label": shift % 2}
+        for shift in range(6)
+    ]
+    (tmp_path / "long.d").mkdir()
+    (tmp_path / "long.d" / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(copied, tmp_path / "long.d", optimize="cpu").model.proven is True
+    monkeypatch.setattr(verb.graphs, "make", make)
+    assert run(copied, tmp_path / "long.d", optimize="cpu").model.proven is False
+
+
+# --- the gate of 8 bits -----------------------------------------------------------------------------------------------
+
+LABELS: NDArray[np.int64] = np.int64([1, 0, 1] * 100)
+
+
+def test_8_bits_may_flip_two_labels_in_a_hundred_and_must_keep_their_f1() -> None:
+    kept = replace(trial(flips=6, delta=0.1), f1=1.0)
+    gate = judge((kept,), LOGITS, "int8", LABELS)
+    assert gate.verdict.outcome == "PASS"
+    assert gate.f1_allowed is not None
+    assert "F1 within the original's interval" in gate.verdict.reason
+    assert judge((replace(kept, flips=7),), LOGITS, "int8", LABELS).verdict.outcome == "REGRESSION"
+    assert judge((kept, replace(kept, max_abs_delta=None)), LOGITS, "int8", LABELS).verdict.outcome == "REGRESSION"
+
+
+def test_8_bits_that_lose_f1_fail_though_few_labels_flip() -> None:
+    noisy = LABELS.copy()
+    noisy[:30] = 0  # so that the original's F1 is not certain
+    expected = judge((replace(trial(), f1=0.95),), LOGITS, "int8", noisy)
+    assert expected.f1_allowed is not None
+    assert expected.verdict.outcome == "PASS"
+    assert 0.8 < expected.f1_allowed.low < expected.f1_allowed.high < 1
+    for f1 in (expected.f1_allowed.low - 0.001, expected.f1_allowed.high + 0.001, None):
+        gate = judge((trial(), replace(trial(), f1=f1)), LOGITS, "int8", noisy)
+        assert gate.verdict.outcome == "REGRESSION"
+        assert "the original's interval" in gate.verdict.reason
+
+
+def test_without_labels_8_bits_are_judged_by_agreement_alone_and_the_record_says_so() -> None:
+    gate = judge((trial(flips=6, delta=0.1),), LOGITS, "int8")
+    assert gate.verdict.outcome == "PASS"
+    assert gate.f1_allowed is None
+    assert "F1 not judged: the split has no labels" in gate.verdict.reason
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_f1_is_judged_of_8_bits_alone(dtype: str) -> None:
+    gate = judge((replace(trial(), f1=0.0),), LOGITS, dtype, LABELS)
+    assert gate.verdict.outcome == "PASS"
+    assert gate.f1_allowed is None

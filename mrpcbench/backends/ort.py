@@ -14,14 +14,19 @@ from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
 from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.plans import BackendSpec
+from mrpcbench.graphs import CPU_ONLY
+from mrpcbench.plans import BackendSpec, Device, Optimize
 from mrpcbench.schema import ModelIdentity
 
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",
     onnx.TensorProto.FLOAT16: "fp16",
     onnx.TensorProto.BFLOAT16: "bf16",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "int8",
 }
+# The CPU provider widens half-precision weights, and computes in float32.
+ON_CPU = {"fp16": "fp32", "bf16": "fp32"}
 
 
 def graph_sha256(folder: Path) -> str:
@@ -37,7 +42,7 @@ def graph_weights(folder: Path) -> tuple[str, int]:
         if weight.data_type in GRAPH_DTYPES:
             sizes[GRAPH_DTYPES[weight.data_type]] += int(np.prod(weight.dims))
     if not sizes:
-        raise MrpcbenchError(f"{models.ONNX_FILE}: a graph without floating-point weights; export it anew")
+        raise MrpcbenchError(f"{models.ONNX_FILE}: a graph without weights; export it anew")
     return sizes.most_common(1)[0][0], sizes.total()
 
 
@@ -48,7 +53,7 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
     """
     graph = graph_sha256(folder)
     lineage = store.load_lineage(folder)
-    around = store.load_lineage(folder.parent) if folder.name == "onnx" else None
+    around = store.load_lineage(folder.parent) if folder.name.split("-")[0] == "onnx" else None
     if lineage and around and lineage.model.model_sha256 != around.model.model_sha256:
         raise UsageError(
             f"--model {name}: its ONNX graph was exported from other weights than the model has now; "
@@ -71,23 +76,34 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
     )
 
 
+def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
+    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error."""
+    if optimize not in CPU_ONLY:
+        return resolve_device(asked)
+    if asked == "cuda":
+        raise UsageError(
+            f"{named} --device cuda: a graph made for the CPU ({optimize}); use --device cpu, or export with "
+            "--optimize cuda"
+        )
+    return "cpu"
+
+
 def open_onnx(spec: BackendSpec) -> OnnxSession:
     """Load the exported graph of a model."""
     if spec.random_init:
         raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
-    device = resolve_device(spec.device)
-    if device == "cuda":
-        _load_cuda_libraries()
     folder = models.onnx_folder(models.locate(spec.model, onnx=True), spec.model)
     stored, parameters = graph_weights(folder)
-    # The CPU provider widens half-precision weights, and computes in float32.
-    dtype = "fp32" if device == "cpu" else stored
+    identity = graph_identity(folder, spec.model, parameters)
+    device = graph_device(spec.device, identity.optimize, f"--model {spec.model}")
+    if device == "cuda":
+        _load_cuda_libraries()
+    dtype = ON_CPU.get(stored, stored) if device == "cpu" else stored
     if spec.dtype not in ("auto", dtype):
         raise UsageError(
             f"--dtype {spec.dtype} was asked, the graph is {stored} and {dtype} would run; use --dtype auto, or export "
             "it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
         )
-    identity = graph_identity(folder, spec.model, parameters)
     return OnnxSession(
         folder / models.ONNX_FILE,
         identity,

@@ -17,7 +17,7 @@ from mrpcbench import models
 from mrpcbench.backends.base import Event, Session, tracks
 from mrpcbench.batches import Batch
 from mrpcbench.environment import device_name, exact_float32, resolve_device, usable_cores
-from mrpcbench.errors import MissingError
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import Placement
 
@@ -152,6 +152,8 @@ def placement_of(net: torch.nn.Module) -> Placement:
 
 def open_torch(spec: BackendSpec) -> TorchSession:
     """Load a fine-tuned model, or with `random_init` an architecture with random weights."""
+    if spec.dtype == "int8":
+        raise UsageError("--dtype int8: for --backend onnx alone; `mrpcbench export --optimize int8` writes the graph")
     device = resolve_device(spec.device)
     loaded = models.load_classifier(spec.model, random_init=spec.random_init)
     dtype = DTYPES["fp32" if spec.dtype == "auto" else spec.dtype]

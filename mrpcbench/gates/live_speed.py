@@ -224,7 +224,7 @@ def _compared(side: AbSide, record: RunRecord) -> Compared:
         name=f"{side.spec.model}, {side.placement} {side.placement.dtype}",
         started_at=record.environment.started_at,
         git_commit=record.environment.git_commit,
-        model=f"{side.model.name} ({side.model.weights_label})",
+        model=f"{side.model.name} ({side.model.label})",
         model_sha256=side.model.model_sha256,
     )
 

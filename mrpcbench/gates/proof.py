@@ -47,7 +47,11 @@ def _proof(gate: ExportGate | None) -> Verdict:
     delta = _largest_delta(gate)
     too_many = any(trial.flips > gate.flips_allowed for trial in gate.trials)
     too_large = delta is None or (gate.delta_allowed is not None and delta > gate.delta_allowed)
-    if gate.pairs < 1 or too_many or too_large:
+    f1 = gate.f1_allowed
+    is_f1_off = f1 is not None and not all(
+        trial.f1 is not None and f1.low <= trial.f1 <= f1.high for trial in gate.trials
+    )
+    if gate.pairs < 1 or too_many or too_large or is_f1_off:
         return Verdict(outcome="INCONCLUSIVE", reason="the record says PASS, and its own trials do not")
     return gate.verdict
 

@@ -1,0 +1,49 @@
+"""ONNX graphs of few nodes, each made for one execution provider; `none` is Optimum's own, which runs on any."""
+
+from collections.abc import Mapping
+
+import onnx
+from transformers import PreTrainedModel
+
+from mrpcbench.errors import UsageError
+from mrpcbench.graphs import modernbert
+from mrpcbench.graphs.modernbert import Form
+from mrpcbench.graphs.quantize import quantized
+from mrpcbench.plans import GraphDtype, Optimize
+
+# The arithmetic that each graph can have, the usual one first. CUDA's fused attention has no float32 kernel.
+ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
+    "none": ("fp32", "fp16"),
+    "cpu": ("fp32",),
+    "cuda": ("fp16",),
+    "int8": ("int8",),
+}
+FORMS: Mapping[Optimize, Form] = {"cpu": Form(), "cuda": Form(skip_norms=True, half=True), "int8": Form()}
+# Their fused nodes have float32 or 8-bit kernels on the CPU only.
+CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
+
+
+def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
+    """The arithmetic of a graph for which `asked` was asked; `UsageError` where there is no such graph."""
+    found = ARITHMETIC[optimize]
+    if asked == "auto":
+        return found[0]
+    if asked not in found:
+        instead = next(name for name, kinds in ARITHMETIC.items() if asked in kinds)
+        raise UsageError(
+            f"--optimize {optimize} --dtype {asked}: such a graph is {' or '.join(found)}; leave --dtype out, "
+            f"or use --optimize {instead}"
+        )
+    return asked
+
+
+def check(model: PreTrainedModel, optimize: Optimize) -> None:
+    """Raise `UsageError` where there is no such graph of `model`."""
+    if optimize != "none":
+        modernbert.check(model, f"--optimize {optimize}")
+
+
+def make(model: PreTrainedModel, optimize: Optimize) -> onnx.ModelProto:
+    """The graph of `model`, which `check` has let through: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
+    graph = modernbert.build(model, FORMS[optimize])
+    return quantized(graph) if optimize == "int8" else graph

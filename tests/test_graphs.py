@@ -1,0 +1,297 @@
+"""The graphs of few nodes: the same answers as the original's, wherever a window, padding or a bias could be lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from optimum.exporters.onnx import onnx_export_from_model
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+)
+
+from mrpcbench import graphs
+from mrpcbench.errors import UsageError
+from mrpcbench.graphs.modernbert import Form, build
+from mrpcbench.graphs.quantize import quantized
+from mrpcbench.plans import GraphDtype, Optimize
+
+# On both sides of 65, the longest pair of which every token sees every other in a window of 128.
+LENGTHS = (19, 53, 70, 82, 105)
+VOCABULARY = 120
+POSITIONS = 160
+FORMS = {"cpu": Form(), "skip norms": Form(skip_norms=True)}
+
+Inputs = dict[str, NDArray[np.int64]]
+
+
+def modernbert(**changes: object) -> ModernBertForSequenceClassification:
+    """A small ModernBERT with large random weights, norms and biases among them, so that nothing hides."""
+    torch.manual_seed(0)
+    sizes: dict[str, object] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 48,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "max_position_embeddings": POSITIONS,
+        "local_attention": 128,
+        "pad_token_id": 0,
+        "initializer_range": 0.3,
+        "classifier_pooling": "mean",
+        "reference_compile": False,
+        "attn_implementation": "sdpa",
+    }
+    model = ModernBertForSequenceClassification(ModernBertConfig(**sizes | changes)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_(0, 0.3)
+            elif "norm" in name:
+                weight.uniform_(0.5, 1.5)
+    return model
+
+
+def batch(lengths: tuple[int, ...] = LENGTHS, width: int = 0) -> Inputs:
+    """Pairs of random tokens, padded on the right to the longest or to `width`."""
+    numbers = np.random.default_rng(0)
+    ids = np.zeros((len(lengths), max(width, *lengths)), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = numbers.integers(3, VOCABULARY, length)
+        mask[row, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def original(model: ModernBertForSequenceClassification, inputs: Inputs) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(**{name: torch.from_numpy(item) for name, item in inputs.items()})[
+            0
+        ].numpy()
+    return logits
+
+
+def answers(graph: onnx.ModelProto, inputs: Inputs) -> NDArray[np.float32]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    logits: NDArray[np.float32] = session.run(None, inputs)[0]
+    return logits
+
+
+def off_by(graph: onnx.ModelProto, model: ModernBertForSequenceClassification, inputs: Inputs) -> float:
+    return float(np.abs(answers(graph, inputs) - original(model, inputs)).max())
+
+
+# --- the same answers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"classifier_pooling": "cls"},
+        {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True},
+        {"global_attn_every_n_layers": 1},
+        {"global_attn_every_n_layers": 2, "local_attention": 16},
+        {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 112},
+        {"local_rope_theta": None, "global_rope_theta": 500.0},
+        {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    ],
+    ids=lambda changes: " ".join(changes) or "as published",
+)
+def test_a_graph_answers_as_the_original_on_short_and_long_pairs_together(
+    changes: dict[str, object], form: Form
+) -> None:
+    model = modernbert(**changes)
+    graph = build(model, form)
+    onnx.checker.check_model(graph)
+    assert off_by(graph, model, batch()) < 5e-5
+
+
+def without_windows(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with every layer global."""
+    for node in graph.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            del node.input[9:]
+    return graph
+
+
+def test_a_dropped_window_shows_on_long_pairs_and_on_no_short_one() -> None:
+    model = modernbert()
+    graph = without_windows(build(model, Form()))
+    assert off_by(graph, model, batch()) > 1e-2
+    assert off_by(graph, model, batch((19, 53, 65))) < 5e-5
+
+
+def test_a_pair_has_the_same_logits_alone_and_beside_longer_ones() -> None:
+    graph = build(modernbert(), Form())
+    together = batch()
+    logits = answers(graph, together)
+    for row, length in enumerate(LENGTHS):
+        alone = {name: item[row : row + 1, :length] for name, item in together.items()}
+        np.testing.assert_allclose(answers(graph, alone)[0], logits[row], atol=2e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_float16_gives_no_nan_where_a_pair_of_19_tokens_lies_beside_one_of_105(pooling: str) -> None:
+    model = modernbert(classifier_pooling=pooling)
+    graph = graphs.make(model, "cuda")
+    inputs = batch((19, 105), width=128)
+    logits = answers(graph, inputs)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert np.abs(logits - original(model, inputs)).max() < 0.1
+
+
+def test_no_mask_of_a_float16_graph_is_so_large_that_a_score_makes_it_infinite() -> None:
+    graph = graphs.make(modernbert(), "cuda").graph
+    halves = [numpy_helper.to_array(item) for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT16]
+    assert 1e4 < max(float(np.abs(item).max()) for item in halves) < float(np.finfo(np.float16).max) / 2
+
+
+# --- 8 bits -----------------------------------------------------------------------------------------------------------
+
+
+def test_8_bit_weights_are_off_by_half_a_step_of_their_own_column_or_row() -> None:
+    model = modernbert()
+    with torch.no_grad():
+        model.model.layers[0].attn.Wo.weight[3] *= 50  # one scale for the whole matrix would lose the others
+        model.head.dense.weight[5] = 0
+    found = {item.name: numpy_helper.to_array(item) for item in quantized(build(model, Form())).graph.initializer}
+    checked = 0
+    for name, weight in model.state_dict().items():
+        if f"{name}_int8" in found:
+            values = weight.numpy() if "tok_embeddings" in name else weight.numpy().T
+            assert found[f"{name}_int8"].dtype == np.int8
+            scale = np.broadcast_to(found[f"{name}_scale"], values.shape)
+            assert (np.abs(found[f"{name}_int8"] * scale - values) <= scale * 0.5001).all(), name
+            largest = np.abs(found[f"{name}_int8"].astype(int)).max(axis=1 if "tok_embeddings" in name else 0)
+            assert set(largest.tolist()) <= {0, 127}, name  # each uses its whole range
+            checked += 1
+    assert checked == 5 * 4 + 3  # four matrices a layer; the table, the head's two
+
+
+def test_an_8_bit_graph_answers_nearly_as_the_original() -> None:
+    model = modernbert(initializer_range=0.1)
+    inputs = batch()
+    expected = original(model, inputs)
+    off = np.abs(answers(graphs.make(model, "int8"), inputs) - expected)
+    assert 0 < off.max() < 0.1 * np.abs(expected).max()
+
+
+# --- few nodes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_of_22_layers_has_at_most_a_ninth_of_optimums_nodes(tmp_path: Path) -> None:
+    """ModernBERT-base's layers, but narrow; its own graph by Optimum has 2979 nodes, of which a ninth is 331."""
+    model = modernbert(num_hidden_layers=22, hidden_size=32, num_attention_heads=2, initializer_range=0.02)
+    onnx_export_from_model(model, tmp_path, task="text-classification", device="cpu", do_validation=False)
+    theirs = len(onnx.load(tmp_path / "model.onnx").graph.node)
+    names: tuple[Optimize, ...] = ("cpu", "cuda", "int8")
+    ours = {name: len(graphs.make(model, name).graph.node) for name in names}
+    assert ours == {"cpu": 288, "cuda": 245, "int8": 291}
+    assert max(ours.values()) <= theirs / 9
+
+
+def test_a_layer_costs_12_nodes_for_the_cpu_and_10_for_cuda() -> None:
+    for form, nodes in ((Form(), 12), (Form(skip_norms=True), 10)):
+        few, more = (len(build(modernbert(num_hidden_layers=count), form).graph.node) for count in (4, 7))
+        assert more - few == 3 * nodes
+
+
+# --- as a plain file --------------------------------------------------------------------------------------------------
+
+PLAIN = """
+import json, sys
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+inputs = {name: np.array(rows, dtype=np.int64) for name, rows in json.loads(sys.argv[2]).items()}
+logits = session.run(["logits"], inputs)[0]
+assert not {"torch", "transformers", "onnx", "mrpcbench"} & set(sys.modules)
+print(json.dumps(logits.tolist()))
+"""
+
+
+@pytest.mark.parametrize("optimize", ["cpu", "cuda", "int8"])
+def test_a_process_with_numpy_and_onnxruntime_alone_runs_the_file(optimize: Optimize, tmp_path: Path) -> None:
+    model = modernbert()
+    graph = graphs.make(model, optimize)
+    onnx.save(graph, tmp_path / "model.onnx")
+    inputs = batch((19, 105))
+    document = json.dumps({name: item.tolist() for name, item in inputs.items()})
+    command = [sys.executable, "-I", "-c", PLAIN, str(tmp_path / "model.onnx"), document]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), answers(graph, inputs), atol=1e-5)
+
+
+def test_inputs_and_the_output_are_named_as_optimums() -> None:
+    graph = graphs.make(modernbert(), "cpu").graph
+    shapes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    tokens = ["batch_size", "sequence_length"]
+    assert shapes == {"input_ids": tokens, "attention_mask": tokens, "logits": ["batch_size", 2]}
+
+
+def test_more_tokens_than_positions_are_an_error_and_no_answer() -> None:
+    graph = build(modernbert(), Form())
+    assert answers(graph, batch((POSITIONS,))).shape == (1, 2)
+    with pytest.raises(Exception, match=r"attention_bias|cos_cache"):
+        answers(graph, batch((POSITIONS + 1,)))
+
+
+# --- what there is no graph of ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_activation": "relu"}, "hidden_activation gelu, and this model has relu"),
+        ({"classifier_activation": "silu"}, "classifier_activation gelu, and this model has silu"),
+        ({"hidden_size": 32}, "multiple of 16, and this model's are 8 wide"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "and this model's are dynamic"),
+    ],
+)
+def test_a_modernbert_that_the_graph_cannot_say_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=f"{words}; use --optimize none"):
+        graphs.check(modernbert(**changes), "int8")
+
+
+def test_another_architecture_is_refused_by_name_and_optimums_graph_is_not() -> None:
+    config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    bert = BertForSequenceClassification(config)
+    with pytest.raises(UsageError, match=r"--optimize cpu: .*BertForSequenceClassification; use --optimize none"):
+        graphs.check(bert, "cpu")
+    graphs.check(bert, "none")
+
+
+@pytest.mark.parametrize(("optimize", "usual"), [("none", "fp32"), ("cpu", "fp32"), ("cuda", "fp16"), ("int8", "int8")])
+def test_every_graph_has_its_usual_arithmetic(optimize: Optimize, usual: str) -> None:
+    assert graphs.arithmetic(optimize, "auto") == usual
+
+
+@pytest.mark.parametrize(
+    ("optimize", "dtype", "instead"),
+    [("none", "int8", "int8"), ("cpu", "fp16", "none"), ("cuda", "fp32", "none"), ("int8", "fp16", "none")],
+)
+def test_an_arithmetic_that_a_graph_cannot_have_names_both_options_and_what_works(
+    optimize: Optimize, dtype: GraphDtype, instead: Optimize
+) -> None:
+    with pytest.raises(UsageError, match=f"--optimize {optimize} --dtype {dtype}: .*--optimize {instead}"):
+        graphs.arithmetic(optimize, dtype)
