@@ -10,7 +10,7 @@ import pytest
 from conftest import Outcome
 from datasets import load_dataset
 
-from mrpcbench import hub, store
+from mrpcbench import hub, parity, store
 from mrpcbench.plans import DEFAULT_MODEL_DIR
 from mrpcbench.tiny import CHECKPOINT_DIR
 
@@ -147,7 +147,7 @@ def test_an_unknown_choice_is_a_usage_error(mrpcbench: Run, arguments: tuple[str
 def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
     mrpcbench: Run, tuned_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrpcbench.export.FP32_DELTA_ALLOWED", 1e-12)
+    monkeypatch.setitem(parity.ALLOWANCES, "fp32", parity.Allowance(flip_rate=0, delta=1e-12))  # type: ignore[arg-type]
     done = mrpcbench(
         *("export", "--model", tuned_model, "--data", small_data, "--output-dir", "onnx", "--results", "r.json")
     )

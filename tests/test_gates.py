@@ -16,7 +16,7 @@ from mrpcbench.hypothesis import permutation_p
 from mrpcbench.plans import BackendSpec, TrainRecipe
 from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy
 from mrpcbench.schema import BenchRow, ExportGate, LoadPoint, ServerResult, TrainSection
-from mrpcbench.verdicts import MetricResult, Verdict, overall
+from mrpcbench.verdicts import Interval, MetricResult, Verdict, overall
 
 DEFAULT = Policy()
 PAIRS = 408
@@ -375,6 +375,14 @@ def test_a_pass_that_its_own_trials_do_not_bear_out_is_none(changes: dict[str, A
 def test_a_half_precision_gate_may_have_large_differences() -> None:
     gate = make_gate(flips_allowed=2, delta_allowed=None, trials=(replace(make_gate().trials[0], max_abs_delta=0.5),))
     assert exported(gate).verdict.outcome == "PASS"
+
+
+@pytest.mark.parametrize(("f1", "outcome"), [(0.88, "PASS"), (0.79, "INCONCLUSIVE"), (None, "INCONCLUSIVE")])
+def test_an_8_bit_gate_must_bear_out_its_f1(f1: float | None, outcome: str) -> None:
+    trial = replace(make_gate().trials[0], flips=3, f1=f1)
+    allowed = Interval(low=0.85, high=0.91, level=0.95, method="percentile bootstrap")
+    gate = make_gate(flips_allowed=8, delta_allowed=None, f1_allowed=allowed, trials=(trial,))
+    assert exported(gate).verdict.outcome == outcome
 
 
 def test_the_figures_of_both_graphs_are_information() -> None:

@@ -34,7 +34,7 @@ from mrpcbench.schema import (
     PairAnswer,
     RunRecord,
 )
-from mrpcbench.verdicts import Verdict
+from mrpcbench.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 FROM_RANDOM = replace(MODEL, origin="random-init")
@@ -245,6 +245,20 @@ def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
         "onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads",
     ):
         assert part in shown, part
+
+
+def test_an_export_names_its_graph_and_the_f1_by_which_8_bits_are_judged() -> None:
+    own = words_of(render.render(make_record("export")))
+    assert "Optimum's own: 1834 nodes" in own
+    assert "F1 of the trials" not in own
+    allowed = Interval(low=0.85, high=0.91, level=0.95, method="percentile bootstrap")
+    trials = tuple(replace(trial, f1=f1) for trial, f1 in zip(make_gate().trials, (0.88, 0.87), strict=True))
+    section = make_export(optimize="int8", dtype="int8", gate=make_gate(f1_allowed=allowed, trials=trials))
+    record = make_record("export", export=section)
+    shown = words_of(render.render(replace(record, model=replace(record.model, optimize="int8"))))
+    assert "made for int8: 1834 nodes, opset 18, int8" in shown
+    assert "F1 of the trials 0.880000, 0.870000; the original's interval is 0.8500 to 0.9100" in shown
+    assert "weights, int8 graph)" in shown
 
 
 def test_a_failed_export_says_why() -> None:
