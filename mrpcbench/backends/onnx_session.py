@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrpcbench import store
 from mrpcbench.backends.base import Event, Session, tracks
+from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError
 from mrpcbench.plans import BackendSpec
@@ -25,6 +26,9 @@ from mrpcbench.schema import ModelIdentity, Placement
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # The CUDA provider multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+NO_MORE: Mapping[str, str] = {}
+# What a placement adds to the provider where its graph is recorded and replayed.
+REPLAYED = ", CUDA graphs"
 # What a profile says of the time in which the graph was loaded.
 BEFORE_RUNS = ("model_loading", "session_initialization")
 # Only errors: the CUDA provider warns about every shape operator that it rightly leaves on the CPU.
@@ -32,7 +36,10 @@ LOG_ERRORS = 3
 
 
 class OnnxSession(Session):
-    """The graph in a file on one execution provider: `device` is cpu or cuda, `device_name` what a placement says."""
+    """The graph in a file on one execution provider: `device` is cpu or cuda, `device_name` what a placement says.
+
+    A graph that was made for CUDA is replayed there, where the provider can record it; the placement says so.
+    """
 
     def __init__(
         self, graph: Path, identity: ModelIdentity, *, dtype: str, device: str, device_name: str, threads: int
@@ -42,27 +49,45 @@ class OnnxSession(Session):
         self._device = device
         self._threads = threads
         self._dtype = dtype
-        self._session = self._open()
+        self._replayer = self._replaying() if device == "cuda" and identity.optimize == "cuda" else None
+        self._session = self._replayer.session if self._replayer else self._open()
         # On the CPU a binding would copy what `run` takes as it is: 12 us a call, 3% of a tiny model's.
         self._bind = device != "cpu"
         self._names = [item.name for item in self._session.get_inputs()]
         self.placement = Placement(
             engine=f"onnxruntime {ort.__version__}",
             device=device_name,
-            provider=PROVIDERS[device],
+            provider=PROVIDERS[device] + (REPLAYED if self._replayer else ""),
             dtype=dtype,
             threads=threads,
         )
 
-    def _open(self, profile: Path | None = None) -> ort.InferenceSession:
-        """The graph on the provider that was asked for; with `profile` it notes its operators in such a file."""
+    def _replaying(self) -> Replayer | None:
+        """The graph as CUDA replays it, after one batch to try it; None where the provider cannot record it."""
+        try:
+            replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._device)
+            one = np.ones((1, 1), dtype=np.int64)
+            for _ in range(2):  # recorded, then replayed
+                replayer.compute(replayer.copy_in({"input_ids": one, "attention_mask": one}))
+        except MissingError:
+            raise
+        except Exception:  # ONNX Runtime raises its own types, and which depends on what cannot be recorded
+            return None
+        return replayer
+
+    def _open(self, profile: Path | None = None, more: Mapping[str, str] = NO_MORE) -> ort.InferenceSession:
+        """The graph on the provider that was asked for, with `more` of its options.
+
+        With `profile` it notes its operators in such a file.
+        """
         provider = PROVIDERS[self._device]
+        asked = [(provider, {**PROVIDER_OPTIONS[self._device], **more})]
         options = _options(self._threads, self._dtype)
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
         with redirect_stdout(sys.stderr):  # its fallback to another provider prints
-            session = ort.InferenceSession(self._graph, options, providers=[(provider, PROVIDER_OPTIONS[self._device])])
+            session = ort.InferenceSession(self._graph, options, providers=asked)
         running = session.get_providers()[0]
         if running != provider:
             raise MissingError(
@@ -72,8 +97,13 @@ class OnnxSession(Session):
         return session
 
     def copy_in(self, batch: Batch) -> Any:
-        """The graph's inputs by name on the CPU; bound to arrays on the GPU otherwise."""
+        """The graph's inputs by name on the CPU; bound to arrays on the GPU otherwise.
+
+        Where the graph is replayed, the next batch of that shape takes the place of this one.
+        """
         inputs = {name: self._input(batch, name) for name in self._names}
+        if self._replayer:
+            return self._replayer.copy_in(inputs)
         if not self._bind:
             return inputs
         binding = self._session.io_binding()
@@ -84,6 +114,8 @@ class OnnxSession(Session):
 
     def compute(self, inputs: Any) -> Any:
         """Run the graph; ONNX Runtime returns when the device is done."""
+        if self._replayer:
+            return self._replayer.compute(inputs)
         if not self._bind:
             return self._session.run(["logits"], inputs)
         self._session.run_with_iobinding(inputs)
@@ -91,6 +123,8 @@ class OnnxSession(Session):
 
     def copy_out(self, outputs: Any) -> NDArray[np.float32]:
         """Logits [B, 2] in float32, on the host."""
+        if self._replayer:
+            return self._replayer.copy_out(outputs)
         (logits,) = outputs.copy_outputs_to_cpu() if self._bind else outputs
         return np.asarray(logits, dtype=np.float32)
 
@@ -98,18 +132,19 @@ class OnnxSession(Session):
     def operators(self) -> Iterator[list[Event]]:
         """Operators of a second session on the same graph, in use meanwhile; the list is filled at the end.
 
-        Left empty where the body raises. Copy inputs in and outputs out inside: they belong to their session.
+        It replays nothing, for a recording has no operators. Left empty where the body raises. Copy inputs in and
+        outputs out inside: they belong to their session.
         """
         events: list[Event] = []
-        plain = self._session
+        plain, replayer = self._session, self._replayer
         with tempfile.TemporaryDirectory(prefix="mrpcbench-") as folder:
             watched = self._open(Path(folder) / "operators")
             start = _on_our_clock(watched.get_profiling_start_time_ns())
-            self._session = watched
+            self._session, self._replayer = watched, None
             try:
                 yield events
             finally:
-                self._session = plain
+                self._session, self._replayer = plain, replayer
                 written = Path(watched.end_profiling())
             events += _events_of(store.load_json(written), start)
 
@@ -122,6 +157,7 @@ class OnnxSession(Session):
     def close(self) -> None:
         """Free the graph."""
         del self._session
+        self._replayer = None
 
 
 def open_graph(spec: BackendSpec) -> OnnxSession:
