@@ -15,6 +15,7 @@ from transformers import (
 
 from mrpcbench import data, models
 from mrpcbench.backends import open_session
+from mrpcbench.backends.base import unlike
 from mrpcbench.backends.compiled import layers_of
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
@@ -60,12 +61,19 @@ def test_layers_reach_the_compiler_once_a_kind_and_for_one_pair_and_several(
     assert counts == [3, 6, 6]  # the first layer, which has one norm less, the global ones and the local ones
 
 
-def test_every_shape_of_its_inputs_is_one_to_get_ready_for(
+def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
     tuned_model: Path, tokens: EncodedPairs, traced: list[torch.fx.GraphModule]
 ) -> None:
     session = open_session(spec(tuned_model))
-    shapes = [session.shape_of(batch) for batch in tokens.batches(8)]
-    assert shapes == [batch.inputs["input_ids"].shape for batch in tokens.batches(8)]
+    cut = [*tokens.batches(1), *tokens.batches(3), *tokens.batches(8, multiple_of=16)]
+    ready = unlike(session, cut)
+    assert len(ready) == 4
+    for batch in ready:
+        session.infer(batch)
+    compiled = len(traced)
+    for batch in cut:
+        session.infer(batch)
+    assert len(traced) == compiled > 0
 
 
 def test_without_a_compiler_it_names_what_runs(

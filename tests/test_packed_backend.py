@@ -103,6 +103,7 @@ def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: Encoded
 
     session = PackedSession(models.load_classifier(str(tuned_model)), "cpu", torch.float32, 1, record)
     cut = tokens.batches(1, order="given")
+    assert unlike(session, cut)[0] is cut[0]
     for batch in (*unlike(session, cut), *cut, *cut):
         session.infer(batch)
     assert len(made) == len(set(made)) == len(unlike(session, cut)) < len(cut) / 2

@@ -35,9 +35,11 @@ def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:
 
 
 def unlike(session: "Session", batches: Iterable[Batch]) -> list[Batch]:
-    """A batch of each shape that `session` must have run to be ready for all of `batches`; none where none is left."""
-    shapes = {session.shape_of(batch): batch for batch in batches}
-    return [batch for shape, batch in shapes.items() if shape is not None]
+    """The first batch of each shape that `session` must have run to be ready for all of `batches`."""
+    firsts: dict[Hashable, Batch] = {}
+    for batch in batches:
+        firsts.setdefault(session.shape_of(batch), batch)
+    return [batch for shape, batch in firsts.items() if shape is not None]
 
 
 class Unmetered:

@@ -16,6 +16,8 @@ from mrpcbench.plans import BackendSpec
 # A layer is compiled for one pair and for several, ModernBERT's in three kinds: the first, global and local. torch
 # would give up at 8, which two models in a process reach.
 RECOMPILE_LIMIT = 64
+# What torch's memory-efficient attention wants a row of its mask to be a multiple of (`sdp::pad_bias`).
+MASK_STEP = 16
 
 
 class CompiledSession(TorchSession):
@@ -42,8 +44,9 @@ class CompiledSession(TorchSession):
             ) from error
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """Pairs and tokens: torch decides which of them it compiles for."""
-        return batch.inputs["input_ids"].shape
+        """Whether there is one pair, and whether attention must pad its mask: torch compiles anew for either."""
+        pairs, tokens = batch.inputs["input_ids"].shape
+        return pairs == 1, tokens % MASK_STEP == 0
 
 
 def layers_of(net: torch.nn.Module) -> torch.nn.ModuleList:
