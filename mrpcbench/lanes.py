@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.backends.base import Session
+from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.clock import Clock, WallClock, timed
 from mrpcbench.environment import public_name
@@ -43,6 +43,7 @@ class Lane:
     work: Work | None
     meter: Meter
     first_ms: float = 0.0
+    cold_ms: float | None = None
     samples_ms: list[float] = field(default_factory=list)
     logits: NDArray[np.float32] | None = None
     answered_rows: NDArray[np.int64] | None = None
@@ -84,10 +85,16 @@ class Lane:
         return Road(self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline")
 
     def warm_up(self, calls: int) -> None:
-        """The first call, timed by itself, then `calls` more that are not."""
+        """The first call, timed by itself, one of each other shape that the engine prepares for, then `calls` more."""
         _, self.first_ms = timed(partial(self.session.infer, self.batches[0]))
+        if shapes := unlike(self.session, self.batches):
+            self.cold_ms = self.first_ms + self._ms_of(shapes[1:])
         for index in range(calls):
             self.session.infer(self.batches[index % len(self.batches)])
+
+    def _ms_of(self, batches: list[Batch]) -> float:
+        """Time of a call of each."""
+        return timed(lambda: [self.session.infer(batch) for batch in batches])[1]
 
     def run_round(self) -> None:
         """Once over all pairs; the answers of the timed calls themselves are kept."""
@@ -146,6 +153,11 @@ class Lane:
     def _warm_up_every_size(self) -> float:
         """Call the engine once with every number of requests that may arrive together; return its rate at the most."""
         count = len(self.tokens.lengths)
+        if self.cold_ms is not None:
+            # Request i is pair i mod `count`, so these are all the batches that there can be.
+            sizes = range(1, self.batch_size + 1)
+            rows = (np.arange(first, first + size) % count for size in sizes for first in range(count))
+            self.cold_ms += self._ms_of(unlike(self.session, map(self.tokens.batch_of, rows)))
         for size in range(1, self.batch_size + 1):
             _, milliseconds = timed(partial(self.session.infer, self.tokens.batch_of(np.arange(size) % count)))
         return self.batch_size * 1e3 / milliseconds
@@ -174,6 +186,7 @@ class Lane:
             padding_tokens=sum(batch.padding_tokens for batch in self.batches),
             open_ms=self.open_ms,
             first_ms=self.first_ms,
+            cold_ms=self.cold_ms,
             samples_ms=tuple(self.samples_ms),
             server=self.server,
             accuracy=None if fixed_shape or scored is None else accuracy_of(scored),
@@ -194,6 +207,7 @@ def _continued(earlier: BenchRow, now: BenchRow) -> BenchRow:
         now,
         open_ms=earlier.open_ms,
         first_ms=earlier.first_ms,
+        cold_ms=earlier.cold_ms,
         samples_ms=earlier.samples_ms + now.samples_ms,
         peak_memory_bytes=_larger(now.peak_memory_bytes, earlier.peak_memory_bytes),
         peak_reserved_bytes=_larger(now.peak_reserved_bytes, earlier.peak_reserved_bytes),

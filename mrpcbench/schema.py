@@ -422,6 +422,11 @@ class BenchRow:
     first_ms: float = about(
         "Time of the row's first call, which is not among the samples; an engine's first row pays for its start-up too."
     )
+    cold_ms: float | None = about(
+        "Time of the calls that made the engine ready for every shape of the row, the first call among them: an engine "
+        "that compiles, or records CUDA graphs, does so at a shape's first call; null for any other.",
+        None,
+    )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
     server: ServerResult | None = about("Latency against load; null for the other scenarios.", None)
     accuracy: float | None = about(

@@ -60,7 +60,9 @@ def table(
     made.below, made.tight = caption, tight
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if numeric and index >= names else "left"
-        made.add_column(Text(column), justify=justify, no_wrap=numeric and index > 0)
+        whole = numeric and index > 0
+        # Cut off, one engine's name could pass for another's; a number that is cut must show it.
+        made.add_column(Text(column), justify=justify, no_wrap=whole, overflow="ellipsis" if whole else "fold")
     return made
 
 

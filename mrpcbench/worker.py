@@ -18,7 +18,7 @@ import numpy as np
 
 from mrpcbench import store
 from mrpcbench.backends import gpu_meter, open_session
-from mrpcbench.backends.base import Session
+from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch
 from mrpcbench.clock import WallClock, timed
 from mrpcbench.errors import MrpcbenchError
@@ -41,6 +41,8 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
     work = partial(_call, session, repeat=job["repeat"], wait_share=job["wait_share"])
+    for batch in unlike(session, batches):
+        session.infer(batch)
     for _ in range(job["warmup"]):
         work(next(calls))
     meter = gpu_meter(session.placement.device)

@@ -30,7 +30,11 @@ def pairs(small_data: Path) -> Dataset:
     return data.split_of(data.load(str(small_data)), str(small_data), "validation")
 
 
-@pytest.fixture(params=list(backends.BACKENDS))
+# The compiler takes a quarter of a minute.
+COMPILED = pytest.param("torch-compile", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[COMPILED if name == "torch-compile" else name for name in backends.BACKENDS])
 def spec(request: pytest.FixtureRequest, exported_model: Path) -> BackendSpec:
     return BackendSpec(backend=request.param, model=str(exported_model), device="cpu")
 
@@ -73,7 +77,7 @@ def test_many_batches_give_what_each_gives_alone(session: Session, tokens: Encod
 def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: BackendSpec) -> None:
     assert session.placement.device == "cpu"
     assert session.placement.dtype == "fp32"
-    assert session.placement.engine.startswith({"onnx": "onnxruntime"}.get(spec.backend, spec.backend))
+    assert session.placement.engine.startswith("onnxruntime" if spec.backend == "onnx" else spec.backend.split("-")[0])
     assert session.model.tokenizer_sha256
     session.close()
 
@@ -84,23 +88,24 @@ def test_a_name_without_a_module_behind_it_is_a_missing_engine(monkeypatch: pyte
         open_session(BackendSpec())
 
 
-def test_torch_and_onnx_answer_alike_and_name_the_same_weights(exported_model: Path, pairs: Dataset) -> None:
+def test_all_engines_answer_alike_and_name_the_same_weights(exported_model: Path, pairs: Dataset) -> None:
     answers, models = [], []
-    names: tuple[Backend, ...] = ("torch", "onnx")
+    names: tuple[Backend, ...] = ("torch", "onnx", "torch-packed")
     for name in names:
         spec = BackendSpec(backend=name, model=str(exported_model), device="cpu")
         cut = reader_for(spec).encode(pairs).batches(8)
         session = open_session(spec)
         answers.append(in_order(list(session.infer_many(cut)), cut))
         models.append(session.model)
-    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
-    assert models[0].model_sha256 == models[1].model_sha256
-    assert models[0].tokenizer_sha256 == models[1].tokenizer_sha256
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
+    np.testing.assert_allclose(answers[2], answers[0], atol=1e-5)
+    assert models[0].model_sha256 == models[1].model_sha256 == models[2].model_sha256
+    assert models[0].tokenizer_sha256 == models[1].tokenizer_sha256 == models[2].tokenizer_sha256
     assert models[0].graph_sha256 is None
     assert models[1].proven is True
 
 
-@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize("name", ["torch", "torch-packed", "torch-compile", "onnx"])
 def test_cuda_without_a_gpu_is_refused_with_a_remedy(
     name: Backend, exported_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +203,7 @@ def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize("name", ["torch", "torch-compile", "onnx"])
 def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(
     name: Backend, exported_model: Path, pairs: Dataset
 ) -> None:
@@ -219,7 +224,7 @@ def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(
 TOLERANCE_NS = 5_000_000
 
 
-@pytest.fixture(params=["torch", "onnx"])
+@pytest.fixture(params=["torch", "torch-packed", "onnx"])
 def watchable(request: pytest.FixtureRequest, exported_model: Path) -> Session:
     return open_session(BackendSpec(backend=request.param, model=str(exported_model), device="cpu"))
 

@@ -84,6 +84,67 @@ def test_the_clock_reads_what_the_engine_takes(plan: BenchPlan, tmp_path: Path, 
     assert single.first_ms == offline.first_ms == 1.0
 
 
+class Narrow:
+    """Makes the fake engine one that prepares for each number of tokens; `seen` are those it has been called with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[int] = []
+        real = fake.FakeSession.compute
+
+        def compute(session: fake.FakeSession, inputs: Batch) -> Any:
+            self.seen.append(self.shape_of(inputs))
+            return real(session, inputs)
+
+        monkeypatch.setattr(fake.FakeSession, "compute", compute)
+        monkeypatch.setattr(fake.FakeSession, "shape_of", lambda session, batch: self.shape_of(batch))
+
+    @staticmethod
+    def shape_of(batch: Batch) -> int:
+        return batch.inputs["input_ids"].shape[1]
+
+
+def test_no_sample_is_the_first_of_its_shape_and_the_cold_cost_is_told(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
+) -> None:
+    narrow, ready = Narrow(monkeypatch), []
+    real = lanes.Lane.run_round
+
+    def run_round(self: lanes.Lane) -> None:
+        ready.append({narrow.shape_of(batch) for batch in self.batches} <= set(narrow.seen))
+        real(self)
+
+    monkeypatch.setattr(lanes.Lane, "run_round", run_round)
+    listener = Listener()
+    monkeypatch.setattr(listener, "began", lambda record: narrow.seen.clear())
+    record = bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    assert ready == [True] * 6
+    single, offline = rows_of(record)
+    assert offline.cold_ms is not None
+    assert offline.cold_ms < single.cold_ms == len(set(narrow.seen))  # each call takes 1 ms
+
+
+def test_an_engine_that_prepares_for_no_shape_has_no_cold_cost(plan: BenchPlan, tmp_path: Path) -> None:
+    assert [row.cold_ms for row in rows_of(run(plan, tmp_path / "r.json"))] == [None, None]
+
+
+def test_a_server_meets_every_shape_that_its_requests_can_have_before_the_first_load(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
+) -> None:
+    narrow, at_start = Narrow(monkeypatch), set()
+    real = lanes.serve
+
+    def serve(*arguments: Any, **options: Any) -> Any:
+        at_start.update(at_start or narrow.seen)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(lanes, "serve", serve)
+    served = replace(plan, scenario=("server",), batch_size=(4,), slo_ms=20.0)
+    (row,) = rows_of(run(served, tmp_path / "r.json"))
+    assert set(narrow.seen) == at_start
+    assert row.cold_ms is not None
+    assert row.cold_ms > len(at_start)
+
+
 def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPlan, tmp_path: Path) -> None:
     scored = evaluate(
         BackendSpec(backend="fake"), EvaluatePlan(data=plan.data), tmp_path / "evaluate.json", Listener()
@@ -170,7 +231,9 @@ def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
     plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None, calls: int
 ) -> None:
+    Narrow(monkeypatch)
     whole = run(plan, tmp_path / "whole.json")
+    assert all(row.cold_ms for row in rows_of(whole))
     interrupt_at(monkeypatch, calls)
     with pytest.raises(InterruptedRunError):
         run(plan, tmp_path / "r.json")

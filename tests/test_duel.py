@@ -1,6 +1,7 @@
 """Fresh processes that take turns: what they run, what they leave behind, and what comes of one that fails."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,26 @@ def test_a_worker_answers_once_a_turn(tmp_path: Path) -> None:
     serve(job_of(tmp_path / "b.npz"), ["\n", "\n", "\n"], answers.append)
     assert set(answers[0]) == {"placement", "python", "packages"}
     assert [set(answer) for answer in answers[1:]] == [{"ms"}, {"ms"}, {"ms"}, {"disturbances"}]
+
+
+def test_a_worker_meets_every_shape_before_the_first_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrpcbench.backends import fake
+
+    seen: list[int] = []
+    real = fake.FakeSession.compute
+
+    def compute(self: fake.FakeSession, inputs: Batch) -> np.ndarray:
+        seen.append(len(inputs.rows))
+        return real(self, inputs)
+
+    monkeypatch.setattr(fake.FakeSession, "compute", compute)
+    monkeypatch.setattr(fake.FakeSession, "shape_of", lambda self, batch: len(batch.rows))
+    job = job_of(tmp_path / "b.npz")
+    pairs = batches()
+    ones = [replace(batch, inputs={name: array[:1] for name, array in batch.inputs.items()}) for batch in pairs]
+    save_batches(tmp_path / "b.npz", pairs + ones)
+    serve(job, [], lambda answer: None)
+    assert seen == [2, 1]
 
 
 def test_an_engine_whose_logits_are_not_finite_is_no_fast_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -485,16 +485,32 @@ def test_without_a_gpus_sensors_there_is_no_table_of_resources() -> None:
     assert "resources" not in bench_of(on("torch", resources=cpu), on("onnx", resources=None))
 
 
+def test_the_cold_cost_has_a_column_where_an_engine_has_one() -> None:
+    warm, cold = on("torch", 8, first_ms=40.25), on("torch-packed", 8, 100, first_ms=20.0, cold_ms=1234.56)
+    assert column(titled("offline", [warm]), "first ms") == ["40.2"]
+    both = titled("offline", [warm, cold])
+    assert column(both, "cold ms") == ["1234.6", "40.2"]
+    assert "first ms" not in headers(both)
+    assert column(titled("single-stream", [single(cold_ms=5.0)]), "cold ms") == ["5.0"]
+
+
+def test_a_name_of_two_words_heads_a_column_on_two_lines() -> None:
+    found = titled("offline", [on("torch-packed", 128), on("torch", 8)], BenchView(relative_to="torch-packed:128"))
+    assert [str(one.header) for one in found.columns][3] == "x torch-\npacked:128"
+
+
 # --- width ------------------------------------------------------------------------------------------------------------
 
 
 def widest() -> list[BenchRow]:
     """Every column and mark that there is, and large figures, on a GPU."""
     # 25000 pairs/s; and 15, whose median is 66.66 ms.
-    ones = {"torch": (0.04,) * 1224, "onnx": (9.87, 123.45) * 612}
+    ones = {"torch-packed": (0.04,) * 1224, "onnx": (9.87, 123.45) * 612}
     gpu = "cuda NVIDIA H200 NVL"
     places = {
-        "torch": replace(TORCH, device=gpu, provider="flash_attention_2", dtype="bf16", threads=16),
+        "torch-packed": replace(
+            TORCH, device=gpu, provider="packed, varlen attention, CUDA graphs", dtype="bf16", threads=16
+        ),
         "onnx": replace(ONNX, device=gpu, provider="CUDAExecutionProvider", dtype="fp16", threads=16),
     }
     held = used(
@@ -506,7 +522,7 @@ def widest() -> list[BenchRow]:
         gpu_power_w=699.9,
     )
     common: dict[str, Any] = {
-        "first_ms": 12345.6,
+        "first_ms": 1234.5,
         "peak_memory_bytes": 143_000 * MIB,
         "peak_reserved_bytes": 143_500 * MIB,
         "broken_rules": ("unsteady: the rounds vary by 12%",),
@@ -514,8 +530,9 @@ def widest() -> list[BenchRow]:
         "padding_tokens": 100,
     }
     rows: list[BenchRow] = []
-    for backend in ("torch", "onnx"):
+    for backend in ("torch-packed", "onnx"):
         mine = common | {"placement": places[backend], "model": UNPROVEN if backend == "onnx" else MODEL}
+        mine["cold_ms"] = None if backend == "onnx" else 12345.6
         taken = spans(
             tokenise=(0.3,), batch=(0.2,) * 13, copy_in=(0.2,) * 13, compute=(110.0 * 32,) * 13, copy_out=(0.1,) * 13
         )
@@ -550,7 +567,7 @@ def cells(rows: Sequence[BenchRow], view: BenchView) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("relative_to", [None, "onnx", "onnx:8", "torch:128"])
+@pytest.mark.parametrize("relative_to", [None, "onnx", "onnx:8", "torch-packed:128"])
 def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: str | None) -> None:
     rows, view = widest(), BenchView(relative_to=relative_to)
     assert len(tables(rows, view)) == 5
@@ -568,8 +585,11 @@ def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: str
 @pytest.mark.parametrize("relative_to", [None, "onnx"])
 def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: str | None) -> None:
     view = BenchView(relative_to=relative_to)
-    rows = [replace(row, peak_memory_bytes=None, resources=None, first_ms=1234.5) for row in widest()]
-    proven = [replace(row, model=MODEL if row.spec.backend == "torch" else PROVEN) for row in rows]
+    rows = [
+        replace(row, peak_memory_bytes=None, resources=None, cold_ms=1234.5 if row.cold_ms else None)
+        for row in widest()
+    ]
+    proven = [replace(row, model=MODEL if row.spec.backend == "torch-packed" else PROVEN) for row in rows]
     steady = [replace(row, spans=None) for row in rows if row.scenario != "server"]
     loaded = [replace(row, spans=spans(compute=(11.0 * row.batch_size,) * 3)) for row in rows]
     for some in (proven, steady, *([] if relative_to else [loaded])):
@@ -580,10 +600,16 @@ def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: st
             assert set(numbers) <= set(shown.split())
 
 
+def test_a_name_that_is_too_long_is_folded_and_not_cut() -> None:
+    shown = text_of([on("torch-packed", 128), on("torch-compile", 128)], width=66)
+    names = "".join(line[:8].strip() for line in shown.splitlines())
+    assert "torch-packedtorch-compile" in names
+
+
 def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_where_it_is_not() -> None:
     rows, view = widest(), BenchView(relative_to="onnx")
-    assert "pairs/s    x onnx  p50 ms  p90 ms  p99 ms  first ms  limit" in text_of(rows, view, width=110)
-    assert "pairs/s   x onnx p50 ms p90 ms p99 ms first ms limit" in text_of(rows, view, width=100)
+    assert "pairs/s    x onnx  p50 ms  p90 ms  p99 ms  cold ms  limit" in text_of(rows, view, width=110)
+    assert "pairs/s   x onnx p50 ms p90 ms p99 ms cold ms limit" in text_of(rows, view, width=100)
     assert "  p50 ms  p90 ms  p99 ms  " in text_of([single()], width=80)
 
 

@@ -10,6 +10,8 @@ from mrpcbench.plans import BackendSpec
 
 BACKENDS = {
     "torch": "mrpcbench.backends.pytorch:open_torch",
+    "torch-packed": "mrpcbench.backends.packed:open_packed",
+    "torch-compile": "mrpcbench.backends.compiled:open_compiled",
     "onnx": "mrpcbench.backends.ort:open_onnx",
     "fake": "mrpcbench.backends.fake:open_fake",
 }

@@ -34,6 +34,14 @@ def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:
     return {key: f"{name} {place}" if place > 1 else name for place, key in enumerate(dict.fromkeys(keys), 1)}
 
 
+def unlike(session: "Session", batches: Iterable[Batch]) -> list[Batch]:
+    """The first batch of each shape that `session` must have run to be ready for all of `batches`."""
+    firsts: dict[Hashable, Batch] = {}
+    for batch in batches:
+        firsts.setdefault(session.shape_of(batch), batch)
+    return [batch for shape, batch in firsts.items() if shape is not None]
+
+
 class Unmetered:
     """A `sensors.Meter` without a sensor."""
 
@@ -73,6 +81,13 @@ class Session(Protocol):
     def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         """Logits of each batch in turn; an engine may overlap the copies of one with the compute of another."""
         return map(self.infer, batches)
+
+    def shape_of(self, batch: Batch) -> Hashable:
+        """What `batch` has in common with those that the engine is ready for once it has run one of them.
+
+        An engine that compiles or records at its first sight of a shape names that shape; any other says None.
+        """
+        return None
 
     def wait(self) -> None:
         """Return once the device is done with all that it was given."""

@@ -1,11 +1,12 @@
-"""The model in PyTorch, as Hugging Face runs it: eager, scaled-dot-product attention."""
+"""The model in PyTorch, as Hugging Face runs it: eager, scaled-dot-product attention; and what all of torch shares."""
 
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import Placement
 
+S = TypeVar("S", bound=Session)
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DTYPE_NAMES = {kind: name for name, kind in DTYPES.items()}
 MARK = "mrpcbench clock"
@@ -29,8 +32,8 @@ MARKS = 5  # the first of a process takes a millisecond, the third some microsec
 PROFILER_LOG_LEVEL = "6"
 
 
-class TorchSession(Session):
-    """A sequence classifier on one device, in one arithmetic."""
+class OnTorch(Session):
+    """A sequence classifier on one device, in one arithmetic, whichever way it is run."""
 
     def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -38,22 +41,7 @@ class TorchSession(Session):
         self.model = loaded.identity
         self._device = torch.device(device)
         self._net = loaded.model.to(self._device, dtype).eval()  # type: ignore[arg-type]
-        self._names = set(signature(self._net.forward).parameters)
         self.placement = placement_of(self._net)
-
-    def copy_in(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Tensors of the inputs that the model takes: a tokenizer may give more (DistilBERT has no token types)."""
-        return {
-            name: torch.from_numpy(array).to(self._device)
-            for name, array in batch.inputs.items()
-            if name in self._names
-        }
-
-    def compute(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, 2] on the device, in the arithmetic of the model."""
-        with torch.inference_mode():
-            logits: torch.Tensor = self._net(**inputs).logits
-            return logits
 
     def copy_out(self, outputs: torch.Tensor) -> NDArray[np.float32]:
         """Logits [B, 2] in float32, on the host."""
@@ -104,6 +92,28 @@ class TorchSession(Session):
             torch.cuda.empty_cache()
 
 
+class TorchSession(OnTorch):
+    """The model as Hugging Face runs it."""
+
+    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+        super().__init__(loaded, device, dtype, threads)
+        self._names = set(signature(self._net.forward).parameters)
+
+    def copy_in(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Tensors of the inputs that the model takes: a tokenizer may give more (DistilBERT has no token types)."""
+        return {
+            name: torch.from_numpy(array).to(self._device)
+            for name, array in batch.inputs.items()
+            if name in self._names
+        }
+
+    def compute(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits [B, 2] on the device, in the arithmetic of the model."""
+        with torch.inference_mode():
+            logits: torch.Tensor = self._net(**inputs).logits
+            return logits
+
+
 def _mark() -> tuple[int, int]:
     """Leave a mark among the operators; the moments just before and after it."""
     before = time.perf_counter_ns()
@@ -152,12 +162,20 @@ def placement_of(net: torch.nn.Module) -> Placement:
 
 def open_torch(spec: BackendSpec) -> TorchSession:
     """Load a fine-tuned model, or with `random_init` an architecture with random weights."""
+    return opened(spec, TorchSession)
+
+
+def opened(spec: BackendSpec, kind: Callable[[models.LoadedModel, str, torch.dtype, int], S], auto: str = "fp32") -> S:
+    """What `kind` makes of the model of `spec`; `auto` is the arithmetic where none was asked for.
+
+    Raises `MissingError` where another arithmetic than was asked for would run.
+    """
     if spec.dtype == "int8":
         raise UsageError("--dtype int8: for --backend onnx alone; `mrpcbench export --optimize int8` writes the graph")
     device = resolve_device(spec.device)
     loaded = models.load_classifier(spec.model, random_init=spec.random_init)
-    dtype = DTYPES["fp32" if spec.dtype == "auto" else spec.dtype]
-    session = TorchSession(loaded, device, dtype, spec.threads or usable_cores())
+    dtype = DTYPES[auto if spec.dtype == "auto" else spec.dtype]
+    session = kind(loaded, device, dtype, spec.threads or usable_cores())
     if DTYPES[session.placement.dtype] is not dtype:
         raise MissingError(f"--dtype {spec.dtype} was asked and {session.placement.dtype} would run; use --dtype auto")
     return session

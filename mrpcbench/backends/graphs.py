@@ -1,0 +1,63 @@
+"""Recordings of a function of packed sequences, one for each shape: as CUDA graphs, a thousand launches become one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from mrpcbench.packing import Packed, Shape
+
+Forward = Callable[[Packed], torch.Tensor]
+# What replays `forward` for every `Packed` of the shape of the one that it is given.
+Record = Callable[[Forward, Packed], Forward]
+
+# A graph of ModernBERT-base holds some hundred launches, and all graphs share their memory; MRPC needs about thirty.
+MOST = 128
+# The first run chooses algorithms and allocates what a recording must not.
+WARM_UPS = 2
+
+
+class Graphs:
+    """`forward`, recorded by `record` at the first sight of a shape; past `most` the least recently used one goes."""
+
+    def __init__(self, forward: Forward, record: Record, most: int = MOST) -> None:
+        self._forward, self._record, self._most = forward, record, most
+        self._replays: dict[Shape, Forward] = {}  # in the order of their last use
+
+    def __call__(self, packed: Packed) -> torch.Tensor:
+        """What `forward` gives for `packed`; no later call changes it."""
+        replay = self._replays.pop(packed.shape, None)
+        if replay is None:
+            while len(self._replays) >= self._most:
+                del self._replays[next(iter(self._replays))]
+            replay = self._record(self._forward, packed)
+        self._replays[packed.shape] = replay
+        return replay(packed)
+
+
+def cuda_graphs() -> Record:
+    """Records CUDA graphs that share one pool of memory, which is that of the largest of them."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(forward: Forward, packed: Packed) -> Forward:
+        # Every segment counts as real, since how many are is no part of a shape.
+        inputs = replace(packed, pairs=packed.shape.segments, storage=packed.storage.clone())
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                forward(inputs)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            found = forward(inputs)
+
+        def replay(given: Packed) -> torch.Tensor:
+            inputs.storage.copy_(given.storage)
+            graph.replay()
+            # The next graph of the pool may write where this one's answer is.
+            return found[: given.pairs].clone()
+
+        return replay
+
+    return record

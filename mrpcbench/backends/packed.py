@@ -1,0 +1,74 @@
+"""ModernBERT without padding, and on a GPU as CUDA graphs, so that neither padding nor launches take time."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from mrpcbench import models, packed
+from mrpcbench.backends.graphs import Graphs, Record, cuda_graphs
+from mrpcbench.backends.pytorch import OnTorch, opened
+from mrpcbench.batches import Batch
+from mrpcbench.environment import resolve_device
+from mrpcbench.errors import UsageError
+from mrpcbench.packing import Packed, pack, shape_for, unpadded
+from mrpcbench.plans import BackendSpec
+
+
+class PackedSession(OnTorch):
+    """The model as `packed.logits` runs it; with `record` batches are filled up to a few shapes, each recorded once.
+
+    Raises `UsageError` where the architecture cannot run packed.
+    """
+
+    def __init__(
+        self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int, record: Record | None = None
+    ) -> None:
+        config = loaded.model.config
+        if reason := packed.refusal(config, type(loaded.model).__name__):
+            raise UsageError(f"--backend torch-packed: {reason}")
+        super().__init__(loaded, device, dtype, threads)
+        self._filled = record is not None
+        self._filler = int(config.pad_token_id or 0)
+        self._windowless = packed.windowless(config)
+        weights = dict(self._net.named_parameters())
+        rotary = packed.rotary_table(config, self._device, dtype)
+
+        def forward(inputs: Packed) -> torch.Tensor:
+            return packed.logits(weights, config, inputs, rotary)
+
+        self._forward = Graphs(forward, record) if record else forward
+        varlen = packed.kernel_for(config, self._device, dtype) is packed.varlen
+        parts = ("packed", "varlen attention" if varlen else "sdpa", *(["CUDA graphs"] if self._filled else []))
+        self.placement = replace(self.placement, provider=", ".join(parts))
+
+    def copy_in(self, batch: Batch) -> Packed:
+        """The real tokens of `batch` on the device, end to end, in one copy."""
+        ids, lengths = unpadded(batch.inputs["input_ids"], batch.inputs["attention_mask"])
+        shape = shape_for(lengths, self._windowless) if self._filled else None
+        pinned = self._device.type == "cuda"
+        return pack(ids, lengths, shape=shape, filler=self._filler, pinned=pinned).to(self._device)
+
+    def compute(self, inputs: Packed) -> torch.Tensor:
+        """Logits [B, 2] on the device, in the arithmetic of the model."""
+        with torch.inference_mode():
+            return self._forward(inputs)
+
+    def shape_of(self, batch: Batch) -> Hashable:
+        """The shape that is recorded; None where nothing is."""
+        if not self._filled:
+            return None
+        return shape_for(batch.inputs["attention_mask"].sum(axis=1), self._windowless)
+
+    def close(self) -> None:
+        """Free the weights and the recordings."""
+        del self._forward
+        super().close()
+
+
+def open_packed(spec: BackendSpec) -> PackedSession:
+    """Load a ModernBERT classifier, in bf16 on a GPU unless another arithmetic is asked for."""
+    cuda = resolve_device(spec.device) == "cuda"
+    kind = partial(PackedSession, record=cuda_graphs() if cuda else None)
+    return opened(spec, kind, auto="bf16" if cuda else "fp32")

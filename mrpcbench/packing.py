@@ -1,0 +1,117 @@
+"""Sequences end to end, without padding, and the few shapes that they are filled up to where shapes must be few."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+SMALLEST_STEP, LARGEST_STEP = 16, 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How many tokens and segments there are, and how long a segment may be. Few shapes make few CUDA graphs."""
+
+    tokens: int
+    segments: int
+    longest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Token sequences end to end; the first `pairs` segments are real, and what follows them is filling.
+
+    `storage`, int64, holds everything, so that one copy takes it to a device or into the inputs of a CUDA graph.
+    """
+
+    shape: Shape
+    pairs: int
+    storage: torch.Tensor
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """Token ids, int64 [T]."""
+        return self.storage[: self.shape.tokens]
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Place of each token in its segment, int64 [T]; 0 in the filling."""
+        return self.storage[self.shape.tokens : 2 * self.shape.tokens]
+
+    @property
+    def segments(self) -> torch.Tensor:
+        """Segment of each token, int64 [T]."""
+        return self.storage[2 * self.shape.tokens : 3 * self.shape.tokens]
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens of each segment, int64 [S]; 1 for an empty one, since means divide by it."""
+        return self.storage[3 * self.shape.tokens :][: self.shape.segments]
+
+    @property
+    def starts(self) -> torch.Tensor:
+        """Cumulative lengths, int32 [S + 1], as attention kernels want them; all but the last are below T."""
+        return self.storage[3 * self.shape.tokens + self.shape.segments :].view(torch.int32)[: self.shape.segments + 1]
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same on `device`; from pinned memory the host does not wait for the copy."""
+        return replace(self, storage=self.storage.to(device, non_blocking=True))
+
+
+def pack(
+    ids: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    shape: Shape | None = None,
+    filler: int = 0,
+    pinned: bool = False,
+) -> Packed:
+    """Sequences whose tokens are `ids` [T] and whose lengths are `lengths` [B], none of them 0.
+
+    With `shape` they are filled up to it: the last segment takes the tokens `filler` that are left, and those between
+    it and the real ones are empty. Raises `ValueError` where they do not fit, or leave nothing to be filled.
+    """
+    pairs, real, longest = len(lengths), len(ids), int(lengths.max())
+    whole = np.zeros(shape.segments if shape else pairs, dtype=np.int64)
+    if shape is None:
+        shape = Shape(tokens=real, segments=pairs, longest=longest)
+    elif not (pairs < shape.segments and real < shape.tokens <= real + shape.longest and longest <= shape.longest):
+        raise ValueError(f"{pairs} sequences of {real} tokens, the longest of {longest}, do not fill {shape}")
+    whole[:pairs] = lengths
+    whole[-1] += shape.tokens - real
+    words = 3 * shape.tokens + shape.segments + (shape.segments + 2) // 2  # two int32 in a word
+    made = Packed(shape=shape, pairs=pairs, storage=torch.empty(words, dtype=torch.int64, pin_memory=pinned))
+    starts = np.concatenate(([0], whole.cumsum()))
+    made.ids.numpy()[:] = filler
+    made.ids.numpy()[:real] = ids
+    made.positions.numpy()[:] = np.arange(shape.tokens) - np.repeat(starts[:-1], whole)
+    made.positions.numpy()[real:] = 0
+    made.segments.numpy()[:] = np.repeat(np.arange(len(whole)), whole)
+    made.lengths.numpy()[:] = np.maximum(whole, 1)
+    made.starts.numpy()[:] = starts
+    return made
+
+
+def unpadded(ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tokens [T] and lengths [B] of a batch [B, L] that is padded on the right, as `pack` takes them."""
+    return ids[attention_mask.astype(bool)], attention_mask.sum(axis=1)
+
+
+def shape_for(lengths: NDArray[np.int64], windowless: int) -> Shape:
+    """The shape that sequences of `lengths` [B] are filled up to; up to `windowless` tokens a window hides nothing.
+
+    A step of an eighth of the tokens keeps the shapes few, and the filling, on average half a step, below a tenth of
+    the work wherever there are 128 tokens or more. The filling is one segment, so a step is no longer than one may be.
+    """
+    real, longest = int(lengths.sum()), int(lengths.max())
+    longest = windowless if longest <= windowless else _power_above(longest)
+    # The largest power of two within `longest`.
+    within = 1 << (longest.bit_length() - 1)
+    step = min(LARGEST_STEP, max(SMALLEST_STEP, _power_above(real) // 8), within)
+    return Shape(tokens=(real // step + 1) * step, segments=_power_above(len(lengths)) + 1, longest=longest)
+
+
+def _power_above(count: int) -> int:
+    """The smallest power of two that is at least `count`."""
+    return 1 << (count - 1).bit_length()

@@ -1,0 +1,118 @@
+"""The engine whose layers are compiled: that they are, that the answers stay, and what it says without a compiler."""
+
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
+
+from mrpcbench import data, models
+from mrpcbench.backends import open_session
+from mrpcbench.backends.base import unlike
+from mrpcbench.backends.compiled import layers_of
+from mrpcbench.batches import EncodedPairs
+from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.plans import BackendSpec
+from mrpcbench.reading import reader_for
+
+
+@pytest.fixture(scope="module")
+def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
+    pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    return reader_for(BackendSpec(model=str(tuned_model))).encode(pairs)
+
+
+def spec(model: Path, backend: str = "torch-compile") -> BackendSpec:
+    return BackendSpec(backend=backend, model=str(model), device="cpu")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """What reaches the compiler, which here gives it back as it is: tracing takes a second, C++ many."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = partialmethod(torch.nn.Module.compile, backend=compiler)
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    return graphs
+
+
+def test_layers_reach_the_compiler_once_a_kind_and_for_one_pair_and_several(
+    tuned_model: Path, tokens: EncodedPairs, traced: list[torch.fx.GraphModule]
+) -> None:
+    plain, compiled = open_session(spec(tuned_model, "torch")), open_session(spec(tuned_model))
+    assert compiled.placement.provider == "sdpa, compiled"
+    counts = []
+    for size in (1, 4, 7):
+        for batch in tokens.batches(size)[:3]:
+            np.testing.assert_allclose(compiled.infer(batch), plain.infer(batch), atol=1e-5)
+        counts.append(len(traced))
+    assert counts == [3, 6, 6]  # the first layer, which has one norm less, the global ones and the local ones
+
+
+def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
+    tuned_model: Path, tokens: EncodedPairs, traced: list[torch.fx.GraphModule]
+) -> None:
+    session = open_session(spec(tuned_model))
+    cut = [*tokens.batches(1), *tokens.batches(3), *tokens.batches(8, multiple_of=16)]
+    ready = unlike(session, cut)
+    assert len(ready) == 4
+    for batch in ready:
+        session.infer(batch)
+    compiled = len(traced)
+    for batch in cut:
+        session.infer(batch)
+    assert len(traced) == compiled > 0
+
+
+def test_without_a_compiler_it_names_what_runs(
+    tuned_model: Path, tokens: EncodedPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr(config, "force_disable_caches", True)
+    session = open_session(spec(tuned_model))
+    with pytest.raises(
+        MissingError, match=r"--backend torch-compile: torch cannot compile .* use --backend torch"
+    ) as caught:
+        session.infer(tokens.batches(1)[0])
+    assert "\n" not in str(caught.value)
+
+
+SIZES = {"vocab_size": 30, "max_position_embeddings": 64}
+BERT = BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, **SIZES)
+DISTILBERT = DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=16, **SIZES)
+
+
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (BertForSequenceClassification(BERT), "bert.encoder.layer"),
+        (DistilBertForSequenceClassification(DISTILBERT), "distilbert.transformer.layer"),
+    ],
+)
+def test_the_layers_of_an_encoder_are_found_whatever_their_name(net: torch.nn.Module, name: str) -> None:
+    assert layers_of(net) is net.get_submodule(name)
+
+
+def test_the_layers_of_modernbert_are_found(tuned_model: Path) -> None:
+    net = models.load_classifier(str(tuned_model)).model
+    assert layers_of(net) is net.model.layers
+
+
+def test_a_model_without_layers_is_refused_by_its_name() -> None:
+    with pytest.raises(UsageError, match="Linear has no list of layers; use --backend torch"):
+        layers_of(torch.nn.Linear(1, 1))

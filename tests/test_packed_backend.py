@@ -1,0 +1,222 @@
+"""The engine without padding: its answers, its shapes, what it records, and what it refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import BertConfig, BertForSequenceClassification, ModernBertConfig
+
+from mrpcbench import data, models, packed
+from mrpcbench.backends import open_session
+from mrpcbench.backends.base import unlike
+from mrpcbench.backends.graphs import Forward, Graphs
+from mrpcbench.backends.packed import PackedSession
+from mrpcbench.batches import Batch, EncodedPairs, in_order
+from mrpcbench.errors import UsageError
+from mrpcbench.packing import Packed, Shape, pack
+from mrpcbench.plans import BackendSpec
+from mrpcbench.reading import reader_for
+
+
+@pytest.fixture(scope="module")
+def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
+    pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    return reader_for(BackendSpec(model=str(tuned_model))).encode(pairs)
+
+
+@pytest.fixture(scope="module")
+def expected(tuned_model: Path, tokens: EncodedPairs) -> np.ndarray:
+    """The logits that Hugging Face's forward gives."""
+    session, cut = open_session(BackendSpec(model=str(tuned_model), device="cpu")), tokens.batches(8)
+    return in_order(list(session.infer_many(cut)), cut)
+
+
+class Repeated(TorchDispatchMode):
+    """Remembers operators with the very tensors that they ran on, as a CUDA graph does; `replay` runs them again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        self.ran.append((function, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        for function, args, kwargs, found in self.ran:
+            for old, new in zip(tree_leaves(found), tree_leaves(function(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and not function.is_view:
+                    old.copy_(new)
+
+
+def repeat(forward: Forward, given: Packed) -> Forward:
+    """As `cuda_graphs` records: what depends on Python values other than the shape's is frozen."""
+    inputs = replace(given, pairs=given.shape.segments, storage=given.storage.clone())
+    with Repeated() as recording:
+        found = forward(inputs)
+
+    def replay(batch: Packed) -> torch.Tensor:
+        inputs.storage.copy_(batch.storage)
+        recording.replay()
+        return found[: batch.pairs].clone()
+
+    return replay
+
+
+@pytest.fixture
+def recorded(tuned_model: Path) -> PackedSession:
+    """A session that records on the CPU."""
+    loaded = models.load_classifier(str(tuned_model))
+    return PackedSession(loaded, "cpu", torch.float32, torch.get_num_threads(), repeat)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_recordings_answer_as_hugging_face_does(
+    recorded: PackedSession, tokens: EncodedPairs, expected: np.ndarray, size: int
+) -> None:
+    cut = tokens.batches(size, order="given")
+    for _ in range(2):
+        np.testing.assert_allclose(in_order([recorded.infer(batch) for batch in cut], cut), expected, atol=1e-5)
+
+
+def test_an_answer_stays_when_the_next_batch_is_computed(recorded: PackedSession, tokens: EncodedPairs) -> None:
+    first, second = (batch for batch in tokens.batches(1)[:2])
+    assert recorded.shape_of(first) == recorded.shape_of(second)
+    answers = [recorded.compute(recorded.copy_in(batch)) for batch in (first, second)]
+    np.testing.assert_array_equal(recorded.copy_out(answers[0]), recorded.infer(first))
+    assert not torch.equal(*answers)
+
+
+def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: EncodedPairs) -> None:
+    made: list[Shape] = []
+
+    def record(forward: Forward, given: Packed) -> Forward:
+        made.append(given.shape)
+        return forward
+
+    session = PackedSession(models.load_classifier(str(tuned_model)), "cpu", torch.float32, 1, record)
+    cut = tokens.batches(1, order="given")
+    assert unlike(session, cut)[0] is cut[0]
+    for batch in (*unlike(session, cut), *cut, *cut):
+        session.infer(batch)
+    assert len(made) == len(set(made)) == len(unlike(session, cut)) < len(cut) / 2
+    assert set(made) == {session.shape_of(batch) for batch in cut}
+
+
+def test_a_session_on_the_cpu_fills_nothing_up_and_is_ready_for_any_shape(
+    tuned_model: Path, tokens: EncodedPairs
+) -> None:
+    session = open_session(BackendSpec(backend="torch-packed", model=str(tuned_model), device="cpu"))
+    batch = tokens.batches(8)[-1]
+    assert session.copy_in(batch).shape.tokens == batch.real_tokens
+    assert unlike(session, [batch]) == []
+
+
+@pytest.mark.parametrize(("dtype", "ran"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])
+def test_the_placement_says_what_runs(tuned_model: Path, tokens: EncodedPairs, dtype: Any, ran: str) -> None:
+    spec = BackendSpec(backend="torch-packed", model=str(tuned_model), device="cpu", dtype=dtype)
+    session = open_session(spec)
+    assert session.placement.engine == f"torch {torch.__version__}"
+    assert session.placement.provider == "packed, sdpa"
+    assert session.placement.dtype == ran
+    assert np.isfinite(session.infer(tokens.batches(8)[0])).all()
+
+
+def test_another_architecture_is_refused(tuned_model: Path, tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    models.load_tokenizer(tuned_model, "tuned").save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"BertForSequenceClassification cannot run packed.*--backend torch$"):
+        open_session(BackendSpec(backend="torch-packed", model=str(tmp_path), device="cpu"))
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def of_tokens(count: int) -> Packed:
+    return pack(np.zeros(count, dtype=np.int64), np.array([count]))
+
+
+def test_past_the_most_recordings_the_least_recently_used_one_goes() -> None:
+    made: list[int] = []
+
+    def record(forward: Forward, given: Packed) -> Forward:
+        made.append(given.shape.tokens)
+        return forward
+
+    graphs = Graphs(lambda given: given.ids, record, most=2)
+    for count in (1, 2, 1, 3, 1, 2):
+        assert len(graphs(of_tokens(count))) == count
+    assert made == [1, 2, 3, 2]
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_cuda(tuned_model: Path) -> Callable[..., PackedSession]:
+    def opened(dtype: Any = "auto") -> PackedSession:
+        session = open_session(BackendSpec(backend="torch-packed", model=str(tuned_model), device="cuda", dtype=dtype))
+        assert isinstance(session, PackedSession)
+        return session
+
+    return opened
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "ran", "atol"), [("auto", "bf16", 0.1), ("fp16", "fp16", 0.02), ("fp32", "fp32", 1e-4)]
+)
+def test_on_a_gpu_it_answers_as_float32_does_within_its_precision(
+    on_cuda: Callable[..., PackedSession], tokens: EncodedPairs, expected: np.ndarray, dtype: str, ran: str, atol: float
+) -> None:
+    session = on_cuda(dtype)
+    kind = "sdpa" if ran == "fp32" else "varlen attention"
+    assert session.placement.provider == f"packed, {kind}, CUDA graphs"
+    assert session.placement.dtype == ran
+    for size in (1, 7, 32, 1):
+        cut = tokens.batches(size, order="given")
+        found = in_order(list(session.infer_many(cut)), cut)
+        np.testing.assert_allclose(found, expected, atol=atol)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("longest", [40, 100, 400])
+def test_on_a_gpu_a_replay_gives_what_the_forward_gives(
+    on_cuda: Callable[..., PackedSession], tokens: EncodedPairs, longest: int
+) -> None:
+    session = on_cuda()
+    chance = np.random.default_rng(0)
+    lengths = chance.integers(longest // 2, longest, 12)
+    ids = chance.integers(5, 600, (12, longest))
+    mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+    for rows in (slice(0, 5), slice(4, 12), slice(0, 1), slice(0, 5)):
+        some = {"input_ids": ids[rows] * mask[rows], "attention_mask": mask[rows]}
+        batch = Batch(inputs=some, rows=np.arange(len(ids[rows])), real_tokens=int(mask[rows].sum()))
+        inputs = session.copy_in(batch)
+        with torch.inference_mode():
+            eager = session._forward._forward(inputs)  # type: ignore[attr-defined]
+        torch.testing.assert_close(session.compute(inputs), eager, rtol=0, atol=2e-2)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_kernel_for_packed_sequences_is_the_padded_attention() -> None:
+    config = ModernBertConfig(local_attention=128)
+    lengths = np.array([19, 53, 70, 82, 105])
+    given = pack(np.zeros(lengths.sum(), dtype=np.int64), lengths).to(torch.device("cuda"))
+    query_key = torch.randn(int(lengths.sum()), 2, 4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    value = torch.randn(int(lengths.sum()), 1, 4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    for local in (False, True):
+        answers = []
+        for kernel in (packed.varlen, packed.padded):
+            found = kernel(given, config, torch.bfloat16)(query_key, value, local)
+            answers.append((found, *torch.autograd.grad(found.float().square().sum(), (query_key, value))))
+        for one, other in zip(*answers, strict=True):
+            torch.testing.assert_close(one.float(), other.float(), rtol=0.05, atol=0.05)
