@@ -8,10 +8,11 @@ from typing import Literal
 
 from mrpcbench import data, policy, store
 from mrpcbench.backends import open_session
+from mrpcbench.batches import EncodedPairs
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.gates.live_speed import check_reach, comparison_of, log_ratio, looks_slower
+from mrpcbench.gates.live_speed import apart, check_reach, comparison_of, log_ratio, looks_slower
 from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
@@ -45,8 +46,6 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
     environment = capture()
     known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
-    if known["a"].model.tokenizer_sha256 != known["b"].model.tokenizer_sha256:
-        raise UsageError("--b-model: its tokenizer is not that of --a-model, so the two would not read the same tokens")
     record = RunRecord(
         command="ab",
         complete=False,
@@ -56,19 +55,26 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
         ab=AbSection(plan=_public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
     )
     observer.began(record)
-    tokens = reader_for(known["a"].spec).encode(pairs)
-    batches = tokens.drawn(plan.batch_size, plan.calls, plan.seed)
-    if not batches:
-        raise UsageError(f"--batch-size {plan.batch_size}: the {plan.split} split has {len(pairs)} pairs")
-    sides: dict[str, Side] = {name: known[name].side for name in NAMES}
-    workload = Workload(batches=batches, calls=plan.calls, warmup=plan.warmup)
-    try:
-        with Duel(sides, workload) as duel:
-            record = _measured(duel, record, limits, results, observer)
-    except KeyboardInterrupt:
-        raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
+    assert record.ab is not None
+    if not apart(record.ab):
+        workload = _workload(plan, reader_for(known["a"].spec).encode(pairs))
+        try:
+            with Duel({name: known[name].side for name in NAMES}, workload) as duel:
+                record = _measured(duel, record, limits, results, observer)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
+    assert record.ab is not None
+    judged = replace(record.ab, comparison=comparison_of(record, limits))
+    record = replace(record, complete=True, ab=judged)
     store.save(record, results)
     return record
+
+
+def _workload(plan: AbPlan, tokens: EncodedPairs) -> Workload:
+    batches = tokens.drawn(plan.batch_size, plan.calls, plan.seed)
+    if not batches:
+        raise UsageError(f"--batch-size {plan.batch_size}: the {plan.split} split has {len(tokens.lengths)} pairs")
+    return Workload(batches=batches, calls=plan.calls, warmup=plan.warmup)
 
 
 def _known(plan: AbPlan, name: Name, observer: Observer) -> Known:
@@ -109,7 +115,7 @@ def _side(known: Known) -> AbSide:
 
 
 def _measured(duel: Duel, record: RunRecord, limits: Policy, results: Path, observer: Observer) -> RunRecord:
-    """The record with its pairs and its verdict; pairs are run a second time where the first say "slower"."""
+    """The record with its pairs; they are run a second time where the first say "slower"."""
     for grown in _pairs(duel, record, "ab", observer):
         record = grown
         store.save(record, results)
@@ -119,9 +125,7 @@ def _measured(duel: Duel, record: RunRecord, limits: Policy, results: Path, obse
         for grown in _pairs(duel, record, "confirmation", observer):
             record = grown
             store.save(record, results)
-    comparison = comparison_of(record, limits)
-    assert record.ab is not None
-    return replace(record, complete=True, ab=replace(record.ab, comparison=comparison))
+    return record
 
 
 def _pairs(duel: Duel, record: RunRecord, part: Part, observer: Observer) -> Iterator[RunRecord]:

@@ -23,7 +23,7 @@ from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan, SelftestPlan
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.reading import reader_for
 from mrpcbench.schema import ClosedCase
-from mrpcbench.verdicts import EXIT_STATUS, Outcome
+from mrpcbench.verdicts import EXIT_STATUS, Outcome, Verdict
 
 # What a usage error comes to: nothing was judged.
 REFUSED = "refused"
@@ -39,23 +39,24 @@ def closed_cases(spec: BackendSpec, plan: SelftestPlan, observer: Observer) -> t
 
 
 class Bench:
-    """A baseline in a folder, and copies of it to do things to."""
+    """The record of a run as the baseline, and copies of that of a second run to do things to."""
 
     def __init__(self, spec: BackendSpec, plan: SelftestPlan, folder: Path) -> None:
         self.baseline = folder / "baseline" / "evaluate.json"
-        self._current = folder / "current" / "evaluate.json"
-        evaluate(spec, EvaluatePlan(data=plan.data, split=plan.split), self.baseline, Silent())
-        self.record = store.load(self.baseline)
+        self._second, self._current = (folder / name / "evaluate.json" for name in ("second", "current"))
+        asked = EvaluatePlan(data=plan.data, split=plan.split)
+        evaluate(spec, asked, self.baseline, Silent())
+        self.record = evaluate(spec, asked, self._second, Silent())
         assert self.record.evaluate is not None
         section = self.record.evaluate
-        answers = store.load_jsonl(self.baseline.with_name(section.predictions_file), section.predictions_sha256)
+        answers = store.load_jsonl(self._second.with_name(section.predictions_file), section.predictions_sha256)
         self.logits = np.array([row["logits"] for row in answers])
         self.labels = np.array([row["label"] for row in answers])
 
     def copy(self) -> Path:
-        """A fresh copy of the baseline with its predictions."""
+        """A fresh copy of the second record with its predictions."""
         shutil.rmtree(self._current.parent, ignore_errors=True)
-        shutil.copytree(self.baseline.parent, self._current.parent)
+        shutil.copytree(self._second.parent, self._current.parent)
         return self._current
 
     def with_answers(self, logits: NDArray[np.float64]) -> Path:
@@ -100,7 +101,8 @@ def _comparisons(made: Bench, observer: Observer) -> Iterator[ClosedCase]:
 
 def _currents(made: Bench) -> Iterator[tuple[str, str, Path]]:
     """Name, expected outcome and record of each case."""
-    yield "the same answers (must pass)", "PASS", made.copy()
+    yield "the same answers of another run (must pass)", "PASS", made.copy()
+    yield "the baseline itself", "INCOMPARABLE", made.baseline
     right = np.flatnonzero(made.logits.argmax(axis=1) == made.labels)
     losses = losses_that_fail(0, len(made.labels))
     if losses is not None and losses <= len(right):
@@ -123,7 +125,7 @@ def _currents(made: Bench) -> Iterator[tuple[str, str, Path]]:
     )
     yield "no predictions", REFUSED, made.rewritten(lambda text: "", predictions=True)
     other = replace(made.record.data[0], data_sha256="0" * 64)
-    yield "other pairs", "INCOMPARABLE", made.changed(data=(other,))
+    yield "a stale baseline, of other pairs than now", "INCOMPARABLE", made.changed(data=(other,))
 
 
 def _nan_accuracy(text: str) -> str:
@@ -139,6 +141,10 @@ def _compared(name: str, expected: str, baseline: Path, current: Path, plan: Com
         return ClosedCase(
             name=name, expected=expected, outcome=said, exit_code=int(error.status), holds=expected == REFUSED
         )
+    return _judged(name, expected, verdict)
+
+
+def _judged(name: str, expected: str, verdict: Verdict) -> ClosedCase:
     return ClosedCase(
         name=name,
         expected=expected,
@@ -190,13 +196,7 @@ def _proofs(spec: BackendSpec, plan: SelftestPlan, observer: Observer) -> Iterat
     )
     for name, outcome, change in changes:
         verdict = prove(Doctored(session, len(pairs) // 2, change), tokens, expected, "fp32", Silent()).verdict
-        yield ClosedCase(
-            name=name,
-            expected=outcome,
-            outcome=f"{verdict.outcome}: {verdict.reason}",
-            exit_code=int(EXIT_STATUS[verdict.outcome]),
-            holds=verdict.outcome == outcome,
-        )
+        yield _judged(name, outcome, verdict)
     session.close()
     observer.say("the export gate was tried")
 

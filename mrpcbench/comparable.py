@@ -41,8 +41,8 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
     commands = [record.command for _, record in (*baseline, *current)]
     if len(set(commands)) > 1:
         return (_line("command", commands[0], next(item for item in commands if item != commands[0])),), ()
-    differences: list[str] = []
-    warnings = list(_same_runs(baseline, current))
+    differences = list(_same_runs(baseline, current))
+    warnings: list[str] = []
     (_, standard), *others = (*baseline, *current)
     for name, record in others:
         prefix = f"{name}: " if len(others) > 1 else ""
@@ -255,7 +255,7 @@ def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[
         for other, now in current:
             when, then = was.environment, now.environment
             if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
-                yield f"{name} and {other} are the same run: a comparison with itself shows nothing"
+                yield f"{name} and {other} are one run: held against itself it shows nothing"
 
 
 def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:

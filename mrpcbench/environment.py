@@ -33,7 +33,7 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
     gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     commit, dirty = _checkout()
     return Environment(
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         argv=public_argv(sys.argv if argv is None else argv),
         machine_sha256=_machine_sha256(),
         system=f"{platform.system()} {platform.machine()}",

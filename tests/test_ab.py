@@ -102,6 +102,25 @@ def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
         ab(plan, tmp_path / "ab.json", Listener())
 
 
+def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_process(
+    plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, known = scripted(monkeypatch), verb._known
+
+    def other_tokens(plan: AbPlan, name: verb.Name, observer: Listener) -> verb.Known:
+        side = known(plan, name, observer)
+        return replace(side, model=replace(side.model, tokenizer_sha256=name * 64))
+
+    monkeypatch.setattr(verb, "_known", other_tokens)
+    record = ab(plan, tmp_path / "ab.json", Listener())
+    assert record == store.load(tmp_path / "ab.json")
+    assert record.complete
+    assert record.ab is not None
+    assert record.ab.comparison is not None
+    assert record.ab.comparison.verdict.outcome == "INCOMPARABLE"
+    assert asked == []
+
+
 def test_an_interrupt_leaves_a_record_that_no_verdict_is_in(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,9 @@ def test_compare_reads_a_baseline(shelf: Shelf) -> None:
     ]
     path = shelf.evaluated(text="".join(answers))
     shelf.set("main", path)
+    record = store.load(path)
+    later = replace(record.environment, started_at="2025-01-09T00:00:00+00:00")
+    shelf.record(path.name, replace(record, environment=later))
     assert compare([shelf.kept / "main"], [path], ComparePlan()).verdict.outcome == "PASS"
 
 

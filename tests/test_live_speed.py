@@ -1,6 +1,7 @@
 """The live speed gate: exact on made-up times, closed where it cannot judge, and honest about what it can see."""
 
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_other_tokens_are_incomparable() -> None:
     found = made(slower_by(0.0), b=other)
     assert found.verdict.outcome == "INCOMPARABLE"
     assert "tokenizers" in found.verdict.reason
+    assert found.metrics == ()
 
 
 def test_what_differs_and_may_is_said() -> None:
@@ -174,6 +176,19 @@ def test_what_is_detectable_grows_with_the_scatter() -> None:
     assert 0.03 < near < far
     assert detectable(log_ratios(slower_by(0.0, spread=3.0)), alpha=0.05, slowdown=0.03) is None
     assert detectable([0.0] * 4, alpha=0.05, slowdown=0.03) is None  # 2^-4 is no level
+
+
+def test_what_is_detectable_shows_in_both_runs_with_that_power() -> None:
+    ratios = log_ratios(slower_by(0.0, spread=0.1))
+    found = detectable(ratios, alpha=0.05, slowdown=0.03)
+    assert found is not None
+    draws, shift, runs = random.Random(1), math.log1p(found), 1000
+
+    def caught() -> bool:
+        return fails([shift + one for one in draws.choices(ratios, k=len(ratios))], alpha=0.05, slowdown=0.03)
+
+    both = sum(caught() and caught() for _ in range(runs)) / runs
+    assert both == pytest.approx(0.8, abs=0.06)
 
 
 def test_nothing_undisturbed_looks_like_nothing() -> None:

@@ -82,10 +82,11 @@ def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
 
 
 def detectable(ratios: Sequence[float], *, alpha: float, slowdown: float, power: float = 0.8) -> float | None:
-    """The smallest true slowdown, a share, that pairs which scatter as these do would show with `power`.
+    """The smallest true slowdown, a share, that pairs which scatter as these do would show twice with `power`.
 
-    By a bootstrap: the log-ratios about their median are drawn again, the slowdown is added to each, and the gate is
-    asked; by bisection to a tenth of a per cent. None where even twice the time would be missed.
+    Twice, since a slowdown must show in the confirming run as well. By a bootstrap: the log-ratios about their median
+    are drawn again, the slowdown is added to each, and the gate is asked; by bisection to a tenth of a per cent. None
+    where even twice the time would be missed.
     """
     middle = median(ratios)
     residuals = [ratio - middle for ratio in ratios]
@@ -95,7 +96,7 @@ def detectable(ratios: Sequence[float], *, alpha: float, slowdown: float, power:
     def shown(true: float) -> bool:
         shift = math.log1p(true)
         caught = sum(fails([shift + one for one in sample], alpha=alpha, slowdown=slowdown) for sample in samples)
-        return caught >= power * RESAMPLES
+        return (caught / RESAMPLES) ** 2 >= power
 
     if not shown(LARGEST_SLOWDOWN):
         return None
@@ -121,20 +122,25 @@ def looks_slower(pairs: Sequence[AbPair], limits: Policy) -> bool:
     return bool(ratios) and fails(ratios, alpha=limits.alpha, slowdown=limits.speed.slowdown)
 
 
+def apart(section: AbSection) -> tuple[str, ...]:
+    """Why the two sides cannot be held against one another at all; empty where they can."""
+    if section.a.model.tokenizer_sha256 == section.b.model.tokenizer_sha256:
+        return ()
+    return ("the tokenizers of A and B differ: they would not read the same tokens",)
+
+
 def comparison_of(record: RunRecord, limits: Policy) -> Comparison:
     """What the finished pairs of a live comparison say, under these limits."""
     section = record.ab
     assert section is not None
     pairs, confirmation = section.pairs, section.confirmation
-    differences = []
-    if section.a.model.tokenizer_sha256 != section.b.model.tokenizer_sha256:
-        differences.append("the tokenizers of A and B differ: they would not read the same tokens")
-    metrics = [_speed(section, pairs, confirmation, limits), *_noise_floor(section, pairs)]
+    differences = apart(section)
+    metrics = [] if differences else [_speed(section, pairs, confirmation, limits), *_noise_floor(section, pairs)]
     return Comparison(
         kind="ab",
         baseline=(_compared(section.a, record),),
         current=(_compared(section.b, record),),
-        differences=tuple(differences),
+        differences=differences,
         warnings=tuple(_warnings(section)),
         metrics=tuple(metrics),
         verdict=overall(differences, metrics),
