@@ -20,7 +20,7 @@ is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord
+from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord, TrainSection
 
 Named = tuple[str, RunRecord]
 
@@ -87,7 +87,7 @@ def _train(record: RunRecord) -> Facts:
     # What was asked of the arithmetic may be 'auto'; what it was is the placement's.
     recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
     # A head or encoder weights that were made new are in the base model's hash, and come from the seed.
-    identity = {"base_model": base.name} if _has_new_weights(record) else {"base_model_sha256": base.model_sha256}
+    identity = _loaded(section) if _has_new_weights(record) else {"base_model_sha256": base.model_sha256}
     return Facts(
         must={
             **identity,
@@ -98,6 +98,14 @@ def _train(record: RunRecord) -> Facts:
         may={**_where(section.placement), **_settings(record), "resumed_from_step": section.resumed_from_step},
         of_a_side=_prefixed("recipe", recipe),
     )
+
+
+def _loaded(section: TrainSection) -> dict[str, object]:
+    """What a model with new weights began from: its name, and the hash of what was read, which old records lack."""
+    found: dict[str, object] = {"base_model": section.base_model.name}
+    if section.base_model.weights == "random-init":
+        return found
+    return {**found, "loaded_sha256": section.load_report.loaded_sha256 or UNKNOWN}
 
 
 def _evaluate(record: RunRecord) -> Facts:

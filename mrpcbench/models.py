@@ -1,7 +1,7 @@
 """Models in and out: where `--model` points, loading without remote code and from safetensors only, and identity."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -198,6 +198,7 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
         new_head=tuple(key for key in missing if not key.startswith(encoder)),
         missing=tuple(key for key in missing if key.startswith(encoder)),
         unexpected=tuple(sorted(info["unexpected_keys"])),
+        loaded_sha256=weights_sha256(model, without=missing) if missing else None,
     )
     if len(report.missing) == sum(key.startswith(encoder) for key in model.state_dict()):
         raise UsageError(f"--model {name}: none of its weights belongs to {type(model).__name__}; name another --model")
@@ -228,10 +229,12 @@ def _identity(
     return found
 
 
-def weights_sha256(model: PreTrainedModel) -> str:
+def weights_sha256(model: PreTrainedModel, *, without: Collection[str] = ()) -> str:
     """Hash over name, dtype, shape and bytes of every weight in the order of names, whatever files held them."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
+        if name in without:
+            continue
         digest.update(f"{name}\0{weight.dtype}\0{tuple(weight.shape)}\0".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -219,6 +219,9 @@ class LoadReport:
     new_head: tuple[str, ...] = about("Weights of the classification head that were made new.", ())
     missing: tuple[str, ...] = about("Weights of the encoder that the checkpoint lacks and that were made new.", ())
     unexpected: tuple[str, ...] = about("Weights in the checkpoint that the classifier has no use for.", ())
+    loaded_sha256: str | None = about(
+        "Hash of the weights that did come from the checkpoint, where others were made new; null where none were.", None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

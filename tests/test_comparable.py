@@ -334,6 +334,16 @@ def test_weights_made_from_the_seed_are_not_held_against_another_seed(changes: d
     assert sides([run(1, **changes)], [run(2, **changes)]) == ((), ())
 
 
+def test_what_was_read_of_a_checkpoint_without_a_head_must_be_the_same() -> None:
+    def began(seed: int, sha256: str | None) -> RunRecord:
+        return run(seed, train__load_report=LoadReport(new_head=("classifier.weight",), loaded_sha256=sha256))
+
+    assert sides([began(1, "7" * 64)], [began(2, "7" * 64)]) == ((), ())
+    line = "loaded_sha256: 777777777777, now 888888888888"
+    assert sides([began(1, "7" * 64)], [began(2, "8" * 64)]) == ((line,), ())
+    assert sides([began(1, None)], [began(2, "8" * 64)]) == ((), ("loaded_sha256: unknown, now 888888888888",))
+
+
 def test_the_same_seed_must_have_begun_from_the_same_weights() -> None:
     before, after = [run(1), run(2)], [run(3), run(2, base_sha256="9" * 64, environment__started_at=LATER)]
     assert sides(before, after)[0] == ("seed 2: base_model_sha256: 222222222222, now 999999999999",)

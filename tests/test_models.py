@@ -43,6 +43,16 @@ def test_a_new_head_depends_on_the_seed_alone() -> None:
     assert same[0] == same[1] != other
 
 
+def test_what_was_read_beside_a_new_head_has_a_hash_that_no_seed_changes(base: Path) -> None:
+    same = [models.load_classifier(str(base), new_head=True, seed=seed).report.loaded_sha256 for seed in (7, 8)]
+    assert same[0] is not None
+    assert same[0] == same[1]
+    weights = load_file(base / "model.safetensors")
+    weights["embeddings.norm.weight"] += 1e-3
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    assert models.load_classifier(str(base), new_head=True, seed=7).report.loaded_sha256 not in same
+
+
 def test_a_checkpoint_without_a_head_is_not_evaluated() -> None:
     with pytest.raises(UsageError, match="no classification head"):
         models.load_classifier("quickstart")
