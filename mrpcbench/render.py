@@ -10,7 +10,7 @@ from rich.text import Text
 from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
 from mrpcbench.render_selftest import selftest
-from mrpcbench.render_verdict import comparison
+from mrpcbench.render_verdict import comparison, judged
 from mrpcbench.schema import (
     Command,
     EnvironmentReport,
@@ -36,7 +36,6 @@ from mrpcbench.tables import (
     small,
     table,
 )
-from mrpcbench.verdicts import Verdict
 
 RECIPE_SHOWN = (
     "learning_rate lr_scheduler_type warmup_steps num_train_epochs max_steps per_device_train_batch_size "
@@ -235,7 +234,7 @@ def _graph(section: ExportSection) -> str:
 
 
 def _gate_facts(gate: ExportGate) -> PlainTable:
-    shown = facts("Verdict", [("outcome", verdict(gate.verdict))])
+    shown = facts("Verdict", [("outcome", judged(gate.verdict))])
     shown.add_row("smallest decision margin", small(gate.smallest_margin))
     if gate.headroom is not None:
         meaning = (
@@ -269,9 +268,3 @@ def _ab(record: RunRecord) -> Iterator[RenderableType]:
         "dim italic",
     )
     yield from notes((section.a.model, section.b.model))
-
-
-def verdict(found: Verdict) -> Text:
-    """The outcome in its colour, and why."""
-    colour = {"PASS": "bold green", "REGRESSION": "bold red"}.get(found.outcome, "bold yellow")
-    return Text.assemble((found.outcome, colour), f": {found.reason}")

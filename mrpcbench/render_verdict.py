@@ -36,6 +36,11 @@ def comparison(found: Comparison) -> RenderableType:
     return Group(*parts)
 
 
+def judged(found: Verdict) -> Text:
+    """The outcome in its colour, and why."""
+    return Text.assemble((found.outcome, COLOURS[found.outcome]), f": {found.reason}")
+
+
 class _Fitting:
     """The first of two layouts of a table where the terminal is wide enough for it, and else the second."""
 

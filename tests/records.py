@@ -27,6 +27,7 @@ from mrpcbench.schema import (
     ModelIdentity,
     ParityTrial,
     Placement,
+    Resources,
     RunRecord,
     SelftestSection,
     TrainSection,
@@ -64,6 +65,19 @@ MODEL = ModelIdentity(
 )
 TORCH = Placement(engine="torch 2.13.0", device="cpu", provider="sdpa", dtype="fp32", threads=2)
 ONNX = Placement(engine="onnxruntime 1.31.0", device="cpu", provider="CPUExecutionProvider", dtype="fp32", threads=2)
+
+# What a machine without sensors gives.
+NOTHING = Resources(
+    rss_bytes=None,
+    cpu_utilisation=None,
+    gpu_memory_process_bytes=None,
+    gpu_clock_mhz=None,
+    gpu_temperature_c=None,
+    gpu_power_w=None,
+    gpu_energy_j=None,
+    gpu_throttle_reasons=None,
+    gpu_foreign_processes=None,
+)
 
 
 def make_data(split: str = "validation", **changes: Any) -> DataIdentity:

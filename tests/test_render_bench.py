@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY, Outcome
-from records import MODEL, ONNX, TORCH, make_bench, make_record, make_row
+from records import MODEL, NOTHING, ONNX, TORCH, make_bench, make_record, make_row
 from rich.console import Console
 
 from mrpcbench import render, store
@@ -37,17 +37,6 @@ RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 UNPROVEN = replace(MODEL, graph_sha256="e" * 64, proven=False)
 PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
 BY_SPEED = BenchView()
-NOTHING = Resources(
-    rss_bytes=None,
-    cpu_utilisation=None,
-    gpu_memory_process_bytes=None,
-    gpu_clock_mhz=None,
-    gpu_temperature_c=None,
-    gpu_power_w=None,
-    gpu_energy_j=None,
-    gpu_throttle_reasons=None,
-    gpu_foreign_processes=None,
-)
 
 
 def on(backend: Backend, batch_size: int = 32, pass_ms: float = 408.0, **changes: Any) -> BenchRow:

@@ -4,27 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from records import make_row
+from records import NOTHING, make_row
 
 from mrpcbench.schema import (
     BenchRow,
     LoadPoint,
-    Resources,
     ServerResult,
 )
 from mrpcbench.validity import broken_rules, round_medians
-
-NOTHING = Resources(
-    rss_bytes=None,
-    cpu_utilisation=None,
-    gpu_memory_process_bytes=None,
-    gpu_clock_mhz=None,
-    gpu_temperature_c=None,
-    gpu_power_w=None,
-    gpu_energy_j=None,
-    gpu_throttle_reasons=None,
-    gpu_foreign_processes=None,
-)
 
 
 def offline(*samples_ms: float) -> BenchRow:
