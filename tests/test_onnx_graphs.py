@@ -96,6 +96,20 @@ def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path
     assert plain._replayer is not None
 
 
+def test_what_cannot_be_recorded_runs_without_and_says_why(
+    exported_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = open_onnx(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+
+    def fails(self: Replayer, inputs: Inputs) -> None:
+        raise RuntimeError("a Memcpy node is in the way")
+
+    monkeypatch.setattr(Replayer, "copy_in", fails)
+    monkeypatch.setattr(plain, "_open", lambda more: plain._session)
+    assert plain._replaying() is None
+    assert "node by node: a Memcpy node is in the way" in caplog.text
+
+
 @pytest.mark.gpu
 def test_a_graph_for_cuda_is_proven_on_the_gpu_where_it_is_replayed(
     tuned_model: Path, small_data: Path, tmp_path: Path

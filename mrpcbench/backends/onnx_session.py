@@ -3,6 +3,7 @@
 It loads no torch: a process that is given its graph and its batches starts in half a second.
 """
 
+import logging
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from mrpcbench import store
 from mrpcbench.backends.base import Event, Session, tracks
 from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.batches import Batch
-from mrpcbench.errors import MissingError
+from mrpcbench.errors import MissingError, first_line
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity, Placement
 
@@ -63,7 +64,7 @@ class OnnxSession(Session):
         )
 
     def _replaying(self) -> Replayer | None:
-        """The graph as CUDA replays it, after one batch to try it; None where the provider cannot record it."""
+        """The graph as CUDA replays it, tried on one batch; None, and why on stderr, where it cannot be recorded."""
         try:
             replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._device)
             one = np.ones((1, 1), dtype=np.int64)
@@ -71,7 +72,10 @@ class OnnxSession(Session):
                 replayer.compute(replayer.copy_in({"input_ids": one, "attention_mask": one}))
         except MissingError:
             raise
-        except Exception:  # ONNX Runtime raises its own types, and which depends on what cannot be recorded
+        except Exception as error:  # ONNX Runtime raises its own types, and which depends on what cannot be recorded
+            logging.getLogger(__name__).warning(
+                "CUDA cannot record %s, and runs it node by node: %s", self.model.name, first_line(error)
+            )
             return None
         return replayer
 
