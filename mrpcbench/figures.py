@@ -1,8 +1,11 @@
-"""What the samples of a benchmark's row come to: rates, percentiles, energy, padding, spans. Standard library only."""
+"""What a benchmark's samples and a training's times come to: rates, percentiles, energy, padding, spans.
+
+Standard library only.
+"""
 
 import math
 
-from mrpcbench.schema import BenchRow, LoadPoint, SpanName
+from mrpcbench.schema import BenchRow, LoadPoint, SpanName, TrainSection
 from mrpcbench.stats import quantile, samples_needed
 
 
@@ -77,3 +80,18 @@ def span_us(row: BenchRow) -> dict[SpanName, float]:
     """Mean microseconds a pair of each part that was timed; empty where none was."""
     pairs = pairs_in_spans(row)
     return {span.name: math.fsum(span.samples_ms) * 1e3 / pairs for span in row.spans or () if pairs}
+
+
+def stepping_s(section: TrainSection) -> float | None:
+    """Seconds of a training's steps alone; None where a record does not tell what else took time."""
+    if None in (section.train_s, section.cold_s, section.evaluate_s, section.save_s):
+        return None
+    return math.fsum((section.train_s or 0, -(section.cold_s or 0), -(section.evaluate_s or 0), -(section.save_s or 0)))
+
+
+def steps_per_s(section: TrainSection) -> float | None:
+    """Optimiser steps a second, over the steps that `stepping_s` holds: not the first one of the Trainer's engine."""
+    seconds = stepping_s(section)
+    last = section.epochs[-1].step if section.epochs else 0
+    steps = last - (section.resumed_from_step or 0) - (section.recipe.engine == "trainer")
+    return steps / seconds if seconds and seconds > 0 and steps > 0 else None

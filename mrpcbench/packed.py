@@ -149,6 +149,11 @@ def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtyp
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
+def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str:
+    """What a placement says of `kernel_for` these."""
+    return "packed, varlen attention" if kernel_for(config, device, dtype) is varlen else "packed, sdpa"
+
+
 def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
     """Attention by torch's kernel for sequences end to end."""
     starts, longest, reach = packed.starts, packed.shape.longest, windowless(config) - 1

@@ -1,5 +1,6 @@
 """Sequences end to end, without padding, and the few shapes that they are filled up to where shapes must be few."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,11 @@ class Shape:
     tokens: int
     segments: int
     longest: int
+
+    @property
+    def words(self) -> int:
+        """Length of a `Packed`'s storage, in int64."""
+        return 3 * self.tokens + self.segments + (self.segments + 2) // 2  # two int32 in a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +86,7 @@ def pack(
         raise ValueError(f"{pairs} sequences of {real} tokens, the longest of {longest}, do not fill {shape}")
     whole[:pairs] = lengths
     whole[-1] += shape.tokens - real
-    words = 3 * shape.tokens + shape.segments + (shape.segments + 2) // 2  # two int32 in a word
-    made = Packed(shape=shape, pairs=pairs, storage=torch.empty(words, dtype=torch.int64, pin_memory=pinned))
+    made = Packed(shape=shape, pairs=pairs, storage=torch.empty(shape.words, dtype=torch.int64, pin_memory=pinned))
     starts = np.concatenate(([0], whole.cumsum()))
     made.ids.numpy()[:] = filler
     made.ids.numpy()[:real] = ids
@@ -91,6 +96,59 @@ def pack(
     made.lengths.numpy()[:] = np.maximum(whole, 1)
     made.starts.numpy()[:] = starts
     return made
+
+
+class Resident:
+    """Sequences that stay on a device, where batches of them are packed by their numbers alone.
+
+    `sequences` are token ids [L] each; `filler` is the token that fills a shape up. Packing runs no operation whose
+    result the host must see, so that a CUDA graph can hold it.
+    """
+
+    def __init__(self, sequences: Sequence[NDArray[np.int64]], device: torch.device, *, filler: int = 0) -> None:
+        self.lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
+        self._filler = filler
+        self._ids = torch.from_numpy(np.concatenate(sequences)).to(device)
+        self._lengths = torch.from_numpy(self.lengths).to(device)
+        self._offsets = torch.from_numpy(np.concatenate(([0], self.lengths.cumsum()[:-1]))).to(device)
+
+    def pack(self, rows: torch.Tensor, shape: Shape) -> Packed:
+        """The sequences `rows`, int64 [S] on the device, filled up to `shape` as `pack` does; -1 is an empty segment.
+
+        All S segments count as pairs, since how many are real is not known here. As with `pack`, where something is to
+        be filled the last segment takes it, and must be empty.
+        """
+        there = rows.clamp(min=0)
+        lengths = self._lengths[there] * (rows >= 0)
+        ends = lengths.cumsum(0)
+        real = ends[-1:].clone()
+        ends[-1:] = shape.tokens
+        made = Packed(
+            shape=shape,
+            pairs=shape.segments,
+            storage=torch.empty(shape.words, dtype=torch.int64, device=rows.device),
+        )
+        made.starts[:1] = 0
+        made.starts[1:] = ends
+        place = torch.arange(shape.tokens, device=rows.device)
+        # The first segment that ends behind a token has it; one that is empty ends where it begins, and has none.
+        segments = torch.searchsorted(ends, place, right=True)
+        inner = place - torch.cat((ends.new_zeros(1), ends[:-1]))[segments]
+        is_real = place < real
+        source = (self._offsets[there][segments] + inner).clamp(max=len(self._ids) - 1)
+        made.ids.copy_(torch.where(is_real, self._ids[source], self._filler))
+        made.positions.copy_(inner * is_real)
+        made.segments.copy_(segments)
+        lengths[-1:] += shape.tokens - real
+        made.lengths.copy_(lengths.clamp(min=1))
+        return made
+
+    def shape(self, rows: NDArray[np.int64], windowless: int | None) -> Shape:
+        """The shape of the sequences `rows` [B]: `shape_for` them with `windowless`, without it their own."""
+        lengths = self.lengths[rows]
+        if windowless is not None:
+            return shape_for(lengths, windowless)
+        return Shape(tokens=int(lengths.sum()), segments=len(rows), longest=int(lengths.max()))
 
 
 def unpadded(ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Optimize = Literal["none", "cpu", "cuda", "int8"]
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Engine = Literal["trainer", "packed"]
 Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "fake"]
 Scenario = Literal["single-stream", "offline", "server"]
 SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
@@ -98,6 +99,15 @@ class TrainRecipe:
     weight_decay: float = about("AdamW's weight decay.", 0.0)
     max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0, least=0)
     gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1, least=1)
+    group_by_length: bool = about(
+        "Put training pairs of like length into one batch: less padding, and another order than the reference run's.",
+        False,
+    )
+    engine: Engine = about(
+        "What computes a step: Hugging Face's own forward pass under autocast (trainer), or ModernBERT without "
+        "padding, its layers in bf16 with float32 masters, on a GPU as CUDA graphs (packed).",
+        "trainer",
+    )
     precision: Precision = about("Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", "auto")
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
         "Validation metric by which the best epoch is chosen.", "loss"

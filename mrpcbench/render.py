@@ -7,6 +7,7 @@ from functools import partial
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from mrpcbench.figures import stepping_s, steps_per_s
 from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
 from mrpcbench.render_selftest import selftest
@@ -27,6 +28,7 @@ from mrpcbench.tables import (
     environment_facts,
     facts,
     interval,
+    known,
     machine_line,
     model_line,
     notes,
@@ -150,6 +152,12 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
             "time",
             f"{section.train_s:.1f} s with evaluations and saves; {section.real_tokens / section.train_s:.0f} real "
             f"tokens/s; {share:.0%} of the tokens were padding",
+        )
+    if (seconds := stepping_s(section)) is not None:
+        shown.add_row(
+            "of it",
+            f"steps {seconds:.1f} s ({known(steps_per_s(section), '.2f')} steps/s), once {section.cold_s:.1f} s, "
+            f"evaluations {section.evaluate_s:.1f} s, saves {section.save_s:.1f} s",
         )
     shown.add_row("weights", f"sha256 {record.model.model_sha256[:16]}")
     return shown

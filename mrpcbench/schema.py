@@ -242,6 +242,11 @@ class TrainSection:
     train_s: float | None = about(
         "Wall-clock seconds of the training loop in this process, with its evaluations and saves."
     )
+    cold_s: float | None = about(
+        "Of train_s what is done once: the first step, or making the recordings of --engine packed on a GPU.", None
+    )
+    evaluate_s: float | None = about("Of train_s the evaluations.", None)
+    save_s: float | None = about("Of train_s the saving of checkpoints.", None)
     real_tokens: int = about("Training tokens that are not padding, in this process.")
     padding_tokens: int = about("Training tokens that are padding, in this process.")
 

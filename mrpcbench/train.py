@@ -9,13 +9,13 @@ from pathlib import Path
 
 from datasets import Dataset
 from safetensors.torch import load_model
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench import card, data, models, store
-from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest, check
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
@@ -28,6 +28,7 @@ from mrpcbench.schema import (
     TrainSection,
 )
 from mrpcbench.trainer import (
+    LENGTH,
     Narrator,
     ObservedTrainer,
     arguments,
@@ -70,7 +71,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     _tell_load_report(loaded, observer)
     made = arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
     tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
-    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
     if trainer.precision != precision:
         raise MissingError(f"--precision {recipe.precision}: {precision} was asked and {trainer.precision} would run")
@@ -107,7 +108,21 @@ def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
 
 def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
     encoded = models.reader(loaded.tokenizer, loaded.model.config).encode(split)
-    return Dataset.from_dict({**encoded.columns, "labels": split["label"]})
+    return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
+
+
+def _trainer(
+    recipe: TrainRecipe,
+    loaded: models.LoadedModel,
+    made: TrainingArguments,
+    tokens: dict[str, Dataset],
+    observer: Observer,
+    precision: str,
+) -> ObservedTrainer:
+    """What trains by the engine of `recipe`."""
+    if recipe.engine == "packed":
+        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
+    return ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
 
 
 def _run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
@@ -163,11 +178,10 @@ def _first_record(
     environment: Environment,
     checkpoint: Path | None,
 ) -> RunRecord:
-    placement = placement_of(trainer.model)
     steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader(), 0)[-1]
     section = TrainSection(
         recipe=recipe,
-        placement=replace(placement, engine=f"Trainer, {placement.engine}", dtype=trainer.precision),
+        placement=trainer.placement,
         base_model=loaded.identity,
         load_report=loaded.report,
         aligned_tokens={},
@@ -220,6 +234,7 @@ def _run(
         epochs=epochs_of(trainer.state.log_history),
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         train_s=time.monotonic() - start,
+        **asdict(trainer.spent),
         real_tokens=trainer.counted.real_tokens,
         padding_tokens=trainer.counted.padding_tokens,
     )

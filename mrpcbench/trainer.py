@@ -5,9 +5,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,16 +25,29 @@ from transformers import (
     TrainingArguments,
 )
 
+from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none, paraphrase_metric
 from mrpcbench.models import LoadedModel
 from mrpcbench.plans import Precision, TrainRecipe
 from mrpcbench.progress import Observer
-from mrpcbench.schema import EpochMetrics
+from mrpcbench.schema import EpochMetrics, Placement
 
 # Reading the loss waits for the GPU; twice a second is often enough for a person and too rare to cost anything.
 DISPLAY_EVERY_S = 0.5
+# The column of a dataset by which pairs of like length are grouped.
+LENGTH = "length"
 CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+class Collator(Protocol):
+    """Makes batches of training pairs, and counts their tokens."""
+
+    real_tokens: int
+    padding_tokens: int
+
+    def __call__(self, features: list[dict[str, Any]]) -> Any:
+        """The batch of `features`."""
 
 
 class CountingCollator(DataCollatorWithPadding):  # type: ignore[misc]  # transformers is untyped here
@@ -51,6 +65,15 @@ class CountingCollator(DataCollatorWithPadding):  # type: ignore[misc]  # transf
         return batch
 
 
+@dataclass
+class Spent:
+    """Seconds of a run that are not its steps' own: what is done once, the evaluations, the saves."""
+
+    cold_s: float = 0.0
+    evaluate_s: float = 0.0
+    save_s: float = 0.0
+
+
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer that tells an observer of each step.
 
@@ -60,8 +83,17 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     data_collator: Any
 
     def __init__(
-        self, loaded: LoadedModel, arguments: TrainingArguments, train: Dataset, validation: Dataset, observer: Observer
+        self,
+        loaded: LoadedModel,
+        arguments: TrainingArguments,
+        train: Dataset,
+        validation: Dataset,
+        observer: Observer,
+        *,
+        collator: Any = None,
+        counted: Collator | None = None,
     ) -> None:
+        """`collator` makes the batches of evaluation, `counted` those of training; unless given, padded ones."""
         try:
             super().__init__(
                 model=loaded.model,
@@ -69,7 +101,7 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
                 train_dataset=train,
                 eval_dataset=validation,
                 processing_class=loaded.tokenizer,
-                data_collator=_collator(DataCollatorWithPadding, loaded.tokenizer),
+                data_collator=collator or _collator(DataCollatorWithPadding, loaded.tokenizer),
                 compute_metrics=compute_metrics,
             )
         except (ValueError, RuntimeError, ImportError) as error:
@@ -79,12 +111,14 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.model_accepts_loss_kwargs = False
         # Its lines would go to stdout, among the results; the observer is told the same.
         self.remove_callback(PrinterCallback)
-        self.counted: CountingCollator = _collator(CountingCollator, loaded.tokenizer)
+        self.counted: Collator = counted or _collator(CountingCollator, loaded.tokenizer)
+        self.spent = Spent()
         self._observer = observer
         self._loss = torch.tensor(float("nan"))
         self._shown_at = 0.0
         self._started_at, self._started_step = 0.0, 0
         self._last_step = 0
+        self._stepped = False
 
     @property
     def precision(self) -> str:
@@ -100,10 +134,43 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         finally:
             self.data_collator = plain
 
+    @property
+    def placement(self) -> Placement:
+        """Where and how it trains."""
+        found = placement_of(self.model)
+        return replace(found, engine=f"Trainer, {found.engine}", dtype=self.precision)
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The Trainer's own; its loss is kept on the device for the display."""
-        self._loss = super().training_step(*args, **kwargs).detach()
+        """The Trainer's own; its loss is kept on the device for the display, and the first is timed by itself."""
+        if self._stepped:
+            self._loss = super().training_step(*args, **kwargs).detach()
+            return self._loss
+        self._stepped = True
+        with self._timed("cold_s"):
+            self._loss = super().training_step(*args, **kwargs).detach()
         return self._loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's own, timed."""
+        with self._timed("evaluate_s"):
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self._timed("save_s"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the time of the body, of the device's work in it too, to what `spent` calls `name`."""
+        self._wait()
+        start = time.monotonic()
+        yield
+        self._wait()
+        setattr(self.spent, name, getattr(self.spent, name) + time.monotonic() - start)
+
+    def _wait(self) -> None:
+        if self.args.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
         self._show(grad_norm, kwargs.get("learning_rate"))
@@ -225,6 +292,8 @@ def arguments(
             weight_decay=recipe.weight_decay,
             max_grad_norm=recipe.max_grad_norm,
             gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+            group_by_length=recipe.group_by_length,
+            length_column_name=LENGTH,
             seed=recipe.seed,
             bf16=precision == "bf16",
             fp16=precision == "fp16",

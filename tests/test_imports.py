@@ -17,7 +17,7 @@ PACKAGE = Path(mrpcbench.__file__).parent
 # From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
 TOOLS = (
     *("trainer", "card", "backends", "graphs", "parity", "models", "reading", "data", "folders", "batches"),
-    *("packing", "packed", "metrics", "environment"),
+    *("packing", "packed", "packed_step", "packed_trainer", "metrics", "environment"),
 )
 MEASURING = ("clock", "lanes", "limits", "resume", "sensors", "server", "spans", "trace", "validity")
 JUDGING = ("compare", "ab", "history", "baseline")

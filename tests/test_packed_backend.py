@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from recordings import Repeated
 from transformers import BertConfig, BertForSequenceClassification, ModernBertConfig
 
 from mrpcbench import data, models, packed
@@ -35,25 +34,6 @@ def expected(tuned_model: Path, tokens: EncodedPairs) -> np.ndarray:
     """The logits that Hugging Face's forward gives."""
     session, cut = open_session(BackendSpec(model=str(tuned_model), device="cpu")), tokens.batches(8)
     return in_order(list(session.infer_many(cut)), cut)
-
-
-class Repeated(TorchDispatchMode):
-    """Remembers operators with the very tensors that they ran on, as a CUDA graph does; `replay` runs them again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ran: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
-        self.ran.append((function, args, kwargs or {}, found))
-        return found
-
-    def replay(self) -> None:
-        for function, args, kwargs, found in self.ran:
-            for old, new in zip(tree_leaves(found), tree_leaves(function(*args, **kwargs)), strict=True):
-                if isinstance(old, torch.Tensor) and not function.is_view:
-                    old.copy_(new)
 
 
 def repeat(forward: Forward, given: Packed) -> Forward:

@@ -27,7 +27,7 @@ from rich.console import Console, RenderableType
 
 from mrpcbench import render
 from mrpcbench.console import PIPE_WIDTH, Terminal
-from mrpcbench.plans import BackendSpec
+from mrpcbench.plans import BackendSpec, TrainRecipe
 from mrpcbench.schema import (
     Command,
     EnvironmentReport,
@@ -195,6 +195,15 @@ def test_a_resumed_training_says_from_where() -> None:
         render.render(make_record("train", train=make_train(resumed_from_step=115)))
     )
     assert "resumed" not in words_of(render.render(make_record("train")))
+
+
+def test_a_training_says_where_its_time_went_and_how_fast_its_steps_were() -> None:
+    spent = {"cold_s": 1.5, "evaluate_s": 4.0, "save_s": 6.0}
+    shown = words_of(render.render(make_record("train", train=make_train(**spent))))
+    assert "steps 50.0 s (4.58 steps/s), once 1.5 s, evaluations 4.0 s, saves 6.0 s" in shown  # 229 in 50 s
+    packed = make_train(**spent, recipe=TrainRecipe(engine="packed"), resumed_from_step=115)
+    assert "(2.30 steps/s)" in words_of(render.render(make_record("train", train=packed)))
+    assert "steps/s" not in words_of(render.render(make_record("train")))
 
 
 def test_the_opening_of_a_training_shows_its_recipe() -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +17,8 @@ Record = Callable[[Forward, Packed], Forward]
 MOST = 128
 # The first run chooses algorithms and allocates what a recording must not.
 WARM_UPS = 2
+
+T = TypeVar("T")
 
 
 class Graphs:
@@ -42,22 +46,42 @@ def cuda_graphs() -> Record:
     def record(forward: Forward, packed: Packed) -> Forward:
         # Every segment counts as real, since how many are is no part of a shape.
         inputs = replace(packed, pairs=packed.shape.segments, storage=packed.storage.clone())
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_UPS):
-                forward(inputs)
-        torch.cuda.current_stream().wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            found = forward(inputs)
+        run, found = _recorded(partial(forward, inputs), pool, WARM_UPS)
 
         def replay(given: Packed) -> torch.Tensor:
             inputs.storage.copy_(given.storage)
-            graph.replay()
+            run()
             # The next graph of the pool may write where this one's answer is.
             return found[: given.pairs].clone()
 
         return replay
 
     return record
+
+
+class Recorder:
+    """Records functions that take and give nothing as CUDA graphs: they find and leave tensors that never move.
+
+    All share one pool of memory for what is between, so that two of them must not run at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+        """What replays `work`, which is run `warm_ups` times before it is recorded."""
+        return _recorded(work, self._pool, warm_ups)[0]
+
+
+def _recorded(work: Callable[[], T], pool: Any, warm_ups: int) -> tuple[Callable[[], None], T]:
+    """What replays `work`, and what it gave: each replay fills that anew."""
+    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(warm_ups):
+            work()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        found = work()
+    return graph.replay, found

@@ -39,8 +39,7 @@ class PackedSession(OnTorch):
             return packed.logits(weights, config, inputs, rotary)
 
         self._forward = Graphs(forward, record) if record else forward
-        varlen = packed.kernel_for(config, self._device, dtype) is packed.varlen
-        parts = ("packed", "varlen attention" if varlen else "sdpa", *(["CUDA graphs"] if self._filled else []))
+        parts = (packed.kernels(config, self._device, dtype), *(["CUDA graphs"] if self._filled else []))
         self.placement = replace(self.placement, provider=", ".join(parts))
 
     def copy_in(self, batch: Batch) -> Packed:

@@ -1,0 +1,215 @@
+"""One optimiser step of a ModernBERT classifier without padding: gradients in bf16, float32 masters, AdamW on these.
+
+The model's own parameters are the masters, so that saving, exporting and resuming stay Hugging Face's. What `Recorder`
+records is run again as one launch; in a step the host waits for nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from mrpcbench import packed
+from mrpcbench.backends.graphs import Recorder
+from mrpcbench.packing import Resident, Shape
+
+# The encoder's layers and its last norm compute in `dtype`; embeddings, their norm and the head stay in float32, as
+# little as they cost: the rows of a table are read once, the head once a pair.
+IN_DTYPE = ("model.layers.", "model.final_norm.")
+IGNORED = -100  # cross-entropy's own mark of a target that does not count
+
+
+class Labelled:
+    """Sequences on a device with their labels, int64 [N]."""
+
+    def __init__(self, sequences: Resident, labels: NDArray[np.int64], device: torch.device) -> None:
+        self.sequences = sequences
+        self._labels = torch.from_numpy(labels).to(device)
+
+    def targets(self, rows: torch.Tensor) -> torch.Tensor:
+        """Labels of `rows`, int64 [S] on the device; of an empty one, -1, `IGNORED`."""
+        return torch.where(rows >= 0, self._labels[rows.clamp(min=0)], IGNORED)
+
+
+class PackedStep:
+    """Loss and gradients of `net`, whose weights are float32, in the arithmetic `dtype`.
+
+    With `recorder` batches are filled up to few shapes, and each shape is recorded at its first sight. `accumulates`
+    says that gradients of several batches are added up.
+    """
+
+    def __init__(
+        self,
+        net: PreTrainedModel,
+        data: Labelled,
+        dtype: torch.dtype,
+        *,
+        recorder: Recorder | None = None,
+        accumulates: bool = False,
+    ) -> None:
+        self.dtype = dtype
+        self.recorder = recorder
+        self.cold_s = 0.0
+        self._config = net.config
+        self._data = data
+        self.masters = dict(net.named_parameters())
+        self._device = next(net.parameters()).device
+        self._rotary = packed.rotary_table(net.config, self._device, dtype)
+        self._shadowed = [name for name in self.masters if dtype != torch.float32 and name.startswith(IN_DTYPE)]
+        copies = {name: self.masters[name].detach().to(dtype).requires_grad_() for name in self._shadowed}
+        self._weights = {**self.masters, **copies}
+        self._found = [torch.zeros_like(master) for master in self.masters.values()]
+        # What the optimiser reads: aligned with the masters.
+        self.gradients = [torch.zeros_like(found) for found in self._found] if accumulates else self._found
+        self._scale = torch.ones((), device=self._device)
+        self._loss = torch.zeros((), device=self._device)
+        self._windowless = packed.windowless(net.config) if recorder else None
+        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}
+
+    def refresh(self) -> None:
+        """Copy the masters to the weights that compute, after the masters have changed."""
+        with torch.no_grad():
+            if self._shadowed:
+                torch._foreach_copy_(
+                    [self._weights[name] for name in self._shadowed], [self.masters[name] for name in self._shadowed]
+                )
+
+    def backward(self, rows: NDArray[np.int64], *, scale: float = 1.0, adds: bool = False) -> torch.Tensor:
+        """The mean loss of the pairs `rows` [B] times `scale`, on the device, and its gradients in `gradients`.
+
+        With `adds` these are added to what is there, which needs `accumulates`.
+        """
+        shape = self.shape(rows)
+        self._scale.fill_(scale)
+        padded = np.full(shape.segments, -1, dtype=np.int64)
+        padded[: len(rows)] = rows
+        given = self._host(padded)
+        if self.recorder is None:
+            self._compute(given.to(self._device), shape)
+        else:
+            inputs, replay = self._recordings.get(shape) or self._recorded(self.recorder, shape)
+            inputs.copy_(given, non_blocking=True)
+            replay()
+        if self.gradients is not self._found:
+            (torch._foreach_add_ if adds else torch._foreach_copy_)(self.gradients, self._found)
+        return self._loss.clone()
+
+    def logits(self, data: Labelled, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [B, 2] in float32 and labels [B] of the pairs `rows` [B] of `data`, on the device."""
+        there = self._host(rows).to(self._device)
+        with torch.no_grad():
+            found = self._forward(data, there, data.sequences.shape(rows, None))
+        return found, data.targets(there)
+
+    def shape(self, rows: NDArray[np.int64]) -> Shape:
+        """The shape in which the pairs `rows` [B] are computed."""
+        return self._data.sequences.shape(rows, self._windowless)
+
+    def real_tokens(self, rows: NDArray[np.int64]) -> int:
+        """Tokens of the pairs `rows` [B]."""
+        return int(self._data.sequences.lengths[rows].sum())
+
+    def timed(self, work: Callable[[], Any]) -> Any:
+        """What `work`, which is done once, gives; its time is counted as `cold_s`."""
+        self._wait()
+        start = time.perf_counter()
+        found = work()
+        self._wait()
+        self.cold_s += time.perf_counter() - start
+        return found
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _recorded(self, recorder: Recorder, shape: Shape) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Where the rows of `shape` are put, and what then computes their loss and gradients."""
+        inputs = torch.full((shape.segments,), -1, dtype=torch.int64, device=self._device)
+        inputs[0] = 0  # the runs before the recording must have a loss
+        replay = self.timed(lambda: recorder(lambda: self._compute(inputs, shape)))
+        self._recordings[shape] = inputs, replay
+        return inputs, replay
+
+    def _compute(self, rows: torch.Tensor, shape: Shape) -> None:
+        with torch.enable_grad():
+            found = self._forward(self._data, rows, shape)
+            loss = functional.cross_entropy(found, self._data.targets(rows), ignore_index=IGNORED) * self._scale
+            gradients = torch.autograd.grad(loss, list(self._weights.values()))
+        torch._foreach_copy_(self._found, gradients)
+        self._loss.copy_(loss.detach())
+
+    def _forward(self, data: Labelled, rows: torch.Tensor, shape: Shape) -> torch.Tensor:
+        found = packed.logits(self._weights, self._config, data.sequences.pack(rows, shape), self._rotary)
+        return found.float()
+
+    def _host(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """In memory of its own that the device can read while the host goes on."""
+        found = torch.from_numpy(rows)
+        return found.pin_memory() if self._device.type == "cuda" else found
+
+
+class PackedAdamW(torch.optim.AdamW):
+    """torch's fused AdamW over the masters of a `PackedStep`; it clips, and hands the new weights on.
+
+    `attach` it to its step before the first. Its state is that of `torch.optim.AdamW`, in checkpoints too.
+    """
+
+    _step: PackedStep
+    _replay: Callable[[], None] | None = None
+
+    def __init__(self, params: Iterable[Any], **options: Any) -> None:
+        super().__init__(params, **{**options, "fused": True})
+
+    def attach(self, step: PackedStep, max_norm: float) -> None:
+        """Take the gradients of `step`, with their norm clipped at `max_norm`, or not at all where that is 0."""
+        self._step, self._max_norm = step, max_norm
+        device = step.gradients[0].device
+        # A recording reads its learning rate where the host can change it: in a tensor.
+        self._rates = [torch.zeros((), device=device) for _ in self.param_groups]
+        self.gradient_norm = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure computes its loss
+        """One step with the gradients that are there; no state is made in it, so that it can be recorded."""
+        for rate, group in zip(self._rates, self.param_groups, strict=True):
+            rate.fill_(float(group["lr"]))
+        if self._replay is None:
+            self._replay = self._recorded()
+        self._replay()
+
+    def _recorded(self) -> Callable[[], None]:
+        recorder = self._step.recorder
+        for group in self.param_groups:
+            group["capturable"] = recorder is not None
+            for master in group["params"]:
+                if not self.state[master]:
+                    self.state[master] = {
+                        "step": torch.zeros((), device=master.device),
+                        "exp_avg": torch.zeros_like(master),
+                        "exp_avg_sq": torch.zeros_like(master),
+                    }
+        if recorder is None:
+            return self._update
+        # Its kernels need no first run, and a run would be a step.
+        return self._step.timed(lambda: recorder(self._update, warm_ups=0))  # type: ignore[no-any-return]
+
+    def _update(self) -> None:
+        masters = list(self._step.masters.values())
+        for master, gradient in zip(masters, self._step.gradients, strict=True):
+            master.grad = gradient
+        if self._max_norm:
+            self.gradient_norm.copy_(torch.nn.utils.clip_grad_norm_(masters, self._max_norm, foreach=True))
+        rates = [group["lr"] for group in self.param_groups]
+        for group, rate in zip(self.param_groups, self._rates, strict=True):
+            group["lr"] = rate
+        super().step()
+        for group, given in zip(self.param_groups, rates, strict=True):
+            group["lr"] = given
+        self._step.refresh()
+        for master in masters:
+            master.grad = None

@@ -1,0 +1,152 @@
+"""The Hugging Face Trainer with the packed step in its middle: `mrpcbench train --engine packed`.
+
+Order of the data, schedule, log, evaluation, checkpoints and resuming are the Trainer's own.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import Trainer, TrainingArguments
+
+from mrpcbench import packed
+from mrpcbench.backends.graphs import Recorder
+from mrpcbench.backends.pytorch import DTYPE_NAMES, DTYPES, placement_of
+from mrpcbench.errors import UsageError
+from mrpcbench.models import LoadedModel
+from mrpcbench.packed_step import Labelled, PackedAdamW, PackedStep
+from mrpcbench.packing import Resident
+from mrpcbench.progress import Observer
+from mrpcbench.schema import Placement
+from mrpcbench.trainer import LENGTH, ObservedTrainer
+
+ROW = "row"
+
+
+class RowCollator:
+    """A batch is the numbers of its pairs, `row` int64 [B], on the host: the tokens are on the device already."""
+
+    def __init__(self) -> None:
+        self.real_tokens = 0
+        self.padding_tokens = 0
+        # Set once there is a step, which alone knows the shape that a batch is filled up to.
+        self.step: PackedStep | None = None
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, NDArray[np.int64]]:
+        """The rows of `features`."""
+        rows = np.array([feature[ROW] for feature in features], dtype=np.int64)
+        if self.step is not None:
+            real = sum(feature[LENGTH] for feature in features)
+            self.real_tokens += real
+            self.padding_tokens += self.step.shape(rows).tokens - real
+        return {ROW: rows}
+
+
+class PackedTrainer(ObservedTrainer):
+    """A Trainer whose steps and evaluations run packed; `precision` is bf16 or fp32.
+
+    Raises `UsageError` where the model, the optimiser or the arithmetic cannot run so.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        arguments: TrainingArguments,
+        train: Dataset,
+        validation: Dataset,
+        observer: Observer,
+        precision: str,
+    ) -> None:
+        config = loaded.model.config
+        if reason := packed.refusal(config, type(loaded.model).__name__, training=True):
+            raise UsageError(f"--engine packed: {reason}")
+        if precision == "fp16":
+            raise UsageError("--engine packed: it trains in bf16 or fp32; use --precision bf16, or --engine trainer")
+        # The step clips in its own recording; the Trainer's clipping would wait for the gradients of its own model.
+        max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
+        arguments.remove_unused_columns = False
+        counted = RowCollator()
+        super().__init__(
+            loaded, arguments, _rows(train), _rows(validation), observer, collator=RowCollator(), counted=counted
+        )
+        device, filler = self.args.device, int(config.pad_token_id or 0)
+        data, self._validation = (_labelled(split, device, filler) for split in (train, validation))
+        self.step = PackedStep(
+            self.model,
+            data,
+            DTYPES[precision],
+            recorder=Recorder() if device.type == "cuda" else None,
+            accumulates=arguments.gradient_accumulation_steps > 1,
+        )
+        counted.step = self.step
+        self._max_norm = max_norm
+        self._accumulated = 0
+        self._token_flops = 6 * self.model.num_parameters(exclude_embeddings=True)
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the encoder's layers."""
+        return DTYPE_NAMES[self.step.dtype]
+
+    @property
+    def placement(self) -> Placement:
+        """Where and how it trains."""
+        found = placement_of(self.model)
+        kernels = packed.kernels(self.model.config, self.args.device, self.step.dtype)
+        provider = ", ".join((kernels, *(["CUDA graphs"] if self.step.recorder else [])))
+        return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[PackedAdamW], Any]:
+        """The Trainer's own options of AdamW, for the class that is recorded."""
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        if kind is not torch.optim.AdamW:
+            raise UsageError(
+                f"--engine packed: it has AdamW alone; use --optim adamw_torch, or --engine trainer for {args.optim}"
+            )
+        return PackedAdamW, options
+
+    def create_optimizer(self) -> Any:
+        """The Trainer's own, on the gradients of the packed step; a checkpoint's weights are loaded by now."""
+        made = super().create_optimizer()
+        made.attach(self.step, self._max_norm)
+        self._adamw: PackedAdamW = made
+        self.step.refresh()
+        return made
+
+    def training_step(self, model: Any, inputs: dict[str, NDArray[np.int64]], num_items_in_batch: Any = None) -> Any:
+        """Loss of the batch on the device, over the number of batches that are added up; nothing waits for it."""
+        total = self.current_gradient_accumulation_steps
+        self._loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
+        self._accumulated = (self._accumulated + 1) % total
+        self.spent.cold_s = self.step.cold_s
+        return self._loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, NDArray[np.int64]], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, logits [B, 2] and labels [B] of a batch of validation pairs."""
+        logits, labels = self.step.logits(self._validation, inputs[ROW])
+        return functional.cross_entropy(logits, labels), logits, labels
+
+    def floating_point_ops(self, inputs: dict[str, NDArray[np.int64]]) -> float:
+        """The Trainer's own estimate, six operations a token and weight, of the tokens that are not padding."""
+        return float(self._token_flops * self.step.real_tokens(inputs[ROW]))
+
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        norm = self._adamw.gradient_norm if self._max_norm else None
+        super()._maybe_log_save_evaluate(tr_loss, norm, *args, **kwargs)
+
+
+def _rows(split: Dataset) -> Dataset:
+    """What the Trainer's samplers see of a split."""
+    return Dataset.from_dict({ROW: np.arange(len(split)), LENGTH: split[LENGTH]})
+
+
+def _labelled(split: Dataset, device: torch.device, filler: int) -> Labelled:
+    sequences = [np.asarray(ids, dtype=np.int64) for ids in split["input_ids"]]
+    return Labelled(Resident(sequences, device, filler=filler), np.asarray(split["labels"], dtype=np.int64), device)

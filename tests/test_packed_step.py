@@ -1,0 +1,245 @@
+"""The packed step: batches by number, gradients in the order of the weights, recordings, and AdamW on the masters."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from recordings import Recorder
+from test_packed import LABELS, LENGTHS, difference, gradients, made, theirs
+from transformers import AutoTokenizer, ModernBertForSequenceClassification
+
+from mrpcbench import data
+from mrpcbench.models import reader
+from mrpcbench.packed_step import Labelled, PackedAdamW, PackedStep
+from mrpcbench.packing import Resident, Shape, pack, shape_for
+
+CPU = torch.device("cpu")
+PAIRS = 12
+
+
+@pytest.fixture(scope="module")
+def sequences() -> list[NDArray[np.int64]]:
+    """Twelve, the first five of `LENGTHS`."""
+    chance = np.random.default_rng(0)
+    return [chance.integers(3, 200, length) for length in (*LENGTHS, 9, 30, 66, 40, 77, 21, 64)]
+
+
+@pytest.fixture
+def labelled(sequences: list[NDArray[np.int64]]) -> Labelled:
+    labels = np.resize(LABELS.numpy(), PAIRS)
+    return Labelled(Resident(sequences, CPU, filler=0), labels, CPU)
+
+
+def small() -> ModernBertForSequenceClassification:
+    return made(num_hidden_layers=4)
+
+
+def given(*rows: int) -> NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64)
+
+
+# --- batches by number ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [(0,), (3, 1, 4), (11, 0, 5, 2, 7)])
+@pytest.mark.parametrize("windowless", [None, 65])
+def test_a_batch_that_is_packed_on_the_device_is_the_one_packed_on_the_host(
+    sequences: list[NDArray[np.int64]], rows: tuple[int, ...], windowless: int | None
+) -> None:
+    resident = Resident(sequences, CPU, filler=7)
+    ids, lengths = np.concatenate([sequences[row] for row in rows]), np.array([len(sequences[row]) for row in rows])
+    shape = resident.shape(given(*rows), windowless)
+    wanted = pack(ids, lengths, shape=None if windowless is None else shape_for(lengths, windowless), filler=7)
+    assert shape == wanted.shape
+    padded = torch.full((shape.segments,), -1)
+    padded[: len(rows)] = torch.tensor(rows)
+    found = resident.pack(padded, shape)
+    for name in ("ids", "positions", "segments", "lengths", "starts"):
+        assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), name
+
+
+def test_an_epoch_of_real_mrpc_has_few_shapes_and_little_filling(modernbert_dir, mrpc_dir) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = AutoTokenizer.from_pretrained(modernbert_dir)
+    pairs = data.split_of(data.load(str(mrpc_dir)), str(mrpc_dir), "train")
+    lengths = np.array(reader(tokenizer, made(num_hidden_layers=1).config).encode(pairs).lengths)
+    order = np.random.default_rng(0).permutation(len(lengths))
+    cut = [lengths[order[start : start + 32]] for start in range(0, len(order), 32)]
+    shapes = [shape_for(batch, 65) for batch in cut]
+    assert len(set(shapes)) <= 8
+    assert sum(shape.tokens for shape in shapes) <= 1.05 * lengths.sum()
+
+
+# --- loss and gradients -----------------------------------------------------------------------------------------------
+
+
+def their_gradients(
+    net: ModernBertForSequenceClassification, sequences: list[NDArray[np.int64]]
+) -> dict[str, torch.Tensor]:
+    """Hugging Face's, of the first five pairs."""
+    mask = (np.arange(LENGTHS.max()) < LENGTHS[:, None]).astype(np.int64)
+    ids = np.zeros_like(mask)
+    for line, sequence in zip(ids, sequences[:5], strict=True):
+        line[: len(sequence)] = sequence
+    return gradients(net, theirs(net, (ids, mask)))
+
+
+@pytest.mark.parametrize("recorder", [None, Recorder()], ids=["eager", "recorded"])
+def test_loss_and_gradients_are_hugging_faces(
+    labelled: Labelled, sequences: list[NDArray[np.int64]], recorder: Recorder | None
+) -> None:
+    net = small()
+    wanted = their_gradients(net, sequences)
+    step = PackedStep(net, labelled, torch.float32, recorder=recorder)  # type: ignore[arg-type]
+    step.backward(given(4, 3, 2, 1, 10))  # another batch of the same shape is what is recorded
+    step.backward(given(0, 1, 2, 3, 4))
+    for name, gradient in zip(step.masters, step.gradients, strict=True):
+        assert difference(gradient, wanted[name]) < 1e-5, name
+    assert recorder is None or recorder.made == 1
+
+
+def test_the_loss_is_the_mean_over_the_real_pairs_times_its_scale(labelled: Labelled) -> None:
+    net = small()
+    plain, filled = (PackedStep(net, labelled, torch.float32, recorder=kind) for kind in (None, Recorder()))  # type: ignore[arg-type]
+    rows = given(5, 6, 7)
+    logits, labels = plain.logits(labelled, rows)
+    wanted = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(plain.backward(rows), wanted)
+    torch.testing.assert_close(filled.backward(rows, scale=0.25), wanted / 4)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_gradients_of_several_batches_add_up_whatever_is_recorded_meanwhile(labelled: Labelled, recorded: bool) -> None:
+    net = small()
+    whole = PackedStep(net, labelled, torch.float32)
+    whole.backward(given(0, 1, 2, 3))
+    parts = PackedStep(net, labelled, torch.float32, recorder=Recorder() if recorded else None, accumulates=True)  # type: ignore[arg-type]
+    for _ in range(2):
+        parts.backward(given(0, 1), scale=0.5)
+        parts.backward(given(2, 3), scale=0.5, adds=True)
+        for name, one, other in zip(whole.masters, whole.gradients, parts.gradients, strict=True):
+            assert difference(other, one) < 1e-5, name
+
+
+def test_in_bf16_the_layers_are_copies_and_the_gradients_near_those_of_float32(labelled: Labelled) -> None:
+    net = small()
+    exact, half = (PackedStep(net, labelled, dtype) for dtype in (torch.float32, torch.bfloat16))
+    for step in (exact, half):
+        step.backward(given(0, 1, 2, 3, 4))
+    assert {weight.dtype for weight in net.parameters()} == {torch.float32}
+    worst = max(difference(one, other) for one, other in zip(half.gradients, exact.gradients, strict=True))
+    assert 1e-5 < worst < 0.1  # not float32 by accident, and not wrong
+
+
+# --- AdamW ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recorder", [None, Recorder], ids=["eager", "recorded"])
+@pytest.mark.parametrize("max_norm", [0.0, 0.1])
+def test_the_optimiser_steps_as_torchs_adamw_with_each_rate_of_a_schedule(
+    labelled: Labelled, recorder: type[Recorder] | None, max_norm: float
+) -> None:
+    options = {"lr": 0.0, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1}
+    theirs_net, ours_net = small(), small()
+    step = PackedStep(ours_net, labelled, torch.float32, recorder=recorder and recorder())  # type: ignore[arg-type]
+    ours = PackedAdamW(list(step.masters.values()), **options)
+    ours.attach(step, max_norm)
+    plain = torch.optim.AdamW(theirs_net.parameters(), **options)  # type: ignore[arg-type]
+    for rate in (1e-2, 3e-3, 1e-3):
+        step.backward(given(0, 1, 2, 3, 4))
+        ours.param_groups[0]["lr"] = plain.param_groups[0]["lr"] = rate
+        for weight, gradient in zip(theirs_net.parameters(), step.gradients, strict=True):
+            weight.grad = gradient.clone()
+        if max_norm:
+            norm = torch.nn.utils.clip_grad_norm_(theirs_net.parameters(), max_norm)
+        ours.step()
+        plain.step()
+        assert not max_norm or ours.gradient_norm == pytest.approx(norm)
+    for one, other in zip(ours_net.parameters(), theirs_net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert all(state["step"] == 3 for state in ours.state.values())
+
+
+@pytest.mark.parametrize("recorder", [None, Recorder], ids=["eager", "recorded"])
+def test_what_computes_follows_the_masters(labelled: Labelled, recorder: type[Recorder] | None) -> None:
+    net = small()
+    step = PackedStep(net, labelled, torch.bfloat16, recorder=recorder and recorder())  # type: ignore[arg-type]
+    optimiser = PackedAdamW(list(step.masters.values()), lr=1e-2)
+    optimiser.attach(step, 0.0)
+    before = float(step.backward(given(0, 1, 2)))
+    for _ in range(3):
+        optimiser.step()
+        step.backward(given(0, 1, 2))
+    assert float(step.backward(given(0, 1, 2))) < before
+    fresh = PackedStep(net, labelled, torch.bfloat16)
+    assert float(step.backward(given(3, 4))) == pytest.approx(float(fresh.backward(given(3, 4))), abs=1e-3)
+
+
+def test_a_checkpoint_of_the_optimiser_is_one_of_torchs(labelled: Labelled) -> None:
+    net = small()
+    step = PackedStep(net, labelled, torch.float32)
+    optimiser = PackedAdamW(list(step.masters.values()), lr=1e-2)
+    optimiser.attach(step, 0.0)
+    step.backward(given(0, 1))
+    optimiser.step()
+    plain = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    plain.load_state_dict(optimiser.state_dict())
+    saved = plain.state_dict()["state"]
+    assert len(saved) == len(step.masters)
+    assert set(saved[0]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_recorded_steps_train_as_those_that_are_not(
+    sequences: list[NDArray[np.int64]], dtype: torch.dtype
+) -> None:
+    from mrpcbench.backends.graphs import Recorder as Graphs
+
+    device = torch.device("cuda")
+    losses = []
+    for recorder in (None, Graphs()):
+        net = small().to(device)  # type: ignore[arg-type]
+        labelled = Labelled(Resident(sequences, device), np.resize(LABELS.numpy(), PAIRS), device)
+        step = PackedStep(net, labelled, dtype, recorder=recorder)
+        optimiser = PackedAdamW(list(step.masters.values()), lr=1e-3)
+        optimiser.attach(step, 1.0)
+        found = []
+        for start in (0, 3, 6, 0, 9, 3, 6, 0):
+            found.append(float(step.backward(given(start, start + 1, start + 2))))
+            optimiser.step()
+        losses.append(found)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4 if dtype is torch.float32 else 2e-2)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_host_waits_for_nothing_in_a_step(sequences: list[NDArray[np.int64]]) -> None:
+    from mrpcbench.backends.graphs import Recorder as Graphs
+
+    device = torch.device("cuda")
+    net = small().to(device)  # type: ignore[arg-type]
+    labelled = Labelled(Resident(sequences, device), np.resize(LABELS.numpy(), PAIRS), device)
+    step = PackedStep(net, labelled, torch.bfloat16, recorder=Graphs())
+    optimiser = PackedAdamW(list(step.masters.values()), lr=1e-3)
+    optimiser.attach(step, 1.0)
+
+    def once() -> None:
+        step.backward(given(0, 1, 2))
+        optimiser.step()
+
+    once()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            once()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_shapes_tell_how_much_a_batch_takes(labelled: Labelled) -> None:
+    step = PackedStep(small(), labelled, torch.float32)
+    assert step.shape(given(0, 1)) == Shape(tokens=72, segments=2, longest=53)
+    assert step.real_tokens(given(0, 1)) == 72

@@ -1,0 +1,202 @@
+"""`--engine packed`: the Trainer's log and checkpoints, by the packed step."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recordings import Recorder
+from test_train import RECIPE, SignalAt, run
+from transformers import BertConfig, BertForSequenceClassification
+
+from mrpcbench import models, packed_trainer, trainer
+from mrpcbench.errors import InterruptedRunError, UsageError
+from mrpcbench.packed_trainer import PackedTrainer
+from mrpcbench.plans import TrainRecipe, TrainRequest
+from mrpcbench.schema import RunRecord, TrainSection
+
+PACKED = replace(RECIPE, engine="packed", precision="fp32")
+
+
+@pytest.fixture
+def request_(small_data: Path, tmp_path: Path) -> TrainRequest:
+    return TrainRequest(model="quickstart", data=str(small_data), output_dir=str(tmp_path / "model"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    request = TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu")
+    return run(request, PACKED)
+
+
+def section_of(record: RunRecord) -> TrainSection:
+    assert record.train is not None
+    return record.train
+
+
+def losses_of(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Filled with the loss of every step."""
+    found: list[float] = []
+    real = kind.training_step
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = real(self, *args, **kwargs)
+        found.append(float(loss))
+        return loss
+
+    monkeypatch.setattr(kind, "training_step", noted)
+    return found
+
+
+def test_it_follows_the_trainers_float32_losses_over_50_steps(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(PACKED, max_steps=50, per_device_train_batch_size=10)  # the last batch of an epoch has 6 pairs
+    theirs, ours = losses_of(trainer.ObservedTrainer, monkeypatch), losses_of(PackedTrainer, monkeypatch)
+    other = run(replace(request_, output_dir=str(tmp_path / "trainer")), replace(recipe, engine="trainer"))
+    record = run(request_, recipe)
+    assert len(theirs) == len(ours) == 50
+    assert max(theirs) - min(theirs) > 0.1
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    for one, wanted in zip(section_of(record).epochs, section_of(other).epochs, strict=True):
+        assert one.train_learning_rate == wanted.train_learning_rate
+        assert one.train_grad_norm == pytest.approx(wanted.train_grad_norm, rel=1e-2)
+        assert one.eval_loss == pytest.approx(wanted.eval_loss, abs=1e-4)
+        assert one.eval_f1_score == pytest.approx(wanted.eval_f1_score, abs=0.05)
+    assert section_of(record).real_tokens == section_of(other).real_tokens
+    assert section_of(record).padding_tokens == 0 < section_of(other).padding_tokens
+
+
+def test_recorded_steps_train_as_those_that_are_not(
+    request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    real = packed_trainer.PackedStep
+
+    def with_recorder(*args: Any, **kwargs: Any) -> Any:
+        return real(*args, **{**kwargs, "recorder": recorder})
+
+    monkeypatch.setattr(packed_trainer, "PackedStep", with_recorder)
+    section = section_of(run(request_, PACKED))
+    assert 2 <= recorder.made <= 6  # AdamW's, and those of a few shapes for 12 steps
+    assert section.padding_tokens > 0
+    assert section.cold_s
+    for line, wanted in zip(section.epochs, section_of(uninterrupted).epochs, strict=True):
+        assert line.eval_loss == pytest.approx(wanted.eval_loss, abs=1e-4)
+        assert line.train_grad_norm == pytest.approx(wanted.train_grad_norm, rel=1e-2)
+
+
+@pytest.mark.parametrize("step", [4, 6, 9])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    step: int, request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PackedTrainer.__init__
+
+    def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        self.add_callback(SignalAt(step, 2))  # type: ignore[arg-type]  # SIGINT
+
+    monkeypatch.setattr(PackedTrainer, "__init__", with_signal)
+    with pytest.raises(InterruptedRunError, match=f"checkpoint-{step} is saved and --resume"):
+        run(request_, PACKED)
+    monkeypatch.undo()
+    resumed = run(replace(request_, resume=True), PACKED)
+    assert section_of(resumed).resumed_from_step == step
+    assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
+    last, wanted = (section_of(record).epochs[-1] for record in (resumed, uninterrupted))
+    assert replace(last, train_loss=None) == replace(wanted, train_loss=None)  # a mean since the run was resumed
+
+
+def test_a_run_of_one_engine_is_not_continued_by_the_other(request_: TrainRequest) -> None:
+    run(request_, replace(PACKED, max_steps=1))
+    with pytest.raises(UsageError, match=r"engine packed \(now trainer\)"):
+        run(replace(request_, resume=True), replace(PACKED, engine="trainer", max_steps=1))
+
+
+def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
+    whole = section_of(run(request_, replace(PACKED, max_steps=2)))
+    parts_recipe = replace(PACKED, max_steps=2, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    parts = section_of(run(replace(request_, output_dir=str(tmp_path / "parts")), parts_recipe))
+    assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-3)
+    assert parts.epochs[0].train_grad_norm == pytest.approx(whole.epochs[0].train_grad_norm, rel=1e-3)
+    assert parts.epochs[0].eval_loss == pytest.approx(whole.epochs[0].eval_loss, rel=1e-3)
+
+
+def test_the_record_says_what_ran_and_where_the_time_went(uninterrupted: RunRecord) -> None:
+    section = section_of(uninterrupted)
+    assert section.placement.engine.startswith("packed step, torch")
+    assert section.placement.provider == "packed, sdpa"
+    assert section.placement.dtype == "fp32"
+    assert section.recipe.engine == "packed"
+    assert section.train_s is not None
+    assert section.evaluate_s is not None
+    assert section.save_s is not None
+    assert 0 < section.evaluate_s + section.save_s < section.train_s
+
+
+def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) -> None:
+    record = run(request_, replace(PACKED, precision="bf16", max_steps=2))
+    assert section_of(record).placement.dtype == "bf16"
+    loaded = models.load_classifier(request_.output_dir)
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
+    assert loaded.identity.model_sha256 == record.model.model_sha256
+
+
+def test_without_clipping_there_is_no_norm(request_: TrainRequest) -> None:
+    (line,) = section_of(run(request_, replace(PACKED, max_steps=1, max_grad_norm=0))).epochs
+    assert line.train_grad_norm is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"optim": "sgd"}, "AdamW alone.*--engine trainer"), ({"precision": "fp16"}, "--precision")],
+    ids=["optimiser", "arithmetic"],
+)
+def test_a_recipe_that_it_cannot_run_is_refused_with_the_option_that_can(
+    request_: TrainRequest, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Exception, match=message):
+        run(request_, replace(PACKED, **change))
+
+
+def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
+    models.load_tokenizer(models.locate("quickstart"), "quickstart").save_pretrained(tmp_path / "bert")
+    with pytest.raises(UsageError, match=r"--engine packed: BertForSequenceClassification.*--engine trainer"):
+        run(replace(request_, model=str(tmp_path / "bert")), PACKED)
+
+
+@pytest.mark.parametrize("engine", ["trainer", "packed"])
+def test_grouped_by_length_there_is_less_padding_and_as_many_tokens(
+    engine: Any, request_: TrainRequest, tmp_path: Path
+) -> None:
+    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=24, engine=engine)
+    plain = section_of(run(request_, recipe))
+    grouped = section_of(
+        run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
+    )
+    assert grouped.real_tokens == plain.real_tokens
+    if engine == "trainer":
+        assert grouped.padding_tokens < plain.padding_tokens / 2
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_trains_as_the_trainer_does_within_bf16(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = losses_of(trainer.ObservedTrainer, monkeypatch), losses_of(PackedTrainer, monkeypatch)
+    recipe = replace(RECIPE, max_steps=24, learning_rate=1e-4, precision="bf16")
+    run(replace(request_, device="cuda", output_dir=str(tmp_path / "trainer")), recipe)
+    section = section_of(run(replace(request_, device="cuda"), replace(recipe, engine="packed")))
+    assert section.placement.provider == "packed, varlen attention, CUDA graphs"
+    assert section.cold_s
+    np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=0.05)
