@@ -33,7 +33,7 @@ class Labelled:
 
     def targets(self, rows: torch.Tensor) -> torch.Tensor:
         """Labels of `rows`, int64 [S] on the device; of an empty one, -1, `IGNORED`."""
-        return torch.where(rows >= 0, self._labels[rows.clamp(min=0)], IGNORED)
+        return self._labels[rows.clamp(min=0)].masked_fill_(rows < 0, IGNORED)
 
 
 class PackedStep:

@@ -122,21 +122,22 @@ class Resident:
         lengths = self._lengths[there] * (rows >= 0)
         ends = lengths.cumsum(0)
         real = ends[-1:].clone()
-        ends[-1:] = shape.tokens
+        ends[-1:].fill_(shape.tokens)
         made = Packed(
             shape=shape,
             pairs=shape.segments,
             storage=torch.empty(shape.words, dtype=torch.int64, device=rows.device),
         )
-        made.starts[:1] = 0
-        made.starts[1:] = ends
+        made.starts[:1].zero_()
+        made.starts[1:].copy_(ends)
         place = torch.arange(shape.tokens, device=rows.device)
         # The first segment that ends behind a token has it; one that is empty ends where it begins, and has none.
         segments = torch.searchsorted(ends, place, right=True)
         inner = place - torch.cat((ends.new_zeros(1), ends[:-1]))[segments]
         is_real = place < real
         source = (self._offsets[there][segments] + inner).clamp(max=len(self._ids) - 1)
-        made.ids.copy_(torch.where(is_real, self._ids[source], self._filler))
+        # Not `torch.where`, which copies a scalar from the host, and waits.
+        made.ids.copy_(self._ids[source].masked_fill_(~is_real, self._filler))
         made.positions.copy_(inner * is_real)
         made.segments.copy_(segments)
         lengths[-1:] += shape.tokens - real

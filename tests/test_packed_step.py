@@ -1,11 +1,14 @@
 """The packed step: batches by number, gradients in the order of the weights, recordings, and AdamW on the masters."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from recordings import Recorder
 from test_packed import LABELS, LENGTHS, difference, gradients, made, theirs
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, ModernBertForSequenceClassification
 
 from mrpcbench import data
@@ -186,6 +189,41 @@ def test_a_checkpoint_of_the_optimiser_is_one_of_torchs(labelled: Labelled) -> N
     saved = plain.state_dict()["state"]
     assert len(saved) == len(step.masters)
     assert set(saved[0]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+# --- what a GPU would wait for ----------------------------------------------------------------------------------------
+
+# On a GPU these hand a value, or how many there are, to the host.
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal"}
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operators for which a GPU's host would wait; `where` copies a scalar from the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function._schema.name.split("::")[1]
+        if name in WAITING or (name == "where" and any(given.ndim == 0 for given in args[1:])):
+            self.seen.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_in_a_step_would_make_the_host_wait(labelled: Labelled) -> None:
+    step = PackedStep(small(), labelled, torch.bfloat16, recorder=Recorder())  # type: ignore[arg-type]
+    optimiser = PackedAdamW(list(step.masters.values()), lr=1e-3)
+    optimiser.attach(step, 1.0)
+    for _ in range(2):  # recorded, then replayed: the mode sees what the recordings run
+        with Waits() as waits:
+            step.backward(given(0, 1, 2))
+            optimiser.step()
+    assert waits.seen == []
+    with Waits() as waits:
+        torch.where(torch.ones(2) > 0, torch.ones(2), 0.0)
+        float(torch.ones(()))
+    assert waits.seen == ["where", "_local_scalar_dense"]
 
 
 # --- on a GPU ---------------------------------------------------------------------------------------------------------

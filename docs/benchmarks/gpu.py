@@ -1,0 +1,239 @@
+"""Everything that wants a GPU, in one command: `python docs/benchmarks/gpu.py --model FOLDER --data FOLDER`.
+
+Trains by both engines in turns, exports every graph with its proof, runs `bench --preset peers`, and prints what was
+reached beside the goals of docs/performance.md. Every figure is read from the records, which stay in `--output`.
+FOLDER may hold a configuration and a tokenizer alone: the weights are then random, and every record says so.
+`--device cpu` with few `--steps` and `--pairs` rehearses it where there is no GPU; goals whose rows a CPU does not have
+are then "not measured".
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from mrpcbench import store
+from mrpcbench.figures import pairs_per_s, percentile_ms, steps_per_s
+from mrpcbench.limits import flops_share
+from mrpcbench.schema import BenchRow, RunRecord, TrainSection
+
+ENGINES = ("trainer", "packed", "packed", "trainer")
+GRAPHS = {"cuda": ("none", "o3", "o4", "cuda"), "cpu": ("none", "o3", "cpu", "int8")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is to be reached, as in docs/performance.md, and how it is read from the records."""
+
+    what: str
+    least: float
+    unit: str
+    figure: Callable[["Records"], float | None]
+    is_most: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What the commands left."""
+
+    trainings: dict[str, list[TrainSection]]
+    bench: RunRecord
+
+    def row(self, name: str, scenario: str, batch: int | None = None) -> BenchRow | None:
+        """The row of a contender, the fastest of its batch sizes unless one is named."""
+        assert self.bench.bench is not None
+        rows = [
+            row
+            for row in self.bench.bench.rows
+            if (row.name, row.scenario) == (name, scenario) and batch in (None, row.batch_size)
+        ]
+        return max(rows, key=pairs_per_s, default=None)
+
+    def times(self, name: str, other: str, scenario: str, batch: int | None = None) -> float | None:
+        """How many times the pairs a second of `other` the contender `name` reaches."""
+        one, base = self.row(name, scenario, batch), self.row(other, scenario, batch)
+        return pairs_per_s(one) / pairs_per_s(base) if one and base else None
+
+    def p50_ms(self, name: str) -> float | None:
+        """Median time of a single pair."""
+        row = self.row(name, "single-stream")
+        return percentile_ms(row, 0.5) if row else None
+
+    def rate(self, engine: str) -> float | None:
+        """Optimiser steps a second, the median of an engine's runs."""
+        found = [rate for section in self.trainings[engine] if (rate := steps_per_s(section))]
+        return median(found) if found else None
+
+    def wall_s(self, engine: str) -> float:
+        """Seconds of a training with its recordings and evaluations, without its saves."""
+        return median((section.train_s or 0) - (section.save_s or 0) for section in self.trainings[engine])
+
+
+def over(one: float | None, other: float | None) -> float | None:
+    """A ratio of two figures that may be unknown."""
+    return None if one is None or not other else one / other
+
+
+def share_of_peak(records: Records) -> float | None:
+    """MFU of the packed engine at its best batch."""
+    row = records.row("torch-packed", "offline")
+    assert records.bench.bench is not None
+    for ceilings in records.bench.bench.ceilings:
+        if (
+            row
+            and row.work
+            and (ceilings.device, ceilings.dtype) == (row.placement.device, row.placement.product_dtype)
+        ):
+            return flops_share(row.work, ceilings, row.pairs / pairs_per_s(row))
+    return None
+
+
+GOALS = (
+    Goal(
+        what="training, optimiser steps/s, packed over trainer",
+        least=3.5,
+        unit="x",
+        figure=lambda found: over(found.rate("packed"), found.rate("trainer")),
+    ),
+    Goal(
+        what="training, wall clock without saves, trainer over packed",
+        least=3,
+        unit="x",
+        figure=lambda found: over(found.wall_s("trainer"), found.wall_s("packed")),
+    ),
+    Goal(
+        what="training, wall clock without saves, packed",
+        least=2,
+        unit=" s",
+        figure=lambda found: found.wall_s("packed"),
+        is_most=True,
+    ),
+    Goal(
+        what="one pair, p50, hf-bf16-sorted over torch-packed",
+        least=6,
+        unit="x",
+        figure=lambda found: over(found.p50_ms("hf-bf16-sorted"), found.p50_ms("torch-packed")),
+    ),
+    Goal(
+        what="one pair, p50, torch-packed",
+        least=0.8,
+        unit=" ms",
+        figure=lambda found: found.p50_ms("torch-packed"),
+        is_most=True,
+    ),
+    Goal(
+        what="pairs/s at the best batch, torch-packed over hf-autocast",
+        least=4,
+        unit="x",
+        figure=lambda found: found.times("torch-packed", "hf-autocast", "offline"),
+    ),
+    Goal(
+        what="pairs/s at the best batch, torch-packed over hf-bf16-sorted",
+        least=1.6,
+        unit="x",
+        figure=lambda found: found.times("torch-packed", "hf-bf16-sorted", "offline"),
+    ),
+    Goal(what="MFU at the best batch, torch-packed", least=0.5, unit="", figure=share_of_peak),
+    Goal(
+        what="one pair, onnx-cuda over optimum-fp32",
+        least=6,
+        unit="x",
+        figure=lambda found: found.times("onnx-cuda", "optimum-fp32", "single-stream"),
+    ),
+    Goal(
+        what="batch 32, onnx-cuda over optimum-fp32",
+        least=4,
+        unit="x",
+        figure=lambda found: found.times("onnx-cuda", "optimum-fp32", "offline", 32),
+    ),
+    Goal(
+        what="one pair, onnx-cuda over optimum-o4",
+        least=3,
+        unit="x",
+        figure=lambda found: found.times("onnx-cuda", "optimum-o4", "single-stream"),
+    ),
+)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """One command of mrpcbench, its tables where this script's are; a failure of it ends this one."""
+    print(f"\n$ mrpcbench {' '.join(arguments)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "mrpcbench", *arguments], check=False)
+    if done.returncode:
+        sys.exit(f"gpu.py: `mrpcbench {arguments[0]}` ended with exit code {done.returncode}")
+
+
+def train(options: argparse.Namespace, output: Path) -> dict[str, list[TrainSection]]:
+    """The recipe by both engines, in turns; the weights of the last run of the Trainer stay, in `output/model`."""
+    found: dict[str, list[TrainSection]] = {engine: [] for engine in ENGINES}
+    weights = [] if list(Path(options.model).glob("*.safetensors")) else ["--random-init"]
+    for turn, engine in enumerate(ENGINES):
+        record = output / f"train-{turn + 1}-{engine}.json"
+        run(
+            [
+                *("train", "--model", options.model, "--data", options.data, "--device", options.device, *weights),
+                *("--engine", engine, "--max-steps", str(options.steps), "--output-dir", str(output / "model")),
+                *("--overwrite", "--results", str(record)),
+            ]
+        )
+        section = store.load(record).train
+        assert section is not None
+        found[engine].append(section)
+        for checkpoint in (output / "model").glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)  # 1.8 GB each for ModernBERT-base
+    return found
+
+
+def measure(options: argparse.Namespace, output: Path) -> RunRecord:
+    """Every graph with its proof, and then all contenders in one run."""
+    common = ["--model", str(output / "model"), "--data", options.data]
+    for graph in GRAPHS[options.device]:
+        run(["export", *common, "--optimize", graph, "--results", str(output / f"export-{graph}.json")])
+    pairs = ["--pairs", str(options.pairs)] if options.pairs else []
+    record = output / "peers.json"
+    run(["bench", "--preset", "peers", *common, "--device", options.device, *pairs, "--results", str(record)])
+    return store.load(record)
+
+
+def rows_of(records: Records) -> Iterator[str]:
+    """A line of a Markdown table for each goal."""
+    yield "| goal | wanted | reached | |"
+    yield "|---|---|---|---|"
+    for goal in GOALS:
+        figure, sign = goal.figure(records), "≤" if goal.is_most else "≥"
+        if figure is None:
+            reached, verdict = "not measured", ""
+        else:
+            reached = f"{figure:.3g}{goal.unit}"
+            verdict = "yes" if (figure <= goal.least if goal.is_most else figure >= goal.least) else "no"
+        yield f"| {goal.what} | {sign} {goal.least:g}{goal.unit} | {reached} | {verdict} |"
+
+
+def main() -> None:
+    """Run all, and print the goals."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of ModernBERT-base, with or without its weights")
+    parser.add_argument("--data", required=True, help="folder of MRPC")
+    parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="where the records go")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--steps", type=int, default=-1, help="optimiser steps; else the recipe's two epochs")
+    parser.add_argument("--pairs", type=int, help="pairs of the validation split to bench with; else all")
+    options = parser.parse_args()
+    began = time.monotonic()
+    options.output.mkdir(parents=True, exist_ok=True)
+    run(["env"])
+    trainings = train(options, options.output)
+    records = Records(trainings=trainings, bench=measure(options, options.output))
+    place = records.bench.environment
+    weights = records.bench.model.weights_label
+    print(f"\n{place.gpu or place.cpu}; {weights} weights; all in {time.monotonic() - began:.0f} s\n")
+    print("\n".join(rows_of(records)))
+
+
+if __name__ == "__main__":
+    main()
