@@ -166,13 +166,25 @@ def plain(value: object) -> str:
 
 
 def engine(row: BenchRow) -> str:
-    """The backend of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
-    return row.spec.backend + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+    """The contender of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
+    return row.name + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+
+
+def name_header(rows: Iterable[BenchRow]) -> str:
+    """What the column of `engine` is of: a contender may have a name of its own."""
+    return "backend" if all(row.name == row.spec.backend for row in rows) else "contender"
 
 
 def known(value: float | None, form: str = ".0f") -> str:
     """A figure, or `?` where it is unknown."""
     return "?" if value is None else f"{value:{form}}"
+
+
+def percent(value: float | None) -> str:
+    """A share to a tenth of a per cent, 100% only where it is all; `?` where it is unknown."""
+    if value is None or value == 1:
+        return "?" if value is None else "100%"
+    return f"{min(value, 0.999):.1%}"
 
 
 def mebibytes(size: int | None) -> str:
