@@ -19,7 +19,7 @@ def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTab
         columns.append(("batch", lambda line: str(line[0].batch_size)))
     for place, base in enumerate(bases):
         columns += [(ratio_header(base), _times(place)), ("95%", _interval(place, base))]
-    return table_of(f"{scenario}: speed in multiples of a row's", columns, lines, caption=_caption(lines))
+    return table_of(f"{scenario}: times as fast", columns, lines, caption=_caption(lines))
 
 
 def ratio_header(base: BenchRow) -> str:

@@ -1,10 +1,13 @@
 """The parts that every result is shown with: tables of plain text, and the words for models, places and numbers."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.box import SIMPLE_HEAD, Box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.containers import Lines
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
@@ -48,6 +51,19 @@ class PlainTable(Table):
         yield Text("")
 
 
+class Name(Text):
+    """A name of words joined by hyphens, which is folded after one of them where it does not fit."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Lines of at most `width`; a word that is longer is folded within."""
+        lines = [""]
+        for part in re.findall(r"[^- ]*[- ]|[^- ]+", self.plain):
+            if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
+                lines.append("")
+            lines[-1] += part
+        return Text("\n".join(line.rstrip() for line in lines), self.style).wrap(console, width, **options)
+
+
 def table(
     title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False, names: int = 1
 ) -> PlainTable:
@@ -79,7 +95,8 @@ def table_of(
     made = table(title, *(name for name, _ in columns), numeric=True, tight=True, caption=caption, names=names)
     for row in rows:
         stands_out = any(row is one for one in bold)
-        made.add_row(*(cell(row) for _, cell in columns), style="bold" if stands_out else None)
+        name, *cells = (cell(row) for _, cell in columns)
+        made.add_row(Name(name), *cells, style="bold" if stands_out else None)
     return made
 
 
