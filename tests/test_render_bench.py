@@ -20,16 +20,20 @@ from mrpcbench.plans import (
     BackendSpec,
     BenchPlan,
     BenchView,
+    Order,
     SortKey,
 )
 from mrpcbench.ranking import check_view
 from mrpcbench.render_bench import bench
 from mrpcbench.schema import (
     BenchRow,
+    Ceilings,
     LoadPoint,
+    ReferenceAnswers,
     Resources,
     ServerResult,
     Span,
+    Work,
 )
 from mrpcbench.tables import PlainTable
 
@@ -375,6 +379,69 @@ def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None
         check(replace(PLAN, scenario=("single-stream",)), "torch:8")
 
 
+# --- contenders -------------------------------------------------------------------------------------------------------
+
+
+def named(name: str, order: Order | None = None, **changes: Any) -> BenchRow:
+    return on("torch", contender=name, order=order, **changes)
+
+
+def test_a_contender_stands_in_the_tables_by_its_own_name() -> None:
+    taken = spans(compute=(1.0,))
+    rows = [named("sorted", spans=taken), named("unsorted", pass_ms=500, spans=taken, broken_rules=("unsteady",))]
+    for title in ("offline", "where"):
+        assert column(titled(title, rows), "contender") == ["sorted", "unsorted!"]
+    shown = bench_of(*rows)
+    assert "sorted, unsorted = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
+    assert "! INVALID unsorted offline batch 32: unsteady" in shown
+    assert headers(titled("offline", [named("torch")]))[0] == "backend"
+
+
+def test_a_graph_that_is_not_the_records_is_named_with_its_place() -> None:
+    graph = replace(PROVEN, optimize="cpu")
+    shown = bench_of(on("torch"), on("onnx", placement=ONNX, model=graph))
+    assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads, cpu graph" in shown
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads 408 pairs" not in shown
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads;" in shown
+
+
+@pytest.mark.parametrize(
+    ("orders", "title"),
+    [
+        ((None, "length"), "offline: all pairs, sorted by length"),  # as older records were
+        (("given", "given"), "offline: all pairs, in the order given"),
+        (("length", "given"), "offline: all pairs, in two orders"),
+    ],
+)
+def test_a_title_says_sorted_only_where_all_are(orders: Sequence[Order | None], title: str) -> None:
+    rows = [named(f"n{place}", order) for place, order in enumerate(orders)]
+    assert str(tables(rows)[0].title) == title
+    said = "in the order given: n1; the others sorted by length" in bench_of(*rows)
+    assert said == ("two" in title)
+
+
+def test_agreement_is_a_column_that_says_with_what_and_is_whole_only_where_it_is() -> None:
+    rows = [named("a", agreement=1.0), named("b", pass_ms=500, agreement=0.99975), named("c", pass_ms=600)]
+    reference = ReferenceAnswers(row="a offline batch 32", labels="01")
+    record = make_record("bench", bench=make_bench(rows=tuple(rows), reference=reference))
+    (found,) = (part for part in bench(record, BY_SPEED) if isinstance(part, PlainTable))
+    assert column(found, "agree") == ["100%", "99.9%", "?"]
+    assert "agree: share of the labels that are those of a offline batch 32" in found.below
+    assert "agree" not in headers(titled("offline", [rows[2]]))
+
+
+def test_mfu_is_the_share_of_arithmetic_alone_and_autocast_is_held_against_its_products() -> None:
+    # In 408 ms: 40.8 of 100 FLOP/s are 100%, and 20.4 of 100 bytes/s 50%; the limit is the longer.
+    ceilings = Ceilings(device="cpu", dtype="bf16", flops_per_s=100.0, bytes_per_s=100.0)
+    place = replace(TORCH, dtype="bf16-autocast")
+    moving = named("moving", placement=place, work=Work(flops=20.4, moved_bytes=40.8))
+    computing = named("computing", placement=place, pass_ms=500, work=Work(flops=40.0, moved_bytes=1.0))
+    record = make_record("bench", bench=make_bench(rows=(moving, computing), ceilings=(ceilings,)))
+    (found,) = (part for part in bench(record, BY_SPEED) if isinstance(part, PlainTable))
+    assert column(found, "limit") == ["100%", "80%"]
+    assert column(found, "MFU") == ["50%", "80%"]
+
+
 # --- where the time goes ----------------------------------------------------------------------------------------------
 
 
@@ -519,6 +586,7 @@ def widest() -> list[BenchRow]:
     )
     common: dict[str, Any] = {
         "agreement": 0.9975,
+        "work": Work(flops=1e9, moved_bytes=1.0),
         "first_ms": 1234.5,
         "peak_memory_bytes": 143_000 * MIB,
         "peak_reserved_bytes": 143_500 * MIB,
@@ -601,6 +669,12 @@ def test_a_name_that_is_too_long_is_folded_and_not_cut() -> None:
     shown = text_of([on("torch-packed", 128), on("torch-compile", 128)], width=66)
     names = "".join(line[:8].strip() for line in shown.splitlines())
     assert "torch-packedtorch-compile" in names
+
+
+def test_a_name_of_several_words_is_folded_behind_a_hyphen() -> None:
+    shown = text_of([named("optimum-fp32-unsorted"), named("other", pass_ms=500)], width=74).splitlines()
+    assert any(line.startswith("optimum-fp32- ") for line in shown)
+    assert any(line.strip() == "unsorted" for line in shown)
 
 
 def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_where_it_is_not() -> None:
