@@ -19,7 +19,7 @@ ROUNDS = 5
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
-# One and four users' batches, and one that holds the whole validation split: an engine is shown at its best.
+# What users take, four times that, and the whole validation split at once: an engine is shown at its best of them.
 GPU_SIZES = (32, 128, 512)
 
 

@@ -227,6 +227,9 @@ def test_an_interrupted_run_is_finished_by_contender(
     record = measure(tmp_path / "r.json", small_data, BenchControl(resume=True), rounds=1)
     assert ran == ["ours single-stream batch 1"]
     assert record.bench is not None
+    found = [(row.name, row.scenario, row.batch_size, len(row.samples_ms)) for row in record.bench.rows]
+    rest = [("ours", "offline", 8, 1), ("ours", "offline", 32, 1), ("ours", "single-stream", 1, 40)]
+    assert found == [("theirs", "offline", 32, 1), *rest]
     # The reference's answers are those of the part before the interrupt.
     assert [row.agreement for row in record.bench.rows] == [1.0] * 4
     with pytest.raises(UsageError, match="--preset peers"):
