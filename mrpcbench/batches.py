@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.errors import UsageError
+from mrpcbench.plans import Order
 
 if TYPE_CHECKING:
     # A process that is given its batches needs neither, and each takes seconds to load.
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-Order = Literal["length", "given"]
 Texts = Mapping[str, Sequence[str]]  # sentence1 and sentence2 of some pairs
 
 

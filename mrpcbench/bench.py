@@ -11,32 +11,27 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mrpcbench import data, models, store, trace
-from mrpcbench.backends import open_session
-from mrpcbench.backends.base import Session
-from mrpcbench.batches import EncodedPairs, Order, Reader
-from mrpcbench.clock import timed
+from mrpcbench import data, store, trace
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import InterruptedRunError, UsageError, first_line
 from mrpcbench.lanes import Lane
-from mrpcbench.limits import measure_ceilings, work_of
+from mrpcbench.limits import measure_ceilings
+from mrpcbench.lineup import label_array, open_lanes, reference_of
 from mrpcbench.plans import (
     BackendSpec,
     BenchControl,
     BenchPlan,
     check,
 )
+from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
-from mrpcbench.reading import check_labels, model_folder, reader_for
+from mrpcbench.reading import model_folder
 from mrpcbench.resume import continue_from
 from mrpcbench.schema import (
     BenchSection,
     LoadPoint,
     RunRecord,
-    Work,
 )
-from mrpcbench.sensors import Meter, open_gpu_sensor
-from mrpcbench.spans import Tokenise
 from mrpcbench.validity import broken_rules
 
 MEASURE = BenchControl()
@@ -45,9 +40,9 @@ MEASURE = BenchControl()
 def bench(
     spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer, control: BenchControl = MEASURE
 ) -> RunRecord:
-    """Measure every backend, scenario and batch size of `plan`, and write the record to `results` after every row.
+    """Measure every contender, scenario and batch size of `plan`, and write the record to `results` after every row.
 
-    `spec` says what all backends share; its own `backend` is replaced by each of the plan's. Raises `UsageError` where
+    `spec` says what all contenders share; its own `backend` is replaced by each of theirs. Raises `UsageError` where
     the model or the data is not there, or the run to resume is another one, `MissingError` where an engine would run
     elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
@@ -55,11 +50,12 @@ def bench(
     if control.profile and Path(control.profile).is_dir():
         raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
-    for backend in plan.backend:
-        model_folder(replace(spec, backend=backend))
+    field = field_of(spec, plan)
+    for contender in field.contenders:
+        model_folder(contender.spec)
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
-    lanes = _open_lanes(spec, plan, pairs, observer)
+    lanes = open_lanes(field, plan, pairs, observer)
     record = RunRecord(
         command="bench",
         complete=False,
@@ -105,51 +101,6 @@ def _workload(plan: BenchPlan) -> Dataset:
         raise UsageError(f"--pairs {plan.pairs}: the {plan.split} split has {len(pairs)}")
     order = np.random.default_rng(plan.seed).permutation(len(pairs))
     return pairs.select(order[: plan.pairs])
-
-
-def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Observer) -> list[Lane]:
-    lanes: list[Lane] = []
-    for backend in dict.fromkeys(plan.backend):
-        asked = replace(spec, backend=backend)
-        check_labels(asked, data.label_names(pairs))
-        reader = reader_for(asked)
-        tokens, tokenise = _tokens(plan, reader, pairs)
-        observer.say(f"opening {backend}")
-        session, open_ms = timed(partial(open_session, asked))
-        sensor = open_gpu_sensor(session.placement.device)
-        for scenario in dict.fromkeys(plan.scenario):
-            # One pair at a time arrives in no order; a pass over all pairs may choose its own.
-            sizes = (1,) if scenario == "single-stream" else tuple(dict.fromkeys(plan.batch_size))
-            order: Order = "length" if scenario == "offline" else "given"
-            for size in sizes:
-                cut = tokens.batches(size, order=order)
-                work = _work(asked, session, tokens, len(cut)) if scenario != "server" else None
-                meter = Meter(sensor)
-                lanes.append(Lane(asked, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter))
-    return lanes
-
-
-def _tokens(plan: BenchPlan, reader: Reader, pairs: Dataset) -> tuple[EncodedPairs, Tokenise | None]:
-    """The pairs as tokens, and what makes tokens of some of them; nothing does in a fixed shape."""
-    if plan.seq_len is None:
-        texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
-
-        def tokenise(rows: NDArray[np.int64]) -> EncodedPairs:
-            return reader.encode({name: [column[row] for row in rows] for name, column in texts.items()})
-
-        return reader.encode(texts), tokenise
-    if plan.seq_len > reader.longest_allowed:
-        raise UsageError(f"--seq-len {plan.seq_len}: the model takes {reader.longest_allowed} tokens")
-    return reader.encode(pairs).of_length(plan.seq_len), None
-
-
-def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
-    if spec.backend == "fake":
-        return None
-    config = models.load_config(model_folder(spec), spec.model)
-    return work_of(
-        config, tokens.lengths, batches=batches, parameters=session.model.parameters, dtype=session.placement.dtype
-    )
 
 
 def _measured(
@@ -213,19 +164,21 @@ def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> R
     fixed_shape = record.bench.plan.seq_len is not None
     rounds_done = min((lane.rounds for lane in lanes if lane.scenario != "server"), default=0)
     measured = [lane for lane in lanes if lane.has_row]
-    rows = [lane.row(labels, fixed_shape=fixed_shape) for lane in measured]
+    reference = None if fixed_shape else reference_of(lanes, record.bench.reference, len(labels))
+    known = label_array(reference.labels) if reference else None
+    rows = [lane.row(labels, fixed_shape=fixed_shape, reference=known) for lane in measured]
     judged = [
         replace(row, broken_rules=broken_rules(row, lane.rounds)) for lane, row in zip(measured, rows, strict=True)
     ]
     peak = max(_peak_rss_bytes(), record.bench.peak_rss_bytes)
     section = replace(record.bench, rows=tuple(judged), rounds_done=rounds_done, peak_rss_bytes=peak)
-    return replace(record, bench=section)
+    return replace(record, bench=replace(section, reference=reference))
 
 
 def _with_ceilings(record: RunRecord, observer: Observer) -> RunRecord:
     """The finished record, with what the machine itself can do: last, for its large arrays would count as a row's."""
     assert record.bench is not None
-    placed = {(row.placement.device, row.placement.dtype) for row in record.bench.rows if row.work}
+    placed = {(row.placement.device, row.placement.product_dtype) for row in record.bench.rows if row.work}
     if placed:
         observer.say("measuring what this machine can do at best")
     ceilings = tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))

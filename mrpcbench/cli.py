@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import print_exc
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
-from mrpcbench.options import with_options
+from mrpcbench.options import given, with_options
 from mrpcbench.plans import (
     AbPlan,
     BackendSpec,
@@ -151,14 +151,24 @@ def export(plan: ExportPlan, output: Output) -> None:
 
 @app.command()
 @with_options(BenchPlan, BackendSpec, BenchControl, BenchView, Output)
-def bench(plan: BenchPlan, spec: BackendSpec, control: BenchControl, view: BenchView, output: Output) -> None:
+def bench(
+    plan: BenchPlan,
+    spec: BackendSpec,
+    control: BenchControl,
+    view: BenchView,
+    output: Output,
+    context: typer.Context,
+) -> None:
     """Measure engines side by side, interleaved, on real pairs."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.bench import bench as work
+        from mrpcbench.presets import field_of, left_to_preset
         from mrpcbench.ranking import check_view
 
-        check_view(view, plan)
-        terminal.view = view
+        plan = left_to_preset(plan, given(context))
+        entered = field_of(spec, plan)
+        check_view(view, entered)
+        terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)
         path = output.path("bench")
         if control.resume and not output.results:
             raise UsageError("--resume: name the interrupted run's record with --results FILE")

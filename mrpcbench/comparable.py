@@ -7,7 +7,7 @@
 | train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
 | export | the weights' kind and origin, arithmetic, device, provider, limits | graph, engine, threads, opset, settings|
 | bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA |
-| a row of it | engine, device, provider, arithmetic, threads, tokens, server's target | graph, version, accuracy |
+| a row of it | engine, device, provider, dtype, threads, tokens, order, server's target | graph, version, accuracy |
 
 The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
 Two recipes may be held against one another, and all runs of one side are of one recipe, whatever their seeds.
@@ -20,6 +20,7 @@ is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from mrpcbench.figures import ordering
 from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord, TrainSection
 
 Named = tuple[str, RunRecord]
@@ -75,7 +76,7 @@ def facts(record: RunRecord) -> Facts:
 def row_title(row: BenchRow) -> str:
     """How a row is called in a policy and in a verdict: 'onnx offline batch 32', 'torch single-stream'."""
     size = "" if row.scenario == "single-stream" else f" batch {row.batch_size}"
-    return f"{row.spec.backend} {row.scenario}{size}"
+    return f"{row.name} {row.scenario}{size}"
 
 
 # --- facts of each kind -----------------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ def _row(row: BenchRow, bench: BenchSection) -> Facts:
         **{name: getattr(row.placement, name) for name in ("device", "provider", "dtype", "threads")},
         **_architecture(row.model),
         "real_tokens": row.real_tokens,
+        "order": ordering(row),
     }
     if row.server is not None:
         must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms, "requests": bench.plan.requests}
@@ -230,7 +232,7 @@ def _rows_apart(was: RunRecord, now: RunRecord) -> tuple[dict[str, list[str]], l
         must, may = _apart(_row(old, was.bench), _row(new, now.bench))
         for line in must:
             refused.setdefault(line, []).append(name)
-        allowed += (f"{old.spec.backend}: {line}" for line in may)
+        allowed += (f"{old.name}: {line}" for line in may)
         if old.model.model_sha256 == new.model.model_sha256 and old.accuracy != new.accuracy:
             allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, though the weights are the same")
     return refused, allowed

@@ -19,7 +19,7 @@ from mrpcbench import data, graphs, models, store
 from mrpcbench.backends.ort import cuda_provider_problem, graph_device, graph_sha256, open_onnx
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.batches import EncodedPairs
-from mrpcbench.environment import capture, public_name, usable_cores
+from mrpcbench.environment import capture, usable_cores
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.folders import WITHHELD
 from mrpcbench.parity import Padding, prove, run
@@ -93,15 +93,8 @@ def _words(plan: ExportPlan) -> str:
 
 def _output_folder(plan: ExportPlan) -> Path:
     """Where the graph goes; raises `UsageError` where that holds something that is not an earlier export."""
-    graph = "onnx" if plan.optimize == "none" else f"onnx-{plan.optimize}"
-    if plan.output_dir:
-        folder = Path(plan.output_dir)
-    elif Path(plan.model).is_dir() and not plan.random_init:
-        folder = Path(plan.model) / graph
-    else:
-        # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
-        suffix = f"-random-init-{graph}" if plan.random_init else f"-{graph}"
-        folder = Path(public_name(plan.model).rsplit("/", 1)[-1] + suffix)
+    usual = models.graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
+    folder = Path(plan.output_dir) if plan.output_dir else usual
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / models.ONNX_FILE).exists():

@@ -4,9 +4,16 @@ Standard library only.
 """
 
 import math
+from dataclasses import dataclass, replace
+from statistics import median
 
+from mrpcbench.plans import Order
 from mrpcbench.schema import BenchRow, LoadPoint, SpanName, TrainSection
-from mrpcbench.stats import quantile, samples_needed
+from mrpcbench.stats import median_interval, quantile, samples_needed
+from mrpcbench.verdicts import Interval
+
+# Of fewer rounds even their whole range covers the median with less than 93.75%.
+ROUNDS_FOR_INTERVAL = 5
 
 
 def pairs_per_s(row: BenchRow) -> float:
@@ -42,6 +49,45 @@ def percentile_ms(row: BenchRow, share: float) -> float | None:
     if not samples or (share > 0.5 and len(samples) < samples_needed(share)):
         return None
     return quantile(samples, share)
+
+
+def ordering(row: BenchRow) -> Order | None:
+    """Order of an offline row's pairs; None for the other scenarios. Older records do not say, and sorted by length."""
+    return (row.order or "length") if row.scenario == "offline" else None
+
+
+def round_ms(row: BenchRow) -> list[float]:
+    """Time of each whole round of an offline row, or of one of single pairs, in the order run."""
+    size = row.pairs if row.scenario == "single-stream" else 1
+    whole = len(row.samples_ms) // size * size
+    return [math.fsum(row.samples_ms[start : start + size]) for start in range(0, whole, size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeSpeed:
+    """Speed of a row in multiples of another's: the median over the rounds that both have run, and its 95% interval,
+    None where the rounds are too few for one.
+    """
+
+    times: float
+    interval: Interval | None
+    rounds: int
+
+
+def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
+    """`row` against `base`, paired by round: rows are interleaved, so that what slows one round slows both rows in it.
+
+    The median of ln(time of `base` / time of `row`) with its percentile bootstrap interval. None without a whole round.
+    """
+    pairs = zip(
+        round_ms(row), round_ms(base), strict=False
+    )  # an interrupted run may have given one of them a round more
+    logs = [math.log(other / mine) for mine, other in pairs if mine > 0 and other > 0]
+    if not logs:
+        return None
+    found = median_interval(logs) if len(logs) >= ROUNDS_FOR_INTERVAL else None
+    ends = replace(found, low=math.exp(found.low), high=math.exp(found.high)) if found else None
+    return RelativeSpeed(times=math.exp(median(logs)), interval=ends, rounds=len(logs))
 
 
 def pairs_timed(row: BenchRow) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.clock import Clock, WallClock, timed
+from mrpcbench.contenders import Contender
 from mrpcbench.environment import public_name
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Scenario
@@ -30,9 +31,9 @@ LONGEST_LOAD_S = 30.0
 
 @dataclass
 class Lane:
-    """A backend in one scenario at one batch size; `earlier` is its row of a run that was interrupted."""
+    """A contender in one scenario at one batch size; `earlier` is its row of a run that was interrupted."""
 
-    spec: BackendSpec
+    contender: Contender
     session: Session
     open_ms: float
     scenario: Scenario
@@ -56,12 +57,17 @@ class Lane:
     @property
     def name(self) -> str:
         """What tells it from the others, in words."""
-        return f"{self.spec.backend} {self.scenario} batch {self.batch_size}"
+        return f"{self.contender.name} {self.scenario} batch {self.batch_size}"
 
     @property
     def public_spec(self) -> BackendSpec:
         """What was asked, without a path."""
-        return replace(self.spec, model=public_name(self.spec.model))
+        return replace(self.contender.spec, model=public_name(self.contender.spec.model))
+
+    @property
+    def key(self) -> tuple[str, Scenario, int]:
+        """What tells it from the others: contender, scenario and batch size."""
+        return self.contender.name, self.scenario, self.batch_size
 
     @property
     def has_row(self) -> bool:
@@ -166,8 +172,24 @@ class Lane:
         self.peak_memory_bytes = _larger(self.session.peak_memory_bytes, self.peak_memory_bytes)
         self.peak_reserved_bytes = _larger(self.session.peak_reserved_bytes, self.peak_reserved_bytes)
 
-    def row(self, labels: NDArray[np.int64], *, fixed_shape: bool) -> BenchRow:
-        """What has been measured, against `labels` [N]; a fixed shape has answers that mean nothing."""
+    def predicted(self, pairs: int) -> NDArray[np.int64] | None:
+        """Label [`pairs`] of each pair's timed answer, -1 where that is not finite or there is none; None where no
+        answer is at hand.
+        """
+        if self.logits is None:
+            return None
+        found = np.full(pairs, -1, dtype=np.int64)
+        answered = np.isfinite(self.logits).all(axis=1)
+        rows = np.arange(pairs) if self.answered_rows is None else self.answered_rows
+        found[rows[answered]] = self.logits.argmax(axis=1)[answered]
+        return found
+
+    def row(
+        self, labels: NDArray[np.int64], *, fixed_shape: bool, reference: NDArray[np.int64] | None = None
+    ) -> BenchRow:
+        """What has been measured, against `labels` [N] and the `reference` [N], -1 where that is not known; a fixed
+        shape has answers that mean nothing.
+        """
         if self.logits is None:
             assert self.earlier is not None
             return replace(self.earlier, spans=self.spans or self.earlier.spans)
@@ -177,6 +199,8 @@ class Lane:
         lost = sum(point.failed for point in self.server.curve) if self.server else 0
         now = BenchRow(
             spec=self.public_spec,
+            contender=self.contender.name,
+            order=self.contender.order if self.scenario == "offline" else None,
             placement=self.session.placement,
             model=self.session.model,
             scenario=self.scenario,
@@ -191,6 +215,7 @@ class Lane:
             server=self.server,
             accuracy=None if fixed_shape or scored is None else accuracy_of(scored),
             f1=None if fixed_shape or scored is None else f1_of(scored),
+            agreement=None if reference is None else self._agreement(reference),
             failed=int((~answered).sum()) + lost,
             peak_memory_bytes=self.peak_memory_bytes,
             peak_reserved_bytes=self.peak_reserved_bytes,
@@ -199,6 +224,15 @@ class Lane:
             spans=self.spans,
         )
         return _continued(self.earlier, now) if self.earlier else now
+
+    def _agreement(self, reference: NDArray[np.int64]) -> float | None:
+        """Share of the pairs asked for, of those that `reference` [N] answers, with its label."""
+        assert self.logits is not None
+        held = reference if self.answered_rows is None else reference[self.answered_rows]
+        known = held >= 0
+        answered = np.isfinite(self.logits).all(axis=1)
+        same = answered & (self.logits.argmax(axis=1) == held)
+        return float(same[known].mean()) if known.any() else None
 
 
 def _continued(earlier: BenchRow, now: BenchRow) -> BenchRow:

@@ -71,6 +71,16 @@ def onnx_folder(folder: Path, name: str) -> Path:
     raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
 
 
+def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Path:
+    """Where the graph of `--model model` that was made for `optimize` goes unless `--output-dir` says otherwise."""
+    graph = "onnx" if optimize == "none" else f"onnx-{optimize}"
+    if Path(model).is_dir() and not random_init:
+        return Path(model) / graph
+    # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
+    suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
+    return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
+
+
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
     try:

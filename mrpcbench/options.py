@@ -15,6 +15,9 @@ PATHS = set(
     "model data output_dir results profile folder a_model b_model a_python b_python policy markdown junit".split()
 )
 
+# Where a value comes from, as click calls it, that is not its default.
+GIVEN = ("COMMANDLINE", "ENVIRONMENT")
+
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of the dataclasses that its first parameters are annotated with.
@@ -50,6 +53,12 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
         return run
 
     return decorate
+
+
+def given(context: typer.Context) -> frozenset[str]:
+    """The names of the parameters that the user gave a value, on the command line or in the environment."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name in GIVEN)
 
 
 def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:

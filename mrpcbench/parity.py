@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.backends.base import Session
-from mrpcbench.batches import EncodedPairs, Order, in_order
+from mrpcbench.batches import EncodedPairs, in_order
 from mrpcbench.metrics import confusion, f1_interval, f1_of, finite_or_none
+from mrpcbench.plans import Order
 from mrpcbench.progress import Observer
 from mrpcbench.schema import ExportGate, ParityTrial
 from mrpcbench.stats import rate_upper_bound

@@ -13,13 +13,15 @@ DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
 QUICKSTART = "quickstart"
 
 Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Dtype = Literal["auto", "fp32", "bf16", "bf16-autocast", "fp16", "int8"]
 Optimize = Literal["none", "cpu", "cuda", "int8"]
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Engine = Literal["trainer", "packed"]
 Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "fake"]
 Scenario = Literal["single-stream", "offline", "server"]
+Order = Literal["length", "given"]
+Preset = Literal["peers"]
 SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
 Split = Literal["train", "validation", "test"]
 
@@ -129,7 +131,8 @@ class BackendSpec:
     model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
     device: Device = about(DEVICE_HELP, "auto")
     dtype: Dtype = about(
-        "Arithmetic of inference; 'auto' is the graph's own for onnx, bf16 for torch-packed on a GPU, and else fp32.",
+        "Arithmetic of inference; 'auto' is the graph's own for onnx, bf16 for torch-packed on a GPU, and else fp32. "
+        "bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
         "auto",
     )
     threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
@@ -180,6 +183,11 @@ class BenchPlan:
     backend: tuple[Backend, ...] = about(
         "Engine to measure; repeat for several, which then run interleaved.", ("torch",)
     )
+    preset: Preset | None = about(
+        "Measure a set of contenders in place of --backend. peers: the ways in which others run the model, each at its "
+        "best, and ours, as the device has them. What is not given of scenario, batch size and rounds it chooses too.",
+        None,
+    )
     data: str = about(DATA_HELP, "hub")
     split: Split = about(SPLIT_HELP, "validation")
     scenario: tuple[Scenario, ...] = about(
@@ -189,6 +197,11 @@ class BenchPlan:
     )
     batch_size: tuple[int, ...] = about(
         "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", (8, 32), least=1
+    )
+    order: Order = about(
+        "Order of the offline pairs: 'length' puts pairs of like length into a batch, 'given' takes them as they come, "
+        "at random.",
+        "length",
     )
     seq_len: int | None = about(
         "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
@@ -298,8 +311,10 @@ class BenchView:
     """How the tables of a benchmark are shown; the record is the same."""
 
     sort: SortKey = about("Order of the rows, best first; 'given' is the order in which they were asked for.", "speed")
-    relative_to: str | None = about(
-        "Add a column with each row's speed in multiples of this one's: BACKEND, or BACKEND:BATCH.", None
+    relative_to: tuple[str, ...] = about(
+        "Show each row's speed in multiples of this one's, with an interval: NAME, or NAME:BATCH, where NAME is a "
+        "backend or a contender of the preset. Repeatable.",
+        (),
     )
 
 

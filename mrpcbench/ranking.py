@@ -5,9 +5,10 @@ Standard library only, so that what was asked can be refused before anything hea
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mrpcbench.contenders import Field, row_name
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import joules_per_thousand, percentile_ms, speed
-from mrpcbench.plans import BenchPlan, BenchView, SortKey
+from mrpcbench.plans import BenchView, SortKey
 from mrpcbench.schema import BenchRow
 
 # The figure by which rows are sorted, smaller is better; None where it is unknown.
@@ -22,18 +23,12 @@ COSTS: Mapping[SortKey, Callable[[BenchRow], float | None]] = {
 }
 
 
-def check_view(view: BenchView, plan: BenchPlan) -> None:
-    """Raise `UsageError` where `view` is relative to a row that a run of `plan` cannot have."""
-    if view.relative_to is None:
-        return
-    sizes: dict[int, None] = {}
-    for scenario in plan.scenario:
-        sizes.update(dict.fromkeys((1,) if scenario == "single-stream" else plan.batch_size))
-    names = [
-        name for backend in dict.fromkeys(plan.backend) for name in (backend, *(_name(backend, size) for size in sizes))
-    ]
-    if view.relative_to not in names:
-        raise UsageError(f"--relative-to {view.relative_to}: no row of this run; name one of {', '.join(names)}")
+def check_view(view: BenchView, entered: Field) -> None:
+    """Raise `UsageError` where `view` is relative to a row that a run of the contenders `entered` cannot have."""
+    names = entered.row_names()
+    for name in view.relative_to:
+        if name not in names:
+            raise UsageError(f"--relative-to {name}: no row of this run; name one of {', '.join(names)}")
 
 
 def ranked(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
@@ -58,10 +53,14 @@ def best(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
     return found if len(found) < len(rows) else []
 
 
-def reference(rows: Sequence[BenchRow], relative_to: str | None) -> BenchRow | None:
-    """The row of one table that `relative_to` names, BACKEND:BATCH, or the fastest of BACKEND; None where none is."""
-    named = [row for row in rows if relative_to in (row.spec.backend, row_name(row))]
-    return ranked(named, "speed")[0] if named else None
+def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[BenchRow]:
+    """The rows of one table that `relative_to` names, each once: NAME:BATCH, or the fastest of NAME."""
+    found: dict[str, BenchRow] = {}
+    for name in relative_to:
+        if named := [row for row in rows if name in (row.name, name_of(row))]:
+            first = ranked(named, "speed")[0]
+            found.setdefault(name_of(first), first)
+    return list(found.values())
 
 
 def ratio(row: BenchRow, base: BenchRow) -> float | None:
@@ -70,13 +69,9 @@ def ratio(row: BenchRow, base: BenchRow) -> float | None:
     return None if mine is None or other is None else mine / other
 
 
-def row_name(row: BenchRow) -> str:
-    """BACKEND:BATCH."""
-    return _name(row.spec.backend, row.batch_size)
-
-
-def _name(backend: str, batch_size: int) -> str:
-    return f"{backend}:{batch_size}"
+def name_of(row: BenchRow) -> str:
+    """What `row` is called in its table: NAME:BATCH."""
+    return row_name(row.name, row.batch_size)
 
 
 def _negative(value: float | None) -> float | None:

@@ -1,39 +1,40 @@
 """A benchmark's record as rich renderables. Prints nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from rich.console import RenderableType
 
-from mrpcbench.figures import best_load, joules_per_thousand, padding_share, pairs_per_s, percentile_ms
-from mrpcbench.limits import share_of_limit
-from mrpcbench.plans import BenchView, Scenario
-from mrpcbench.ranking import best, is_known, ranked, ratio, reference, row_name
+from mrpcbench.figures import best_load, joules_per_thousand, ordering, padding_share, pairs_per_s, percentile_ms
+from mrpcbench.limits import flops_share, share_of_limit
+from mrpcbench.plans import BenchView, Order, Scenario
+from mrpcbench.ranking import best, is_known, ranked, ratio, references
+from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
 from mrpcbench.render_use import resources_table, spans_table
 from mrpcbench.schema import (
     BenchRow,
     BenchSection,
+    Ceilings,
     LoadPoint,
     RunRecord,
+    Work,
 )
 from mrpcbench.stats import quantile, samples_needed
 from mrpcbench.tables import (
     PlainTable,
     engine,
-    known,
     machine_line,
     mebibytes,
     model_line,
+    name_header,
     notes,
+    percent,
     placement_line,
     short,
     table_of,
 )
 
-SCENARIOS: tuple[tuple[Scenario, str], ...] = (
-    ("single-stream", "one pair at a time"),
-    ("offline", "all pairs, sorted by length"),
-    ("server", "requests at random moments"),
-)
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")
 
 
 def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
@@ -41,12 +42,15 @@ def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
     section = record.bench
     assert section is not None
     shown: list[BenchRow] = []
-    for scenario, words in SCENARIOS:
+    for scenario in SCENARIOS:
         rows = ranked([row for row in section.rows if row.scenario == scenario], view.sort)
         shown += rows
-        if rows:
-            one = _server_table if scenario == "server" else _steady_table
-            yield one(f"{scenario}: {words}", rows, record, view)
+        if rows and scenario == "server":
+            yield _server_table(rows, record, view)
+        elif rows:
+            yield _steady_table(rows, record, view)
+            if bases := references(rows, view.relative_to):
+                yield ratio_table(rows, bases)
     timed = [row for row in shown if row.spans]
     if timed:
         yield spans_table(timed)
@@ -58,47 +62,74 @@ def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
 # --- single-stream and offline ----------------------------------------------------------------------------------------
 
 
-def _steady_table(title: str, rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
+def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
     section = record.bench
     assert section is not None
+    title, more = f"{rows[0].scenario}: {_order_words(rows)}", ""
+    if _orders(rows) == {"length", "given"}:
+        more += (
+            f"\nin the order given: {_names(rows, lambda row: ordering(row) == 'given')}; the others sorted by length"
+        )
+    if section.reference and _has_agreement(rows):
+        more += f"\nagree: share of the labels that are those of {section.reference.row}"
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
     counted = f"{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved"
     return table_of(
         title + fixed,
-        _steady_columns(rows, section, view),
+        _steady_columns(rows, section),
         rows,
         bold=best(rows, view.sort),
-        caption=_caption(rows, counted, record),
+        caption=_caption(rows, counted, record) + more,
     )
 
 
-def _steady_columns(
-    rows: list[BenchRow], section: BenchSection, view: BenchView
-) -> list[tuple[str, Callable[[BenchRow], str]]]:
+def _orders(rows: Sequence[BenchRow]) -> set[Order | None]:
+    return {ordering(row) for row in rows}
+
+
+def _order_words(rows: Sequence[BenchRow]) -> str:
+    """What a table's rows were given, and in which order where that is the same for all."""
+    if rows[0].scenario == "single-stream":
+        return "one pair at a time"
+    words = {"length": "all pairs, sorted by length", "given": "all pairs, in the order given"}
+    (first, *others) = _orders(rows)
+    return "all pairs, in two orders" if others or first is None else words[first]
+
+
+def _names(rows: Sequence[BenchRow], wanted: Callable[[BenchRow], bool]) -> str:
+    return ", ".join(dict.fromkeys(row.name for row in rows if wanted(row)))
+
+
+def _has_agreement(rows: Sequence[BenchRow]) -> bool:
+    return any(row.agreement is not None for row in rows)
+
+
+def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[str, Callable[[BenchRow], str]]]:
     """Headers, and what gives a row's cell; those that say nothing of any row are left out."""
     alone = rows[0].scenario == "single-stream"
-    base = reference(rows, view.relative_to)
-    columns: list[tuple[str, Callable[[BenchRow], str]]] = [("backend", engine)]
+    columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), engine)]
     if not alone:
         columns.append(("batch", lambda row: str(row.batch_size)))
     columns.append(("pairs/s", lambda row: f"{pairs_per_s(row):.1f}"))
-    if base is not None:
-        columns.append((_ratio_header(base), lambda row: _times(row, base)))
     if alone:
         columns.append(("p50 ms", lambda row: _percentile(row, 0.5)))
         columns.append(("p90 ms", lambda row: _percentile(row, 0.9)))
         columns.append(("p99 ms", lambda row: _percentile(row, 0.99)))
     else:
         # A pass over all pairs is one sample; its percentiles would take hundreds of rounds.
-        columns.append(("ms a pass", lambda row: _percentile(row, 0.5)))
+        columns.append(("ms a\npass", lambda row: _percentile(row, 0.5)))
     # The first call is a part of the cold cost, and all of it for an engine that prepares for no shape.
     name = "first ms" if all(row.cold_ms is None for row in rows) else "cold ms"
     columns.append((name, lambda row: f"{row.first_ms if row.cold_ms is None else row.cold_ms:.1f}"))
     if not alone:
         columns.append(("pad.", lambda row: f"{padding_share(row):.0%}"))
-    columns.append(("limit", lambda row: _limit(row, section)))
+    columns.append(("limit", lambda row: _share(row, section, share_of_limit)))
+    if not alone:
+        columns.append(("MFU", lambda row: _share(row, section, flops_share)))
     columns.append(("acc.", lambda row: _score(row.accuracy)))
     columns.append(("F1", lambda row: _score(row.f1)))
+    if _has_agreement(rows):
+        columns.append(("agree", lambda row: percent(row.agreement)))
     if any(row.peak_memory_bytes is not None for row in rows):
         columns.append(("GPU MiB", lambda row: mebibytes(row.peak_memory_bytes)))
     if any(joules_per_thousand(row) is not None for row in rows):
@@ -112,16 +143,16 @@ def _percentile(row: BenchRow, share: float) -> str:
     return f"n<{samples_needed(share)}" if found is None else f"{found:.2f}"
 
 
-def _limit(row: BenchRow, section: BenchSection) -> str:
-    """Share of what the machine itself reached that the row's useful work comes to."""
+def _share(row: BenchRow, section: BenchSection, share: Callable[[Work, Ceilings, float], float]) -> str:
+    """A `share` of what the machine itself reached that the row's useful work comes to."""
     found = [
         item
         for item in section.ceilings
-        if (item.device, item.dtype) == (row.placement.device, row.placement.dtype) and row.work is not None
+        if (item.device, item.dtype) == (row.placement.device, row.placement.product_dtype) and row.work is not None
     ]
     if not found or row.work is None:
         return "?"
-    return f"{share_of_limit(row.work, found[0], row.pairs / pairs_per_s(row)):.0%}"
+    return f"{share(row.work, found[0], row.pairs / pairs_per_s(row)):.0%}"
 
 
 def _score(value: float | None) -> str:
@@ -131,14 +162,14 @@ def _score(value: float | None) -> str:
 # --- server -----------------------------------------------------------------------------------------------------------
 
 
-def _server_table(title: str, rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
+def _server_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
     """A line for each load of each row; in bold the best load of the best row."""
     assert record.bench is not None
     plan = record.bench.plan
     lines = [(row, point) for row in rows for point in _by_rate(row)]
     winners = rows if len(rows) == 1 else best(rows, view.sort)
     return table_of(
-        f"{title}, p99 within {plan.slo_ms:g} ms, window {plan.window_ms:g} ms",
+        f"server: requests at random moments, p99 within {plan.slo_ms:g} ms, window {plan.window_ms:g} ms",
         _server_columns(rows, view),
         lines,
         bold=[line for line in lines if _is_best(*line) and any(line[0] is row for row in winners)],
@@ -149,14 +180,12 @@ def _server_table(title: str, rows: list[BenchRow], record: RunRecord, view: Ben
 def _server_columns(
     rows: list[BenchRow], view: BenchView
 ) -> list[tuple[str, Callable[[tuple[BenchRow, LoadPoint]], str]]]:
-    base = reference(rows, view.relative_to)
     columns: list[tuple[str, Callable[[tuple[BenchRow, LoadPoint]], str]]] = [
-        ("backend", lambda line: engine(line[0])),
+        (name_header(rows), lambda line: engine(line[0])),
         ("batch", lambda line: str(line[0].batch_size)),
         ("requests/s", lambda line: f"{line[1].rate_per_s:.1f}"),
     ]
-    if base is not None:
-        columns.append((_ratio_header(base), lambda line: _times(line[0], base) if _is_best(*line) else ""))
+    columns += [(ratio_header(base), partial(_load_ratio, base)) for base in references(rows, view.relative_to)]
     columns += [
         ("p50 ms", lambda line: _load_percentile(line[1], 0.5)),
         ("p99 ms", lambda line: _load_percentile(line[1], 0.99)),
@@ -166,6 +195,11 @@ def _server_columns(
         ("target", lambda line: "best" if _is_best(*line) else "kept" if line[1].meets_slo else "missed"),
     ]
     return columns
+
+
+def _load_ratio(base: BenchRow, line: tuple[BenchRow, LoadPoint]) -> str:
+    """A ratio on the line of the best load; a search for a rate has no rounds to pair."""
+    return multiple(ratio(line[0], base)) if _is_best(*line) else ""
 
 
 def _by_rate(row: BenchRow) -> list[LoadPoint]:
@@ -183,31 +217,30 @@ def _load_percentile(point: LoadPoint, share: float) -> str:
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _ratio_header(base: BenchRow) -> str:
-    """Names the row that has 1.00x; among single pairs the backend does. A name of two words stands on two lines."""
-    name = base.spec.backend if base.scenario == "single-stream" else row_name(base)
-    return f"x {name}".replace("-", "-\n")
-
-
-def _times(row: BenchRow, base: BenchRow) -> str:
-    found = ratio(row, base)
-    return known(found, ".2f") + ("" if found is None else "x")
-
-
 def _caption(rows: list[BenchRow], counted: str, record: RunRecord) -> str:
     assert record.bench is not None
-    placed = "; ".join(dict.fromkeys(f"{row.spec.backend} = {placement_line(row.placement)}" for row in rows))
     return (
-        f"{model_line(record.model)}\n{placed}\n{counted}; {record.data[0].source} {record.data[0].split}; "
+        f"{model_line(record.model)}\n{_places(rows, record)}\n"
+        f"{counted}; {record.data[0].source} {record.data[0].split}; "
         f"{machine_line(record.environment, rows[0].placement)}; "
         f"peak main memory {mebibytes(record.bench.peak_rss_bytes)} MiB"
     )
 
 
+def _places(rows: list[BenchRow], record: RunRecord) -> str:
+    """Where each contender ran, and its graph where that is not the one that the record names; equals together."""
+    names: dict[str, dict[str, None]] = {}
+    for row in rows:
+        graph = row.model.graph_label if row.model.graph_label != record.model.graph_label else ""
+        place = placement_line(row.placement) + (f", {graph}" if graph else "")
+        names.setdefault(place, {})[row.name] = None
+    return "; ".join(f"{', '.join(found)} = {place}" for place, found in names.items())
+
+
 def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     for row in rows:
         for rule in row.broken_rules or ():
-            yield f"! INVALID {row.spec.backend} {row.scenario} batch {row.batch_size}: {rule}"
+            yield f"! INVALID {row.name} {row.scenario} batch {row.batch_size}: {rule}"
     if any(row.failed for row in rows):
         yield f"FAILED: up to {max(row.failed for row in rows)} pairs a row had no answer, or one that is not finite."
     single = [len(row.samples_ms) for row in rows if row.scenario == "single-stream"]
@@ -219,7 +252,7 @@ def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
 
 def _unsorted(rows: Sequence[BenchRow], view: BenchView) -> Iterator[str]:
     """The tables that could not be sorted as asked."""
-    for scenario, _ in SCENARIOS:
+    for scenario in SCENARIOS:
         mine = [row for row in rows if row.scenario == scenario]
         if len(mine) > 1 and view.sort not in ("speed", "given") and not is_known(mine, view.sort):
             yield f"--sort {view.sort}: no row of {scenario} has that figure; they are in the order given."

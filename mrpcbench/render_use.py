@@ -6,7 +6,7 @@ from typing import get_args
 
 from mrpcbench.figures import joules_per_thousand, pairs_per_s, span_us
 from mrpcbench.schema import BenchRow, SpanName
-from mrpcbench.tables import PlainTable, engine, known, mebibytes, short, table_of
+from mrpcbench.tables import PlainTable, engine, known, mebibytes, name_header, short, table_of
 
 Columns = list[tuple[str, Callable[[BenchRow], str]]]
 
@@ -25,14 +25,18 @@ RESOURCES_CAPTION = (
 
 def spans_table(rows: Sequence[BenchRow]) -> PlainTable:
     """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans."""
-    columns = [*_row_columns(), *((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))]
+    columns = [*_row_columns(rows), *((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))]
     columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
     columns.append(("timed", _timed))
     return table_of("where the time goes: µs a pair", columns, rows, caption=SPANS_CAPTION, names=2)
 
 
-def _row_columns() -> Columns:
-    return [("backend", engine), ("scenario", lambda row: row.scenario), ("batch", lambda row: str(row.batch_size))]
+def _row_columns(rows: Sequence[BenchRow]) -> Columns:
+    return [
+        (name_header(rows), engine),
+        ("scenario", lambda row: row.scenario),
+        ("batch", lambda row: str(row.batch_size)),
+    ]
 
 
 def _part(name: SpanName) -> Callable[[BenchRow], str]:
@@ -51,7 +55,7 @@ def _timed(row: BenchRow) -> str:
 def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
     """What the sensors say of each row, `?` where they say nothing."""
     columns = [
-        *_row_columns(),
+        *_row_columns(rows),
         ("GPU MiB\nin use", lambda row: mebibytes(row.peak_memory_bytes)),
         ("reserved", lambda row: mebibytes(row.peak_reserved_bytes)),
         ("process", _read("gpu_memory_process_bytes", mebibytes)),

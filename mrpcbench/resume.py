@@ -25,9 +25,9 @@ def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:
     assert now.bench is not None
     if changed := "; ".join(_changes(earlier, now, lanes)):
         raise UsageError(f"--resume: {path} was made with {changed}; only the same run can be continued")
-    rows = {(row.spec.backend, row.scenario, row.batch_size): row for row in earlier.bench.rows}
+    rows = {(row.name, row.scenario, row.batch_size): row for row in earlier.bench.rows}
     for lane in lanes:
-        lane.earlier = rows.get((lane.spec.backend, lane.scenario, lane.batch_size))
+        lane.earlier = rows.get(lane.key)
     if earlier.complete:
         return earlier
     resumed = (*earlier.bench.resumed_after, earlier.bench.rounds_done)
@@ -42,15 +42,15 @@ def _changes(earlier: RunRecord, now: RunRecord, lanes: list[Lane]) -> Iterator[
     yield from _differences({name: was[name] for name in SAME}, {name: present[name] for name in SAME}, "")
     if earlier.data != now.data:
         yield "other pairs"
-    lane_of = {(lane.spec.backend, lane.scenario, lane.batch_size): lane for lane in lanes}
+    lane_of = {lane.key: lane for lane in lanes}
     for row in earlier.bench.rows:
-        lane = lane_of.get((row.spec.backend, row.scenario, row.batch_size))
+        lane = lane_of.get((row.name, row.scenario, row.batch_size))
         if lane is None:
             continue  # another plan, which is named above
         yield from _differences(asdict(row.spec), asdict(lane.public_spec), "--")
-        yield from _differences(asdict(row.placement), asdict(lane.session.placement), f"{row.spec.backend} ")
+        yield from _differences(asdict(row.placement), asdict(lane.session.placement), f"{row.name} ")
         if row.model != lane.session.model:
-            yield f"another model for {row.spec.backend}"
+            yield f"another model for {row.name}"
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:

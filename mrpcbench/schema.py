@@ -7,7 +7,18 @@ Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from mrpcbench.plans import STRICT, AbPlan, BackendSpec, BenchPlan, Optimize, Scenario, SelftestPlan, TrainRecipe, about
+from mrpcbench.plans import (
+    STRICT,
+    AbPlan,
+    BackendSpec,
+    BenchPlan,
+    Optimize,
+    Order,
+    Scenario,
+    SelftestPlan,
+    TrainRecipe,
+    about,
+)
 from mrpcbench.verdicts import Comparison, Interval, Verdict
 
 SCHEMA_VERSION = 1
@@ -31,12 +42,18 @@ class Placement:
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
     provider: str = about("The engine's kernels: torch's attention implementation, or ONNX Runtime's provider.")
     dtype: str = about(
-        "Arithmetic: fp32, bf16, fp16 or int8; what autocast computes in, and what weights are widened to."
+        "Arithmetic: fp32, bf16, fp16 or int8, what weights are widened to; of training also what autocast computes "
+        "in. bf16-autocast: products in bf16, by torch.autocast, with weights in fp32."
     )
     threads: int = about("CPU threads inside one operator.")
 
     def __str__(self) -> str:
         return f"{self.engine} {self.provider}"
+
+    @property
+    def product_dtype(self) -> str:
+        """Arithmetic of the matrix products, by which work and limits count: bf16 for bf16-autocast."""
+        return self.dtype.removesuffix("-autocast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,7 +429,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
-    """One engine in one scenario at one batch size. Medians and percentiles are derived from the samples when read."""
+    """A contender in one scenario at one batch size. Medians and percentiles are derived from the samples when read."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -436,11 +453,23 @@ class BenchRow:
         None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
+    contender: str | None = about(
+        "Name of the row's contender; null in older records, where the backend is the name.", None
+    )
+    order: Order | None = about(
+        "Order of the offline pairs; null for the other scenarios, and in older records, which are sorted by length.",
+        None,
+    )
     server: ServerResult | None = about("Latency against load; null for the other scenarios.", None)
     accuracy: float | None = about(
         "Accuracy of the predictions of the timed run itself; a failed pair is a wrong one; null for a fixed shape."
     )
     f1: float | None = about("F1 of the predictions of the timed run itself; null for a fixed shape.")
+    agreement: float | None = about(
+        "Share of the timed answers with the label that the reference's timed answers have (see `reference`); a failed "
+        "pair agrees with nothing; null for a fixed shape, and where the reference has not answered.",
+        None,
+    )
     failed: int = about("Pairs of the last round whose logits were not finite, or requests that were not answered.", 0)
     peak_memory_bytes: int | None = about(
         "Peak of the engine's own GPU memory in use during the row; null where it cannot tell."
@@ -457,6 +486,21 @@ class BenchRow:
         "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", None
     )
 
+    @property
+    def name(self) -> str:
+        """What tells the row's contender from the others: its name, in older records the backend's."""
+        return self.contender or self.spec.backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceAnswers:
+    """The answers that those of the other rows are held against."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    row: str = about("The row that gave them: contender, scenario and batch size.")
+    labels: str = about("Label of each pair in the run's order, 0 or 1; - where there is no answer, or no finite one.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSection:
@@ -464,11 +508,16 @@ class BenchSection:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    plan: BenchPlan = about("The workload that was asked for.")
-    rows: tuple[BenchRow, ...] = about("One a backend, scenario and batch size.")
+    plan: BenchPlan = about("The workload that was asked for; what is empty in it, its preset chooses.")
+    rows: tuple[BenchRow, ...] = about("One a contender, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
     resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", ())
     ceilings: tuple[Ceilings, ...] = about("What the machine itself reached in this run; empty until its end.", ())
+    reference: ReferenceAnswers | None = about(
+        "The first contender's timed answers, of its last offline round where it has one; null while there are none, "
+        "and for a single contender.",
+        None,
+    )
     peak_rss_bytes: int = about("Peak main memory of the process, all engines together.")
 
 

@@ -1,10 +1,13 @@
 """The parts that every result is shown with: tables of plain text, and the words for models, places and numbers."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.box import SIMPLE_HEAD, Box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.containers import Lines
 from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
@@ -48,6 +51,19 @@ class PlainTable(Table):
         yield Text("")
 
 
+class Name(Text):
+    """A name of words joined by hyphens, which is folded after one of them where it does not fit."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Lines of at most `width`; a word that is longer is folded within."""
+        lines = [""]
+        for part in re.findall(r"[^- ]*[- ]|[^- ]+", self.plain):
+            if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
+                lines.append("")
+            lines[-1] += part
+        return Text("\n".join(line.rstrip() for line in lines), self.style).wrap(console, width, **options)
+
+
 def table(
     title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False, names: int = 1
 ) -> PlainTable:
@@ -79,7 +95,8 @@ def table_of(
     made = table(title, *(name for name, _ in columns), numeric=True, tight=True, caption=caption, names=names)
     for row in rows:
         stands_out = any(row is one for one in bold)
-        made.add_row(*(cell(row) for _, cell in columns), style="bold" if stands_out else None)
+        name, *cells = (cell(row) for _, cell in columns)
+        made.add_row(Name(name), *cells, style="bold" if stands_out else None)
     return made
 
 
@@ -166,13 +183,25 @@ def plain(value: object) -> str:
 
 
 def engine(row: BenchRow) -> str:
-    """The backend of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
-    return row.spec.backend + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+    """The contender of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
+    return row.name + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+
+
+def name_header(rows: Iterable[BenchRow]) -> str:
+    """What the column of `engine` is of: a contender may have a name of its own."""
+    return "backend" if all(row.name == row.spec.backend for row in rows) else "contender"
 
 
 def known(value: float | None, form: str = ".0f") -> str:
     """A figure, or `?` where it is unknown."""
     return "?" if value is None else f"{value:{form}}"
+
+
+def percent(value: float | None) -> str:
+    """A share to a tenth of a per cent, 100% only where it is all; `?` where it is unknown."""
+    if value is None or value == 1:
+        return "?" if value is None else "100%"
+    return f"{min(value, 0.999):.1%}"
 
 
 def mebibytes(size: int | None) -> str:

@@ -141,6 +141,34 @@ def test_torch_runs_in_the_dtype_that_was_asked_for(exported_model: Path) -> Non
     assert session.placement.dtype == "bf16"
 
 
+def test_autocast_keeps_the_weights_and_computes_in_half(exported_model: Path, pairs: Dataset) -> None:
+    asked = BackendSpec(model=str(exported_model), device="cpu")
+    batch = reader_for(asked).encode(pairs).batches(8)[0]
+    whole, half, cast = (open_session(replace(asked, dtype=dtype)) for dtype in ("fp32", "bf16", "bf16-autocast"))
+    assert (cast.placement.dtype, cast.placement.product_dtype) == ("bf16-autocast", "bf16")
+    assert {weight.dtype for weight in cast._net.parameters()} == {torch.float32}  # type: ignore[attr-defined]
+    exact = whole.infer(batch)
+    assert not np.array_equal(cast.infer(batch), exact)
+    assert not np.array_equal(cast.infer(batch), half.infer(batch))
+    np.testing.assert_allclose(cast.infer(batch), exact, atol=0.2)
+
+
+@pytest.mark.parametrize("name", ["torch-packed", "torch-compile", "onnx", "fake"])
+def test_autocast_is_for_torch_alone(name: Backend, exported_model: Path) -> None:
+    with pytest.raises(UsageError, match=f"--dtype bf16-autocast --backend {name}: for --backend torch alone"):
+        open_session(BackendSpec(backend=name, model=str(exported_model), device="cpu", dtype="bf16-autocast"))
+
+
+@pytest.mark.gpu
+def test_autocast_runs_on_a_gpu(exported_model: Path, pairs: Dataset) -> None:
+    asked = BackendSpec(model=str(exported_model), device="cuda")
+    batch = reader_for(asked).encode(pairs).batches(8)[0]
+    cast = open_session(replace(asked, dtype="bf16-autocast"))
+    assert cast.placement.device.startswith("cuda")
+    assert cast.placement.dtype == "bf16-autocast"
+    np.testing.assert_allclose(cast.infer(batch), open_session(asked).infer(batch), atol=0.2)
+
+
 def test_a_torch_session_runs_on_as_many_threads_as_asked(exported_model: Path) -> None:
     before = torch.get_num_threads()
     try:

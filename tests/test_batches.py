@@ -12,8 +12,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mrpcbench import data
-from mrpcbench.batches import EncodedPairs, Order, Reader, in_order
+from mrpcbench.batches import EncodedPairs, Reader, in_order
 from mrpcbench.errors import UsageError
+from mrpcbench.plans import Order
 
 PAD = 3
 

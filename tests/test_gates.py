@@ -515,6 +515,11 @@ def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in
     assert len(found) == 12
 
 
+def test_contenders_on_one_engine_each_have_rows_that_decide() -> None:
+    rows = [row(contender=name, samples_ms=(10.0,) * 3) for name in ("sorted", "unsorted")]
+    assert rows_that_decide(rows) == ("sorted offline batch 32", "unsorted offline batch 32")
+
+
 def test_the_rows_that_the_policy_names_decide_in_place_of_those() -> None:
     rows = [row(20.0, batch_size=8), row(10.0)]
     policy = Policy(stored_speed=StoredSpeedPolicy(rows=("torch offline batch 8",)))

@@ -19,7 +19,10 @@ TOOLS = (
     *("trainer", "card", "backends", "graphs", "parity", "models", "reading", "data", "folders", "batches"),
     *("packing", "packed", "packed_step", "packed_trainer", "metrics", "environment"),
 )
-MEASURING = ("clock", "lanes", "limits", "resume", "sensors", "server", "spans", "trace", "validity")
+MEASURING = (
+    *("clock", "contenders", "lanes", "limits", "lineup", "presets", "resume", "sensors", "server", "spans"),
+    *("trace", "validity"),
+)
 JUDGING = ("compare", "ab", "history", "baseline")
 GATING = ("gates", "policy", "comparable", "duel", "worker", "versions", "publish", "measures")
 SHOWING = (
@@ -30,6 +33,7 @@ SHOWING = (
     "ranking",
     "render",
     "render_bench",
+    "render_ratio",
     "render_use",
     "tables",
 )

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mrpcbench.options import with_options
+from mrpcbench.options import given, with_options
 from mrpcbench.plans import about
 
 Colour = Literal["red", "green"]
@@ -95,6 +95,20 @@ def test_a_repeatable_option_becomes_a_tuple_of_plain_values() -> None:
     assert type(first.colour) is tuple
     assert type(first.colour[0]) is str
     assert [type(item) for item in values()[0].colour] == [str, str]
+
+
+def test_what_was_given_is_told_from_what_was_left_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[frozenset[str]] = []
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    @with_options(First)
+    def act(first: First, context: typer.Context) -> None:
+        found.append(given(context))
+
+    for arguments in ([], ["--count", "3", "--size", "8"]):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert found == [frozenset(), frozenset({"count", "size"})]
 
 
 def test_a_name_that_two_classes_share_belongs_to_the_earlier_one() -> None:

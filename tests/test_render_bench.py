@@ -12,6 +12,7 @@ from records import MODEL, NOTHING, ONNX, TORCH, make_bench, make_record, make_r
 from rich.console import Console
 
 from mrpcbench import render, store
+from mrpcbench.contenders import backends_of
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import joules_per_thousand, pairs_in_spans, percentile_ms, span_us, speed
 from mrpcbench.plans import (
@@ -19,16 +20,20 @@ from mrpcbench.plans import (
     BackendSpec,
     BenchPlan,
     BenchView,
+    Order,
     SortKey,
 )
 from mrpcbench.ranking import check_view
 from mrpcbench.render_bench import bench
 from mrpcbench.schema import (
     BenchRow,
+    Ceilings,
     LoadPoint,
+    ReferenceAnswers,
     Resources,
     ServerResult,
     Span,
+    Work,
 )
 from mrpcbench.tables import PlainTable
 
@@ -164,7 +169,7 @@ def test_energy_is_that_of_a_thousand_pairs_of_all_timed_rounds() -> None:
 
 
 def test_columns_of_a_gpu_are_there_only_where_some_row_has_them() -> None:
-    plain = ["backend", "batch", "pairs/s", "ms a pass", "first ms", "pad.", "limit", "acc.", "F1"]
+    plain = ["backend", "batch", "pairs/s", "ms a pass", "first ms", "pad.", "limit", "MFU", "acc.", "F1"]
     assert headers(titled("offline", [on("torch", resources=NOTHING)])) == plain
     torch = on("torch", peak_memory_bytes=1500 * MIB, resources=used(gpu_energy_j=1224.0))
     onnx = on("onnx", pass_ms=500)
@@ -303,9 +308,10 @@ def test_servers_are_sorted_by_their_best_load_and_its_line_alone_is_bold() -> N
 
 def test_a_ratio_is_of_the_rates_and_its_header_names_the_row() -> None:
     rows = [on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 406), on("onnx", 32, 1632)]
-    found = titled("offline", rows, BenchView(relative_to="torch:8"))
-    assert headers(found)[:4] == ["backend", "batch", "pairs/s", "x torch:8"]
-    assert column(found, "pairs/s") == ["1004.9", "1000.0", "500.0", "250.0"]
+    found = titled("offline: times", rows, BenchView(relative_to=("torch:8",)))
+    assert headers(found) == ["backend", "batch", "x torch:8", "95%"]
+    assert column(titled("offline: all", rows), "pairs/s") == ["1004.9", "1000.0", "500.0", "250.0"]
+    assert column(found, "batch") == ["8", "32", "8", "32"]
     assert column(found, "x torch:8") == ["2.01x", "2.00x", "1.00x", "0.50x"]
 
 
@@ -315,20 +321,20 @@ def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
         *(single("torch", ms=2.0), single("onnx", ms=1.0)),
         *(server("torch", load(100), best=100.0), server("torch", load(80), best=80.0, batch_size=32)),
     ]
-    asked = BenchView(relative_to="torch")
-    assert column(titled("offline", rows, asked), "x torch:32") == ["2.00x", "1.00x", "0.50x"]
-    assert column(titled("single-stream", rows, asked), "x torch") == ["2.00x", "1.00x"]
+    asked = BenchView(relative_to=("torch",))
+    assert column(titled("offline: times", rows, asked), "x torch:32") == ["2.00x", "1.00x", "0.50x"]
+    assert column(titled("single-stream: times", rows, asked), "x torch") == ["2.00x", "1.00x"]
     assert column(titled("server", rows, asked), "x torch:8") == ["1.00x", "0.80x"]
-    as_given = BenchView(relative_to="torch", sort="given")
-    assert column(titled("offline", rows, as_given), "x torch:32") == ["0.50x", "1.00x", "2.00x"]
+    as_given = BenchView(relative_to=("torch",), sort="given")
+    assert column(titled("offline: times", rows, as_given), "x torch:32") == ["0.50x", "1.00x", "2.00x"]
 
 
 def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
-    rows = [on("torch", 8), on("onnx", 8, 204), single("torch"), single("onnx")]
-    for view in (BY_SPEED, BenchView(relative_to="torch:8")):
-        assert not any(header.startswith("x ") for header in headers(titled("single-stream", rows, view)))
-    assert not any(header.startswith("x ") for header in headers(titled("offline", rows)))
-    alone = titled("single-stream", rows, BenchView(relative_to="onnx:1"))
+    rows = [on("torch", 8), on("onnx", 8, 204), single("torch", 816), single("onnx", 816)]
+    for view in (BY_SPEED, BenchView(relative_to=("torch:8",))):
+        titled("single-stream", rows, view)  # the one
+    titled("offline", rows)
+    alone = titled("single-stream: times", rows, BenchView(relative_to=("onnx:1",)))
     assert column(alone, "x onnx") == ["1.00x", "1.00x"]
 
 
@@ -337,24 +343,28 @@ def test_the_ratio_of_a_server_stands_on_the_best_line_of_each_row() -> None:
         server("torch", load(50), load(100), load(200, meets=False), best=100.0),
         server("onnx", load(250), load(500, meets=False), best=250.0),
     ]
-    found = titled("server", rows, BenchView(relative_to="torch:8"))
+    found = titled("server", rows, BenchView(relative_to=("torch:8",)))
     assert column(found, "x torch:8") == ["2.50x", "", "", "1.00x", ""]
     unknown = [server("torch", load(50, meets=False), best=None), rows[1]]
-    assert column(titled("server", unknown, BenchView(relative_to="torch:8")), "x torch:8") == ["?", "", ""]
+    assert column(titled("server", unknown, BenchView(relative_to=("torch:8",))), "x torch:8") == ["?", "", ""]
 
 
 PLAN = BenchPlan(backend=("torch", "onnx", "torch"), batch_size=(8, 32))
 
 
-@pytest.mark.parametrize("name", [None, "torch", "onnx", "torch:1", "torch:8", "onnx:32"])
-def test_a_row_that_the_run_will_have_can_be_named(name: str | None) -> None:
-    check_view(BenchView(relative_to=name), PLAN)
+def check(plan: BenchPlan, *names: str) -> None:
+    check_view(BenchView(relative_to=names), backends_of(BackendSpec(), plan))
+
+
+@pytest.mark.parametrize("names", [(), ("torch",), ("onnx", "torch:1"), ("torch:8", "onnx:32")])
+def test_rows_that_the_run_will_have_can_be_named(names: tuple[str, ...]) -> None:
+    check(PLAN, *names)
 
 
 @pytest.mark.parametrize("name", ["fake", "torch:64", "torch:", "torch:08", ":8", "", "torch:8:8", "TORCH"])
 def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(name: str) -> None:
     with pytest.raises(UsageError) as raised:
-        check_view(BenchView(relative_to=name), PLAN)
+        check(PLAN, "onnx", name)
     assert str(raised.value) == (
         f"--relative-to {name}: no row of this run; "
         "name one of torch, torch:1, torch:8, torch:32, onnx, onnx:1, onnx:8, onnx:32"
@@ -364,9 +374,72 @@ def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(n
 def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None:
     for scenario in ("offline", "server"):
         with pytest.raises(UsageError, match="name one of torch, torch:8, torch:32, onnx"):
-            check_view(BenchView(relative_to="torch:1"), replace(PLAN, scenario=(scenario,)))
+            check(replace(PLAN, scenario=(scenario,)), "torch:1")
     with pytest.raises(UsageError, match="name one of torch, torch:1, onnx, onnx:1"):
-        check_view(BenchView(relative_to="torch:8"), replace(PLAN, scenario=("single-stream",)))
+        check(replace(PLAN, scenario=("single-stream",)), "torch:8")
+
+
+# --- contenders -------------------------------------------------------------------------------------------------------
+
+
+def named(name: str, order: Order | None = None, **changes: Any) -> BenchRow:
+    return on("torch", contender=name, order=order, **changes)
+
+
+def test_a_contender_stands_in_the_tables_by_its_own_name() -> None:
+    taken = spans(compute=(1.0,))
+    rows = [named("sorted", spans=taken), named("unsorted", pass_ms=500, spans=taken, broken_rules=("unsteady",))]
+    for title in ("offline", "where"):
+        assert column(titled(title, rows), "contender") == ["sorted", "unsorted!"]
+    shown = bench_of(*rows)
+    assert "sorted, unsorted = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
+    assert "! INVALID unsorted offline batch 32: unsteady" in shown
+    assert headers(titled("offline", [named("torch")]))[0] == "backend"
+
+
+def test_a_graph_that_is_not_the_records_is_named_with_its_place() -> None:
+    graph = replace(PROVEN, optimize="cpu")
+    shown = bench_of(on("torch"), on("onnx", placement=ONNX, model=graph))
+    assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads, cpu graph" in shown
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads 408 pairs" not in shown
+    assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads;" in shown
+
+
+@pytest.mark.parametrize(
+    ("orders", "title"),
+    [
+        ((None, "length"), "offline: all pairs, sorted by length"),  # as older records were
+        (("given", "given"), "offline: all pairs, in the order given"),
+        (("length", "given"), "offline: all pairs, in two orders"),
+    ],
+)
+def test_a_title_says_sorted_only_where_all_are(orders: Sequence[Order | None], title: str) -> None:
+    rows = [named(f"n{place}", order) for place, order in enumerate(orders)]
+    assert str(tables(rows)[0].title) == title
+    said = "in the order given: n1; the others sorted by length" in bench_of(*rows)
+    assert said == ("two" in title)
+
+
+def test_agreement_is_a_column_that_says_with_what_and_is_whole_only_where_it_is() -> None:
+    rows = [named("a", agreement=1.0), named("b", pass_ms=500, agreement=0.99975), named("c", pass_ms=600)]
+    reference = ReferenceAnswers(row="a offline batch 32", labels="01")
+    record = make_record("bench", bench=make_bench(rows=tuple(rows), reference=reference))
+    (found,) = (part for part in bench(record, BY_SPEED) if isinstance(part, PlainTable))
+    assert column(found, "agree") == ["100%", "99.9%", "?"]
+    assert "agree: share of the labels that are those of a offline batch 32" in found.below
+    assert "agree" not in headers(titled("offline", [rows[2]]))
+
+
+def test_mfu_is_the_share_of_arithmetic_alone_and_autocast_is_held_against_its_products() -> None:
+    # In 408 ms: 40.8 of 100 FLOP/s are 100%, and 20.4 of 100 bytes/s 50%; the limit is the longer.
+    ceilings = Ceilings(device="cpu", dtype="bf16", flops_per_s=100.0, bytes_per_s=100.0)
+    place = replace(TORCH, dtype="bf16-autocast")
+    moving = named("moving", placement=place, work=Work(flops=20.4, moved_bytes=40.8))
+    computing = named("computing", placement=place, pass_ms=500, work=Work(flops=40.0, moved_bytes=1.0))
+    record = make_record("bench", bench=make_bench(rows=(moving, computing), ceilings=(ceilings,)))
+    (found,) = (part for part in bench(record, BY_SPEED) if isinstance(part, PlainTable))
+    assert column(found, "limit") == ["100%", "80%"]
+    assert column(found, "MFU") == ["50%", "80%"]
 
 
 # --- where the time goes ----------------------------------------------------------------------------------------------
@@ -484,8 +557,9 @@ def test_the_cold_cost_has_a_column_where_an_engine_has_one() -> None:
 
 
 def test_a_name_of_two_words_heads_a_column_on_two_lines() -> None:
-    found = titled("offline", [on("torch-packed", 128), on("torch", 8)], BenchView(relative_to="torch-packed:128"))
-    assert [str(one.header) for one in found.columns][3] == "x torch-\npacked:128"
+    view = BenchView(relative_to=("torch-packed:128",))
+    found = titled("offline: times", [on("torch-packed", 128), on("torch", 8)], view)
+    assert [str(one.header) for one in found.columns][2] == "x torch-\npacked:128"
 
 
 # --- width ------------------------------------------------------------------------------------------------------------
@@ -511,6 +585,8 @@ def widest() -> list[BenchRow]:
         gpu_power_w=699.9,
     )
     common: dict[str, Any] = {
+        "agreement": 0.9975,
+        "work": Work(flops=1e9, moved_bytes=1.0),
         "first_ms": 1234.5,
         "peak_memory_bytes": 143_000 * MIB,
         "peak_reserved_bytes": 143_500 * MIB,
@@ -556,10 +632,10 @@ def cells(rows: Sequence[BenchRow], view: BenchView) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("relative_to", [None, "onnx", "onnx:8", "torch-packed:128"])
-def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: str | None) -> None:
+@pytest.mark.parametrize("relative_to", [(), ("onnx",), ("onnx:8",), ("torch-packed:128",)])
+def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: tuple[str, ...]) -> None:
     rows, view = widest(), BenchView(relative_to=relative_to)
-    assert len(tables(rows, view)) == 5
+    assert len(tables(rows, view)) == (5 if not relative_to else 7 if relative_to == ("onnx",) else 6)
     shown = text_of(rows, view, width=100)
     assert max(map(len, shown.splitlines())) <= 100
     assert "…" not in shown
@@ -571,8 +647,8 @@ def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: str
         assert set(numbers) <= set(shown.split())
 
 
-@pytest.mark.parametrize("relative_to", [None, "onnx"])
-def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: str | None) -> None:
+@pytest.mark.parametrize("relative_to", [(), ("onnx",)])
+def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: tuple[str, ...]) -> None:
     view = BenchView(relative_to=relative_to)
     rows = [
         replace(row, peak_memory_bytes=None, resources=None, cold_ms=1234.5 if row.cold_ms else None)
@@ -595,10 +671,16 @@ def test_a_name_that_is_too_long_is_folded_and_not_cut() -> None:
     assert "torch-packedtorch-compile" in names
 
 
+def test_a_name_of_several_words_is_folded_behind_a_hyphen() -> None:
+    shown = text_of([named("optimum-fp32-unsorted"), named("other", pass_ms=500)], width=74).splitlines()
+    assert any(line.startswith("optimum-fp32- ") for line in shown)
+    assert any(line.strip() == "unsorted" for line in shown)
+
+
 def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_where_it_is_not() -> None:
-    rows, view = widest(), BenchView(relative_to="onnx")
-    assert "pairs/s    x onnx  p50 ms  p90 ms  p99 ms  cold ms  limit" in text_of(rows, view, width=110)
-    assert "pairs/s   x onnx p50 ms p90 ms p99 ms cold ms limit" in text_of(rows, view, width=100)
+    rows = widest()
+    assert "pairs/s  p50 ms  p90 ms  p99 ms  cold ms  limit" in text_of(rows, width=110)
+    assert "pairs/s p50 ms p90 ms p99 ms cold ms limit" in text_of(rows, width=96)
     assert "  p50 ms  p90 ms  p99 ms  " in text_of([single()], width=80)
 
 
@@ -606,7 +688,7 @@ def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_
 def test_the_records_in_the_repository_can_be_shown_on_80_columns(name: str) -> None:
     record = store.load(REPOSITORY / "results" / "quickstart" / name)
     stream = StringIO()
-    Console(file=stream, width=80).print(render.render(record, BenchView(relative_to="torch")))
+    Console(file=stream, width=80).print(render.render(record, BenchView(relative_to=("torch",))))
     assert "…" not in stream.getvalue()
     assert "1.00x" in stream.getvalue()
 

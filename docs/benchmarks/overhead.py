@@ -20,6 +20,7 @@ from mrpcbench import data, models
 from mrpcbench.backends.fake import FakeSession
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.clock import WallClock, timed
+from mrpcbench.contenders import Contender
 from mrpcbench.environment import capture
 from mrpcbench.lanes import Lane
 from mrpcbench.plans import QUICKSTART, BackendSpec, Scenario
@@ -60,7 +61,8 @@ def steady(scenario: Scenario, tokens: EncodedPairs) -> dict[str, float]:
     for _ in range(ROUNDS):
         session = Watched()
         cut = tokens.batches(1, order="given")
-        lane = Lane(BackendSpec(backend="fake"), session, 0.0, scenario, 1, tokens, None, cut, None, Meter(None))
+        fake = Contender(name="fake", spec=BackendSpec(backend="fake"), scenarios=(scenario,), batch_sizes=(1,))
+        lane = Lane(fake, session, 0.0, scenario, 1, tokens, None, cut, None, Meter(None))
         lane.run_round()
         own = session.own_ms()
         if scenario == "single-stream":

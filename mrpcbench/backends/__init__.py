@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from mrpcbench.backends.base import Session, Unmetered
-from mrpcbench.errors import MissingError
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 
 BACKENDS = {
@@ -23,8 +23,13 @@ GPU_METER = "mrpcbench.sensors:gpu_meter"
 def open_session(spec: BackendSpec, *, from_graph: bool = False) -> Session:
     """Load the model that `spec` names into its engine; with `from_graph` its model is an ONNX file, for the CPU.
 
-    Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run.
+    Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run, `UsageError`
+    where the engine has no such arithmetic.
     """
+    if spec.dtype == "bf16-autocast" and spec.backend != "torch":
+        raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: for --backend torch alone; use --dtype auto")
+    if spec.backend not in BACKENDS and not from_graph:
+        raise MissingError(f"--backend {spec.backend}: this mrpcbench has no such engine")
     try:
         opener: Callable[[BackendSpec], Session] = _load(GRAPH if from_graph else BACKENDS[spec.backend])
     except ImportError as error:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ from mrpcbench.schema import Placement
 S = TypeVar("S", bound=Session)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# In what the weights are kept for each arithmetic that can be asked for.
+WEIGHTS = {**DTYPES, "bf16-autocast": torch.float32}
 DTYPE_NAMES = {kind: name for name, kind in DTYPES.items()}
 MARK = "mrpcbench clock"
 MARKS = 5  # the first of a process takes a millisecond, the third some microseconds
@@ -114,6 +117,19 @@ class TorchSession(OnTorch):
             return logits
 
 
+class AutocastSession(TorchSession):
+    """The model as Hugging Face's Trainer runs it with `bf16`: weights in float32, each product cast to bfloat16."""
+
+    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+        super().__init__(loaded, device, dtype, threads)
+        self.placement = replace(self.placement, dtype="bf16-autocast")
+
+    def compute(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits [B, 2] on the device, in what autocast leaves them in."""
+        with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            return super().compute(inputs)
+
+
 def _mark() -> tuple[int, int]:
     """Leave a mark among the operators; the moments just before and after it."""
     before = time.perf_counter_ns()
@@ -162,7 +178,7 @@ def placement_of(net: torch.nn.Module) -> Placement:
 
 def open_torch(spec: BackendSpec) -> TorchSession:
     """Load a fine-tuned model, or with `random_init` an architecture with random weights."""
-    return opened(spec, TorchSession)
+    return opened(spec, AutocastSession if spec.dtype == "bf16-autocast" else TorchSession)
 
 
 def opened(spec: BackendSpec, kind: Callable[[models.LoadedModel, str, torch.dtype, int], S], auto: str = "fp32") -> S:
@@ -174,8 +190,8 @@ def opened(spec: BackendSpec, kind: Callable[[models.LoadedModel, str, torch.dty
         raise UsageError("--dtype int8: for --backend onnx alone; `mrpcbench export --optimize int8` writes the graph")
     device = resolve_device(spec.device)
     loaded = models.load_classifier(spec.model, random_init=spec.random_init)
-    dtype = DTYPES[auto if spec.dtype == "auto" else spec.dtype]
-    session = kind(loaded, device, dtype, spec.threads or usable_cores())
-    if DTYPES[session.placement.dtype] is not dtype:
+    asked = auto if spec.dtype == "auto" else spec.dtype
+    session = kind(loaded, device, WEIGHTS[asked], spec.threads or usable_cores())
+    if session.placement.dtype != asked:
         raise MissingError(f"--dtype {spec.dtype} was asked and {session.placement.dtype} would run; use --dtype auto")
     return session

@@ -1,0 +1,66 @@
+"""A benchmark's rows in multiples of others, with intervals, as rich renderables. Prints nothing."""
+
+from collections.abc import Callable, Sequence
+
+from mrpcbench.figures import ROUNDS_FOR_INTERVAL, RelativeSpeed, relative_speed
+from mrpcbench.ranking import name_of
+from mrpcbench.schema import BenchRow
+from mrpcbench.tables import PlainTable, engine, known, name_header, table_of
+
+Line = tuple[BenchRow, tuple[RelativeSpeed | None, ...]]
+
+
+def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTable:
+    """Speed of each of `rows`, all of one steady scenario, in multiples of each of `bases`, which are among them."""
+    scenario = rows[0].scenario
+    lines: list[Line] = [(row, tuple(relative_speed(row, base) for base in bases)) for row in rows]
+    columns: list[tuple[str, Callable[[Line], str]]] = [(name_header(rows), lambda line: engine(line[0]))]
+    if scenario != "single-stream":
+        columns.append(("batch", lambda line: str(line[0].batch_size)))
+    for place, base in enumerate(bases):
+        columns += [(ratio_header(base), _times(place)), ("95%", _interval(place, base))]
+    return table_of(f"{scenario}: times as fast", columns, lines, caption=_caption(lines))
+
+
+def ratio_header(base: BenchRow) -> str:
+    """Names the row that has 1.00x; among single pairs the contender does. A name of two words stands on two lines."""
+    name = base.name if base.scenario == "single-stream" else name_of(base)
+    return f"x {name}".replace("-", "-\n")
+
+
+def multiple(value: float | None) -> str:
+    """A ratio, or `?` where it is unknown."""
+    return known(value, ".2f") + ("" if value is None else "x")
+
+
+def _times(place: int) -> Callable[[Line], str]:
+    def cell(line: Line) -> str:
+        found = line[1][place]
+        return multiple(found.times if found else None)
+
+    return cell
+
+
+def _interval(place: int, base: BenchRow) -> Callable[[Line], str]:
+    """Both ends; a row held against itself has none."""
+
+    def cell(line: Line) -> str:
+        found = line[1][place]
+        if line[0] is base or found is None:
+            return ""
+        if found.interval is None:
+            return f"n<{ROUNDS_FOR_INTERVAL}"
+        return f"{found.interval.low:.2f} to {found.interval.high:.2f}"
+
+    return cell
+
+
+def _caption(lines: Sequence[Line]) -> str:
+    rounds = sorted({found.rounds for _, of_row in lines for found in of_row if found})
+    counted = " to ".join(str(count) for count in dict.fromkeys((rounds[0], rounds[-1]))) if rounds else "no"
+    said = f"Median over n = {counted} rounds of the ratio of the two rows' times in the same round"
+    if rounds and rounds[-1] >= ROUNDS_FOR_INTERVAL:
+        said += "; 95%: percentile bootstrap interval of that median"
+    if not rounds or rounds[0] < ROUNDS_FOR_INTERVAL:
+        said += f"; n<{ROUNDS_FOR_INTERVAL}: too few rounds for an interval, more --rounds give one"
+    return said + "."

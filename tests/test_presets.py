@@ -1,0 +1,335 @@
+"""The presets of the benchmark: what they choose, what they refuse, and a whole run of one."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Listener, Outcome
+from test_bench import interrupt_at
+
+from mrpcbench import lanes, models, presets, store
+from mrpcbench.backends import BACKENDS
+from mrpcbench.bench import MEASURE, bench
+from mrpcbench.contenders import Field
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.export import export
+from mrpcbench.history import history
+from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan, HistoryPlan
+from mrpcbench.presets import PEERS, Entries, Entry, field_of, left_to_preset
+from mrpcbench.progress import Silent
+from mrpcbench.schema import RunRecord
+
+PLAN = BenchPlan(preset="peers")
+FAKES = Entries(
+    entries=(
+        Entry(name="theirs", backend="fake", order="given"),
+        Entry(name="ours", backend="fake", scenarios=("offline", "single-stream"), batch_sizes=(8, 32)),
+    ),
+    relative_to=("theirs", "ours:1"),
+)
+
+
+def asked(*given: str, **values: object) -> BenchPlan:
+    """A plan as the command line makes it, of which the user gave `values`, and `given` at their defaults."""
+    return left_to_preset(replace(PLAN, **values), {*given, *values})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def with_graphs(tmp_path: Path, checkpoint_dir: Path) -> str:
+    """A model folder with an empty file for each graph that a preset may want."""
+    shutil.copytree(checkpoint_dir, tmp_path / "model")
+    for graph in ("onnx", "onnx-cpu", "onnx-int8", "onnx-cuda", "onnx-o3", "onnx-o4"):
+        (tmp_path / "model" / graph).mkdir()
+        (tmp_path / "model" / graph / models.ONNX_FILE).touch()
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "resolve_device", lambda asked: "cuda")
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "cpu", FAKES)  # type: ignore[arg-type]
+
+
+def entered(spec: BackendSpec, *given: str, **values: object) -> Field:
+    return field_of(spec, asked(*given, **values))
+
+
+# --- what is chosen ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_preset_the_plan_stays_and_the_backends_run() -> None:
+    plan = BenchPlan(backend=("onnx",))
+    assert left_to_preset(plan, {"backend"}) == plan
+    assert [one.name for one in field_of(BackendSpec(), plan).contenders] == ["onnx"]
+
+
+def test_on_a_cpu_the_peers_are_these(with_graphs: str) -> None:
+    spec = BackendSpec(model=with_graphs, device="cpu", threads=2)
+    found = {one.name: one for one in entered(spec).contenders}
+    assert list(found) == [
+        *("hf-autocast", "torch-packed", "onnx-cpu", "onnx-int8", "hf-fp32-unsorted", "hf-fp32-sorted"),
+        *("torch-compile", "optimum-fp32-unsorted", "optimum-fp32", "optimum-o3"),
+    ]
+    assert found["hf-autocast"].spec == replace(spec, backend="torch", dtype="bf16-autocast")
+    assert found["onnx-int8"].spec == replace(spec, backend="onnx", model=f"{with_graphs}/onnx-int8")
+    assert found["optimum-fp32"].spec == found["optimum-fp32-unsorted"].spec  # one session
+    given = {name for name, one in found.items() if one.order == "given"}
+    assert given == {"hf-autocast", "hf-fp32-unsorted", "optimum-fp32-unsorted"}
+    assert {one.batch_sizes for one in found.values() if one.spec.backend != "onnx"} == {(32,)}
+    assert list(found["onnx-cpu"].rows()) == [("offline", 8), ("offline", 32), ("single-stream", 1)]
+
+
+def test_on_a_gpu_the_peers_run_in_half_precision_at_several_sizes(with_graphs: str, on_gpu: None) -> None:
+    spec = BackendSpec(model=with_graphs, device="cuda")
+    found = {one.name: one for one in entered(spec).contenders}
+    assert list(found) == [
+        *("hf-autocast", "torch-packed", "onnx-cuda", "hf-bf16-sorted", "torch-compile"),
+        *("optimum-fp32", "optimum-o3", "optimum-o4", "optimum-trt"),
+    ]
+    assert found["hf-autocast"].batch_sizes == (32,)
+    assert {one.batch_sizes for name, one in found.items() if name != "hf-autocast"} == {(32, 128, 512)}
+    assert [name for name, one in found.items() if one.optional] == ["optimum-trt"]
+    assert found["optimum-trt"].spec.model == f"{with_graphs}/onnx"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_rows_that_the_others_are_held_against_are_in_the_run(
+    with_graphs: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "resolve_device", lambda asked: device)
+    found = entered(BackendSpec(model=with_graphs))
+    assert set(found.relative_to) <= set(found.row_names())
+    assert found.contenders[0].name == found.relative_to[0] == "hf-autocast"
+
+
+def test_every_engine_of_a_preset_is_there_or_optional() -> None:
+    entries = [entry for found in PEERS.values() for entry in found.entries]
+    assert {entry.backend for entry in entries if not entry.optional} <= set(BACKENDS)
+
+
+def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_graphs: str) -> None:
+    spec = BackendSpec(model=with_graphs, device="cpu")
+    plan = asked(scenario=("single-stream", "offline"), batch_size=(8, 32), rounds=3)
+    assert (plan.scenario, plan.batch_size, plan.rounds) == (("single-stream", "offline"), (8, 32), 3)
+    for one in field_of(spec, plan).contenders:
+        assert list(one.rows()) == [("single-stream", 1), ("offline", 8), ("offline", 32)]
+    assert asked().rounds == presets.ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--backend", "torch"], "--backend"),
+        (["--dtype", "auto"], "--dtype"),
+        (["--order", "length"], "--order"),
+        (["--order", "given", "--backend", "onnx"], "--backend --order"),
+    ],
+)
+def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
+    options: list[str], named: str, mrpcbench: Callable[..., Outcome]
+) -> None:
+    done = mrpcbench("bench", "--preset", "peers", *options)
+    assert done.status == 2
+    assert f"--preset peers: it chooses {named} for each contender" in done.err
+
+
+@pytest.mark.parametrize(
+    ("spec", "plan"),
+    [
+        (BackendSpec(), PLAN),
+        (BackendSpec(dtype="fp32"), replace(PLAN, backend=())),
+        (BackendSpec(), replace(PLAN, backend=(), order="given")),
+    ],
+)
+def test_nor_can_a_program_give_it(spec: BackendSpec, plan: BenchPlan) -> None:
+    with pytest.raises(UsageError, match="--preset peers: it chooses --"):
+        field_of(spec, plan)
+
+
+def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
+    with_graphs: str, mrpcbench: Callable[..., Outcome]
+) -> None:
+    for graph in ("onnx", "onnx-int8"):
+        (Path(with_graphs) / graph / models.ONNX_FILE).unlink()
+    done = mrpcbench("bench", "--preset", "peers", "--model", with_graphs, "--device", "cpu")
+    assert done.status == 2
+    (line,) = done.err.splitlines()
+    # None of them would be skipped: those that the run needs are named in the order of the contenders.
+    assert f"no model.onnx in {with_graphs}/onnx-int8, {with_graphs}/onnx; make them with" in line
+    for optimize in ("int8", "none"):
+        assert f"`mrpcbench export --model {with_graphs} --optimize {optimize}`" in line
+    assert "onnx-cpu" not in line
+
+
+def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(with_graphs: str) -> None:
+    spec = BackendSpec(model=with_graphs, device="cpu", random_init=True)
+    with pytest.raises(UsageError) as raised:
+        entered(spec, data="some folder")
+    command = f"`mrpcbench export --model {with_graphs} --optimize cpu --random-init --data 'some folder'`"
+    assert command in str(raised.value)
+    assert "no model.onnx in model-random-init-onnx-cpu," in str(raised.value)
+
+
+def test_a_model_that_is_not_there_is_called_so_before_its_graphs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        entered(BackendSpec(model=str(tmp_path / "none")))
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def measure(results: Path, data: Path, control: BenchControl = MEASURE, **values: object) -> RunRecord:
+    plan = asked(data=str(data), **values)
+    return bench(BackendSpec(model="quickstart", device="cpu"), plan, results, Listener(), control)
+
+
+def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
+    fakes: None, small_data: Path, tmp_path: Path
+) -> None:
+    record = measure(tmp_path / "r.json", small_data)
+    assert record == store.load(tmp_path / "r.json")
+    assert record.bench is not None
+    found = [(row.name, row.scenario, row.batch_size, row.order) for row in record.bench.rows]
+    assert found == [
+        ("theirs", "offline", 32, "given"),
+        ("ours", "offline", 8, "length"),
+        ("ours", "offline", 32, "length"),
+        ("ours", "single-stream", 1, None),
+    ]
+    theirs, _, ours, _ = record.bench.rows
+    assert theirs.padding_tokens > ours.padding_tokens
+    assert theirs.spec == ours.spec
+
+
+def test_an_interrupted_run_is_finished_by_contender(
+    fakes: None, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, 3)  # one call for the reference and two for ours, of four
+    with pytest.raises(InterruptedRunError):
+        measure(tmp_path / "r.json", small_data, rounds=1)
+    monkeypatch.undo()
+    monkeypatch.setitem(PEERS, "cpu", FAKES)  # type: ignore[arg-type]
+    ran: list[str] = []
+    real = lanes.Lane.run_round
+
+    def run_round(self: lanes.Lane) -> None:
+        ran.append(self.name)
+        real(self)
+
+    monkeypatch.setattr(lanes.Lane, "run_round", run_round)
+    record = measure(tmp_path / "r.json", small_data, BenchControl(resume=True), rounds=1)
+    assert ran == ["ours single-stream batch 1"]
+    assert record.bench is not None
+    found = [(row.name, row.scenario, row.batch_size, len(row.samples_ms)) for row in record.bench.rows]
+    rest = [("ours", "offline", 8, 1), ("ours", "offline", 32, 1), ("ours", "single-stream", 1, 40)]
+    assert found == [("theirs", "offline", 32, 1), *rest]
+    # The reference's answers are those of the part before the interrupt.
+    assert [row.agreement for row in record.bench.rows] == [1.0] * 4
+    with pytest.raises(UsageError, match="--preset peers"):
+        bench(
+            BackendSpec(model="quickstart", device="cpu"),
+            BenchPlan(backend=("fake",), data=str(small_data), rounds=1),
+            tmp_path / "r.json",
+            Listener(),
+            BenchControl(resume=True),
+        )
+
+
+def test_an_optional_engine_that_is_absent_is_left_out_and_said_so(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = Entry(name="rocket", backend="onnx-rocket", optional=True)
+    monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(*FAKES.entries, absent)))  # type: ignore[arg-type]
+    listener = Listener()
+    spec = BackendSpec(model="quickstart", device="cpu")
+    record = bench(spec, asked(data=str(small_data), rounds=1), tmp_path / "r.json", listener)
+    (line,) = [line for line in listener.lines if "rocket" in line and "opening" not in line]
+    assert line == (
+        "rocket: left out, for its engine is not there (--backend onnx-rocket: this mrpcbench has no such engine)"
+    )
+    assert record.bench is not None
+    assert {row.name for row in record.bench.rows} == {"theirs", "ours"}
+    needed = replace(absent, optional=False)
+    monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(needed,)))  # type: ignore[arg-type]
+    with pytest.raises(MissingError, match="onnx-rocket"):
+        measure(tmp_path / "n.json", small_data)
+
+
+def test_the_command_line_shows_its_ratios_and_judges_its_rows(
+    fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
+) -> None:
+    options = ("bench", "--preset", "peers", "--model", "quickstart", "--device", "cpu", "--data", small_data)
+    done = mrpcbench(*options, "--results", "a.json", "--profile", "trace.json")
+    assert done.status == 0, done.err
+    shown = " ".join(done.out.split())
+    assert "offline: times as fast" in shown
+    assert "x theirs:32" in shown
+    assert "x ours" in shown  # of single pairs, which the first reference has none of
+    assert "n = 5 rounds" in shown
+    assert "agree: share of the labels that are those of theirs offline batch 32" in shown
+    assert "in the order given: theirs; the others sorted by length" in shown
+    names = {
+        event["args"]["name"]
+        for event in json.loads(Path("trace.json").read_text())["traceEvents"]
+        if "name" in event.get("args", {})
+    }
+    assert {"theirs offline batch 32", "ours offline batch 8"} <= names
+    other = mrpcbench(*options, "--relative-to", "ours:8", "--pairs", "10", "--json")
+    assert json.loads(other.out)["bench"]["rows"][0]["contender"] == "theirs"
+    assert mrpcbench(*options, "--rounds", "1", "--strict").status == 6
+    refused = mrpcbench(*options, "--relative-to", "fake")
+    assert refused.status == 2
+    assert "name one of theirs, theirs:32, ours, ours:8, ours:32, ours:1" in refused.err
+
+
+def test_compare_and_history_know_a_contender_by_its_name(
+    fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
+) -> None:
+    for name in ("a", "b"):
+        measure(tmp_path / f"records/{name}.json", small_data)
+    done = mrpcbench("compare", "records/a.json", "records/b.json", "--json")
+    found = json.loads(done.out)
+    assert found["differences"] == []
+    assert {item["metric"] for item in found["metrics"]} == {
+        *("theirs offline batch 32", "ours offline batch 8", "ours offline batch 32", "ours single-stream"),
+    }
+    shown = history(tmp_path / "records", HistoryPlan(), Silent())
+    metrics = {series.metric for series in shown.series}
+    assert {"theirs offline batch 32", "ours offline batch 32", "ours single-stream"} <= metrics
+
+
+def test_a_whole_run_on_graphs_of_the_real_exporter(
+    exported_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that needs no compiler; Optimum's levels are another command's to write."""
+    model = tmp_path / "model"
+    shutil.copytree(exported_model, model)
+    for optimize in ("cpu", "int8"):
+        wish = ExportPlan(model=str(model), data=str(small_data), optimize=optimize, device="cpu")  # type: ignore[arg-type]
+        export(wish, tmp_path / "e.json", Silent())
+    chosen = tuple(entry for entry in PEERS["cpu"].entries if entry.name not in ("torch-compile", "optimum-o3"))
+    monkeypatch.setitem(PEERS, "cpu", replace(PEERS["cpu"], entries=chosen))  # type: ignore[arg-type]
+    listener = Listener()
+    plan = asked(data=str(small_data), rounds=1)
+    record = bench(BackendSpec(model=str(model), device="cpu"), plan, tmp_path / "r.json", listener)
+    assert record.bench is not None
+    rows = {(row.name, row.batch_size): row for row in record.bench.rows}
+    assert len(rows) == len(record.bench.rows) == 5 + 3 * 3
+    assert sum(line.startswith("opening ") for line in listener.lines) == 6  # two share a session with another
+    assert rows["hf-autocast", 32].placement.dtype == "bf16-autocast"
+    assert rows["onnx-int8", 8].placement.dtype == "int8"
+    assert rows["onnx-cpu", 8].model.optimize == "cpu"
+    assert {item.dtype for item in record.bench.ceilings} == {"fp32", "bf16"}
+    work = rows["hf-autocast", 32].work, rows["hf-fp32-unsorted", 32].work
+    assert work[0] is not None
+    assert work[1] is not None
+    assert work[0].flops == work[1].flops
+    assert work[0].moved_bytes * 2 == work[1].moved_bytes
+    assert all(row.agreement is not None and row.agreement > 0.9 for row in rows.values())

@@ -1,0 +1,106 @@
+"""Tests of the table of ratios: paired by round, with an interval where the rounds are enough."""
+
+import math
+from typing import Any
+
+import pytest
+from records import make_row
+
+from mrpcbench.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
+from mrpcbench.render_ratio import ratio_table
+from mrpcbench.schema import BenchRow
+from mrpcbench.stats import median_interval
+from mrpcbench.tables import PlainTable
+
+
+def row(name: str, *samples_ms: float, **changes: Any) -> BenchRow:
+    return make_row(contender=name, samples_ms=samples_ms, **changes)
+
+
+def cells(table: PlainTable) -> list[list[str]]:
+    return [[str(cell) for cell in column.cells] for column in table.columns]
+
+
+def headers(table: PlainTable) -> list[str]:
+    return [" ".join(str(column.header).split()) for column in table.columns]
+
+
+# A machine that is twice as slow in every other round, for both.
+BASE = row("base", 20.0, 40.0, 20.0, 40.0, 20.0)
+FAST = row("fast", 10.0, 20.0, 10.0, 21.0, 9.0)
+
+
+def test_rows_are_held_against_each_other_in_the_same_round() -> None:
+    found = relative_speed(FAST, BASE)
+    assert found is not None
+    assert found.times == pytest.approx(2.0)
+    assert found.rounds == 5
+    # Each round says 1.90 to 2.22; unpaired, the rounds of either row alone vary twofold.
+    assert found.interval is not None
+    assert 40 / 21 - 1e-9 <= found.interval.low < found.times < found.interval.high <= 20 / 9 + 1e-9
+
+
+def test_the_interval_is_that_of_the_median_of_the_logarithms() -> None:
+    found = relative_speed(FAST, BASE)
+    logs = [math.log(2.0)] * 3 + [math.log(40 / 21), math.log(20 / 9)]
+    expected = median_interval(logs)
+    assert found is not None
+    assert found.interval is not None
+    assert found.interval.low == pytest.approx(math.exp(expected.low))
+    assert found.interval.high == pytest.approx(math.exp(expected.high))
+    assert (found.interval.level, found.interval.method) == (0.95, "percentile bootstrap, 10000 resamples")
+
+
+def test_a_ratio_turned_round_is_its_reciprocal() -> None:
+    there, back = relative_speed(FAST, BASE), relative_speed(BASE, FAST)
+    assert there is not None
+    assert back is not None
+    assert there.times * back.times == pytest.approx(1.0)
+
+
+def test_too_few_rounds_have_a_ratio_and_no_interval() -> None:
+    few = row("few", *FAST.samples_ms[: ROUNDS_FOR_INTERVAL - 1])
+    found = relative_speed(few, BASE)
+    assert found is not None
+    assert (found.interval, found.rounds) == (None, 4)
+    assert relative_speed(row("none"), BASE) is None
+
+
+def test_a_round_of_single_pairs_is_all_of_them_together() -> None:
+    singles = row("one", 1.0, 2.0, 3.0, 4.0, 5.0, scenario="single-stream", pairs=2)
+    assert round_ms(singles) == [3.0, 7.0]  # the fifth is of a round that did not end
+    found = relative_speed(singles, row("two", 2.0, 4.0, 7.0, 7.0, scenario="single-stream", pairs=2))
+    assert found is not None
+    assert found.rounds == 2
+    assert found.times == pytest.approx(2.0)
+
+
+def test_a_table_has_a_ratio_and_its_interval_for_each_reference() -> None:
+    table = ratio_table([FAST, BASE], [BASE, FAST])
+    assert str(table.title) == "offline: times as fast"
+    assert headers(table) == ["contender", "batch", "x base:32", "95%", "x fast:32", "95%"]
+    _, _, times, ends, others, _ = cells(table)
+    assert times == ["2.00x", "1.00x"]
+    assert ends == ["1.90 to 2.22", ""]  # a row against itself is no measurement
+    assert others == ["1.00x", "0.50x"]
+    assert "n = 5 rounds" in table.below
+    assert "bootstrap" in table.below
+    assert "too few" not in table.below
+
+
+def test_a_table_of_too_few_rounds_says_so_in_place_of_intervals() -> None:
+    table = ratio_table([row("fast", 1.0, 1.0), row("base", 2.0, 3.0)], [row("base", 2.0, 3.0)])
+    assert cells(table)[3] == ["n<5", "n<5"]
+    assert "n = 2 rounds" in table.below
+    assert "n<5: too few rounds for an interval, more --rounds give one" in table.below
+    assert "bootstrap" not in table.below
+
+
+def test_rows_of_an_interrupted_run_are_held_against_each_other_over_the_rounds_that_both_have() -> None:
+    table = ratio_table([row("ahead", *([1.0] * 6)), BASE], [BASE])
+    assert "n = 5 rounds" in table.below
+
+
+def test_a_table_of_single_pairs_names_contenders_without_a_batch() -> None:
+    rows = [row("a-b", 2.0, scenario="single-stream", pairs=1), row("c", 4.0, scenario="single-stream", pairs=1)]
+    assert headers(ratio_table(rows, [rows[0]])) == ["contender", "x a- b", "95%"]
