@@ -12,9 +12,9 @@ import onnxruntime as ort
 
 from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
-from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
-from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.graphs import CPU_ONLY
+from mrpcbench.environment import cuda_problem, device_name, public_name, resolve_device, usable_cores
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
+from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.plans import BackendSpec, Device, Optimize
 from mrpcbench.schema import ModelIdentity
 
@@ -77,7 +77,16 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
 
 
 def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
-    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error."""
+    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error.
+
+    Raises `UsageError` where another device was asked for, `MissingError` where the device is not there.
+    """
+    if optimize in CUDA_ONLY:
+        if asked == "cpu":
+            raise UsageError(f"{named} --device cpu: a graph made for a GPU alone ({optimize}); use --optimize o3")
+        if problem := cuda_problem():
+            raise MissingError(f"{named}: a graph made for a GPU alone ({optimize}), and {problem}; use --optimize o3")
+        return "cuda"
     if optimize not in CPU_ONLY:
         return resolve_device(asked)
     if asked == "cuda":
