@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from mrpcbench import data, graphs, models, store
-from mrpcbench.backends.ort import cuda_provider_problem, graph_device, graph_sha256, open_onnx
+from mrpcbench.backends.ort import graph_device, graph_sha256, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.environment import capture, public_name, usable_cores
@@ -37,7 +37,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     environment = capture()
     plan = _resolved(plan)
     device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
-    if device == "cuda" and (problem := cuda_provider_problem()):
+    if device == "cuda" and (problem := provider_problem("cuda")):
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
     models.locate(plan.model)

@@ -17,7 +17,9 @@ Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Optimize = Literal["none", "cpu", "cuda", "int8", "o3", "o4"]
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "fake"]
+Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "onnx-tensorrt", "fake"]
+# Those that run an exported graph, for which a model folder stands for its onnx/.
+GRAPH_BACKENDS: tuple[Backend, ...] = ("onnx", "onnx-tensorrt")
 Scenario = Literal["single-stream", "offline", "server"]
 SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
 Split = Literal["train", "validation", "test"]
@@ -113,13 +115,15 @@ class BackendSpec:
 
     backend: Backend = about(
         "Engine that runs the model: Hugging Face's own, ModernBERT without padding (on a GPU as CUDA graphs), Hugging "
-        "Face's with its layers compiled, or ONNX Runtime, for which a model folder stands for its onnx/.",
+        "Face's with its layers compiled, or ONNX Runtime, or TensorRT in it, for which a model folder stands for its "
+        "onnx/.",
         "torch",
     )
     model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
     device: Device = about(DEVICE_HELP, "auto")
     dtype: Dtype = about(
-        "Arithmetic of inference; 'auto' is the graph's own for onnx, bf16 for torch-packed on a GPU, and else fp32.",
+        "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, and "
+        "else fp32.",
         "auto",
     )
     threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)

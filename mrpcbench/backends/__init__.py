@@ -13,6 +13,7 @@ BACKENDS = {
     "torch-packed": "mrpcbench.backends.packed:open_packed",
     "torch-compile": "mrpcbench.backends.compiled:open_compiled",
     "onnx": "mrpcbench.backends.ort:open_onnx",
+    "onnx-tensorrt": "mrpcbench.backends.tensorrt:open_tensorrt",
     "fake": "mrpcbench.backends.fake:open_fake",
 }
 # An ONNX file and all that is to be known of it, without a look at the model around it.
