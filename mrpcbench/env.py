@@ -1,6 +1,7 @@
 """What would run here, and what keeps the rest from running: `mrpcbench env`."""
 
-from mrpcbench.backends.ort import cuda_provider_problem
+from mrpcbench.backends.ort import provider_problem
+from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.environment import capture, cuda_problem
 from mrpcbench.schema import EnvironmentReport
 
@@ -16,6 +17,7 @@ def env() -> EnvironmentReport:
             ("torch on cpu", None),
             ("torch on cuda", torch_problem),
             ("onnx on cpu", None),
-            ("onnx on cuda", torch_problem or cuda_provider_problem()),
+            ("onnx on cuda", torch_problem or provider_problem("cuda")),
+            ("onnx-tensorrt on cuda", libraries_problem() or torch_problem or provider_problem("tensorrt")),
         ),
     )

@@ -1,9 +1,5 @@
 """Export a classifier to ONNX, and prove that its answers stay the same: `mrpcbench export`."""
 
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +7,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.transformers.float16 import convert_float_to_float16
-from optimum.exporters.onnx import onnx_export_from_model
-from transformers.utils import logging as transformers_logging
 
 from mrpcbench import data, graphs, models, store
-from mrpcbench.backends.ort import cuda_provider_problem, graph_device, graph_sha256, open_onnx
+from mrpcbench.backends.ort import graph_device, graph_sha256, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.environment import capture, usable_cores
-from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.folders import WITHHELD
+from mrpcbench.graphs import optimum
 from mrpcbench.parity import Padding, prove, run
 from mrpcbench.plans import BackendSpec, ExportPlan
 from mrpcbench.progress import Observer
@@ -33,10 +27,6 @@ from mrpcbench.schema import (
     RunRecord,
 )
 
-# Largest magnitude that a constant keeps in a float16 graph. A mask of -65504 plus a score overflows to -inf, and a
-# padding row that is masked throughout becomes NaN; two masks of -1e4 still add up to a finite number.
-FP16_LARGEST_CONSTANT = 1e4
-
 
 def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
@@ -47,17 +37,18 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     environment = capture()
     plan = _resolved(plan)
     device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
-    if device == "cuda" and (problem := cuda_provider_problem()):
+    if device == "cuda" and (problem := provider_problem("cuda")):
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
     models.locate(plan.model)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
     loaded = models.load_classifier(plan.model, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
+    optimum.check(loaded.model, plan.optimize)
     tokens = models.reader(loaded.tokenizer, loaded.model.config).encode(pairs)
     instead = ", in place of the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
-    store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, staged))
+    store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, device, staged))
     _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
     session = open_onnx(BackendSpec(backend="onnx", model=str(folder), device=plan.device))
@@ -79,7 +70,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
 
 def _resolved(plan: ExportPlan) -> ExportPlan:
     """`plan` with the arithmetic that it means; raises `UsageError` where its options contradict each other."""
-    if plan.opset and plan.optimize != "none":
+    if plan.opset and plan.optimize in graphs.FORMS:
         raise UsageError(
             f"--opset {plan.opset} --optimize {plan.optimize}: only Optimum's graph has a choice; leave --opset out, "
             "or use --optimize none"
@@ -88,6 +79,8 @@ def _resolved(plan: ExportPlan) -> ExportPlan:
 
 
 def _words(plan: ExportPlan) -> str:
+    if plan.optimize in optimum.LEVELS:
+        return f"Optimum's {optimum.LEVELS[plan.optimize]} in {plan.dtype}"
     return plan.dtype if plan.optimize == "none" else f"a graph for {plan.optimize} in {plan.dtype}"
 
 
@@ -113,12 +106,18 @@ def _refresh_lineage(loaded: models.LoadedModel, plan: ExportPlan) -> None:
         store.save_lineage(Lineage(model=loaded.identity), folder)
 
 
-def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> None:
+def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, device: str, staged: Path) -> None:
     """Write graph, configuration, tokenizer and lineage into `staged`; nothing is proven yet."""
-    if plan.optimize == "none":
-        _write_with_optimum(loaded, plan, staged)
-    else:
+    if plan.optimize in graphs.FORMS:
         onnx.save(graphs.make(loaded.model, plan.optimize), staged / models.ONNX_FILE)
+    else:
+        optimum.write(
+            *(loaded.model, staged),
+            optimize=plan.optimize,
+            dtype=plan.dtype,
+            opset=plan.opset,
+            cuda=device == "cuda",
+        )
     loaded.model.config.save_pretrained(staged)
     loaded.tokenizer.save_pretrained(staged)
     identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), optimize=plan.optimize, proven=False)
@@ -127,45 +126,6 @@ def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> N
         source = Lineage(model=identity)  # what was written of other weights says nothing of these
     lineage = replace(source, model=identity, dtype=plan.dtype)
     store.save_lineage(lineage, staged)
-
-
-def _write_with_optimum(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> None:
-    """Write Optimum's own graph, in float16 where that is asked."""
-    try:
-        with _quiet_exporters():
-            onnx_export_from_model(
-                loaded.model, staged, task="text-classification", opset=plan.opset, device="cpu", do_validation=False
-            )
-    except Exception as error:  # what Optimum and torch raise depends on what the architecture lacks
-        why = f"Optimum cannot export {loaded.identity.architecture} ({first_line(error)})"
-        if plan.opset:
-            raise UsageError(f"--opset {plan.opset}: {why}; leave --opset out for Optimum's own choice") from error
-        raise MrpcbenchError(why) from error
-    if plan.dtype == "fp16":
-        graph = onnx.load(staged / models.ONNX_FILE)
-        half = convert_float_to_float16(graph, keep_io_types=True, max_finite_val=FP16_LARGEST_CONSTANT)
-        onnx.save(half, staged / models.ONNX_FILE)
-
-
-@contextmanager
-def _quiet_exporters() -> Iterator[None]:
-    """Silence what tracing says about shapes that it takes for constants; the gate finds out whether that matters.
-
-    A trace that fails prints its whole graph from C++, past `sys.stdout`, where results belong.
-    """
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-        transformers_logging.set_verbosity(level)
 
 
 def _reference_logits(

@@ -14,11 +14,13 @@ QUICKSTART = "quickstart"
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "fp32", "bf16", "bf16-autocast", "fp16", "int8"]
-Optimize = Literal["none", "cpu", "cuda", "int8"]
+Optimize = Literal["none", "cpu", "cuda", "int8", "o3", "o4"]
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Engine = Literal["trainer", "packed"]
-Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "fake"]
+Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "onnx-tensorrt", "fake"]
+# Those that run an exported graph, for which a model folder stands for its onnx/.
+GRAPH_BACKENDS: tuple[Backend, ...] = ("onnx", "onnx-tensorrt")
 Scenario = Literal["single-stream", "offline", "server"]
 Order = Literal["length", "given"]
 Preset = Literal["peers"]
@@ -125,14 +127,15 @@ class BackendSpec:
 
     backend: Backend = about(
         "Engine that runs the model: Hugging Face's own, ModernBERT without padding (on a GPU as CUDA graphs), Hugging "
-        "Face's with its layers compiled, or ONNX Runtime, for which a model folder stands for its onnx/.",
+        "Face's with its layers compiled, or ONNX Runtime, or TensorRT in it, for which a model folder stands for its "
+        "onnx/.",
         "torch",
     )
     model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
     device: Device = about(DEVICE_HELP, "auto")
     dtype: Dtype = about(
-        "Arithmetic of inference; 'auto' is the graph's own for onnx, bf16 for torch-packed on a GPU, and else fp32. "
-        "bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
+        "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, and "
+        "else fp32. bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
         "auto",
     )
     threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
@@ -161,15 +164,16 @@ class ExportPlan:
     data: str = about(DATA_HELP + " The export is proven on it.", "hub")
     split: Split = about("The split on which the export is proven.", "validation")
     output_dir: str | None = about(
-        "Folder for the ONNX model; else MODEL/onnx, or MODEL/onnx-cpu, -cuda, -int8 with --optimize.", None
+        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.", None
     )
     optimize: Optimize = about(
-        "Graph: Optimum's own (none), which runs anywhere; or one of few nodes for ModernBERT, made for the CPU (cpu), "
-        "for CUDA (cuda), or with 8-bit weights for the CPU (int8).",
+        "Graph: Optimum's own (none), which runs anywhere; one of few nodes for ModernBERT, made for the CPU (cpu), "
+        "for CUDA (cuda), or with 8-bit weights for the CPU (int8); or Optimum's as its own optimiser leaves it (o3, "
+        "and on a GPU o4).",
         "none",
     )
     device: Device = about("Where the ONNX model is run for the proof.", "auto")
-    dtype: GraphDtype = about("Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and int8 for int8.", "auto")
+    dtype: GraphDtype = about("Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.", "auto")
     opset: int | None = about("ONNX operator set; else the one that Optimum chooses for the architecture.", None)
     random_init: bool = about(RANDOM_HELP, False)
 

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from mrpcbench import models
 from mrpcbench.contenders import Contender, Field, backends_of
@@ -28,7 +27,7 @@ class Entry:
     """One contender of a preset; `graph` is the `--optimize` of the ONNX graph that it runs."""
 
     name: str
-    backend: str = "torch"
+    backend: Backend = "torch"
     dtype: Dtype = "auto"
     graph: str | None = None
     order: Order = "length"
@@ -45,7 +44,9 @@ class Entries:
     relative_to: tuple[str, ...]
 
 
-def _graph(name: str, graph: str, *, backend: str = "onnx", optional: bool = False, sizes: tuple[int, ...]) -> Entry:
+def _graph(
+    name: str, graph: str, *, backend: Backend = "onnx", optional: bool = False, sizes: tuple[int, ...]
+) -> Entry:
     """An ONNX graph in batches of like length, and pair by pair."""
     return Entry(name=name, backend=backend, graph=graph, scenarios=BOTH, batch_sizes=sizes, optional=optional)
 
@@ -134,7 +135,7 @@ def _contender(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Contender:
         own = {"model": str(_folder(entry.graph, spec)), "random_init": False}
     return Contender(
         name=entry.name,
-        spec=replace(spec, backend=cast(Backend, entry.backend), dtype=entry.dtype, **own),  # type: ignore[arg-type]
+        spec=replace(spec, backend=entry.backend, dtype=entry.dtype, **own),  # type: ignore[arg-type]
         scenarios=plan.scenario or entry.scenarios,
         batch_sizes=plan.batch_size or entry.batch_sizes,
         order=entry.order,

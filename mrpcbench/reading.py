@@ -5,15 +5,16 @@ from pathlib import Path
 from mrpcbench import models
 from mrpcbench.batches import Reader
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import QUICKSTART, BackendSpec
+from mrpcbench.plans import GRAPH_BACKENDS, QUICKSTART, BackendSpec
 
 
 def model_folder(spec: BackendSpec) -> Path:
     """The folder that the backend of `spec` reads: with onnx a model folder stands for its `onnx/`."""
     if spec.backend == "fake":
         return models.locate(QUICKSTART)
-    folder = models.locate(spec.model, onnx=spec.backend == "onnx")
-    return models.onnx_folder(folder, spec.model) if spec.backend == "onnx" else folder
+    on_graph = spec.backend in GRAPH_BACKENDS
+    folder = models.locate(spec.model, onnx=on_graph)
+    return models.onnx_folder(folder, spec.model) if on_graph else folder
 
 
 def reader_for(spec: BackendSpec) -> Reader:

@@ -237,7 +237,8 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
 
 
 def _graph(section: ExportSection) -> str:
-    made = "Optimum's own" if section.optimize == "none" else f"made for {section.optimize}"
+    optimums = {"none": "Optimum's own", "o3": "Optimum's own, at its level O3", "o4": "Optimum's own, at its level O4"}
+    made = optimums.get(section.optimize, f"made for {section.optimize}")
     return f"{made}: {section.nodes} nodes, opset {section.opset}, {section.dtype}"
 
 

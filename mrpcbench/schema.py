@@ -98,7 +98,8 @@ class ModelIdentity:
     tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary where there is none.")
     graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", None)
     optimize: Optimize | None = about(
-        "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; null for torch or where unknown.",
+        "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; or o3, o4 (Optimum's, by its own "
+        "optimiser); null for torch or where unknown.",
         None,
     )
     proven: bool | None = about("Whether the graph passed the export gate; null for torch.", None)
@@ -334,7 +335,9 @@ class ExportSection:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     dtype: str = about("Arithmetic of the graph.")
-    optimize: Optimize = about("What the graph was made for; none is Optimum's own.", "none")
+    optimize: Optimize = about(
+        "What the graph was made for; none is Optimum's own, o3 and o4 that as Optimum's optimiser leaves it.", "none"
+    )
     opset: int = about("ONNX operator set of the graph.")
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")

@@ -19,9 +19,10 @@ from torch.autograd.profiler_util import FunctionEvent
 from mrpcbench import backends, data, store
 from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
+from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.plans import Backend, BackendSpec
+from mrpcbench.plans import Backend, BackendSpec, Device
 from mrpcbench.reading import reader_for
 
 
@@ -31,12 +32,15 @@ def pairs(small_data: Path) -> Dataset:
 
 
 # The compiler takes a quarter of a minute.
-COMPILED = pytest.param("torch-compile", marks=pytest.mark.slow)
+MARKS = {"torch-compile": pytest.mark.slow, "onnx-tensorrt": pytest.mark.gpu}
 
 
-@pytest.fixture(params=[COMPILED if name == "torch-compile" else name for name in backends.BACKENDS])
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in backends.BACKENDS])
 def spec(request: pytest.FixtureRequest, exported_model: Path) -> BackendSpec:
-    return BackendSpec(backend=request.param, model=str(exported_model), device="cpu")
+    if request.param == "onnx-tensorrt" and (problem := libraries_problem()):
+        pytest.skip(problem)
+    device: Device = "auto" if request.param == "onnx-tensorrt" else "cpu"
+    return BackendSpec(backend=request.param, model=str(exported_model), device=device)
 
 
 @pytest.fixture
@@ -75,9 +79,10 @@ def test_many_batches_give_what_each_gives_alone(session: Session, tokens: Encod
 
 
 def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: BackendSpec) -> None:
-    assert session.placement.device == "cpu"
+    assert session.placement.device.split()[0] == ("cuda" if spec.backend == "onnx-tensorrt" else "cpu")
     assert session.placement.dtype == "fp32"
-    assert session.placement.engine.startswith("onnxruntime" if spec.backend == "onnx" else spec.backend.split("-")[0])
+    name = spec.backend.split("-")[0]
+    assert session.placement.engine.startswith("onnxruntime" if name == "onnx" else name)
     assert session.model.tokenizer_sha256
     session.close()
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,8 +22,9 @@ from mrpcbench import export as verb
 from mrpcbench.backends import open_session
 from mrpcbench.backends.ort import graph_device
 from mrpcbench.batches import in_order
-from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
 from mrpcbench.export import export
+from mrpcbench.graphs import optimum
 from mrpcbench.parity import judge
 from mrpcbench.plans import BackendSpec, Device, ExportPlan, Optimize
 from mrpcbench.reading import reader_for
@@ -90,8 +92,8 @@ def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
 ) -> None:
     real = verb._write_onnx
 
-    def write(loaded: models.LoadedModel, plan: ExportPlan, staged: Path) -> None:
-        real(loaded, plan, staged)
+    def write(loaded: models.LoadedModel, plan: ExportPlan, device: str, staged: Path) -> None:
+        real(loaded, plan, device, staged)
         _weaken(staged)
 
     monkeypatch.setattr(verb, "_write_onnx", write)
@@ -114,7 +116,7 @@ def test_a_failed_export_keeps_the_folder_that_was_there(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no export")
 
-    monkeypatch.setattr(verb, "onnx_export_from_model", fail)
+    monkeypatch.setattr(optimum, "onnx_export_from_model", fail)
     with pytest.raises(MrpcbenchError, match="no export"):
         run(copied, small_data)
     assert {path.name: path.read_bytes() for path in (copied / "onnx").iterdir()} == before
@@ -375,6 +377,54 @@ def test_a_graph_for_the_cpu_takes_the_cpu_unless_cuda_is_asked(optimize: Optimi
 def test_an_opset_is_for_optimums_graph_alone(copied: Path, small_data: Path) -> None:
     with pytest.raises(UsageError, match=r"--opset 17 --optimize cpu: .*--optimize none"):
         run(copied, small_data, optimize="cpu", opset=17)
+
+
+def test_optimums_own_optimiser_writes_o3_to_a_folder_of_its_own_and_the_gate_judges_it_as_float32(
+    copied: Path, small_data: Path
+) -> None:
+    plain = run(copied, small_data)
+    record = run(copied, small_data, optimize="o3")
+    assert record.export is not None
+    assert plain.export is not None
+    assert (record.export.optimize, record.export.dtype, record.model.optimize) == ("o3", "fp32", "o3")
+    assert record.export.nodes < plain.export.nodes
+    graph = onnx.load(copied / "onnx-o3" / "model.onnx").graph
+    assert "FastGelu" in {node.op_type for node in graph.node}  # what tells O3 from O2
+    assert sorted(record.export.files) == sorted(plain.export.files)
+    assert record.export.gate is not None
+    assert record.export.gate.delta_allowed == 1e-3
+    worst = max(found.max_abs_delta or 0 for found in record.export.gate.trials)
+    assert 1e-6 < worst < 0.05  # GELU by its tanh approximation is near the exact one, and not equal to it
+    session = open_session(BackendSpec(backend="onnx", model=str(copied / "onnx-o3"), device="cpu"))
+    assert session.model == record.model
+
+
+def test_o4_is_refused_where_there_is_no_gpu_before_any_work(
+    copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MissingError, match=r"^--optimize o4: .*use --optimize o3$"):
+        run(copied, small_data, optimize="o4", device="auto")
+    with pytest.raises(UsageError, match=r"^--optimize o4 --device cpu: .*use --optimize o3$"):
+        run(copied, small_data, optimize="o4")
+    assert not (copied / "onnx-o4").exists()
+
+
+@pytest.mark.gpu
+def test_o4_is_made_and_judged_on_the_gpu(copied: Path, small_data: Path) -> None:
+    record = run(copied, small_data, optimize="o4", device="cuda")
+    assert record.export is not None
+    assert (record.export.dtype, record.export.placement.dtype) == ("fp16", "fp16")
+    assert record.export.gate is not None
+    assert record.export.gate.flips_allowed == 0  # half a per cent of 40 pairs
+
+
+def test_an_architecture_that_optimums_optimiser_does_not_know_is_refused_by_name() -> None:
+    model = torch.nn.Module()
+    model.config = SimpleNamespace(model_type="esm")  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="--optimize o3: Optimum's optimiser does not know esm models"):
+        optimum.check(model, "o3")  # type: ignore[arg-type]
+    optimum.check(model, "none")  # type: ignore[arg-type]
 
 
 def test_options_that_contradict_each_other_are_refused_before_any_work(copied: Path, small_data: Path) -> None:

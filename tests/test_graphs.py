@@ -281,14 +281,24 @@ def test_another_architecture_is_refused_by_name_and_optimums_graph_is_not() -> 
     graphs.check(bert, "none")
 
 
-@pytest.mark.parametrize(("optimize", "usual"), [("none", "fp32"), ("cpu", "fp32"), ("cuda", "fp16"), ("int8", "int8")])
+@pytest.mark.parametrize(
+    ("optimize", "usual"),
+    [("none", "fp32"), ("cpu", "fp32"), ("cuda", "fp16"), ("int8", "int8"), ("o3", "fp32"), ("o4", "fp16")],
+)
 def test_every_graph_has_its_usual_arithmetic(optimize: Optimize, usual: str) -> None:
     assert graphs.arithmetic(optimize, "auto") == usual
 
 
 @pytest.mark.parametrize(
     ("optimize", "dtype", "instead"),
-    [("none", "int8", "int8"), ("cpu", "fp16", "none"), ("cuda", "fp32", "none"), ("int8", "fp16", "none")],
+    [
+        ("none", "int8", "int8"),
+        ("cpu", "fp16", "none"),
+        ("cuda", "fp32", "none"),
+        ("int8", "fp16", "none"),
+        ("o3", "fp16", "none"),
+        ("o4", "fp32", "none"),
+    ],
 )
 def test_an_arithmetic_that_a_graph_cannot_have_names_both_options_and_what_works(
     optimize: Optimize, dtype: GraphDtype, instead: Optimize

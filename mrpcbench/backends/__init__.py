@@ -13,6 +13,7 @@ BACKENDS = {
     "torch-packed": "mrpcbench.backends.packed:open_packed",
     "torch-compile": "mrpcbench.backends.compiled:open_compiled",
     "onnx": "mrpcbench.backends.ort:open_onnx",
+    "onnx-tensorrt": "mrpcbench.backends.tensorrt:open_tensorrt",
     "fake": "mrpcbench.backends.fake:open_fake",
 }
 # An ONNX file and all that is to be known of it, without a look at the model around it.
@@ -28,8 +29,6 @@ def open_session(spec: BackendSpec, *, from_graph: bool = False) -> Session:
     """
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
         raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: for --backend torch alone; use --dtype auto")
-    if spec.backend not in BACKENDS and not from_graph:
-        raise MissingError(f"--backend {spec.backend}: this mrpcbench has no such engine")
     try:
         opener: Callable[[BackendSpec], Session] = _load(GRAPH if from_graph else BACKENDS[spec.backend])
     except ImportError as error:

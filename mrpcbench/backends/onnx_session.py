@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,46 @@ from mrpcbench.errors import MissingError, first_line
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity, Placement
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# The CUDA provider multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 NO_MORE: Mapping[str, str] = {}
+# For CUDA 13, of the major version that ONNX Runtime 1.31 links.
+TENSORRT_PACKAGE = "tensorrt-cu13<11"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """One of ONNX Runtime's execution providers: its `name` there, where its arrays lie, and its options.
+
+    `option` is how a user asks for it, `missing` what keeps it from starting; `after` takes the nodes that it leaves.
+    """
+
+    name: str
+    device: str
+    option: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    missing: str = ""
+    after: str | None = None
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "cpu": Provider(name="CPUExecutionProvider", device="cpu", option="--backend onnx --device cpu"),
+    "cuda": Provider(
+        name="CUDAExecutionProvider",
+        device="cuda",
+        option="--backend onnx --device cuda",
+        # It multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
+        options={"use_tf32": "0"},
+        missing="no GPU, or CUDA's or cuDNN's libraries are missing",
+    ),
+    "tensorrt": Provider(
+        name="TensorrtExecutionProvider",
+        device="cuda",
+        option="--backend onnx-tensorrt",
+        # An engine of an earlier run would hide what building it costs.
+        options={"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"},
+        missing=f"no GPU, or TensorRT 10's libraries are missing (package '{TENSORRT_PACKAGE}')",
+        after="cuda",
+    ),
+}
 # What a placement adds to the provider where its graph is recorded and replayed.
 REPLAYED = ", CUDA graphs"
 # What a profile says of the time in which the graph was loaded.
@@ -37,28 +74,37 @@ LOG_ERRORS = 3
 
 
 class OnnxSession(Session):
-    """The graph in a file on one execution provider: `device` is cpu or cuda, `device_name` what a placement says.
+    """The graph in a file on one of `PROVIDERS`, with `more` of its options; `device_name` is what a placement says.
 
     A graph that was made for CUDA is replayed there, where the provider can record it; the placement says so.
     """
 
     def __init__(
-        self, graph: Path, identity: ModelIdentity, *, dtype: str, device: str, device_name: str, threads: int
+        self,
+        graph: Path,
+        identity: ModelIdentity,
+        *,
+        dtype: str,
+        provider: str,
+        device_name: str,
+        threads: int,
+        more: Mapping[str, str] = NO_MORE,
     ) -> None:
         self.model = identity
         self._graph = graph
-        self._device = device
+        self._provider = PROVIDERS[provider]
+        self._more = more
         self._threads = threads
         self._dtype = dtype
-        self._replayer = self._replaying() if device == "cuda" and identity.optimize == "cuda" else None
+        self._replayer = self._replaying() if provider == "cuda" and identity.optimize == "cuda" else None
         self._session = self._replayer.session if self._replayer else self._open()
         # On the CPU a binding would copy what `run` takes as it is: 12 us a call, 3% of a tiny model's.
-        self._bind = device != "cpu"
+        self._bind = self._provider.device != "cpu"
         self._names = [item.name for item in self._session.get_inputs()]
         self.placement = Placement(
             engine=f"onnxruntime {ort.__version__}",
             device=device_name,
-            provider=PROVIDERS[device] + (REPLAYED if self._replayer else ""),
+            provider=self._provider.name + (REPLAYED if self._replayer else ""),
             dtype=dtype,
             threads=threads,
         )
@@ -66,7 +112,7 @@ class OnnxSession(Session):
     def _replaying(self) -> Replayer | None:
         """The graph as CUDA replays it, tried on one batch; None, and why on stderr, where it cannot be recorded."""
         try:
-            replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._device)
+            replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._provider.device)
             one = np.ones((1, 1), dtype=np.int64)
             for _ in range(2):  # recorded, then replayed
                 replayer.compute(replayer.copy_in({"input_ids": one, "attention_mask": one}))
@@ -84,8 +130,10 @@ class OnnxSession(Session):
 
         With `profile` it notes its operators in such a file.
         """
-        provider = PROVIDERS[self._device]
-        asked = [(provider, {**PROVIDER_OPTIONS[self._device], **more})]
+        provider = self._provider
+        asked = [(provider.name, {**provider.options, **self._more, **more})]
+        if provider.after:
+            asked.append((PROVIDERS[provider.after].name, {**PROVIDERS[provider.after].options}))
         options = _options(self._threads, self._dtype)
         if profile:
             options.enable_profiling = True
@@ -93,10 +141,10 @@ class OnnxSession(Session):
         with redirect_stdout(sys.stderr):  # its fallback to another provider prints
             session = ort.InferenceSession(self._graph, options, providers=asked)
         running = session.get_providers()[0]
-        if running != provider:
+        if running != provider.name:
             raise MissingError(
-                f"--backend onnx --device {self._device}: {provider} was asked and {running} would run; "
-                "use --device cpu, or see `mrpcbench env` for what is missing"
+                f"{provider.option}: {provider.name} was asked and {running} would run: {provider.missing}; "
+                "use --backend onnx --device cpu, or see `mrpcbench env`"
             )
         return session
 
@@ -112,8 +160,8 @@ class OnnxSession(Session):
             return inputs
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
-        binding.bind_output("logits", self._device, 0)
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._provider.device, 0))
+        binding.bind_output("logits", self._provider.device, 0)
         return binding
 
     def compute(self, inputs: Any) -> Any:
@@ -176,7 +224,7 @@ def open_graph(spec: BackendSpec) -> OnnxSession:
         model_sha256="unknown",
         tokenizer_sha256="unknown",
     )
-    return OnnxSession(Path(spec.model), unknown, dtype=dtype, device="cpu", device_name="cpu", threads=spec.threads)
+    return OnnxSession(Path(spec.model), unknown, dtype=dtype, provider="cpu", device_name="cpu", threads=spec.threads)
 
 
 def _options(threads: int, dtype: str) -> ort.SessionOptions:

@@ -12,9 +12,9 @@ import onnxruntime as ort
 
 from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
-from mrpcbench.environment import device_name, public_name, resolve_device, usable_cores
-from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.graphs import CPU_ONLY
+from mrpcbench.environment import cuda_problem, device_name, public_name, resolve_device, usable_cores
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
+from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.plans import BackendSpec, Device, Optimize
 from mrpcbench.schema import ModelIdentity
 
@@ -77,7 +77,16 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
 
 
 def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
-    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error."""
+    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error.
+
+    Raises `UsageError` where another device was asked for, `MissingError` where the device is not there.
+    """
+    if optimize in CUDA_ONLY:
+        if asked == "cpu":
+            raise UsageError(f"{named} --device cpu: a graph made for a GPU alone ({optimize}); use --optimize o3")
+        if problem := cuda_problem():
+            raise MissingError(f"{named}: a graph made for a GPU alone ({optimize}), and {problem}; use --optimize o3")
+        return "cuda"
     if optimize not in CPU_ONLY:
         return resolve_device(asked)
     if asked == "cuda":
@@ -88,42 +97,52 @@ def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
     return "cpu"
 
 
-def open_onnx(spec: BackendSpec) -> OnnxSession:
-    """Load the exported graph of a model."""
+def located_graph(spec: BackendSpec) -> tuple[Path, str, ModelIdentity]:
+    """The ONNX file of the model of `spec`, the arithmetic in which its weights are stored, and what it is."""
     if spec.random_init:
         raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
     folder = models.onnx_folder(models.locate(spec.model, onnx=True), spec.model)
     stored, parameters = graph_weights(folder)
-    identity = graph_identity(folder, spec.model, parameters)
+    return folder / models.ONNX_FILE, stored, graph_identity(folder, spec.model, parameters)
+
+
+def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
+    """`would_run`, the arithmetic of a graph that is `stored`; raises `UsageError` where another one was asked for."""
+    if spec.dtype not in ("auto", would_run):
+        raise UsageError(
+            f"--dtype {spec.dtype} was asked, the graph is {stored} and {would_run} would run; use --dtype auto, or "
+            "export it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
+        )
+    return would_run
+
+
+def open_onnx(spec: BackendSpec) -> OnnxSession:
+    """Load the exported graph of a model."""
+    graph, stored, identity = located_graph(spec)
     device = graph_device(spec.device, identity.optimize, f"--model {spec.model}")
     if device == "cuda":
-        _load_cuda_libraries()
-    dtype = ON_CPU.get(stored, stored) if device == "cpu" else stored
-    if spec.dtype not in ("auto", dtype):
-        raise UsageError(
-            f"--dtype {spec.dtype} was asked, the graph is {stored} and {dtype} would run; use --dtype auto, or export "
-            "it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
-        )
+        load_cuda_libraries()
+    dtype = exact_dtype(spec, stored, ON_CPU.get(stored, stored) if device == "cpu" else stored)
     return OnnxSession(
-        folder / models.ONNX_FILE,
-        identity,
+        *(graph, identity),
         dtype=dtype,
-        device=device,
+        provider=device,
         device_name=device_name(device),
         threads=spec.threads or usable_cores(),
     )
 
 
-def _load_cuda_libraries() -> None:
-    """Load the CUDA libraries that came with torch; the provider uses them too (ONNX Runtime's `preload_dlls`)."""
+def load_cuda_libraries() -> None:
+    """Load the CUDA libraries that came with torch; the providers use them too (ONNX Runtime's `preload_dlls`)."""
     with redirect_stdout(sys.stderr):  # it prints what it does not find, and stdout is for results
         ort.preload_dlls()
 
 
-def cuda_provider_problem() -> str | None:
-    """Why ONNX Runtime cannot use CUDA here, in words, or None where a session really starts on it."""
-    if PROVIDERS["cuda"] not in ort.get_available_providers():
-        return f"onnxruntime {ort.__version__} has no CUDA provider; install onnxruntime-gpu"
+def provider_problem(name: str) -> str | None:
+    """Why ONNX Runtime cannot use one of `PROVIDERS` here, in words, or None where a session really starts on it."""
+    provider = PROVIDERS[name]
+    if provider.name not in ort.get_available_providers():
+        return f"onnxruntime {ort.__version__} has no {provider.name}; install onnxruntime-gpu"
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
@@ -131,10 +150,11 @@ def cuda_provider_problem() -> str | None:
     probe = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.log_severity_level = LOG_ERRORS + 1
-    _load_cuda_libraries()
+    load_cuda_libraries()
     try:
-        session = ort.InferenceSession(probe.SerializeToString(), options, providers=[PROVIDERS["cuda"]])
+        with redirect_stdout(sys.stderr):
+            session = ort.InferenceSession(probe.SerializeToString(), options, providers=[provider.name])
     except Exception as error:  # ONNX Runtime raises its own types, and which depends on what is missing
-        return f"the CUDA provider does not start ({first_line(error)})"
-    started = session.get_providers()[0] == PROVIDERS["cuda"]
-    return None if started else "the CUDA provider does not start: no GPU, or CUDA's or cuDNN's libraries are missing"
+        return f"{provider.name} does not start ({first_line(error)})"
+    started = session.get_providers()[0] == provider.name
+    return None if started else f"{provider.name} does not start: {provider.missing}"

@@ -1,4 +1,4 @@
-"""ONNX graphs of few nodes, each made for one execution provider; `none` is Optimum's own, which runs on any."""
+"""ONNX graphs of few nodes, each made for one execution provider, beside Optimum's own (`graphs.optimum`)."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,14 @@ ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
     "cpu": ("fp32",),
     "cuda": ("fp16",),
     "int8": ("int8",),
+    "o3": ("fp32",),
+    "o4": ("fp16",),
 }
 FORMS: Mapping[Optimize, Form] = {"cpu": Form(), "cuda": Form(skip_norms=True, half=True), "int8": Form()}
 # Their fused nodes have float32 or 8-bit kernels on the CPU only.
 CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
+# Optimum makes it for a GPU, and fuses into it what the provider there has.
+CUDA_ONLY: tuple[Optimize, ...] = ("o4",)
 
 
 def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
@@ -39,7 +43,7 @@ def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
 
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
     """Raise `UsageError` where there is no such graph of `model`."""
-    if optimize != "none":
+    if optimize in FORMS:
         modernbert.check(model, f"--optimize {optimize}")
 
 
