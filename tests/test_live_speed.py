@@ -118,6 +118,16 @@ def test_no_slowdown_passes_and_says_what_would_have_shown() -> None:
     assert gated(found).current == pytest.approx(10.0, rel=1e-4)
 
 
+def test_a_median_beyond_the_limit_that_chance_explains_is_no_pass() -> None:
+    """Two of ten pairs met a machine that stood still: a slowdown of 10% is not significant then, and not disproved."""
+    pairs = [*slower_by(0.1, count=8), pair(10, 6), pair(10, 6.5)]
+    found = gated(made(pairs))
+    assert found.change == pytest.approx(10, abs=1.5)
+    assert found.verdict.outcome == "INCONCLUSIVE"
+    assert "may be chance" in found.verdict.reason
+    assert made(pairs).verdict.outcome == "INCONCLUSIVE"
+
+
 def test_disturbed_pairs_do_not_count_and_are_counted() -> None:
     slow = [replace(one, disturbances=("the GPU throttled (hw_slowdown)",)) for one in slower_by(0.5, 5)]
     found = made([*slower_by(0.0), *slow])

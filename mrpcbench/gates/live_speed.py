@@ -155,7 +155,7 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
         return _metric(section, pairs, None, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
     found = judge(ratios, alpha=limits.alpha, slowdown=limit)
     if not found.fails:
-        return _metric(section, pairs, found, _passed(found, limit), limits)
+        return _metric(section, pairs, found, _not_failed(found, limit), limits)
     again = log_ratios(confirmation)
     if again and judge(again, alpha=limits.alpha, slowdown=limit).fails:
         second = math.expm1(median(again))
@@ -167,10 +167,12 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
     return _metric(section, pairs, found, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
 
 
-def _passed(found: Judgement, limit: float) -> Verdict:
+def _not_failed(found: Judgement, limit: float) -> Verdict:
+    """PASS within the limit; a median beyond it that may be chance is no pass: these pairs cannot tell."""
     change = f"B is {abs(found.slowdown):.1%} {'slower' if found.slowdown > 0 else 'faster'}"
     if found.slowdown > limit:
-        return Verdict(outcome="PASS", reason=f"{change}, which may be chance (p = {found.p_value:.2f})")
+        reason = f"{change}, which may be chance (p = {found.p_value:.2f}); more --process-pairs tell"
+        return Verdict(outcome="INCONCLUSIVE", reason=reason)
     return Verdict(outcome="PASS", reason=f"{change}; the limit is {limit * 100:g}%")
 
 
