@@ -52,6 +52,8 @@ def bench(
     elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     check(spec, plan)
+    if plan.from_text and plan.seq_len is not None:
+        raise UsageError(f"--from-text --seq-len {plan.seq_len}: a fixed shape has no text; leave one of them out")
     if control.profile and Path(control.profile).is_dir():
         raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
@@ -109,6 +111,7 @@ def _workload(plan: BenchPlan) -> Dataset:
 
 def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Observer) -> list[Lane]:
     lanes: list[Lane] = []
+    texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     for backend in dict.fromkeys(plan.backend):
         asked = replace(spec, backend=backend)
         check_labels(asked, data.label_names(pairs))
@@ -122,10 +125,13 @@ def _open_lanes(spec: BackendSpec, plan: BenchPlan, pairs: Dataset, observer: Ob
             sizes = (1,) if scenario == "single-stream" else tuple(dict.fromkeys(plan.batch_size))
             order: Order = "length" if scenario == "offline" else "given"
             for size in sizes:
-                cut = tokens.batches(size, order=order)
+                lazily = partial(reader.batches, texts, size) if plan.from_text and scenario == "offline" else None
+                cut = list(lazily()) if lazily else tokens.batches(size, order=order)
                 work = _work(asked, session, tokens, len(cut)) if scenario != "server" else None
                 meter = Meter(sensor)
-                lanes.append(Lane(asked, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter))
+                lane = Lane(asked, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter)
+                lane.from_text = lazily
+                lanes.append(lane)
     return lanes
 
 

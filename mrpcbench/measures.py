@@ -88,6 +88,8 @@ def _bench(record: RunRecord, row: BenchRow) -> Iterator[Measure]:
     same = _same(record, row.model, _placed(row.placement), data=f"{row.pairs} pairs, seed {plan.seed}")
     if plan.seq_len is not None:
         same["shape"] = f"every pair {plan.seq_len} tokens"
+    if plan.from_text and row.scenario == "offline":
+        same["from"] = "text"
     if row.server is not None:
         same["server"] = f"target {row.server.slo_ms:g} ms, window {row.server.window_ms:g} ms"
     name = f"{row.spec.backend} {row.scenario}"

@@ -62,6 +62,8 @@ def _steady_table(title: str, rows: list[BenchRow], record: RunRecord, view: Ben
     section = record.bench
     assert section is not None
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
+    if section.plan.from_text and rows[0].scenario == "offline":
+        fixed += "; FROM TEXT, tokenising timed too"
     counted = f"{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved"
     return table_of(
         title + fixed,
