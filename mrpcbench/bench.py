@@ -47,6 +47,7 @@ def bench(
     elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     check(spec, plan)
+    _check_text(plan)
     if control.profile and Path(control.profile).is_dir():
         raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
@@ -92,6 +93,17 @@ def _where_it_stopped(record: RunRecord, results: Path) -> str:
     if not _rows(record):
         return "interrupted; no row was finished"
     return f"interrupted; the rows so far are in {results}, and --resume --results {results} finishes them"
+
+
+def _check_text(plan: BenchPlan) -> None:
+    """Refuse what cannot be timed from text."""
+    if not plan.from_text:
+        return
+    if plan.seq_len is not None:
+        raise UsageError(f"--from-text --seq-len {plan.seq_len}: a fixed shape has no text; leave one of them out")
+    if plan.preset is not None or plan.order == "given":
+        other = f"--preset {plan.preset}" if plan.preset else "--order given"
+        raise UsageError(f"--from-text {other}: from text the pairs are put in an order of their own; leave one out")
 
 
 def _workload(plan: BenchPlan) -> Dataset:

@@ -137,6 +137,7 @@ def _bench(record: RunRecord) -> Facts:
         "gpu_driver": machine.gpu_driver,
         **_settings(record),
         "seq_len": plan.seq_len,
+        "from_text": plan.from_text,
         "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
     }
     may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}

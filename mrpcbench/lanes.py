@@ -1,6 +1,6 @@
 """One row of a benchmark while it is measured: a session, its batches, its clock and what it has shown so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -53,6 +53,7 @@ class Lane:
     peak_reserved_bytes: int | None = None
     spans: tuple[Span, ...] | None = None
     earlier: BenchRow | None = None
+    from_text: Callable[[], Iterable[Batch]] | None = None  # makes `batches` anew, tokenising as they are drawn
 
     @property
     def name(self) -> str:
@@ -88,7 +89,9 @@ class Lane:
     def road(self) -> Road:
         """Its way from text to logits."""
         cut = [batch.rows for batch in self.batches]
-        return Road(self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline")
+        return Road(
+            self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline" and not self.from_text
+        )
 
     def warm_up(self, calls: int) -> None:
         """The first call, timed by itself, one of each other shape that the engine prepares for, then `calls` more."""
@@ -111,10 +114,14 @@ class Lane:
                 outputs = [logits for logits, _ in results]
                 self.samples_ms += [milliseconds for _, milliseconds in results]
             else:
-                outputs, milliseconds = timed(lambda: list(self.session.infer_many(self.batches)))
+                outputs, milliseconds = timed(lambda: list(self.session.infer_many(self._drawn())))
                 self.samples_ms.append(milliseconds)
         self.logits = in_order(outputs, self.batches)
         self._note_peak()
+
+    def _drawn(self) -> Iterable[Batch]:
+        """The batches, made from text as they are drawn where that is timed too."""
+        return self.from_text() if self.from_text else self.batches
 
     def find_rate(self, plan: BenchPlan, told: Callable[[LoadPoint], None], clock: Clock | None = None) -> None:
         """Search the largest load of the server scenario that keeps the target; the best load's answers are kept."""

@@ -1,6 +1,6 @@
 """Contenders as lanes, ready to be measured, and the answers that the others' are held against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -50,6 +50,7 @@ def open_lanes(entered: Field, plan: BenchPlan, pairs: Dataset, observer: Observ
     """
     lanes: list[Lane] = []
     engines = _Engines(observer)
+    texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     for contender in entered.contenders:
         check_labels(contender.spec, data.label_names(pairs))
         try:
@@ -59,21 +60,25 @@ def open_lanes(entered: Field, plan: BenchPlan, pairs: Dataset, observer: Observ
                 raise
             observer.say(f"{contender.name}: left out, for its engine is not there ({error})")
             continue
-        tokens, tokenise = _tokens(plan, reader_for(contender.spec), pairs)
+        reader = reader_for(contender.spec)
+        tokens, tokenise = _tokens(plan, reader, texts)
         sensor = open_gpu_sensor(session.placement.device)
         for scenario, size in contender.rows():
             # One pair at a time arrives in no order; a pass over all pairs may choose its own.
-            cut = tokens.batches(size, order=contender.order if scenario == "offline" else "given")
+            lazily = partial(reader.batches, texts, size) if plan.from_text and scenario == "offline" else None
+            order = contender.order if scenario == "offline" else "given"
+            cut = list(lazily()) if lazily else tokens.batches(size, order=order)
             work = _work(contender.spec, session, tokens, len(cut)) if scenario != "server" else None
             meter = Meter(sensor)
-            lanes.append(Lane(contender, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter))
+            lane = Lane(contender, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter)
+            lane.from_text = lazily
+            lanes.append(lane)
     return lanes
 
 
-def _tokens(plan: BenchPlan, reader: Reader, pairs: Dataset) -> tuple[EncodedPairs, Tokenise | None]:
+def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> tuple[EncodedPairs, Tokenise | None]:
     """The pairs as tokens, and what makes tokens of some of them; nothing does in a fixed shape."""
     if plan.seq_len is None:
-        texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
 
         def tokenise(rows: NDArray[np.int64]) -> EncodedPairs:
             return reader.encode({name: [column[row] for row in rows] for name, column in texts.items()})
@@ -81,7 +86,7 @@ def _tokens(plan: BenchPlan, reader: Reader, pairs: Dataset) -> tuple[EncodedPai
         return reader.encode(texts), tokenise
     if plan.seq_len > reader.longest_allowed:
         raise UsageError(f"--seq-len {plan.seq_len}: the model takes {reader.longest_allowed} tokens")
-    return reader.encode(pairs).of_length(plan.seq_len), None
+    return reader.encode(texts).of_length(plan.seq_len), None
 
 
 def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:

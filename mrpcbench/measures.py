@@ -90,6 +90,8 @@ def _bench(record: RunRecord, row: BenchRow) -> Iterator[Measure]:
         same["shape"] = f"every pair {plan.seq_len} tokens"
     if ordering(row) == "given":
         same["order"] = "as given"
+    if plan.from_text and row.scenario == "offline":
+        same["from"] = "text"
     if row.server is not None:
         same["server"] = f"target {row.server.slo_ms:g} ms, window {row.server.window_ms:g} ms"
     name = f"{row.name} {row.scenario}"

@@ -152,6 +152,9 @@ class EvaluatePlan:
     split: Split = about(SPLIT_HELP, "validation")
     batch_size: int = about("Pairs in one forward pass.", 32, least=1)
     output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
+    from_text: bool = about(
+        "Tokenise while the engine computes, and not all pairs before; costs padding, for lengths are guessed.", False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +214,9 @@ class BenchPlan:
         "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
         None,
         least=2,
+    )
+    from_text: bool = about(
+        "Offline: time from text, tokenising while the engine computes; costs padding, for lengths are guessed.", False
     )
     slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
     window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)

@@ -73,6 +73,8 @@ def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> P
     if section.reference and _has_agreement(rows):
         more += f"\nagree: share of the labels that are those of {section.reference.row}"
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
+    if section.plan.from_text and rows[0].scenario == "offline":
+        fixed += "; FROM TEXT, tokenising timed too"
     counted = f"{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved"
     return table_of(
         title + fixed,

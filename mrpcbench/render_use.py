@@ -14,8 +14,8 @@ Columns = list[tuple[str, Callable[[BenchRow], str]]]
 SPAN_HEADERS: dict[SpanName, str] = {"batch": "batching", "copy in": "copy\nin", "copy out": "copy\nout"}
 SPANS_CAPTION = (
     "Means of a pass of its own with a wait for the device after each part, so that `sum` need not equal `timed`, "
-    "which is the time of the timed rounds, end to end: copy in, compute and copy out, neither tokenising nor "
-    "batching. A server has none, for its pairs wait."
+    "which is the time of the timed rounds, end to end: copy in, compute and copy out, and with --from-text tokenising "
+    "and batching too; `tok.` is the share of `sum` that tokenising takes. A server has none, for its pairs wait."
 )
 RESOURCES_CAPTION = (
     "GPU MiB: peak that the engine had in use and reserved, and of the whole process; MHz and W: means; °C: highest; "
@@ -27,7 +27,7 @@ def spans_table(rows: Sequence[BenchRow]) -> PlainTable:
     """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans."""
     columns = [*_row_columns(rows), *((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))]
     columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
-    columns.append(("timed", _timed))
+    columns += [("tok.", _tokenising), ("timed", _timed)]
     return table_of("where the time goes: µs a pair", columns, rows, caption=SPANS_CAPTION, names=2)
 
 
@@ -45,6 +45,12 @@ def _part(name: SpanName) -> Callable[[BenchRow], str]:
         return "-" if found is None else short(found)
 
     return cell
+
+
+def _tokenising(row: BenchRow) -> str:
+    """Share of the time of all parts that tokenising takes."""
+    parts = span_us(row)
+    return f"{parts['tokenise'] / math.fsum(parts.values()):.0%}" if "tokenise" in parts else "-"
 
 
 def _timed(row: BenchRow) -> str:

@@ -4,8 +4,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from torch.autograd.profiler_util import FunctionEvent
 from mrpcbench import backends, data, store
 from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.backends.onnx_graphs import Replayer
+from mrpcbench.backends.onnx_session import OnnxSession
 from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
@@ -76,6 +80,102 @@ def test_many_batches_give_what_each_gives_alone(session: Session, tokens: Encod
     cut = tokens.batches(8)
     for many, alone in zip(session.infer_many(cut), (session.infer(batch) for batch in cut), strict=True):
         np.testing.assert_array_equal(many, alone)
+
+
+def test_batches_that_are_made_as_they_are_drawn_give_the_same_in_their_order(
+    session: Session, spec: BackendSpec, pairs: Dataset
+) -> None:
+    reader = reader_for(spec)
+    cut = list(reader.batches(pairs, 8))
+    found = list(session.infer_many(reader.batches(pairs, 8)))
+    assert len(found) == len(cut) > 2
+    for many, batch in zip(found, cut, strict=True):
+        np.testing.assert_array_equal(many, session.infer(batch))
+
+
+def test_an_error_while_a_batch_is_made_reaches_the_caller_and_leaves_no_thread(
+    session: Session, tokens: EncodedPairs
+) -> None:
+    def made() -> Iterator[Batch]:
+        yield from tokens.batches(8)[:3]
+        raise ZeroDivisionError("in the thread")
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError, match="in the thread"):
+        list(session.infer_many(made()))
+    assert threading.active_count() == before
+
+
+def test_a_caller_who_stops_early_leaves_no_thread(session: Session, tokens: EncodedPairs) -> None:
+    before = threading.active_count()
+    answers = session.infer_many(iter(tokens.batches(1)))
+    next(answers)
+    answers.close()
+    assert threading.active_count() == before
+
+
+class Slow(FakeSession):
+    """An engine whose device is done with a batch only when its logits are asked for; notes what happens when."""
+
+    def __init__(self, in_flight: int) -> None:
+        super().__init__(cost_ms=0)
+        self.in_flight = in_flight
+        self.log: list[str] = []
+
+    def begin(self, batch: Batch) -> Callable[[], np.ndarray]:
+        name = int(batch.rows[0])
+        self.log.append(f"begin {name}")
+        logits = self.infer(batch)
+
+        def waited() -> np.ndarray:
+            self.log.append(f"wait {name}")
+            return logits
+
+        return waited
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "words"),
+    [
+        (1, "begin 0 wait 0 begin 1 wait 1 begin 2 wait 2"),
+        (2, "begin 0 begin 1 wait 0 begin 2 wait 1 wait 2"),
+        (5, "begin 0 begin 1 begin 2 wait 0 wait 1 wait 2"),
+    ],
+)
+def test_a_device_has_its_next_batch_before_the_last_is_waited_for_where_it_may(
+    in_flight: int, words: str, tokens: EncodedPairs
+) -> None:
+    session = Slow(in_flight)
+    cut = [tokens.batch_of(np.array([row])) for row in range(3)]
+    for found, batch in zip(session.infer_many(iter(cut)), cut, strict=True):
+        np.testing.assert_array_equal(found, session.infer(batch))
+    assert " ".join(session.log) == words
+
+
+def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_model: Path, tokens: EncodedPairs) -> None:
+    """The next one of its shape fills the same arrays, so that no batch is begun before the last was answered."""
+    session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+    assert isinstance(session, OnnxSession)
+    session._replayer = Replayer(session._session, "cpu")
+    cut = [tokens.batch_of(np.array([row])) for row in range(8)]
+    alone = [session.infer(batch) for batch in cut]
+    assert len(session._replayer._slots) < len(cut)
+    for found, expected in zip(session.infer_many(iter(cut)), alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert session.in_flight == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["torch", "torch-packed"])
+def test_on_a_gpu_two_batches_are_in_flight_and_answers_stay_the_same(
+    name: Backend, exported_model: Path, pairs: Dataset
+) -> None:
+    spec = BackendSpec(backend=name, model=str(exported_model), device="cuda")
+    session = open_session(spec)
+    assert session.in_flight == 2
+    cut = reader_for(spec).encode(pairs).batches(4) * 10
+    for many, batch in zip(session.infer_many(cut), cut, strict=True):
+        np.testing.assert_array_equal(many, session.infer(batch))
 
 
 def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: BackendSpec) -> None:

@@ -1,6 +1,7 @@
 """The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from mrpcbench import clock, lanes, render, store
 from mrpcbench.backends import fake
-from mrpcbench.batches import Batch
+from mrpcbench.batches import Batch, EncodedPairs, Reader
 from mrpcbench.bench import MEASURE, bench
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
@@ -434,6 +435,34 @@ def test_a_fixed_shape_has_no_padding_no_score_and_says_so(
     shown = Console(width=120, file=StringIO())
     shown.print(render.render(record))
     assert "FIXED SHAPE of 24 tokens" in shown.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_from_text_an_offline_pass_tokenises_every_pair_within_its_time_and_scores_the_same(
+    plan: BenchPlan, exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = replace(plan, backend=("onnx",), rounds=2)
+    before = rows_of(run(once, tmp_path / "a.json", str(exported_model)))
+    tokenised: list[int] = []
+    real = Reader._encoded
+
+    def encoded(self: Reader, ones: list[str], twos: list[str], rows: Sequence[int]) -> EncodedPairs:
+        tokenised.append(len(ones) if threading.current_thread() is not threading.main_thread() else 0)
+        return real(self, ones, twos, rows)
+
+    monkeypatch.setattr(Reader, "_encoded", encoded)
+    record = run(replace(once, from_text=True), tmp_path / "r.json", str(exported_model))
+    assert sum(tokenised) == 2 * 40  # in the thread that draws ahead, once a round
+    for found, was in zip(rows_of(record), before, strict=True):
+        assert (found.scenario, found.accuracy, found.f1) == (was.scenario, was.accuracy, was.f1)
+        assert found.real_tokens == was.real_tokens
+    shown = Console(width=120, file=StringIO())
+    shown.print(render.render(record))
+    assert shown.file.getvalue().count("FROM TEXT") == 1  # type: ignore[attr-defined]
+
+
+def test_a_fixed_shape_has_no_text_to_begin_from(plan: BenchPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--from-text --seq-len 24: a fixed shape has no text"):
+        run(replace(plan, seq_len=24, from_text=True), tmp_path / "r.json")
 
 
 def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceilings(

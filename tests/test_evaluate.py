@@ -51,6 +51,26 @@ def record(backend: Backend, exported_model: Path, small_data: Path, results: Pa
     return evaluate(spec, EvaluatePlan(data=str(small_data), batch_size=7), results, Listener())
 
 
+def test_tokenising_while_the_engine_computes_changes_no_prediction_and_no_score(
+    record: RunRecord, backend: Backend, exported_model: Path, small_data: Path, results: Path, tmp_path: Path
+) -> None:
+    spec = BackendSpec(backend=backend, model=str(exported_model), device="cpu")
+    plan, observer = EvaluatePlan(data=str(small_data), batch_size=7, from_text=True), Listener()
+    found = evaluate(spec, plan, tmp_path / "r.json", observer)
+    assert found.evaluate is not None
+    assert record.evaluate is not None
+    assert found.evaluate.score.confusion == record.evaluate.score.confusion
+    assert found.evaluate.real_tokens == record.evaluate.real_tokens
+    assert observer.steps[-1][1:3] == (6, 6)
+    lines = [
+        [json.loads(line) for line in (folder / section.predictions_file).read_text().splitlines()]
+        for folder, section in ((tmp_path, found.evaluate), (results.parent, record.evaluate))
+    ]
+    for mine, theirs in zip(*lines, strict=True):
+        assert mine["index"] == theirs["index"]
+        np.testing.assert_allclose(mine["logits"], theirs["logits"], atol=2e-5)
+
+
 def test_the_score_agrees_with_scikit_learn_and_the_metric_to_the_last_digit(record: RunRecord, results: Path) -> None:
     assert record.evaluate is not None
     rows = [json.loads(line) for line in (results.parent / record.evaluate.predictions_file).read_text().splitlines()]

@@ -459,12 +459,12 @@ def test_spans_are_shown_as_the_mean_of_a_pair_beside_the_timed_figure() -> None
     )
     found = titled("where the time goes: µs a pair", [offline, alone])
     lines = zip(*(column(found, header) for header in headers(found)), strict=True)
-    names = "backend scenario batch tokenise batching copy_in compute copy_out sum timed"
+    names = "backend scenario batch tokenise batching copy_in compute copy_out sum tok. timed"
     assert [header.replace(" ", "_") for header in headers(found)] == names.split()
     assert list(lines) == [
         # 1300 ms / 408 = 3186.3; sum = 100 + 20 + 2 + 3186.3; timed: 408 ms a pass.
-        tuple("onnx single-stream 1 - 2.0 - 110000 200.0 110202 5000".split()),
-        tuple("torch offline 32 100.0 20.0 2.0 3186 - 3308 1000".split()),
+        tuple("onnx single-stream 1 - 2.0 - 110000 200.0 110202 - 5000".split()),
+        tuple("torch offline 32 100.0 20.0 2.0 3186 - 3308 3% 1000".split()),
     ]
 
 
@@ -512,7 +512,7 @@ def test_spans_stand_in_the_order_of_the_tables_and_say_how_they_were_taken() ->
     assert shown == ["single-stream", "offline", "where the time goes"]
     assert column(titled("where", rows), "batch") == ["1", "32", "8"]
     assert column(titled("where", rows, BenchView(sort="given")), "batch") == ["1", "8", "32"]
-    assert "copy in, compute and copy out, neither tokenising nor batching" in bench_of(*rows)
+    assert "copy in, compute and copy out, and with --from-text tokenising and batching too" in bench_of(*rows)
 
 
 # --- resources --------------------------------------------------------------------------------------------------------

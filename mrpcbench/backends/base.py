@@ -5,14 +5,17 @@ are inside the time: that is what a caller pays.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrpcbench.backends.ahead import drawn_ahead
 from mrpcbench.batches import Batch
 from mrpcbench.schema import ModelIdentity, Placement
 
@@ -61,6 +64,9 @@ class Session(Protocol):
 
     placement: Placement
     model: ModelIdentity
+    # How many batches may be on the device at once. More than one only where `compute` returns before the device is
+    # done, and where a batch has memory of its own: a recording whose next batch takes the place of the last has not.
+    in_flight: int = 1
 
     @abstractmethod
     def copy_in(self, batch: Batch) -> Any:
@@ -78,9 +84,28 @@ class Session(Protocol):
         """Logits [B, 2] of `batch`, on the host."""
         return self.copy_out(self.compute(self.copy_in(batch)))
 
-    def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
-        """Logits of each batch in turn; an engine may overlap the copies of one with the compute of another."""
-        return map(self.infer, batches)
+    def begin(self, batch: Batch) -> Callable[[], NDArray[np.float32]]:
+        """What gives the logits [B, 2] of `batch` when it is called.
+
+        An engine with several batches in flight has its device begin with this one, and does not wait for it.
+        """
+        return partial(self.infer, batch)
+
+    def infer_many(self, batches: Iterable[Batch]) -> Generator[NDArray[np.float32], None, None]:
+        """Logits of each batch in turn.
+
+        While the engine computes, a thread draws the next batches, if they are made as they are drawn, and up to
+        `in_flight` of them are begun before the logits of the first are waited for. What `batches` raises is raised
+        here, and closing this iterator early ends the thread.
+        """
+        begun: deque[Callable[[], NDArray[np.float32]]] = deque()
+        with closing(drawn_ahead(batches)) as drawn:
+            for batch in drawn:
+                begun.append(self.begin(batch))
+                if len(begun) == self.in_flight:
+                    yield begun.popleft()()
+            while begun:
+                yield begun.popleft()()
 
     def shape_of(self, batch: Batch) -> Hashable:
         """What `batch` has in common with those that the engine is ready for once it has run one of them.
