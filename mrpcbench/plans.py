@@ -60,6 +60,10 @@ MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' fo
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
 RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
+FROM_TEXT_HELP = (
+    "Tokenise while the engine computes, and not all pairs before; costs padding, for lengths are guessed. bench times "
+    "it, offline."
+)
 SPLIT_HELP = "The split to read."
 
 
@@ -152,9 +156,7 @@ class EvaluatePlan:
     split: Split = about(SPLIT_HELP, "validation")
     batch_size: int = about("Pairs in one forward pass.", 32, least=1)
     output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
-    from_text: bool = about(
-        "Tokenise while the engine computes, and not all pairs before; costs padding, for lengths are guessed.", False
-    )
+    from_text: bool = about(FROM_TEXT_HELP, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,9 +217,7 @@ class BenchPlan:
         None,
         least=2,
     )
-    from_text: bool = about(
-        "Offline: time from text, tokenising while the engine computes; costs padding, for lengths are guessed.", False
-    )
+    from_text: bool = about(FROM_TEXT_HELP, False)
     slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
     window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
     requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)

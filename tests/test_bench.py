@@ -465,6 +465,12 @@ def test_a_fixed_shape_has_no_text_to_begin_from(plan: BenchPlan, tmp_path: Path
         run(replace(plan, seq_len=24, from_text=True), tmp_path / "r.json")
 
 
+@pytest.mark.parametrize("change", [{"order": "given"}, {"preset": "peers", "backend": ()}], ids=["order", "preset"])
+def test_from_text_pairs_have_an_order_of_their_own(plan: BenchPlan, change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"--from-text --{next(iter(change))}"):
+        run(replace(plan, from_text=True, **change), tmp_path / "r.json")
+
+
 def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceilings(
     plan: BenchPlan, exported_model: Path, tmp_path: Path
 ) -> None:
