@@ -9,7 +9,7 @@ from conftest import Listener
 from datasets import Dataset
 
 from mrpcbench import data, lineup
-from mrpcbench.backends import fake
+from mrpcbench.backends import BACKENDS, fake
 from mrpcbench.contenders import Contender, Field
 from mrpcbench.errors import MissingError
 from mrpcbench.lanes import Lane
