@@ -146,6 +146,7 @@ class OnnxSession(Session):
                 f"{provider.option}: {provider.name} was asked and {running} would run: {provider.missing}; "
                 "use --backend onnx --device cpu, or see `mrpcbench env`"
             )
+        session.disable_fallback()  # else a call that fails would move the session to the CPU
         return session
 
     def copy_in(self, batch: Batch) -> Any:
