@@ -504,6 +504,36 @@ def test_onnx_runtimes_kernels_have_a_track_for_each_stream() -> None:
     assert {(event.begin_ns, event.end_ns) for event in events} == {(1_005_000, 1_007_000)}
 
 
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("avx2 avx512_vnni fma", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False), ("avx512_vnnix", False)],
+)
+def test_8_bits_take_the_slow_exact_way_only_where_the_fast_one_could_overflow(
+    flags: str, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrpcbench.backends import onnx_session
+
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\n")
+    assert onnx_session._has_vnni(tmp_path / "cpuinfo") is has
+    monkeypatch.setattr(onnx_session, "_has_vnni", lambda: has)
+
+    def asked(dtype: str) -> str | None:
+        options = onnx_session._options(1, dtype)
+        try:
+            return str(options.get_session_config_entry("session.x64quantprecision"))
+        except RuntimeError:
+            return None
+
+    assert asked("int8") == (None if has else "1")
+    assert asked("fp32") is None
+
+
+def test_a_processor_that_says_nothing_takes_the_exact_way(tmp_path: Path) -> None:
+    from mrpcbench.backends import onnx_session
+
+    assert onnx_session._has_vnni(tmp_path / "absent") is False
+
+
 @pytest.mark.parametrize("clock", [time.time_ns, time.perf_counter_ns])
 def test_a_moment_of_either_clock_is_told_in_ours(clock: Callable[[], int]) -> None:
     from mrpcbench.backends import onnx_session

@@ -4,6 +4,7 @@ It loads no torch: a process that is given its graph and its batches starts in h
 """
 
 import logging
+import re
 import sys
 import tempfile
 import time
@@ -235,10 +236,20 @@ def _options(threads: int, dtype: str) -> ort.SessionOptions:
     options.log_severity_level = LOG_ERRORS
     # Worker threads that spin after a call would take the cores from the engine that is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if dtype == "int8":
-        # x64 processors without VNNI add products of 8-bit integers in 16 bits, which overflow: the exact, slower way.
+    if dtype == "int8" and not _has_vnni():
+        # Such x64 processors add products of 8-bit integers in 16 bits, which overflow: the exact, slower way. With
+        # VNNI nothing overflows, and ONNX Runtime 1.31 would take the slower way all the same, at twice the time.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor says that it adds products of 8-bit integers in 32 bits; False where none is asked."""
+    try:
+        found = re.search(r"^flags\s*:.*\b(avx512_vnni|avx_vnni)\b", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return False
+    return found is not None
 
 
 def _on_our_clock(moment: int) -> int:
