@@ -20,7 +20,11 @@ ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
     "o3": ("fp32",),
     "o4": ("fp16",),
 }
-FORMS: Mapping[Optimize, Form] = {"cpu": Form(), "cuda": Form(skip_norms=True, half=True), "int8": Form()}
+FORMS: Mapping[Optimize, Form] = {
+    "cpu": Form(split_weights=True),
+    "cuda": Form(skip_norms=True, half=True),
+    "int8": Form(split_weights=True),
+}
 # Their fused nodes have float32 or 8-bit kernels on the CPU only.
 CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
 # Optimum makes it for a GPU, and fuses into it what the provider there has.
