@@ -99,6 +99,8 @@ def _check_text(plan: BenchPlan) -> None:
     """Refuse what cannot be timed from text."""
     if not plan.from_text:
         return
+    if plan.preset is None and "offline" not in plan.scenario:
+        raise UsageError("--from-text: times the offline passes, and none was asked for; add --scenario offline")
     if plan.seq_len is not None:
         raise UsageError(f"--from-text --seq-len {plan.seq_len}: a fixed shape has no text; leave one of them out")
     if plan.preset is not None or plan.order == "given":
@@ -124,11 +126,9 @@ def _measured(
     """
     assert record.bench is not None
     rounds = record.bench.plan.rounds
+    _warm_up(lanes, rounds, record.bench.plan.warmup, observer)
     steady = [lane for lane in lanes if lane.scenario != "server"]
     servers = [lane for lane in lanes if lane.scenario == "server"]
-    for lane in lanes:
-        if not lane.is_done(rounds):
-            lane.warm_up(record.bench.plan.warmup)
     for done in range(rounds if steady else 0):
         for position, lane in enumerate(steady if done % 2 == 0 else reversed(steady)):
             if lane.rounds > done:
@@ -150,6 +150,20 @@ def _measured(
             observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
         observer.advance("spans", position + 1, len(lanes), lane.name)
         yield _grown(record, lanes, labels)
+
+
+def _warm_up(lanes: list[Lane], rounds: int, calls: int, observer: Observer) -> None:
+    """Make every lane ready that has something left to time; an optional one whose engine fails then is taken out."""
+    for lane in list(lanes):
+        if lane.is_done(rounds):
+            continue
+        try:
+            lane.warm_up(calls)
+        except Exception as error:  # an engine that builds at its first call raises whatever it likes
+            if not lane.contender.optional:
+                raise
+            lanes.remove(lane)
+            observer.say(f"{lane.name}: left out, for its engine failed ({first_line(error)})")
 
 
 def _profile(lanes: list[Lane], path: Path, observer: Observer) -> None:

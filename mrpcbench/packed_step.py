@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from mrpcbench import packed
-from mrpcbench.backends.graphs import Recorder
+from mrpcbench.backends.graphs import MOST, Recorder
 from mrpcbench.packing import Resident, Shape
 
 # The encoder's layers and its last norm compute in `dtype`; embeddings, their norm and the head stay in float32, as
@@ -69,7 +69,7 @@ class PackedStep:
         self._scale = torch.ones((), device=self._device)
         self._loss = torch.zeros((), device=self._device)
         self._windowless = packed.windowless(net.config) if recorder else None
-        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}
+        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}  # in the order of their last use
 
     def refresh(self) -> None:
         """Copy the masters to the weights that compute, after the masters have changed."""
@@ -92,7 +92,9 @@ class PackedStep:
         if self.recorder is None:
             self._compute(given.to(self._device), shape)
         else:
-            inputs, replay = self._recordings.get(shape) or self._recorded(self.recorder, shape)
+            if shape not in self._recordings:
+                self._recordings[shape] = self._recorded(self.recorder, shape, given)
+            self._recordings[shape] = inputs, replay = self._recordings.pop(shape)
             inputs.copy_(given, non_blocking=True)
             replay()
         if self.gradients is not self._found:
@@ -127,13 +129,18 @@ class PackedStep:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
-    def _recorded(self, recorder: Recorder, shape: Shape) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Where the rows of `shape` are put, and what then computes their loss and gradients."""
-        inputs = torch.full((shape.segments,), -1, dtype=torch.int64, device=self._device)
-        inputs[0] = 0  # the runs before the recording must have a loss
-        replay = self.timed(lambda: recorder(lambda: self._compute(inputs, shape)))
-        self._recordings[shape] = inputs, replay
-        return inputs, replay
+    def _recorded(
+        self, recorder: Recorder, shape: Shape, given: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[], None]]:
+        """Where the rows of `shape` are put, and what then computes their loss and gradients.
+
+        What runs before the recording runs on `given`, rows that do fill `shape`: kernels rely on that. Past the most
+        recordings the least recently used one goes.
+        """
+        while len(self._recordings) >= MOST:
+            del self._recordings[next(iter(self._recordings))]
+        inputs = given.to(self._device, copy=True)
+        return inputs, self.timed(lambda: recorder(lambda: self._compute(inputs, shape)))
 
     def _compute(self, rows: torch.Tensor, shape: Shape) -> None:
         with torch.enable_grad():
@@ -195,7 +202,11 @@ class PackedAdamW(torch.optim.AdamW):
                     }
         if recorder is None:
             return self._update
-        # Its kernels need no first run, and a run would be a step.
+        # A first run would be a step: its kernels are loaded by that of another weight.
+        other = torch.nn.Parameter(torch.zeros(1, device=self.gradient_norm.device))
+        other.grad = torch.ones_like(other)
+        torch.nn.utils.clip_grad_norm_([other], 1.0, foreach=True)
+        torch.optim.AdamW([other], fused=True, capturable=True).step()
         return self._step.timed(lambda: recorder(self._update, warm_ups=0))  # type: ignore[no-any-return]
 
     def _update(self) -> None:

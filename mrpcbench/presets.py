@@ -9,12 +9,11 @@ from mrpcbench import models
 from mrpcbench.contenders import Contender, Field, backends_of
 from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
+from mrpcbench.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.plans import Backend, BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
 
 # What a preset chooses for each contender, and so nobody else can.
 ITS_OWN = ("backend", "dtype", "order")
-# A ratio of two rows gets an interval from so many rounds on.
-ROUNDS = 5
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
@@ -101,7 +100,7 @@ def left_to_preset(plan: BenchPlan, given: Collection[str]) -> BenchPlan:
         backend=(),
         scenario=plan.scenario if "scenario" in given else (),
         batch_size=plan.batch_size if "batch_size" in given else (),
-        rounds=plan.rounds if "rounds" in given else ROUNDS,
+        rounds=plan.rounds if "rounds" in given else ROUNDS_FOR_INTERVAL,
     )
 
 
@@ -154,6 +153,7 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
         return
     more = ["--random-init"] if spec.random_init else []
     more += ["--data", plan.data] if plan.data != BenchPlan().data else []
+    more += ["--device", spec.device] if spec.device != BackendSpec().device else []
     commands = (
         shlex.join(["mrpcbench", "export", "--model", spec.model, "--optimize", graph, *more]) for graph in missing
     )
@@ -161,3 +161,9 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
         f"--preset {plan.preset}: no {models.ONNX_FILE} in {', '.join(map(str, missing.values()))}; make "
         f"{'it' if len(missing) == 1 else 'them'} with {', '.join(f'`{command}`' for command in commands)}"
     )
+
+
+def graphs_of(preset: Preset, device: str) -> tuple[str, ...]:
+    """The graphs that `preset` needs on `device`, cpu or cuda, by their `--optimize`."""
+    graphs = (entry.graph for entry in PRESETS[preset][device].entries)
+    return tuple(dict.fromkeys(graph for graph in graphs if graph is not None))

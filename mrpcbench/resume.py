@@ -45,8 +45,9 @@ def _changes(earlier: RunRecord, now: RunRecord, lanes: list[Lane]) -> Iterator[
     lane_of = {lane.key: lane for lane in lanes}
     for row in earlier.bench.rows:
         lane = lane_of.get((row.name, row.scenario, row.batch_size))
-        if lane is None:
-            continue  # another plan, which is named above
+        if lane is None:  # another plan, or an optional contender that is not there now
+            yield f"a row of {row.name}"
+            continue
         yield from _differences(asdict(row.spec), asdict(lane.public_spec), "--")
         yield from _differences(asdict(row.placement), asdict(lane.session.placement), f"{row.name} ")
         if row.model != lane.session.model:

@@ -465,6 +465,11 @@ def test_a_fixed_shape_has_no_text_to_begin_from(plan: BenchPlan, tmp_path: Path
         run(replace(plan, seq_len=24, from_text=True), tmp_path / "r.json")
 
 
+def test_from_text_something_offline_is_timed(plan: BenchPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--from-text: times the offline passes.*--scenario offline"):
+        run(replace(plan, from_text=True, scenario=("single-stream",)), tmp_path / "r.json")
+
+
 @pytest.mark.parametrize("change", [{"order": "given"}, {"preset": "peers", "backend": ()}], ids=["order", "preset"])
 def test_from_text_pairs_have_an_order_of_their_own(plan: BenchPlan, change: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"--from-text --{next(iter(change))}"):

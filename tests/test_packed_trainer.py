@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from recordings import Recorder
 from test_train import RECIPE, SignalAt, run
 from transformers import BertConfig, BertForSequenceClassification
@@ -15,6 +16,7 @@ from mrpcbench import models, packed_trainer, trainer
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest
+from mrpcbench.progress import Silent
 from mrpcbench.schema import RunRecord, TrainSection
 
 PACKED = replace(RECIPE, engine="packed", precision="fp32")
@@ -150,16 +152,17 @@ def test_without_clipping_there_is_no_norm(request_: TrainRequest) -> None:
     assert line.train_grad_norm is None
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"optim": "sgd"}, "AdamW alone.*--engine trainer"), ({"precision": "fp16"}, "--precision")],
-    ids=["optimiser", "arithmetic"],
-)
-def test_a_recipe_that_it_cannot_run_is_refused_with_the_option_that_can(
-    request_: TrainRequest, change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(Exception, match=message):
-        run(request_, replace(PACKED, **change))
+def test_another_optimiser_is_refused_with_the_engine_that_has_it(request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match=r"--engine packed: it has AdamW alone.*--engine trainer for sgd"):
+        run(request_, replace(PACKED, optim="sgd"))
+
+
+def test_fp16_is_refused_with_what_can_be_had(tmp_path: Path) -> None:
+    loaded = models.load_classifier("quickstart", new_head=True)
+    made = trainer.arguments(PACKED, tmp_path, device="cpu", precision="fp32", report_to="none")
+    nothing = Dataset.from_dict({"input_ids": [], "labels": [], "length": []})
+    with pytest.raises(UsageError, match=r"--engine packed: it trains in bf16 or fp32.*--engine trainer"):
+        PackedTrainer(loaded, made, nothing, nothing, Silent(), "fp16")
 
 
 def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp_path: Path) -> None:
@@ -172,18 +175,34 @@ def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp
         run(replace(request_, model=str(tmp_path / "bert")), PACKED)
 
 
-@pytest.mark.parametrize("engine", ["trainer", "packed"])
-def test_grouped_by_length_there_is_less_padding_and_as_many_tokens(
-    engine: Any, request_: TrainRequest, tmp_path: Path
+def test_grouped_by_length_the_trainer_pads_less_and_sees_as_many_tokens(
+    request_: TrainRequest, tmp_path: Path
 ) -> None:
-    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=24, engine=engine)
+    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=24)
     plain = section_of(run(request_, recipe))
     grouped = section_of(
         run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
     )
     assert grouped.real_tokens == plain.real_tokens
-    if engine == "trainer":
-        assert grouped.padding_tokens < plain.padding_tokens / 2
+    assert grouped.padding_tokens < plain.padding_tokens / 2
+
+
+def test_grouped_by_length_the_packed_step_is_given_pairs_of_like_length(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spreads: list[float] = []
+    real = PackedTrainer.training_step
+
+    def noted(self: PackedTrainer, model: Any, inputs: Any, *args: Any) -> Any:
+        lengths = [self.step.real_tokens(np.array([row])) for row in inputs["row"]]
+        spreads.append(max(lengths) - min(lengths))
+        return real(self, model, inputs, *args)
+
+    monkeypatch.setattr(PackedTrainer, "training_step", noted)
+    recipe = replace(PACKED, per_device_train_batch_size=4, max_steps=24)
+    run(request_, recipe)
+    run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
+    assert sum(spreads[24:]) < sum(spreads[:24]) / 2
 
 
 # --- on a GPU ---------------------------------------------------------------------------------------------------------

@@ -261,6 +261,31 @@ def test_an_optional_engine_that_is_absent_is_left_out_and_said_so(
         measure(tmp_path / "n.json", small_data)
 
 
+def test_an_optional_engine_that_fails_at_its_first_call_is_left_out_and_said_so(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lanes.Lane.warm_up
+
+    def warm_up(lane: lanes.Lane, calls: int) -> None:
+        if lane.contender.name == "rocket":
+            raise RuntimeError("no engine came of the graph\n  at a place")
+        real(lane, calls)
+
+    monkeypatch.setattr(lanes.Lane, "warm_up", warm_up)
+    rocket = Entry(name="rocket", backend="fake", optional=True)
+    monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(*FAKES.entries, rocket)))  # type: ignore[arg-type]
+    listener = Listener()
+    spec = BackendSpec(model="quickstart", device="cpu")
+    record = bench(spec, asked(data=str(small_data), rounds=1), tmp_path / "r.json", listener)
+    assert "rocket offline batch 32: left out, for its engine failed (no engine came of the graph)" in listener.lines
+    assert record.complete
+    assert record.bench is not None
+    assert {row.name for row in record.bench.rows} == {"theirs", "ours"}
+    monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(replace(rocket, optional=False),)))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="no engine came"):
+        measure(tmp_path / "n.json", small_data)
+
+
 def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:

@@ -1,0 +1,63 @@
+"""What docs/performance.md says of a CPU is what its records say."""
+
+import json
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from mrpcbench import store
+from mrpcbench.figures import pairs_per_s, relative_speed
+from mrpcbench.schema import BenchRow, BenchSection
+
+PAGE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+GRAPHS: dict[str, Any] = json.loads(
+    (REPOSITORY / "docs" / "benchmarks" / "cpu-graphs.json").read_text(encoding="utf-8")
+)
+PEERS = REPOSITORY / "results" / "peers-cpu" / "bench.json"
+
+
+def graphs_line(row: dict[str, Any]) -> str:
+    """A comparison of docs/benchmarks/cpu_graphs.py as a line of the page's table."""
+    goal = f"≥ {row['least']}x" if row["least"] else f"≤ {row['most']}x"
+    low, high = row["interval"]["low"], row["interval"]["high"]
+    met = "yes" if row["met"] else "no"
+    return (
+        f"| {row['what']} | {goal} | {row['ratio']:.3f} ({low:.3f} to {high:.3f}) | {met} "
+        f"| {row['pairs']} x {row['rounds']} |"
+    )
+
+
+def peers() -> BenchSection:
+    section = store.load(PEERS).bench
+    assert section is not None
+    return section
+
+
+def peers_line(row: BenchRow, base: BenchRow) -> str:
+    """A row of the preset as a line of the page's table."""
+    found = relative_speed(row, base)
+    assert found is not None
+    times = "1" if row is base else f"{found.times:.2f}"
+    if found.interval and row is not base:
+        times += f" ({found.interval.low:.2f} to {found.interval.high:.2f})"
+    agreement = "" if row.agreement is None else f"{row.agreement:.1%}"
+    return f"| `{row.name}` | {row.batch_size} | {pairs_per_s(row):.2f} | {times} | {agreement} |"
+
+
+@pytest.mark.parametrize("row", GRAPHS["rows"], ids=lambda row: row["what"])
+def test_every_comparison_of_graphs_is_in_the_table_as_it_was_recorded(row: dict[str, Any]) -> None:
+    assert graphs_line(row) in PAGE
+
+
+def test_every_offline_row_of_the_peers_is_in_the_table_as_it_was_recorded() -> None:
+    rows = [row for row in peers().rows if row.scenario == "offline"]
+    (base,) = (row for row in rows if row.name == "hf-autocast")
+    missing = [line for row in rows if (line := peers_line(row, base)) not in PAGE]
+    assert not missing
+
+
+def test_the_records_say_that_the_weights_are_random() -> None:
+    assert GRAPHS["weights"] == "random-init"
+    assert {row.model.weights for row in peers().rows} == {"random-init"}
+    assert PAGE.count("random-init") >= 2
