@@ -10,7 +10,7 @@ import pytest
 from conftest import Listener, Outcome
 from test_bench import interrupt_at
 
-from mrpcbench import lanes, models, presets, store
+from mrpcbench import figures, lanes, models, presets, store
 from mrpcbench.backends import BACKENDS
 from mrpcbench.bench import MEASURE, bench
 from mrpcbench.contenders import Field
@@ -120,7 +120,7 @@ def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_gra
     assert (plan.scenario, plan.batch_size, plan.rounds) == (("single-stream", "offline"), (8, 32), 3)
     for one in field_of(spec, plan).contenders:
         assert list(one.rows()) == [("single-stream", 1), ("offline", 8), ("offline", 32)]
-    assert asked().rounds == presets.ROUNDS
+    assert asked().rounds == figures.ROUNDS_FOR_INTERVAL
 
 
 @pytest.mark.parametrize(
