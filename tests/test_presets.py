@@ -164,7 +164,7 @@ def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
     # None of them would be skipped: those that the run needs are named in the order of the contenders.
     assert f"no model.onnx in {with_graphs}/onnx-int8, {with_graphs}/onnx; make them with" in line
     for optimize in ("int8", "none"):
-        assert f"`mrpcbench export --model {with_graphs} --optimize {optimize}`" in line
+        assert f"`mrpcbench export --model {with_graphs} --optimize {optimize} --device cpu`" in line
     assert "onnx-cpu" not in line
 
 
@@ -172,7 +172,7 @@ def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(wit
     spec = BackendSpec(model=with_graphs, device="cpu", random_init=True)
     with pytest.raises(UsageError) as raised:
         entered(spec, data="some folder")
-    command = f"`mrpcbench export --model {with_graphs} --optimize cpu --random-init --data 'some folder'`"
+    command = f"`mrpcbench export --model {with_graphs} --optimize cpu --random-init --data 'some folder' --device cpu`"
     assert command in str(raised.value)
     assert "no model.onnx in model-random-init-onnx-cpu," in str(raised.value)
 
