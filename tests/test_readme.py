@@ -11,8 +11,8 @@ from mrpcbench.schema import RunRecord
 from mrpcbench.stats import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-# Records that are not of the road: of the gates on a machine.
-OTHERS = {"gate"}
+# Records that are not of the road: of the gates on a machine, and of all contenders.
+OTHERS = {"gate", "peers-cpu"}
 RUNS = ("quickstart", "modernbert-4x256-from-scratch", "modernbert-base-random-init")
 
 
