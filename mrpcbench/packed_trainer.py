@@ -106,7 +106,8 @@ class PackedTrainer(ObservedTrainer):
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         if kind is not torch.optim.AdamW:
             raise UsageError(
-                f"--engine packed: it has AdamW alone; use --optim adamw_torch, or --engine trainer for {args.optim.value}"
+                f"--engine packed: it has AdamW alone; use --optim adamw_torch, or --engine trainer for "
+                f"{args.optim.value}"
             )
         return PackedAdamW, options
 
