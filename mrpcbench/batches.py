@@ -53,7 +53,8 @@ class EncodedPairs:
     def batches(self, size: int, *, order: Order = "length", multiple_of: int = 1) -> list[Batch]:
         """Every pair once, `size` to a batch, each batch padded to its longest pair, rounded up to `multiple_of`.
 
-        With order `length` pairs of like length share a batch, which on MRPC leaves 4% padding instead of 49%.
+        With order `length` pairs of like length share a batch, which on MRPC's validation split
+        takes 4% more tokens than there are real ones, instead of 44%.
         """
         lengths = np.asarray(self.lengths)
         rows = np.argsort(lengths, kind="stable") if order == "length" else np.arange(len(lengths))
