@@ -197,8 +197,10 @@ def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> R
         replace(row, broken_rules=broken_rules(row, lane.rounds)) for lane, row in zip(measured, rows, strict=True)
     ]
     peak = max(_peak_rss_bytes(), record.bench.peak_rss_bytes)
-    section = replace(record.bench, rows=tuple(judged), rounds_done=rounds_done, peak_rss_bytes=peak)
-    return replace(record, bench=replace(section, reference=reference))
+    section = replace(
+        record.bench, rows=tuple(judged), rounds_done=rounds_done, reference=reference, peak_rss_bytes=peak
+    )
+    return replace(record, bench=section)
 
 
 def _with_ceilings(record: RunRecord, observer: Observer) -> RunRecord:

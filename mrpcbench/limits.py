@@ -16,7 +16,8 @@ from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
 from mrpcbench.environment import device_name
-from mrpcbench.schema import Ceilings, Work
+from mrpcbench.figures import pairs_per_s
+from mrpcbench.schema import BenchRow, Ceilings, Work
 
 Clock = Callable[[], float]
 Call = Callable[[], object]
@@ -135,6 +136,18 @@ def share_of_limit(work: Work, ceilings: Ceilings, seconds: float) -> float:
 def flops_share(work: Work, ceilings: Ceilings, seconds: float) -> float:
     """Model FLOP utilisation: the rate of useful arithmetic over `seconds`, divided by its ceiling."""
     return work.flops / ceilings.flops_per_s / seconds
+
+
+def row_share(
+    row: BenchRow, ceilings: Sequence[Ceilings], share: Callable[[Work, Ceilings, float], float]
+) -> float | None:
+    """`share_of_limit` or `flops_share` of a benchmark's row, for one round of it.
+
+    None where its work is not known, or its device's ceiling in its arithmetic was not measured.
+    """
+    place = row.placement.device, row.placement.product_dtype
+    found = next((item for item in ceilings if (item.device, item.dtype) == place), None)
+    return share(row.work, found, row.pairs / pairs_per_s(row)) if found and row.work else None
 
 
 def measure_ceilings(device: str, dtype: str, clock: Clock = time.perf_counter) -> Ceilings:

@@ -149,9 +149,10 @@ def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtyp
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
-def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str:
-    """What a placement says of `kernel_for` these."""
-    return "packed, varlen attention" if kernel_for(config, device, dtype) is varlen else "packed, sdpa"
+def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, recorded: bool) -> str:
+    """What a placement says of `kernel_for` these, and of whether they are recorded."""
+    attention = "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa"
+    return f"packed, {attention}" + (", CUDA graphs" if recorded else "")
 
 
 def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:

@@ -1,10 +1,9 @@
 """One optimiser step of a ModernBERT classifier without padding: gradients in bf16, float32 masters, AdamW on these.
 
-The model's own parameters are the masters, so that saving, exporting and resuming stay Hugging Face's. What `Recorder`
+The model's own parameters are the masters, so that saving, exporting and resuming stay Hugging Face's. What a recorder
 records is run again as one launch; in a step the host waits for nothing.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from mrpcbench import packed
-from mrpcbench.backends.graphs import MOST, Recorder
+from mrpcbench.backends.graphs import MOST, RecordWork
 from mrpcbench.packing import Resident, Shape
 
 # The encoder's layers and its last norm compute in `dtype`; embeddings, their norm and the head stay in float32, as
@@ -49,12 +48,11 @@ class PackedStep:
         data: Labelled,
         dtype: torch.dtype,
         *,
-        recorder: Recorder | None = None,
+        recorder: RecordWork | None = None,
         accumulates: bool = False,
     ) -> None:
         self.dtype = dtype
         self.recorder = recorder
-        self.cold_s = 0.0
         self._config = net.config
         self._data = data
         self.masters = dict(net.named_parameters())
@@ -116,21 +114,8 @@ class PackedStep:
         """Tokens of the pairs `rows` [B]."""
         return int(self._data.sequences.lengths[rows].sum())
 
-    def timed(self, work: Callable[[], Any]) -> Any:
-        """What `work`, which is done once, gives; its time is counted as `cold_s`."""
-        self._wait()
-        start = time.perf_counter()
-        found = work()
-        self._wait()
-        self.cold_s += time.perf_counter() - start
-        return found
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-
     def _recorded(
-        self, recorder: Recorder, shape: Shape, given: torch.Tensor
+        self, recorder: RecordWork, shape: Shape, given: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[], None]]:
         """Where the rows of `shape` are put, and what then computes their loss and gradients.
 
@@ -140,7 +125,7 @@ class PackedStep:
         while len(self._recordings) >= MOST:
             del self._recordings[next(iter(self._recordings))]
         inputs = given.to(self._device, copy=True)
-        return inputs, self.timed(lambda: recorder(lambda: self._compute(inputs, shape)))
+        return inputs, recorder(lambda: self._compute(inputs, shape))
 
     def _compute(self, rows: torch.Tensor, shape: Shape) -> None:
         with torch.enable_grad():
@@ -207,7 +192,7 @@ class PackedAdamW(torch.optim.AdamW):
         other.grad = torch.ones_like(other)
         torch.nn.utils.clip_grad_norm_([other], 1.0, foreach=True)
         torch.optim.AdamW([other], fused=True, capturable=True).step()
-        return self._step.timed(lambda: recorder(self._update, warm_ups=0))  # type: ignore[no-any-return]
+        return recorder(self._update, warm_ups=0)
 
     def _update(self) -> None:
         masters = list(self._step.masters.values())

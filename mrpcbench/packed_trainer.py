@@ -3,6 +3,7 @@
 Order of the data, schedule, log, evaluation, checkpoints and resuming are the Trainer's own.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 
 from mrpcbench import packed
-from mrpcbench.backends.graphs import Recorder
+from mrpcbench.backends.graphs import WARM_UPS, Recorder, RecordWork
 from mrpcbench.backends.pytorch import DTYPE_NAMES, DTYPES, placement_of
 from mrpcbench.errors import UsageError
 from mrpcbench.models import LoadedModel
@@ -79,7 +80,7 @@ class PackedTrainer(ObservedTrainer):
             self.model,
             data,
             DTYPES[precision],
-            recorder=Recorder() if device.type == "cuda" else None,
+            recorder=self._timed_recorder(recorder_on(device)),
             accumulates=arguments.gradient_accumulation_steps > 1,
         )
         counted.step = self.step
@@ -96,9 +97,20 @@ class PackedTrainer(ObservedTrainer):
     def placement(self) -> Placement:
         """Where and how it trains."""
         found = placement_of(self.model)
-        kernels = packed.kernels(self.model.config, self.args.device, self.step.dtype)
-        provider = ", ".join((kernels, *(["CUDA graphs"] if self.step.recorder else [])))
+        recorded = self.step.recorder is not None
+        provider = packed.kernels(self.model.config, self.args.device, self.step.dtype, recorded=recorded)
         return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
+
+    def _timed_recorder(self, recorder: RecordWork | None) -> RecordWork | None:
+        """`recorder`, whose time is counted as what is done once."""
+        if recorder is None:
+            return None
+
+        def record(work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+            with self._timed("cold_s"):
+                return recorder(work, warm_ups=warm_ups)
+
+        return record
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[PackedAdamW], Any]:
@@ -124,7 +136,6 @@ class PackedTrainer(ObservedTrainer):
         total = self.current_gradient_accumulation_steps
         self._loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
         self._accumulated = (self._accumulated + 1) % total
-        self.spent.cold_s = self.step.cold_s
         return self._loss
 
     def prediction_step(
@@ -141,6 +152,11 @@ class PackedTrainer(ObservedTrainer):
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
         norm = self._adamw.gradient_norm if self._max_norm else None
         super()._maybe_log_save_evaluate(tr_loss, norm, *args, **kwargs)
+
+
+def recorder_on(device: torch.device) -> RecordWork | None:
+    """What records steps on `device`: a GPU's graphs, or nothing."""
+    return Recorder() if device.type == "cuda" else None
 
 
 def _rows(split: Dataset) -> Dataset:

@@ -147,8 +147,11 @@ def _folder(graph: str, spec: BackendSpec) -> Path:
 
 
 def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]) -> None:
-    graphs = dict.fromkeys(entry.graph for entry in entries if entry.graph is not None)
-    missing = {graph: folder for graph in graphs if not ((folder := _folder(graph, spec)) / models.ONNX_FILE).exists()}
+    missing = {
+        graph: folder
+        for graph in _graphs_of(entries)
+        if not ((folder := _folder(graph, spec)) / models.ONNX_FILE).exists()
+    }
     if not missing:
         return
     more = ["--random-init"] if spec.random_init else []
@@ -165,5 +168,8 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
 
 def graphs_of(preset: Preset, device: str) -> tuple[str, ...]:
     """The graphs that `preset` needs on `device`, cpu or cuda, by their `--optimize`."""
-    graphs = (entry.graph for entry in PRESETS[preset][device].entries)
-    return tuple(dict.fromkeys(graph for graph in graphs if graph is not None))
+    return _graphs_of(PRESETS[preset][device].entries)
+
+
+def _graphs_of(entries: Collection[Entry]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry.graph for entry in entries if entry.graph is not None))

@@ -6,7 +6,7 @@ from functools import partial
 from rich.console import RenderableType
 
 from mrpcbench.figures import best_load, joules_per_thousand, ordering, padding_share, pairs_per_s, percentile_ms
-from mrpcbench.limits import flops_share, share_of_limit
+from mrpcbench.limits import flops_share, row_share, share_of_limit
 from mrpcbench.plans import BenchView, Order, Scenario
 from mrpcbench.ranking import best, is_known, ranked, ratio, references
 from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
@@ -23,6 +23,7 @@ from mrpcbench.stats import quantile, samples_needed
 from mrpcbench.tables import (
     PlainTable,
     engine,
+    known,
     machine_line,
     mebibytes,
     model_line,
@@ -147,14 +148,7 @@ def _percentile(row: BenchRow, share: float) -> str:
 
 def _share(row: BenchRow, section: BenchSection, share: Callable[[Work, Ceilings, float], float]) -> str:
     """A `share` of what the machine itself reached that the row's useful work comes to."""
-    found = [
-        item
-        for item in section.ceilings
-        if (item.device, item.dtype) == (row.placement.device, row.placement.product_dtype) and row.work is not None
-    ]
-    if not found or row.work is None:
-        return "?"
-    return f"{share(row.work, found[0], row.pairs / pairs_per_s(row)):.0%}"
+    return known(row_share(row, section.ceilings, share), ".0%")
 
 
 def _score(value: float | None) -> str:

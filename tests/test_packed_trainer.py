@@ -76,12 +76,7 @@ def test_recorded_steps_train_as_those_that_are_not(
     request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    real = packed_trainer.PackedStep
-
-    def with_recorder(*args: Any, **kwargs: Any) -> Any:
-        return real(*args, **{**kwargs, "recorder": recorder})
-
-    monkeypatch.setattr(packed_trainer, "PackedStep", with_recorder)
+    monkeypatch.setattr(packed_trainer, "recorder_on", lambda device: recorder)
     section = section_of(run(request_, PACKED))
     assert 2 <= recorder.made <= 6  # AdamW's, and those of a few shapes for 12 steps
     assert section.padding_tokens > 0

@@ -20,7 +20,7 @@ from statistics import median
 from mrpcbench import store
 from mrpcbench.errors import ExitStatus
 from mrpcbench.figures import pairs_per_s, percentile_ms, relative_speed, steps_per_s
-from mrpcbench.limits import flops_share
+from mrpcbench.limits import flops_share, row_share
 from mrpcbench.presets import graphs_of
 from mrpcbench.schema import BenchRow, RunRecord, TrainSection
 
@@ -85,14 +85,7 @@ def share_of_peak(records: Records) -> float | None:
     """MFU of the packed engine at its best batch."""
     row = records.row("torch-packed", "offline")
     assert records.bench.bench is not None
-    for ceilings in records.bench.bench.ceilings:
-        if (
-            row
-            and row.work
-            and (ceilings.device, ceilings.dtype) == (row.placement.device, row.placement.product_dtype)
-        ):
-            return flops_share(row.work, ceilings, row.pairs / pairs_per_s(row))
-    return None
+    return row_share(row, records.bench.bench.ceilings, flops_share) if row else None
 
 
 GOALS = (

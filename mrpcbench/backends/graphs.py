@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -57,6 +57,13 @@ def cuda_graphs() -> Record:
         return replay
 
     return record
+
+
+class RecordWork(Protocol):
+    """What makes of `work` something that runs it again as one launch."""
+
+    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+        """What replays `work`, which is run `warm_ups` times before it is recorded."""
 
 
 class Recorder:

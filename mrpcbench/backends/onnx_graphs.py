@@ -23,15 +23,15 @@ RECORDING = "gpu_graph_id"
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape to which batches are padded: a power of two of rows, and a multiple of `WIDTH_STEP` of tokens."""
+    """The shape to which batches are padded: a power of two of rows, and a multiple of some step of tokens."""
 
     rows: int
     width: int
 
     @classmethod
-    def around(cls, rows: int, width: int) -> "Shape":
+    def around(cls, rows: int, width: int, step: int = WIDTH_STEP) -> "Shape":
         """The smallest shape that holds a batch of `rows` pairs of `width` tokens."""
-        return cls(1 << (rows - 1).bit_length(), -(-width // WIDTH_STEP) * WIDTH_STEP)
+        return cls(1 << (rows - 1).bit_length(), -(-width // step) * step)
 
 
 def padded(inputs: Mapping[str, NDArray[np.int64]], shape: Shape) -> dict[str, NDArray[np.int64]]:

@@ -39,8 +39,8 @@ class PackedSession(OnTorch):
             return packed.logits(weights, config, inputs, rotary)
 
         self._forward = Graphs(forward, record) if record else forward
-        parts = (packed.kernels(config, self._device, dtype), *(["CUDA graphs"] if self._filled else []))
-        self.placement = replace(self.placement, provider=", ".join(parts))
+        provider = packed.kernels(config, self._device, dtype, recorded=self._filled)
+        self.placement = replace(self.placement, provider=provider)
 
     def copy_in(self, batch: Batch) -> Packed:
         """The real tokens of `batch` on the device, end to end, in one copy."""

@@ -70,7 +70,7 @@ class TensorrtSession(OnnxSession):
 def largest_of(batch: Batch) -> Shape:
     """The largest shape of the size of `batch`: a power of two of rows, and a multiple of `WIDTH_STEP` of tokens."""
     rows, width = batch.inputs["input_ids"].shape
-    return Shape(1 << (rows - 1).bit_length(), -(-width // WIDTH_STEP) * WIDTH_STEP)
+    return Shape.around(rows, width, WIDTH_STEP)
 
 
 def libraries_problem() -> str | None:
