@@ -22,6 +22,19 @@ from mrpcbench.tiny.corpus import quickstart_splits
 REPOSITORY = Path(__file__).parent.parent
 
 
+def _share_the_cores() -> None:
+    """Give each of several test processes cores of its own: engines take all they may use, and would wait in turns."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    mine = cores[int(worker.removeprefix("gw")) :: workers] or cores
+    os.sched_setaffinity(0, mine)
+
+
+_share_the_cores()
+
+
 @dataclass
 class Listener:
     """An observer that remembers."""
@@ -119,6 +132,7 @@ def mrpcbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     from mrpcbench.cli import app
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal that the tests run in
 
     def run(*arguments: str | Path) -> Outcome:
         result = CliRunner().invoke(app, [str(item) for item in arguments], prog_name="mrpcbench")

@@ -269,7 +269,8 @@ def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
 # --- on the terminal --------------------------------------------------------------------------------------------------
 
 
-def test_the_terminal_shows_it_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_shows_it_on_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     Terminal().comparison(SPEEDS)
     out, err = capsys.readouterr()
     assert "onnx offline batch 32, pairs/s" in out

@@ -1,6 +1,7 @@
 """`mrpcbench selftest`: how runs are counted, what its slowdowns are, and the cases that must not pass."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import Listener
 from mrpcbench import selftest as chain
 from mrpcbench import store
 from mrpcbench.closed_cases import closed_cases
+from mrpcbench.duel import Duel, Process, Side, Workload
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import BackendSpec, SelftestPlan
 from mrpcbench.policy import Policy
@@ -54,34 +56,67 @@ def test_a_side_that_is_no_slower_gives_false_alarms_only() -> None:
 
 
 def test_real_processes_and_every_case_come_to_a_verdict(plan: SelftestPlan, tmp_path: Path) -> None:
-    listener = Listener()
-    record = selftest(replace(plan, fake_runs=1), tmp_path / "s.json", listener)
+    record = selftest(plan, tmp_path / "s.json", Listener())
     assert store.load(tmp_path / "s.json") == record
     assert record.complete
     section = record.selftest
     assert section is not None
-    assert {name: len(times) for name, times in section.log_ratios.items()} == {
-        "b": 10,
-        "fake b": 10,
-        "fake b+3%": 10,
-        "fake b+5%": 10,
-        "fake b+10%": 10,
-    }
+    assert {name: len(times) for name, times in section.log_ratios.items()} == {"b": 10}
     assert section.verdict is not None
     assert all(case.holds for case in section.cases), section.cases
     assert str(tmp_path) not in (tmp_path / "s.json").read_text()
+    # The same rounds beside a case that lets something through.
+    broken = ClosedCase(name="a flip", expected="REGRESSION", outcome="PASS: fine", exit_code=0, holds=False)
+    judged = chain._concluded(record, (broken,)).selftest
+    assert judged is not None
+    assert judged.verdict is not None
+    assert judged.verdict.outcome == "REGRESSION"
+    assert "a flip" in judged.verdict.reason
 
 
-def test_a_case_that_does_not_hold_is_a_regression(
+def test_every_slowdown_has_a_real_side_and_one_that_sleeps(
     plan: SelftestPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = ClosedCase(name="a flip", expected="REGRESSION", outcome="PASS: fine", exit_code=0, holds=False)
-    monkeypatch.setattr(chain, "closed_cases", lambda *details: (broken,))
-    section = selftest(plan, tmp_path / "s.json", Listener()).selftest
+    sides: dict[str, Side] = {}
+
+    class Noted(Duel):
+        """Notes who would run, and has nobody run."""
+
+        def __init__(self, between: Mapping[str, Side], workload: Workload) -> None:
+            super().__init__(between, workload)
+            sides.update(between)
+
+        def rounds(self, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:
+            assert count == 10  # a run and its confirmation
+            return iter(())
+
+    monkeypatch.setattr(chain, "Duel", Noted)
+    monkeypatch.setattr(chain, "closed_cases", lambda *details: ())
+    section = selftest(replace(plan, power_runs=1, fake_runs=1), tmp_path / "s.json", Listener()).selftest
     assert section is not None
     assert section.verdict is not None
-    assert section.verdict.outcome == "REGRESSION"
-    assert "a flip" in section.verdict.reason
+    assert section.verdict.outcome == "INCONCLUSIVE"
+    names = set(chain.SLOWDOWNS)
+    assert set(sides) == {chain.BASE, *names, *(f"fake {name}" for name in names)}
+    assert {name: side.wait_share for name, side in sides.items() if name.startswith("fake ")} == {
+        f"fake {name}": share for name, share in chain.SLOWDOWNS.items()
+    }
+    assert {sides[f"fake {name}"].spec.backend for name in names} == {"fake"}
+    # 5% of the 20 pairs of a call is one pair run again, and 10% two; 3% is none, and waits.
+    assert [(sides[name].repeat, sides[name].wait_share) for name in ("b", "b+3%", "b+5%", "b+10%")] == [
+        (0, 0.0),
+        (0, 0.03),
+        (1, 0.0),
+        (2, 0.0),
+    ]
+
+
+@pytest.mark.slow
+def test_engines_that_sleep_are_measured_too(plan: SelftestPlan, tmp_path: Path) -> None:
+    section = selftest(replace(plan, fake_runs=1), tmp_path / "s.json", Listener()).selftest
+    assert section is not None
+    assert {len(times) for times in section.log_ratios.values()} == {10}
+    assert set(section.log_ratios) == {"b", *(f"fake {name}" for name in chain.SLOWDOWNS)}
 
 
 def test_every_case_ends_as_it_must_and_only_the_controls_pass(plan: SelftestPlan) -> None:
