@@ -67,6 +67,7 @@ class PackedTrainer(ObservedTrainer):
             raise UsageError(f"--engine packed: {reason}")
         if precision == "fp16":
             raise UsageError("--engine packed: it trains in bf16 or fp32; use --precision bf16, or --engine trainer")
+        self.get_optimizer_cls_and_kwargs(arguments)  # refuses now what it would refuse once the run has begun
         # The step clips in its own recording; the Trainer's clipping would wait for the gradients of its own model.
         max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
         arguments.remove_unused_columns = False

@@ -258,7 +258,8 @@ class TrainSection:
     epochs: tuple[EpochMetrics, ...] = about("One line an epoch.")
     best_step: int | None = about("Step whose weights were kept; null while the run goes on.")
     train_s: float | None = about(
-        "Wall-clock seconds of the training loop in this process, with its evaluations and saves."
+        "Wall-clock seconds of the training loop in this process, with its evaluations and saves; null where this "
+        "process had no step left to train."
     )
     cold_s: float | None = about(
         "Of train_s what is done once: the first step, or making the recordings of --engine packed on a GPU.", None

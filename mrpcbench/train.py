@@ -2,17 +2,17 @@
 
 import csv
 import io
-import shutil
 import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import PretrainedConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from mrpcbench import card, data, models, store
+from mrpcbench import card, checkpoints, data, models, store
 from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
@@ -22,8 +22,6 @@ from mrpcbench.schema import (
     DataIdentity,
     Environment,
     EpochMetrics,
-    Lineage,
-    ModelIdentity,
     RunRecord,
     TrainSection,
 )
@@ -33,13 +31,9 @@ from mrpcbench.trainer import (
     ObservedTrainer,
     arguments,
     epochs_of,
-    newest_checkpoint,
     resolve_precision,
-    state_of,
 )
 
-# What a run was started with, so that --resume can tell whether it would continue the same one.
-RUN_FILE = "mrpcbench-run.json"
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
@@ -60,7 +54,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     precision = resolve_precision(recipe.precision, device)
     splits = data.load(request.data)
     pairs = {name: data.split_of(splits, request.data, name) for name in ("train", "validation")}
-    _check_output(request)
+    checkpoints.check_output(request)
     loaded = models.load_classifier(
         request.model,
         label_names=data.label_names(pairs["train"]),
@@ -73,30 +67,18 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
-    if trainer.precision != precision:
-        raise MissingError(f"--precision {recipe.precision}: {precision} was asked and {trainer.precision} would run")
-    run = _run_of(recipe, loaded.identity, identities, precision)
-    checkpoint = _start(request, run, observer)
+    run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
+    if request.resume:
+        checkpoints.check_same_run(run, output_dir)
+        if done := checkpoints.finished(output_dir, results):
+            observer.say(f"the run in {output_dir} is finished; nothing is trained, and {results} is its record")
+            _push(request, observer)
+            return done
+    checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
     return _finish(trainer, loaded, record, request, results, observer)
-
-
-def _check_output(request: TrainRequest) -> None:
-    """Refuse to train over an earlier run that nobody asked to replace."""
-    folder = Path(request.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output-dir {folder}: a file; name a folder")
-    if request.resume and request.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other: continue the run, or start it anew")
-    if request.resume or request.overwrite or not folder.is_dir():
-        return
-    if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
-        raise UsageError(
-            f"--output-dir {folder}: holds a model or a run already; continue it with --resume, replace it with "
-            "--overwrite, or name another folder"
-        )
 
 
 def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
@@ -119,55 +101,13 @@ def _trainer(
     observer: Observer,
     precision: str,
 ) -> ObservedTrainer:
-    """What trains by the engine of `recipe`."""
+    """What trains by the engine of `recipe`; raises `MissingError` where it would not train in `precision`."""
     if recipe.engine == "packed":
         return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
-    return ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
-
-
-def _run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
-    """All that the weights at the end depend on."""
-    return Lineage(
-        model=base,
-        base_model=base.name,
-        base_model_sha256=base.model_sha256,
-        train_data_sha256=identities[0].data_sha256,
-        validation_data_sha256=identities[1].data_sha256,
-        recipe=recipe,
-        precision=precision,
-    )
-
-
-def _start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
-    """Note in the output folder what is started, or find the checkpoint of the same run to continue from."""
-    folder = Path(request.output_dir)
-    if request.resume:
-        _check_same_run(store.load_lineage(folder, RUN_FILE), run, folder)
-        checkpoint = newest_checkpoint(folder)
-        observer.say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting at step 0")
-        return checkpoint
-    for old in folder.glob("checkpoint-*"):
-        shutil.rmtree(old)
-    store.save_lineage(run, folder, RUN_FILE)
-    return None
-
-
-def _check_same_run(before: Lineage | None, now: Lineage, folder: Path) -> None:
-    if before is None:
-        raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
-    assert before.recipe is not None and now.recipe is not None
-    was, asked = asdict(before.recipe), asdict(now.recipe)
-    changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
-    if before.precision != now.precision:
-        changed.append(f"precision {before.precision} (now {now.precision})")
-    if before.base_model_sha256 != now.base_model_sha256:
-        changed.append(f"another model than {now.base_model}")
-    if before.train_data_sha256 != now.train_data_sha256:
-        changed.append("other training pairs")
-    if before.validation_data_sha256 != now.validation_data_sha256:
-        changed.append("other validation pairs")
-    if changed:
-        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
+    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+    if trainer.precision != precision:
+        raise MissingError(f"--precision {recipe.precision}: {precision} was asked and {trainer.precision} would run")
+    return trainer
 
 
 def _first_record(
@@ -216,14 +156,15 @@ def _run(
 
     narrator = Narrator(save_epoch)
     trainer.add_callback(narrator)
-    start = time.monotonic()
-    reached = state_of(checkpoint) if checkpoint else None
+    begin, spent = time.monotonic(), dict[str, Any]()
+    reached = checkpoints.state_of(checkpoint) if checkpoint else None
     if checkpoint and reached and reached.global_step >= begun.total_steps:
         # Stopped after its last checkpoint: nothing is left to train, and the Trainer would take a step too many.
         trainer.state = reached
         trainer.model.config = models.load_config(checkpoint, checkpoint.name)
     else:
         _train(trainer, narrator, checkpoint)
+        spent = {"train_s": time.monotonic() - begin, **asdict(trainer.spent)}
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
     if aligned:
@@ -233,8 +174,7 @@ def _run(
         aligned_tokens=aligned,
         epochs=epochs_of(trainer.state.log_history),
         best_step=trainer.state.best_global_step or trainer.state.global_step,
-        train_s=time.monotonic() - start,
-        **asdict(trainer.spent),
+        **spent,
         real_tokens=trainer.counted.real_tokens,
         padding_tokens=trainer.counted.padding_tokens,
     )
@@ -255,7 +195,7 @@ def _train(trainer: ObservedTrainer, narrator: Narrator, checkpoint: Path | None
 
 def _where_it_stopped(trainer: ObservedTrainer) -> str:
     state, folder = trainer.state, Path(trainer.args.output_dir)
-    saved = newest_checkpoint(folder)
+    saved = checkpoints.newest_checkpoint(folder)
     kept = f"{saved.name} is saved and --resume continues from it" if saved else "no checkpoint is saved yet"
     return f"interrupted at step {state.global_step} of {state.max_steps}; {kept}"
 
@@ -286,7 +226,9 @@ def _finish(
         model_sha256=models.weights_sha256(model),
     )
     finished = replace(record, complete=True, model=identity)
-    lineage = replace(_run_of(section.recipe, loaded.identity, record.data, trainer.precision), model=identity)
+    lineage = replace(
+        checkpoints.run_of(section.recipe, loaded.identity, record.data, trainer.precision), model=identity
+    )
 
     def write(staged: Path) -> None:
         model.save_pretrained(staged, safe_serialization=True)
@@ -297,9 +239,13 @@ def _finish(
 
     store.write_folder(folder, write)
     store.save(finished, results)
-    if request.push_to_hub:
-        observer.say(f"uploading to {card.push(folder, request.push_to_hub)}")
+    _push(request, observer)
     return finished
+
+
+def _push(request: TrainRequest, observer: Observer) -> None:
+    if request.push_to_hub:
+        observer.say(f"uploading to {card.push(Path(request.output_dir), request.push_to_hub)}")
 
 
 def metrics_csv(epochs: tuple[EpochMetrics, ...]) -> str:

@@ -37,7 +37,6 @@ from mrpcbench.schema import EpochMetrics, Placement
 DISPLAY_EVERY_S = 0.5
 # The column of a dataset by which pairs of like length are grouped.
 LENGTH = "length"
-CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
 class Collator(Protocol):
@@ -335,22 +334,3 @@ def epochs_of(log: Sequence[Mapping[str, Any]]) -> tuple[EpochMetrics, ...]:
                 )
             )
     return tuple(lines)
-
-
-def newest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None: a kill can leave one that was not."""
-    numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
-    steps = {int(number): path for path, number in numbered if number.isdigit()}
-    for step in sorted(steps, reverse=True):
-        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
-            try:
-                state_of(steps[step])
-            except (ValueError, TypeError):
-                continue
-            return steps[step]
-    return None
-
-
-def state_of(checkpoint: Path) -> TrainerState:
-    """The Trainer's state when it wrote `checkpoint`, with the log so far."""
-    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

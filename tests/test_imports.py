@@ -16,7 +16,19 @@ import mrpcbench
 PACKAGE = Path(mrpcbench.__file__).parent
 # From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
 TOOLS = (
-    *("trainer", "card", "backends", "graphs", "parity", "models", "reading", "data", "folders", "batches"),
+    *(
+        "trainer",
+        "checkpoints",
+        "card",
+        "backends",
+        "graphs",
+        "parity",
+        "models",
+        "reading",
+        "data",
+        "folders",
+        "batches",
+    ),
     *("packing", "packed", "packed_step", "packed_trainer", "metrics", "environment"),
 )
 MEASURING = (

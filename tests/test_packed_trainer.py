@@ -150,6 +150,7 @@ def test_without_clipping_there_is_no_norm(request_: TrainRequest) -> None:
 def test_another_optimiser_is_refused_with_the_engine_that_has_it(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match=r"--engine packed: it has AdamW alone.*--engine trainer for sgd"):
         run(request_, replace(PACKED, optim="sgd"))
+    assert not Path(request_.output_dir).exists()
 
 
 def test_fp16_is_refused_with_what_can_be_had(tmp_path: Path) -> None:

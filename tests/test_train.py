@@ -18,10 +18,11 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from mrpcbench import models, store, trainer
+from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.schema import RunRecord
-from mrpcbench.train import RUN_FILE, train
+from mrpcbench.train import train
 
 # 96 pairs in batches of 16: 6 steps an epoch.
 RECIPE = TrainRecipe(per_device_train_batch_size=16, learning_rate=1e-3)
@@ -227,7 +228,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
 
 
 @pytest.mark.parametrize("max_steps", [-1, 2])
-def test_resuming_a_finished_run_changes_nothing(request_: TrainRequest, max_steps: int) -> None:
+def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_: TrainRequest, max_steps: int) -> None:
     recipe = replace(RECIPE, max_steps=max_steps, lr_scheduler_type="constant")
     first = run(request_, recipe)
     (Path(request_.output_dir) / "model.safetensors").unlink()  # as a kill before the last save leaves it
@@ -238,7 +239,22 @@ def test_resuming_a_finished_run_changes_nothing(request_: TrainRequest, max_ste
     assert again.train.epochs == first.train.epochs
     assert again.train.best_step == first.train.best_step
     assert again.train.aligned_tokens == first.train.aligned_tokens
+    assert again.train.train_s is None  # a time without a step would be no training time
     assert (Path(request_.output_dir) / "model.safetensors").exists()
+
+
+def test_resuming_a_finished_run_says_so_and_leaves_its_record(request_: TrainRequest, tmp_path: Path) -> None:
+    recipe, record, listener = replace(RECIPE, max_steps=1), tmp_path / "model.json", Listener()
+    first = run(request_, recipe)
+    before = record.read_bytes()
+    assert run(replace(request_, resume=True), recipe, listener) == first
+    assert record.read_bytes() == before
+    assert any(line.startswith(f"the run in {request_.output_dir} is finished") for line in listener.lines)
+    with pytest.raises(UsageError, match="started with max_steps 1"):
+        run(replace(request_, resume=True), replace(recipe, max_steps=2))
+    record.write_text(json.dumps({"no": "record"}))
+    assert run(replace(request_, resume=True), recipe).model == first.model
+    assert store.load(record).complete
 
 
 def test_a_run_that_was_moved_resumes_to_its_own_best_epoch(request_: TrainRequest, tmp_path: Path) -> None:
@@ -296,6 +312,7 @@ def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequ
     run(request_, replace(RECIPE, max_steps=1))
     folder = Path(request_.output_dir)
     shutil.rmtree(folder / "checkpoint-1")
+    (folder / "model.safetensors").unlink()
     assert (folder / RUN_FILE).exists()
     run(replace(request_, resume=True), replace(RECIPE, max_steps=1), listener)
     assert "no checkpoint yet: starting at step 0" in listener.lines

@@ -1,0 +1,112 @@
+"""A training run's folder: what was started in it, what it can be continued from, and whether it is finished."""
+
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import TrainerState
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from mrpcbench import store
+from mrpcbench.errors import UsageError
+from mrpcbench.plans import TrainRecipe, TrainRequest
+from mrpcbench.progress import Observer
+from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, RunRecord
+
+# What a run was started with, so that --resume can tell whether it would continue the same one.
+RUN_FILE = "mrpcbench-run.json"
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+def check_output(request: TrainRequest) -> None:
+    """Raise `UsageError` for a folder with an earlier run that nobody asked to replace."""
+    folder = Path(request.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output-dir {folder}: a file; name a folder")
+    if request.resume and request.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other: continue the run, or start it anew")
+    if request.resume or request.overwrite or not folder.is_dir():
+        return
+    if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
+        raise UsageError(
+            f"--output-dir {folder}: holds a model or a run already; continue it with --resume, replace it with "
+            "--overwrite, or name another folder"
+        )
+
+
+def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
+    """All that the weights at the end depend on."""
+    return Lineage(
+        model=base,
+        base_model=base.name,
+        base_model_sha256=base.model_sha256,
+        train_data_sha256=identities[0].data_sha256,
+        validation_data_sha256=identities[1].data_sha256,
+        recipe=recipe,
+        precision=precision,
+    )
+
+
+def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
+    """Note in the output folder that `run` is started, or find the checkpoint to continue from."""
+    folder = Path(request.output_dir)
+    if request.resume:
+        checkpoint = newest_checkpoint(folder)
+        observer.say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting at step 0")
+        return checkpoint
+    for old in folder.glob("checkpoint-*"):
+        shutil.rmtree(old)
+    store.save_lineage(run, folder, RUN_FILE)
+    return None
+
+
+def check_same_run(now: Lineage, folder: Path) -> None:
+    """Raise `UsageError` where another run than `now`, or none, was started in `folder`; it names what differs."""
+    before = store.load_lineage(folder, RUN_FILE)
+    if before is None:
+        raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
+    assert before.recipe is not None and now.recipe is not None
+    was, asked = asdict(before.recipe), asdict(now.recipe)
+    changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
+    if before.precision != now.precision:
+        changed.append(f"precision {before.precision} (now {now.precision})")
+    if before.base_model_sha256 != now.base_model_sha256:
+        changed.append(f"another model than {now.base_model}")
+    if before.train_data_sha256 != now.train_data_sha256:
+        changed.append("other training pairs")
+    if before.validation_data_sha256 != now.validation_data_sha256:
+        changed.append("other validation pairs")
+    if changed:
+        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
+
+
+def finished(folder: Path, results: Path) -> RunRecord | None:
+    """The record in `results` where it is that of the model in `folder`, so that the run is over; else None."""
+    lineage = store.load_lineage(folder)
+    if lineage is None or not (folder / SAFE_WEIGHTS_NAME).exists():
+        return None
+    with suppress(UsageError):  # no record there, or one of another time: it is made again
+        record = store.load(results)
+        if record.complete and record.train and record.model == lineage.model:
+            return record
+    return None
+
+
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint that was written to its end, or None: a kill can leave one that was not."""
+    numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
+    steps = {int(number): path for path, number in numbered if number.isdigit()}
+    for step in sorted(steps, reverse=True):
+        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
+            try:
+                state_of(steps[step])
+            except (ValueError, TypeError):
+                continue
+            return steps[step]
+    return None
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """The Trainer's state when it wrote `checkpoint`, with the log so far."""
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
