@@ -162,10 +162,12 @@ def bench(
     """Measure engines side by side, interleaved, on real pairs."""
     with _funnel(output.traceback) as terminal:
         from mrpcbench.bench import bench as work
-        from mrpcbench.presets import field_of, left_to_preset
+        from mrpcbench.presets import enough_rounds, field_of, left_to_preset
         from mrpcbench.ranking import check_view
 
-        plan = left_to_preset(plan, given(context))
+        plan = left_to_preset(plan, said := given(context))
+        if "rounds" not in said:
+            plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(view.relative_to)))
         entered = field_of(spec, plan)
         check_view(view, entered)
         terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)

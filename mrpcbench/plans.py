@@ -221,7 +221,12 @@ class BenchPlan:
     slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
     window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
     requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)
-    rounds: int = about("Rounds; in each, every row runs once over the pairs, in alternating order.", 3, least=1)
+    rounds: int = about(
+        "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
+        "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
+        3,
+        least=1,
+    )
     warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
     pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
     seed: int = about("Seed of the pairs' order.", 0, least=0)

@@ -1,5 +1,6 @@
 """Sets of contenders by name: `mrpcbench bench --preset peers`."""
 
+import math
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.plans import Backend, BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
+from mrpcbench.stats import samples_needed
 
 # What a preset chooses for each contender, and so nobody else can.
 ITS_OWN = ("backend", "dtype", "order")
@@ -87,7 +89,7 @@ PRESETS: Mapping[Preset, Mapping[str, Entries]] = {"peers": PEERS}
 
 
 def left_to_preset(plan: BenchPlan, given: Collection[str]) -> BenchPlan:
-    """`plan` with what its preset chooses left empty, and the preset's rounds; as it is where it has no preset.
+    """`plan` with what its preset chooses left empty; as it is where it has no preset.
 
     `given` are the fields of plan and spec that the user gave a value. Raises `UsageError` for one that the preset
     chooses.
@@ -100,8 +102,19 @@ def left_to_preset(plan: BenchPlan, given: Collection[str]) -> BenchPlan:
         backend=(),
         scenario=plan.scenario if "scenario" in given else (),
         batch_size=plan.batch_size if "batch_size" in given else (),
-        rounds=plan.rounds if "rounds" in given else ROUNDS_FOR_INTERVAL,
     )
+
+
+def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
+    """Rounds for a `plan` whose user gave none: what its tables need.
+
+    A ratio, of a preset or of rows that are compared, has an interval from `ROUNDS_FOR_INTERVAL` on; a preset's single
+    pairs have a p99 from `samples_needed(0.99)` samples on, which few pairs take more rounds to give.
+    """
+    rounds = max(plan.rounds, ROUNDS_FOR_INTERVAL) if plan.preset or is_compared else plan.rounds
+    if plan.preset and plan.pairs and "single-stream" in (plan.scenario or BOTH):
+        return max(rounds, math.ceil(samples_needed(0.99) / plan.pairs))
+    return rounds
 
 
 def field_of(spec: BackendSpec, plan: BenchPlan) -> Field:

@@ -145,13 +145,14 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
     shown.add_row("steps", f"{section.epochs[-1].step if section.epochs else 0}/{section.total_steps}")
     if section.resumed_from_step is not None:
         shown.add_row("resumed from step", str(section.resumed_from_step))
-    shown.add_row("special tokens aligned", str(section.aligned_tokens) if section.aligned_tokens else "none")
+    aligned = ", ".join(f"{name} = {value}" for name, value in section.aligned_tokens.items())
+    shown.add_row("special tokens aligned", aligned or "none")
     if section.train_s:
         share = section.padding_tokens / max(1, section.real_tokens + section.padding_tokens)
         shown.add_row(
             "time",
-            f"{section.train_s:.1f} s with evaluations and saves; {section.real_tokens / section.train_s:.0f} real "
-            f"tokens/s; {share:.0%} of the tokens were padding",
+            f"{section.train_s:.1f} s{_since(section)} with evaluations and saves; "
+            f"{section.real_tokens / section.train_s:.0f} real tokens/s; {share:.0%} of the tokens were padding",
         )
     if (seconds := stepping_s(section)) is not None:
         shown.add_row(
@@ -161,6 +162,11 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
         )
     shown.add_row("weights", f"sha256 {record.model.model_sha256[:16]}")
     return shown
+
+
+def _since(section: TrainSection) -> str:
+    """Where the time of a run that was continued begins."""
+    return f" since step {section.resumed_from_step}" if section.resumed_from_step is not None else ""
 
 
 def _best_and_final(section: TrainSection) -> Iterator[tuple[str, str]]:
@@ -219,8 +225,9 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
     if section.gate is None:
         return
     trials = table(
-        *("Export gate", "batch", "padding", "flips", "largest |Δlogit|", "p99 |Δlogit|", "padding tokens"),
+        *("Export gate", "batch", "padding", "flips", "largest\n|Δlogit|", "p99\n|Δlogit|", "padding\ntokens"),
         numeric=True,
+        tight=True,
         caption=caption(record.model, section.placement, f"n = {section.gate.pairs} pairs a row"),
     )
     for trial in section.gate.trials:

@@ -10,7 +10,7 @@ from mrpcbench.limits import flops_share, row_share, share_of_limit
 from mrpcbench.plans import BenchView, Order, Scenario
 from mrpcbench.ranking import best, is_known, ranked, ratio, references
 from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
-from mrpcbench.render_use import resources_table, spans_table
+from mrpcbench.render_use import resources_table, spans_tables
 from mrpcbench.schema import (
     BenchRow,
     BenchSection,
@@ -52,9 +52,7 @@ def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
             yield _steady_table(rows, record, view)
             if bases := references(rows, view.relative_to):
                 yield ratio_table(rows, bases)
-    timed = [row for row in shown if row.spans]
-    if timed:
-        yield spans_table(timed)
+    yield from spans_tables([row for row in shown if row.spans])
     if any(row.resources and row.resources.gpu_power_w is not None for row in shown):
         yield resources_table(shown)
     yield from notes((row.model for row in section.rows), *_warnings(section.rows), *_unsorted(section.rows, view))
@@ -234,9 +232,12 @@ def _places(rows: list[BenchRow], record: RunRecord) -> str:
 
 
 def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
+    broken: dict[str, list[str]] = {}
     for row in rows:
         for rule in row.broken_rules or ():
-            yield f"! INVALID {row.name} {row.scenario} batch {row.batch_size}: {rule}"
+            broken.setdefault(rule, []).append(f"{row.name} {row.scenario} batch {row.batch_size}")
+    for rule, breakers in broken.items():
+        yield f"! INVALID {', '.join(breakers)}: {rule}"
     if any(row.failed for row in rows):
         yield f"FAILED: up to {max(row.failed for row in rows)} pairs a row had no answer, or one that is not finite."
     single = [len(row.samples_ms) for row in rows if row.scenario == "single-stream"]

@@ -1,7 +1,7 @@
 """Where a benchmark's time went and what its rows used, as rich renderables. Prints nothing."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from mrpcbench.figures import joules_per_thousand, pairs_per_s, span_us
@@ -23,20 +23,17 @@ RESOURCES_CAPTION = (
 )
 
 
-def spans_table(rows: Sequence[BenchRow]) -> PlainTable:
-    """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans."""
-    columns = [*_row_columns(rows), *((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))]
-    columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
-    columns += [("tok.", _tokenising), ("timed", _timed)]
-    return table_of("where the time goes: µs a pair", columns, rows, caption=SPANS_CAPTION, names=2)
-
-
-def _row_columns(rows: Sequence[BenchRow]) -> Columns:
-    return [
-        (name_header(rows), engine),
-        ("scenario", lambda row: row.scenario),
-        ("batch", lambda row: str(row.batch_size)),
-    ]
+def spans_tables(rows: Sequence[BenchRow]) -> Iterator[PlainTable]:
+    """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans: a table a scenario."""
+    scenarios = list(dict.fromkeys(row.scenario for row in rows))
+    for scenario in scenarios:
+        mine = [row for row in rows if row.scenario == scenario]
+        columns: Columns = [(name_header(mine), engine), ("batch", lambda row: str(row.batch_size))]
+        columns += ((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))
+        columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
+        columns += [("tok.", _tokenising), ("timed", _timed)]
+        caption = SPANS_CAPTION if scenario == scenarios[-1] else ""
+        yield table_of(f"where the time goes, {scenario}: µs a pair", columns, mine, caption=caption)
 
 
 def _part(name: SpanName) -> Callable[[BenchRow], str]:
@@ -60,8 +57,10 @@ def _timed(row: BenchRow) -> str:
 
 def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
     """What the sensors say of each row, `?` where they say nothing."""
-    columns = [
-        *_row_columns(rows),
+    columns: Columns = [
+        (name_header(rows), engine),
+        ("scenario", lambda row: row.scenario),
+        ("batch", lambda row: str(row.batch_size)),
         ("GPU MiB\nin use", lambda row: mebibytes(row.peak_memory_bytes)),
         ("reserved", lambda row: mebibytes(row.peak_reserved_bytes)),
         ("process", _read("gpu_memory_process_bytes", mebibytes)),

@@ -113,10 +113,7 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
     lines = list(more)
     for model in models:
         if model.proven is False:
-            lines.append(
-                f"UNPROVEN: the graph of {model.name} did not pass the export gate, or was changed since; its answers "
-                "and its speed may be those of another model. Run `mrpcbench export`."
-            )
+            lines.append(_unproven(model))
         if model.name == "fake":
             lines.append("fake: no model and no answers; neither its speed nor its accuracy means anything.")
         elif model.weights == "random-init":
@@ -125,6 +122,15 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
             )
     if lines:
         yield Text("\n".join(dict.fromkeys(lines)))
+
+
+def _unproven(model: ModelIdentity) -> str:
+    graph = model.graph_label or "graph"
+    command = "mrpcbench export" + (f" --optimize {model.optimize}" if model.graph_label else "")
+    return (
+        f"UNPROVEN: the {graph} of {model.name} did not pass the export gate, or was changed since; its answers and "
+        f"its speed may be those of another model. `{command}` proves it, or shows by how much it differs."
+    )
 
 
 def environment_facts(found: Environment) -> list[tuple[str, RenderableType]]:

@@ -18,7 +18,7 @@ from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.export import export
 from mrpcbench.history import history
 from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan, HistoryPlan
-from mrpcbench.presets import PEERS, Entries, Entry, field_of, left_to_preset
+from mrpcbench.presets import PEERS, Entries, Entry, enough_rounds, field_of, left_to_preset
 from mrpcbench.progress import Silent
 from mrpcbench.schema import RunRecord
 
@@ -120,7 +120,24 @@ def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_gra
     assert (plan.scenario, plan.batch_size, plan.rounds) == (("single-stream", "offline"), (8, 32), 3)
     for one in field_of(spec, plan).contenders:
         assert list(one.rows()) == [("single-stream", 1), ("offline", 8), ("offline", 32)]
-    assert asked().rounds == figures.ROUNDS_FOR_INTERVAL
+
+
+@pytest.mark.parametrize(
+    ("plan", "is_compared", "rounds"),
+    [
+        (BenchPlan(), False, BenchPlan().rounds),
+        (BenchPlan(pairs=8), False, BenchPlan().rounds),
+        (BenchPlan(), True, figures.ROUNDS_FOR_INTERVAL),
+        (PLAN, False, figures.ROUNDS_FOR_INTERVAL),
+        (replace(PLAN, pairs=64), False, 11),  # 64 x 11 is the first multiple of 64 above 661
+        (replace(PLAN, pairs=64, scenario=("single-stream",)), False, 11),
+        (replace(PLAN, pairs=64, scenario=("offline",)), False, figures.ROUNDS_FOR_INTERVAL),
+    ],
+)
+def test_rounds_that_nobody_gave_are_as_many_as_the_tables_need(
+    plan: BenchPlan, is_compared: bool, rounds: int
+) -> None:
+    assert enough_rounds(plan, is_compared=is_compared) == rounds
 
 
 @pytest.mark.parametrize(
