@@ -1,5 +1,6 @@
 """What would run here, and what keeps the rest from running: `mrpcbench env`."""
 
+from mrpcbench.backends.compiled import compiler_problem
 from mrpcbench.backends.ort import provider_problem
 from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.environment import capture, cuda_problem
@@ -8,16 +9,21 @@ from mrpcbench.schema import EnvironmentReport
 
 def env() -> EnvironmentReport:
     """Try each engine on each device."""
-    torch_problem = cuda_problem()
-    if torch_problem:
-        torch_problem += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"
+    gpu = cuda_problem()
+    if gpu:
+        gpu += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"
     return EnvironmentReport(
         environment=capture(),
         problems=(
             ("torch on cpu", None),
-            ("torch on cuda", torch_problem),
+            ("torch on cuda", gpu),
+            ("torch-packed on cpu", None),
+            ("torch-packed on cuda", gpu),
+            ("torch-compile on cpu", compiler_problem("cpu")),
+            ("torch-compile on cuda", gpu or compiler_problem("cuda")),
             ("onnx on cpu", None),
-            ("onnx on cuda", torch_problem or provider_problem("cuda")),
-            ("onnx-tensorrt on cuda", libraries_problem() or torch_problem or provider_problem("tensorrt")),
+            ("onnx on cuda", gpu or provider_problem("cuda")),
+            # Its libraries can be had without a GPU, and then help nobody.
+            ("onnx-tensorrt on cuda", gpu or libraries_problem() or provider_problem("tensorrt")),
         ),
     )

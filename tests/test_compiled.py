@@ -1,11 +1,13 @@
 """The engine whose layers are compiled: that they are, that the answers stay, and what it says without a compiler."""
 
+import sys
 from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._inductor import config
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -14,9 +16,9 @@ from transformers import (
 )
 
 from mrpcbench import data, models
-from mrpcbench.backends import open_session
+from mrpcbench.backends import compiled, open_session
 from mrpcbench.backends.base import unlike
-from mrpcbench.backends.compiled import layers_of
+from mrpcbench.backends.compiled import compiler_problem, layers_of
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
@@ -76,20 +78,26 @@ def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
     assert len(traced) == compiled > 0
 
 
-def test_without_a_compiler_it_names_what_runs(
-    tuned_model: Path, tokens: EncodedPairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torch._inductor import config
-
+def test_without_a_compiler_it_names_what_runs(tuned_model: Path, tokens: EncodedPairs) -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     session = open_session(spec(tuned_model))
-    with pytest.raises(
-        MissingError, match=r"--backend torch-compile: torch cannot compile .* use --backend torch"
-    ) as caught:
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}),
+        pytest.raises(
+            MissingError, match=r"--backend torch-compile: torch cannot compile .* use --backend torch"
+        ) as caught,
+    ):
         session.infer(tokens.batches(1)[0])
     assert "\n" not in str(caught.value)
+
+
+def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert compiler_problem("cpu") == "torch finds no C++ compiler; install g++ or clang++, or name one with CXX"
+    with config.patch({"cpp.cxx": (sys.executable,)}):  # a program that can be run is all that it looks for
+        assert compiler_problem("cpu") is None
+    monkeypatch.setattr(compiled, "has_triton", lambda: False)
+    assert compiler_problem("cuda") == "torch finds no Triton for the GPU; install triton"
 
 
 SIZES = {"vocab_size": 30, "max_position_embeddings": 64}

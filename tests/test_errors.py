@@ -143,6 +143,10 @@ def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -
     assert [name for name, _ in document["problems"]] == [
         "torch on cpu",
         "torch on cuda",
+        "torch-packed on cpu",
+        "torch-packed on cuda",
+        "torch-compile on cpu",
+        "torch-compile on cuda",
         "onnx on cpu",
         "onnx on cuda",
         "onnx-tensorrt on cuda",

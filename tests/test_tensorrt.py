@@ -52,7 +52,7 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> type[Standin]:
     monkeypatch.setattr(onnx_session, "ort", Runtime())
     monkeypatch.setattr(tensorrt, "libraries_problem", lambda: None)
     monkeypatch.setattr(tensorrt, "load_cuda_libraries", lambda: None)
-    monkeypatch.setattr(tensorrt, "resolve_device", lambda asked: "cuda")
+    monkeypatch.setattr(tensorrt, "cuda_problem", lambda: None)
     monkeypatch.setattr(tensorrt, "device_name", lambda device: "cuda of a test")
     monkeypatch.setenv(TF32, "")  # so that what a session sets is taken back
     monkeypatch.delenv(TF32)
@@ -177,18 +177,19 @@ def test_without_its_libraries_the_package_is_named(exported_model: Path, monkey
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", absent)
-    assert libraries_problem() == "TensorRT 10's libraries (libnvinfer.so.10) are missing; install 'tensorrt-cu13<11'"
-    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*'tensorrt-cu13<11', or use --backend onnx$"):
+    assert (
+        libraries_problem() == "TensorRT 10's libraries (libnvinfer.so.10) are missing; pip install 'tensorrt-cu13<11'"
+    )
+    monkeypatch.setattr(tensorrt, "cuda_problem", lambda: None)
+    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*'tensorrt-cu13<11'; or use --backend onnx$"):
         open_session(BackendSpec(backend="onnx-tensorrt", model=str(exported_model)))
 
 
-def test_its_libraries_without_a_gpu_are_not_enough(
-    standin: type[Standin], exported_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_gpu_that_is_named_first_whether_or_not_its_libraries_are_there(
+    exported_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(tensorrt, "libraries_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(MissingError, match="--device cuda: "):
+    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*torch .*; or use --backend onnx$"):
         open_session(BackendSpec(backend="onnx-tensorrt", model=str(exported_model)))
 
 

@@ -6,6 +6,9 @@ from dataclasses import replace
 import torch
 from torch._dynamo import config as dynamo
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+from torch.utils._triton import has_triton
 
 from mrpcbench import models
 from mrpcbench.backends.pytorch import TorchSession, opened
@@ -55,6 +58,17 @@ def layers_of(net: torch.nn.Module) -> torch.nn.ModuleList:
         if isinstance(module, torch.nn.ModuleList):
             return module
     raise UsageError(f"--backend torch-compile: {type(net).__name__} has no list of layers; use --backend torch")
+
+
+def compiler_problem(device: str) -> str | None:
+    """Why nothing can be compiled for `device` (cpu, cuda), in words, or None where a compiler is there."""
+    if device == "cuda":
+        return None if has_triton() else "torch finds no Triton for the GPU; install triton"
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "torch finds no C++ compiler; install g++ or clang++, or name one with CXX"
+    return None
 
 
 def open_compiled(spec: BackendSpec) -> CompiledSession:

@@ -20,7 +20,7 @@ from mrpcbench.backends.onnx_graphs import Shape
 from mrpcbench.backends.onnx_session import TENSORRT_PACKAGE, OnnxSession
 from mrpcbench.backends.ort import exact_dtype, load_cuda_libraries, located_graph
 from mrpcbench.batches import Batch
-from mrpcbench.environment import device_name, resolve_device, usable_cores
+from mrpcbench.environment import cuda_problem, device_name, usable_cores
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity
@@ -80,7 +80,7 @@ def libraries_problem() -> str | None:
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
-        return f"TensorRT 10's libraries ({LIBRARY}) are missing; install '{TENSORRT_PACKAGE}'"
+        return f"TensorRT 10's libraries ({LIBRARY}) are missing; pip install '{TENSORRT_PACKAGE}'"
     return None
 
 
@@ -95,13 +95,12 @@ def open_tensorrt(spec: BackendSpec) -> TensorrtSession:
             f"--model {spec.model}: {named} runs Optimum's graph of standard operators, and this one is made for "
             f"{identity.optimize}; use --backend onnx, or export with --optimize none"
         )
-    if problem := libraries_problem():
-        raise MissingError(f"{named}: {problem}, or use --backend onnx")
-    device = resolve_device("cuda")
+    if problem := cuda_problem() or libraries_problem():
+        raise MissingError(f"{named}: {problem}; or use --backend onnx")
     load_cuda_libraries()
     dtype = "fp16" if (stored, spec.dtype) == ("fp32", "fp16") else exact_dtype(spec, stored, stored)
     if dtype == "fp32" and os.environ.setdefault(TF32, "0") != "0":
         raise UsageError(f"{named}: {TF32} is {os.environ[TF32]}, so that fp32 would be TF32; set it to 0")
     return TensorrtSession(
-        folder, identity, dtype=dtype, device_name=device_name(device), threads=spec.threads or usable_cores()
+        folder, identity, dtype=dtype, device_name=device_name("cuda"), threads=spec.threads or usable_cores()
     )
