@@ -51,8 +51,8 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
     metrics = () if differences else _judged(before, after, policy)
     return Comparison(
         kind=command,
-        baseline=tuple(map(_compared, before)),
-        current=tuple(map(_compared, after)),
+        baseline=tuple(_compared(item, after) for item in before),
+        current=tuple(_compared(item, before) for item in after),
         differences=differences,
         warnings=warnings,
         metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
@@ -78,15 +78,27 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
     return judge_train(runs[0], runs[1], policy)
 
 
-def _compared(item: _Loaded) -> Compared:
-    model = item.record.model
+def _compared(item: _Loaded, others: Sequence[_Loaded]) -> Compared:
+    """What is shown of `item`, which stands against `others`."""
+    record = item.record
+    section = record.train or record.evaluate or record.export
     return Compared(
-        name=item.path.name,
-        started_at=item.record.environment.started_at,
-        git_commit=item.record.environment.git_commit,
-        model=f"{model.name} ({model.label})",
-        model_sha256=model.model_sha256,
+        name=_told_apart(item.path, [other.path for other in others]),
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        model=f"{record.model.name} ({record.model.label})",
+        model_sha256=record.model.model_sha256,
+        engine=section.placement.in_words if section else None,
     )
+
+
+def _told_apart(path: Path, others: Sequence[Path]) -> str:
+    """The name of the file, with as many folders before it as none of the `others`, unless it is the same, ends in."""
+    parts, rest = path.resolve().parts[1:], [other.resolve().parts[1:] for other in others]
+    for count in range(1, len(parts) + 1):
+        if all(other == parts or other[-count:] != parts[-count:] for other in rest):
+            return "/".join(parts[-count:])
+    return path.name
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -241,6 +241,11 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
         )
     yield trials
     yield _gate_facts(section.gate)
+    if section.optimize == "cuda" and not section.placement.device.startswith("cuda"):
+        yield Text(
+            "Made for a GPU and proven on the CPU, whose kernels and arithmetic are others: run this command on the "
+            "GPU, too, before it serves there."
+        )
 
 
 def _graph(section: ExportSection) -> str:
@@ -253,9 +258,10 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
     shown = facts("Verdict", [("outcome", judged(gate.verdict))])
     shown.add_row("smallest decision margin", small(gate.smallest_margin))
     if gate.headroom is not None:
-        meaning = (
-            "above 2: no label of these can flip" if gate.headroom > 2 else "below 2: a label near the edge may flip"
-        )
+        meaning = "below 2: a label near the edge may flip"
+        if gate.headroom > 2:
+            meaning = "above 2: no label of these can flip"
+            meaning += "" if gate.verdict.outcome == "PASS" else ", but the logits differ by more than is allowed"
         shown.add_row("headroom", f"{gate.headroom:.1f}, {meaning}")
     else:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)

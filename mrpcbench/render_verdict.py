@@ -170,12 +170,13 @@ def sides(found: Comparison) -> Iterator[tuple[str, Compared]]:
 
 
 def compared(record: Compared) -> tuple[str, str]:
-    """Two lines of a record: the file, when and from which source; the model and its weights."""
+    """Two lines of a record: the file, when and from which source; the model, its weights and what ran it."""
     moment = f"{record.started_at[:16].replace('T', ' ')} UTC"
     commit = f"commit {record.git_commit[:12]}" if record.git_commit else "no commit"
+    engine = f"; {record.engine}" if record.engine else ""
     return (
         one_line(f"{record.name}, {moment}, {commit}"),
-        one_line(f"{record.model}, sha256 {record.model_sha256[:12]}"),
+        one_line(f"{record.model}, sha256 {record.model_sha256[:12]}{engine}"),
     )
 
 

@@ -51,6 +51,11 @@ class Placement:
         return f"{self.engine} {self.provider}"
 
     @property
+    def in_words(self) -> str:
+        """Engine, kernels, arithmetic and device."""
+        return f"{self} {self.dtype} on {self.device}"
+
+    @property
     def product_dtype(self) -> str:
         """Arithmetic of the matrix products, by which work and limits count: bf16 for bf16-autocast."""
         return self.dtype.removesuffix("-autocast")

@@ -160,7 +160,7 @@ def model_line(model: ModelIdentity) -> str:
 
 def placement_line(placement: Placement) -> str:
     """Engine, kernels, arithmetic, device and threads."""
-    return f"{placement} {placement.dtype} on {placement.device}, {placement.threads} threads"
+    return f"{placement.in_words}, {placement.threads} threads"
 
 
 def caption(model: ModelIdentity, placement: Placement, n: str) -> str:

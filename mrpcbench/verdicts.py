@@ -73,11 +73,12 @@ class Compared:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    name: str = about("Name of the file.")
+    name: str = about("The file, with as many of its folders as tell it from the other side's; of ab the model given.")
     started_at: str = about("Start of the run in UTC.")
     git_commit: str | None = about("Commit of the mrpcbench source.")
     model: str = about("Model, with where its weights come from.")
     model_sha256: str = about("Hash of the weights.")
+    engine: str | None = about("What ran it, in which arithmetic and where; null of bench, whose rows say so.", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,17 @@ def test_a_checkpoint_that_loses_five_pairs_of_408_fails_and_four_pass(tmp_path:
     assert outcome(compare([baseline], [four], PLAN)) == ("PASS", ExitStatus.OK)
 
 
+def test_files_of_one_name_are_told_apart_by_as_few_folders_as_that_takes(tmp_path: Path) -> None:
+    paths = [tmp_path / place / "results" / "e.json" for place in ("one", "two")]
+    for day, path in enumerate(paths, 1):
+        path.parent.mkdir(parents=True)
+        scored(path, range(0), day=day)
+    found = compare([paths[0]], [paths[1]], PLAN)
+    assert (found.baseline[0].name, found.current[0].name) == ("one/results/e.json", "two/results/e.json")
+    same = compare([paths[0]], [paths[0]], PLAN)
+    assert (same.baseline[0].name, same.current[0].name) == ("e.json", "e.json")
+
+
 def test_gains_and_losses_are_counted_in_the_right_direction(tmp_path: Path) -> None:
     bad, good = scored(tmp_path / "bad.json", range(20)), scored(tmp_path / "good.json", range(0), day=2)
     assert compare([bad], [good], PLAN).verdict.outcome == "PASS"
@@ -108,6 +119,7 @@ def test_two_records_are_named_with_what_they_are_about(tmp_path: Path) -> None:
         "tuned (fine-tuned)",
         "a" * 64,
     )
+    assert old.engine == "torch 2.13.0 sdpa fp32 on cpu"
     assert new.git_commit == "0123456789abcdef0123456789abcdef01234567"
     assert not given_away(json.loads(store.to_json(found)))
 
@@ -167,7 +179,7 @@ def test_folders_of_seeds_are_held_against_one_another(tmp_path: Path) -> None:
         trained(tmp_path / "new" / f"{seed}.json", seed, 0.80 + seed / 100, day=2)
     found = compare([tmp_path / "old"], [tmp_path / "new"], PLAN)
     assert outcome(found) == ("REGRESSION", ExitStatus.REGRESSION)
-    assert [item.name for item in found.baseline] == ["1.json", "2.json", "3.json", "4.json"]
+    assert [item.name for item in found.baseline] == [f"old/{seed}.json" for seed in (1, 2, 3, 4)]
     assert found.metrics[0].p_value == 1 / 70
     files = [tmp_path / "old" / f"{seed}.json" for seed in range(1, 5)]
     assert compare(files, [tmp_path / "new"], PLAN) == found

@@ -31,9 +31,11 @@ from mrpcbench.plans import BackendSpec, TrainRecipe
 from mrpcbench.schema import (
     Command,
     EnvironmentReport,
+    ExportGate,
     PairAnswer,
     RunRecord,
 )
+from mrpcbench.tables import PlainTable
 from mrpcbench.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
@@ -275,6 +277,43 @@ def test_a_failed_export_says_why() -> None:
     shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))
     assert "REGRESSION: 3 of 408 labels flip and 0 may" in shown
     assert "PASS" not in shown
+
+
+def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom() -> None:
+    assert "headroom 5000.0, above 2: no label of these can flip" in words_of(render.render(make_record("export")))
+    verdict = Verdict(outcome="REGRESSION", reason="a logit differs by 2.21e-03 and 1e-03 is allowed")
+    failed = make_export(optimize="o3", gate=make_gate(verdict=verdict))
+    shown = words_of(render.render(make_record("export", export=failed)))
+    assert "no label of these can flip, but the logits differ by more than is allowed" in shown
+
+
+def test_a_graph_for_a_gpu_that_was_proven_on_the_cpu_says_so() -> None:
+    said = "Made for a GPU and proven on the CPU"
+    section = make_export(optimize="cuda", dtype="fp16")
+    assert said in words_of(render.render(make_record("export", export=section)))
+    there = replace(section, placement=replace(section.placement, device="cuda NVIDIA H200"))
+    assert said not in words_of(render.render(make_record("export", export=there)))
+    assert said not in words_of(render.render(make_record("export")))
+
+
+def test_the_export_gates_table_keeps_all_its_columns_on_80() -> None:
+    (shown,) = [
+        part
+        for part in render._export(make_record("export", export=make_export(gate=wide_gate())))
+        if isinstance(part, PlainTable) and str(part.title) == "Export gate"
+    ]
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(shown)
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["32", "to", "the", "longest", "of", "like", "length", "0", "2.50e-06", "1.50e-06", "10807"] in lines
+
+
+def wide_gate() -> ExportGate:
+    """One whose cells are as wide as they come."""
+    trial = replace(
+        make_gate().trials[0], batch_size=32, padding="to the longest of like length", padding_tokens=10_807
+    )
+    return make_gate(trials=(trial,))
 
 
 def test_an_export_whose_proof_is_not_done_shows_no_verdict() -> None:

@@ -229,11 +229,12 @@ def _in_per_cent(shares: Interval) -> Interval:
 
 def _compared(side: AbSide, record: RunRecord) -> Compared:
     return Compared(
-        name=f"{side.spec.model}, {side.placement} {side.placement.dtype}",
+        name=side.spec.model,
         started_at=record.environment.started_at,
         git_commit=record.environment.git_commit,
         model=f"{side.model.name} ({side.model.label})",
         model_sha256=side.model.model_sha256,
+        engine=side.placement.in_words,
     )
 
 
