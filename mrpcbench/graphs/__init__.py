@@ -6,8 +6,9 @@ import onnx
 from transformers import PreTrainedModel
 
 from mrpcbench.errors import UsageError
-from mrpcbench.graphs import modernbert
-from mrpcbench.graphs.modernbert import Form
+from mrpcbench.graphs.cpu import ForCpu
+from mrpcbench.graphs.cuda import ForCuda
+from mrpcbench.graphs.modernbert import Builder
 from mrpcbench.graphs.quantize import quantized
 from mrpcbench.plans import GraphDtype, Optimize
 
@@ -20,11 +21,7 @@ ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
     "o3": ("fp32",),
     "o4": ("fp16",),
 }
-FORMS: Mapping[Optimize, Form] = {
-    "cpu": Form(split_weights=True),
-    "cuda": Form(skip_norms=True, half=True),
-    "int8": Form(split_weights=True),
-}
+FORMS: Mapping[Optimize, type[Builder]] = {"cpu": ForCpu, "cuda": ForCuda, "int8": ForCpu}
 # Their fused nodes have float32 or 8-bit kernels on the CPU only.
 CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
 # Optimum makes it for a GPU, and fuses into it what the provider there has.
@@ -48,10 +45,10 @@ def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
     """Raise `UsageError` where there is no such graph of `model`."""
     if optimize in FORMS:
-        modernbert.check(model, f"--optimize {optimize}")
+        FORMS[optimize].check(model, f"--optimize {optimize}")
 
 
 def make(model: PreTrainedModel, optimize: Optimize) -> onnx.ModelProto:
     """The graph of `model`, which `check` has let through: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
-    graph = modernbert.build(model, FORMS[optimize])
+    graph = FORMS[optimize](model, half=optimize == "cuda").build()
     return quantized(graph) if optimize == "int8" else graph
