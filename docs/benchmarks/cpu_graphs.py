@@ -8,7 +8,7 @@ the next run finds them. Each comparison is of two contenders in one process tha
 alternating order, with the project's own sessions and batches; a ratio is of two neighbouring turns, and its interval
 that of the median over the rounds.
 
-What dispatching nodes costs is seen on a model of as many layers but 64 wide, and single pairs of 16 tokens, which
+What dispatching nodes costs is seen on a model of as many layers but 16 wide, and single pairs of 8 tokens, which
 compute next to nothing.
 """
 
@@ -42,9 +42,8 @@ from mrpcbench.stats import median_interval
 from mrpcbench.store import to_json, write_text
 
 OUTPUT = Path(__file__).with_name("cpu-graphs.json")
-# Heads 16 wide are the narrowest that the fused attention takes.
-NARROW = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
-DISPATCH_TOKENS = 16
+NARROW = {"hidden_size": 16, "num_attention_heads": 1, "intermediate_size": 16}
+DISPATCH_TOKENS = 8
 PROOF_PAIRS = 16
 # 8 bits may flip a label of random weights, and cost the same time.
 PASSABLE = (ExitStatus.OK, ExitStatus.REGRESSION)
@@ -124,7 +123,7 @@ BATCH_GOALS = tuple(
 )
 DISPATCH_GOALS = (
     Goal(
-        what=f"time of the fused graph in that of Optimum's, 64 wide, one pair of {DISPATCH_TOKENS} tokens",
+        what=f"time of the cpu graph in Optimum's, {NARROW['hidden_size']} wide, one pair of {DISPATCH_TOKENS} tokens",
         over=Contender(graph="narrow/cpu", order="length", batch_size=1),
         under=Contender(graph="narrow/none", order="length", batch_size=1),
         most=0.4,
@@ -165,7 +164,7 @@ def make_graphs(model: Path, pairs: Mapping[str, Sequence[Any]], folder: Path) -
 
 
 def narrow_model(model: Path, folder: Path) -> Path:
-    """A folder with the tokenizer of `model` and its configuration, but 64 wide."""
+    """A folder with the tokenizer of `model` and its configuration, but as narrow as `NARROW`."""
     shutil.copytree(model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "onnx*"))
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     write_text(folder / "config.json", json.dumps(config | NARROW))
