@@ -222,9 +222,7 @@ class EpochMetrics:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     step: int = about("Optimiser steps so far.")
-    train_loss: float | None = about(
-        "Mean training loss since the last line, or since the run was resumed; null where it is not finite."
-    )
+    train_loss: float | None = about("Mean training loss since the last line; null where it is not finite.")
     train_grad_norm: float | None = about("Gradient norm of the last step, before clipping.")
     train_learning_rate: float = about("Learning rate of the last step.")
     train_epoch: float = about("Epochs so far.")

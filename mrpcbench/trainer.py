@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from mrpcbench.backends.pytorch import placement_of
+from mrpcbench.checkpoints import LossSoFar
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.metrics import finite_or_none, paraphrase_metric
 from mrpcbench.models import LoadedModel
@@ -118,6 +119,8 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self._started_at, self._started_step = 0.0, 0
         self._last_step = 0
         self._stepped = False
+        self._carried: LossSoFar | None = None
+        self._loss_since_log = torch.tensor(0.0)
 
     @property
     def precision(self) -> str:
@@ -139,6 +142,11 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         found = placement_of(self.model)
         return replace(found, engine=f"Trainer, {found.engine}", dtype=self.precision)
 
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        """The Trainer's own; an epoch that is continued has the mean loss of all its steps in the log."""
+        self._carried = LossSoFar.of(Path(resume_from_checkpoint)) if resume_from_checkpoint else None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's own; its loss is kept on the device for the display, and the first is timed by itself."""
         if self._stepped:
@@ -156,6 +164,11 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self._timed("save_s"):
+            # Before the rest, so that a checkpoint that is whole has it.
+            so_far = LossSoFar(
+                total=finite_or_none(float(self._loss_since_log)), last_logged=self._globalstep_last_logged
+            )
+            so_far.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
             super()._save_checkpoint(*args, **kwargs)
 
     @contextmanager
@@ -173,6 +186,10 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
         self._show(grad_norm, kwargs.get("learning_rate"))
+        if self._carried is not None:
+            tr_loss += float("nan") if self._carried.total is None else self._carried.total
+            self._globalstep_last_logged, self._carried = self._carried.last_logged, None
+        self._loss_since_log = tr_loss  # which the Trainer empties in place when it logs
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
 
     def _show(self, grad_norm: Any, learning_rate: float | None) -> None:
