@@ -2,7 +2,7 @@
 
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,8 @@ from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, RunRecord
 
 # What a run was started with, so that --resume can tell whether it would continue the same one.
 RUN_FILE = "mrpcbench-run.json"
+# The record of a run that is over, beside the model that it made.
+RECORD_FILE = "mrpcbench-train.json"
 # The training loss so far of an epoch that is not over, which the Trainer itself forgets.
 LOSS_FILE = "mrpcbench-loss.json"
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
@@ -60,6 +62,8 @@ def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | Non
         return checkpoint
     for old in folder.glob("checkpoint-*"):
         shutil.rmtree(old)
+    # What the weights in the folder are is no longer what this run makes of it.
+    (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
     store.save_lineage(run, folder, RUN_FILE)
     return None
 
@@ -84,15 +88,14 @@ def check_same_run(now: Lineage, folder: Path) -> None:
         raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
 
 
-def finished(folder: Path, results: Path) -> RunRecord | None:
-    """The record in `results` where it is that of the model in `folder`, so that the run is over; else None."""
+def finished(run: Lineage, folder: Path) -> RunRecord | None:
+    """The record of `run` where the model in `folder` is what it ended with; else None."""
     lineage = store.load_lineage(folder)
-    if lineage is None or not (folder / SAFE_WEIGHTS_NAME).exists():
+    if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
-    with suppress(UsageError):  # no record there, or one of another time: it is made again
-        record = store.load(results)
-        if record.complete and record.train and record.model == lineage.model:
-            return record
+    with suppress(UsageError):  # the record is not there, or of another version: it is made again
+        record = store.load(folder / RECORD_FILE)
+        return record if record.model == lineage.model else None
     return None
 
 

@@ -5,7 +5,7 @@ not makes the whole INCOMPARABLE; what cannot be judged is INCONCLUSIVE.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,15 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
     command = before[0].record.command
     if plan.margin is not None and command != "evaluate":
         raise UsageError(f"--margin: for records of evaluate, and these are of {command}")
-    named = [[(item.path.name, item.record) for item in side] for side in (before, after)]
+    paths = [item.path for item in (*before, *after)]
+    names = {path: _told_apart(path, paths) for path in paths}
+    named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
     differences, warnings = comparability(*named)
     metrics = () if differences else _judged(before, after, policy)
     return Comparison(
         kind=command,
-        baseline=tuple(_compared(item, after) for item in before),
-        current=tuple(_compared(item, before) for item in after),
+        baseline=tuple(_compared(item, names) for item in before),
+        current=tuple(_compared(item, names) for item in after),
         differences=differences,
         warnings=warnings,
         metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
@@ -78,12 +80,11 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
     return judge_train(runs[0], runs[1], policy)
 
 
-def _compared(item: _Loaded, others: Sequence[_Loaded]) -> Compared:
-    """What is shown of `item`, which stands against `others`."""
+def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
     record = item.record
     section = record.train or record.evaluate or record.export
     return Compared(
-        name=_told_apart(item.path, [other.path for other in others]),
+        name=names[item.path],
         started_at=record.environment.started_at,
         git_commit=record.environment.git_commit,
         model=f"{record.model.name} ({record.model.label})",
@@ -92,13 +93,24 @@ def _compared(item: _Loaded, others: Sequence[_Loaded]) -> Compared:
     )
 
 
-def _told_apart(path: Path, others: Sequence[Path]) -> str:
-    """The name of the file, with as many folders before it as none of the `others`, unless it is the same, ends in."""
-    parts, rest = path.resolve().parts[1:], [other.resolve().parts[1:] for other in others]
-    for count in range(1, len(parts) + 1):
-        if all(other == parts or other[-count:] != parts[-count:] for other in rest):
-            return "/".join(parts[-count:])
+def _told_apart(path: Path, paths: Sequence[Path]) -> str:
+    """The name of the file, with as many of its folders as tell it from the other `paths`, but none that names a user.
+
+    The same file twice has one name, and so have files that only such a folder tells apart.
+    """
+    mine, others = _public_parts(path), [_public_parts(other) for other in paths if other != path]
+    for count in range(1, len(mine) + 1):
+        if all(other == mine or other[-count:] != mine[-count:] for other in others):
+            return "/".join(mine[-count:])
     return path.name
+
+
+def _public_parts(path: Path) -> tuple[str, ...]:
+    """The folders and the name of a path, without what leads to a home and to whose it is."""
+    if path.is_relative_to(Path.home()):
+        return path.relative_to(Path.home()).parts
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    return parts[2:] if path.is_absolute() and parts[0] in ("home", "Users") else parts
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

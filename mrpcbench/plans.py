@@ -323,7 +323,7 @@ class BenchControl:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchView:
-    """How the tables of a benchmark are shown; the record is the same."""
+    """How the tables of a benchmark are shown; the record is the same, but for the rounds where none are given."""
 
     sort: SortKey = about("Order of the rows, best first; 'given' is the order in which they were asked for.", "speed")
     relative_to: tuple[str, ...] = about(

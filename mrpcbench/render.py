@@ -243,7 +243,7 @@ def _export(record: RunRecord) -> Iterator[RenderableType]:
     yield _gate_facts(section.gate)
     if section.optimize == "cuda" and not section.placement.device.startswith("cuda"):
         yield Text(
-            "Made for a GPU and proven on the CPU, whose kernels and arithmetic are others: run this command on the "
+            "Made for a GPU and judged on the CPU, whose kernels and arithmetic are others: run this command on the "
             "GPU, too, before it serves there."
         )
 

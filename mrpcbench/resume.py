@@ -19,9 +19,8 @@ def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:
 
     Raises `UsageError` that names what differs, or where `path` holds no benchmark.
     """
-    earlier = store.load(path)
-    if earlier.bench is None:
-        raise UsageError(f"--resume: {path} is a record of {earlier.command}; name one of bench with --results")
+    earlier = _loaded(path)
+    assert earlier.bench is not None
     assert now.bench is not None
     if changed := "; ".join(_changes(earlier, now, lanes)):
         raise UsageError(f"--resume: {path} was made with {changed}; only the same run can be continued")
@@ -32,6 +31,20 @@ def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:
         return earlier
     resumed = (*earlier.bench.resumed_after, earlier.bench.rounds_done)
     return replace(earlier, bench=replace(earlier.bench, resumed_after=resumed))
+
+
+def rounds_of(path: Path) -> int:
+    """Rounds of the run whose record is in `path`: as many as it was asked for. Raises `UsageError` as above."""
+    bench = _loaded(path).bench
+    assert bench is not None
+    return bench.plan.rounds
+
+
+def _loaded(path: Path) -> RunRecord:
+    earlier = store.load(path)
+    if earlier.bench is None:
+        raise UsageError(f"--resume: {path} is a record of {earlier.command}; name one of bench with --results")
+    return earlier
 
 
 def _changes(earlier: RunRecord, now: RunRecord, lanes: list[Lane]) -> Iterator[str]:

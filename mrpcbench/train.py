@@ -70,8 +70,9 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
     if request.resume:
         checkpoints.check_same_run(run, output_dir)
-        if done := checkpoints.finished(output_dir, results):
-            observer.say(f"the run in {output_dir} is finished; nothing is trained, and {results} is its record")
+        if done := checkpoints.finished(run, output_dir):
+            observer.say(f"the run in {output_dir} is finished; nothing is trained, and this is its record")
+            store.save(done, results)
             _push(request, observer)
             return done
     checkpoint = checkpoints.start(request, run, observer)
@@ -234,6 +235,7 @@ def _finish(
         model.save_pretrained(staged, safe_serialization=True)
         loaded.tokenizer.save_pretrained(staged)
         store.save_lineage(lineage, staged)
+        store.save(finished, staged / checkpoints.RECORD_FILE)
         (staged / "metrics.csv").write_text(metrics_csv(section.epochs), encoding="utf-8")
         (staged / "README.md").write_text(card.model_card(finished), encoding="utf-8")
 

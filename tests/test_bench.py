@@ -507,6 +507,20 @@ def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
     assert "fake offline batch 8, fake offline batch 32: too few rounds: 1, and steadiness needs 3" in shown
 
 
+def test_a_run_is_continued_with_its_own_rounds_whatever_is_compared_now(
+    plan: BenchPlan, mrpcbench: Callable[..., Outcome]
+) -> None:
+    options = ("bench", "--backend", "fake", "--data", plan.data, "--batch-size", "8", "--results", "r.json")
+    assert mrpcbench(*options, "--relative-to", "fake").status == 0
+    section = store.load(Path("r.json")).bench
+    assert section is not None
+    assert section.plan.rounds == 5  # as many as an interval takes
+    assert mrpcbench(*options, "--resume").status == 0
+    refused = mrpcbench(*options, "--resume", "--rounds", "3")
+    assert refused.status == 2
+    assert "--rounds 5 (now 3)" in refused.err
+
+
 def test_the_server_finds_the_rate_that_its_engine_can_keep(
     plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from records import (
 )
 from records import make_train as make_run
 
+from mrpcbench import compare as compare_module
 from mrpcbench import store
 from mrpcbench.comparable import FACTS
 from mrpcbench.compare import compare
@@ -102,6 +104,21 @@ def test_files_of_one_name_are_told_apart_by_as_few_folders_as_that_takes(tmp_pa
     assert (found.baseline[0].name, found.current[0].name) == ("one/results/e.json", "two/results/e.json")
     same = compare([paths[0]], [paths[0]], PLAN)
     assert (same.baseline[0].name, same.current[0].name) == ("e.json", "e.json")
+    alike = compare(
+        [paths[0]], [Path(shutil.copytree(paths[0].parent, tmp_path / "three" / "results") / "e.json")], PLAN
+    )
+    assert any("one/results/e.json and three/results/e.json" in line for line in alike.differences), alike.differences
+
+
+def test_no_folder_that_names_a_user_tells_files_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/data/carol"))
+    paths = [Path(place) / "results" / "e.json" for place in ("/home/alice", "/home/bob", "/data/carol", "/tmp/x")]
+    assert [compare_module._told_apart(path, paths) for path in paths] == [
+        "e.json",
+        "e.json",
+        "e.json",
+        "x/results/e.json",
+    ]
 
 
 def test_gains_and_losses_are_counted_in_the_right_direction(tmp_path: Path) -> None:

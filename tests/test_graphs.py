@@ -302,6 +302,14 @@ def test_a_modernbert_that_the_graph_cannot_say_is_refused(changes: dict[str, ob
         graphs.check(modernbert(**changes), "int8")
 
 
+def test_heads_that_cudas_attention_does_not_take_are_refused_for_it_alone() -> None:
+    model = modernbert(hidden_size=40)
+    with pytest.raises(UsageError, match=r"--optimize cuda: .*multiple of 16, and this model's are 10 wide"):
+        graphs.check(model, "cuda")
+    graphs.check(model, "cpu")
+    assert off_by(graphs.make(model, "cpu"), model, batch()) < 5e-5
+
+
 def test_another_architecture_is_refused_by_name_and_optimums_graph_is_not() -> None:
     config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     bert = BertForSequenceClassification(config)

@@ -288,7 +288,7 @@ def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom
 
 
 def test_a_graph_for_a_gpu_that_was_proven_on_the_cpu_says_so() -> None:
-    said = "Made for a GPU and proven on the CPU"
+    said = "Made for a GPU and judged on the CPU"
     section = make_export(optimize="cuda", dtype="fp16")
     assert said in words_of(render.render(make_record("export", export=section)))
     there = replace(section, placement=replace(section.placement, device="cuda NVIDIA H200"))

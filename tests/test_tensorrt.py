@@ -181,7 +181,7 @@ def test_without_its_libraries_the_package_is_named(exported_model: Path, monkey
         libraries_problem() == "TensorRT 10's libraries (libnvinfer.so.10) are missing; pip install 'tensorrt-cu13<11'"
     )
     monkeypatch.setattr(tensorrt, "cuda_problem", lambda: None)
-    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*'tensorrt-cu13<11'; or use --backend onnx$"):
+    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*'tensorrt-cu13<11', or use --backend onnx$"):
         open_session(BackendSpec(backend="onnx-tensorrt", model=str(exported_model)))
 
 
@@ -189,7 +189,9 @@ def test_without_a_gpu_that_is_named_first_whether_or_not_its_libraries_are_ther
     exported_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(MissingError, match=r"^--backend onnx-tensorrt: .*torch .*; or use --backend onnx$"):
+    with pytest.raises(
+        MissingError, match=r"^--backend onnx-tensorrt: .*torch .*; use --backend onnx, or see `mrpcbench env`$"
+    ):
         open_session(BackendSpec(backend="onnx-tensorrt", model=str(exported_model)))
 
 

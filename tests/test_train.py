@@ -174,10 +174,8 @@ class SignalAt(TrainerCallback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("step", [4, 6, 9, 12])
-def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_had_been_none(
-    step: int, request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the end of a step of any training."""
     real = trainer.ObservedTrainer.__init__
 
     def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -185,6 +183,13 @@ def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_ha
         self.add_callback(SignalAt(step, signal.SIGINT))
 
     monkeypatch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
+
+
+@pytest.mark.parametrize("step", [4, 6, 9, 12])
+def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_had_been_none(
+    step: int, request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(step, monkeypatch)
     handler = signal.getsignal(signal.SIGINT)
     message = rf"step {step} of 12; checkpoint-{step} is saved and --resume"
     with pytest.raises(InterruptedRunError, match=message) as caught:
@@ -243,18 +248,32 @@ def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_
     assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
-def test_resuming_a_finished_run_says_so_and_leaves_its_record(request_: TrainRequest, tmp_path: Path) -> None:
-    recipe, record, listener = replace(RECIPE, max_steps=1), tmp_path / "model.json", Listener()
+def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: TrainRequest, tmp_path: Path) -> None:
+    recipe, listener = replace(RECIPE, max_steps=1), Listener()
     first = run(request_, recipe)
-    before = record.read_bytes()
-    assert run(replace(request_, resume=True), recipe, listener) == first
-    assert record.read_bytes() == before
+    shutil.rmtree(Path(request_.output_dir) / "checkpoint-1")  # they are large
+    again = train(replace(request_, resume=True), recipe, tmp_path / "elsewhere.json", listener)
+    assert again == first
+    assert store.load(tmp_path / "elsewhere.json") == first
     assert any(line.startswith(f"the run in {request_.output_dir} is finished") for line in listener.lines)
     with pytest.raises(UsageError, match="started with max_steps 1"):
         run(replace(request_, resume=True), replace(recipe, max_steps=2))
-    record.write_text(json.dumps({"no": "record"}))
-    assert run(replace(request_, resume=True), recipe).model == first.model
-    assert store.load(record).complete
+
+
+@pytest.mark.parametrize("rate", [RECIPE.learning_rate, 3e-3])
+def test_a_run_that_replaced_a_finished_one_is_not_taken_for_it(
+    rate: float, request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(request_, replace(RECIPE, max_steps=3))
+    recipe = replace(RECIPE, max_steps=3, learning_rate=rate)
+    interrupt_at(2, monkeypatch)
+    with pytest.raises(InterruptedRunError):
+        run(replace(request_, overwrite=True), recipe)
+    monkeypatch.undo()
+    resumed = run(replace(request_, resume=True), recipe).train
+    assert resumed is not None
+    assert resumed.resumed_from_step == 2
+    assert resumed.recipe.learning_rate == rate
 
 
 def test_a_run_that_was_moved_resumes_to_its_own_best_epoch(request_: TrainRequest, tmp_path: Path) -> None:

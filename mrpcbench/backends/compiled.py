@@ -1,5 +1,6 @@
 """The model in PyTorch with its encoder's layers compiled, one by one and for any shape: `torch.compile`."""
 
+import sys
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -41,9 +42,11 @@ class CompiledSession(TorchSession):
         try:
             return super().compute(inputs)
         except TorchDynamoException as error:
+            device = "cuda" if self.placement.device.startswith("cuda") else "cpu"
+            why = compiler_problem(device) or first_line(error)
             raise MissingError(
-                f"--backend torch-compile: torch cannot compile {self.model.architecture} here ({first_line(error)}); "
-                "install a C++ compiler, or use --backend torch"
+                f"--backend torch-compile: torch cannot compile {self.model.architecture} here: {why}; or use "
+                "--backend torch"
             ) from error
 
     def shape_of(self, batch: Batch) -> Hashable:
@@ -66,8 +69,9 @@ def compiler_problem(device: str) -> str | None:
         return None if has_triton() else "torch finds no Triton for the GPU; install triton"
     try:
         get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return "torch finds no C++ compiler; install g++ or clang++, or name one with CXX"
+    except (InvalidCxxCompiler, OSError):  # the second where CXX names what cannot be run
+        usual = "clang++" if sys.platform == "darwin" else "g++"
+        return f"torch finds no C++ compiler; install {usual}, or name another with CXX"
     return None
 
 

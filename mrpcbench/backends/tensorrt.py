@@ -95,8 +95,10 @@ def open_tensorrt(spec: BackendSpec) -> TensorrtSession:
             f"--model {spec.model}: {named} runs Optimum's graph of standard operators, and this one is made for "
             f"{identity.optimize}; use --backend onnx, or export with --optimize none"
         )
-    if problem := cuda_problem() or libraries_problem():
-        raise MissingError(f"{named}: {problem}; or use --backend onnx")
+    if problem := cuda_problem():
+        raise MissingError(f"{named}: {problem}; use --backend onnx, or see `mrpcbench env`")
+    if problem := libraries_problem():
+        raise MissingError(f"{named}: {problem}, or use --backend onnx")
     load_cuda_libraries()
     dtype = "fp16" if (stored, spec.dtype) == ("fp32", "fp16") else exact_dtype(spec, stored, stored)
     if dtype == "fp32" and os.environ.setdefault(TF32, "0") != "0":

@@ -1,7 +1,6 @@
 """ModernBERT for ONNX Runtime's CPU provider: the nodes whose kernels there are fast.
 
-With ONNX Runtime 1.31 its fused attention (GroupQueryAttention) takes 1.4 to 1.6 times as long as what is below, and
-SkipLayerNormalization 4 times: docs/performance.md.
+What the others take: docs/performance.md.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ from mrpcbench.graphs.writer import MICROSOFT
 class ForCuda(Builder):
     """The provider's fused kernels, which want queries, keys and values packed, and the last token of each pair."""
 
-    # Gelu came with opset 20; later ones change nothing that is used here, and would shut out older runtimes.
+    # Gelu came with opset 20; later ones change nothing that is used here.
     opset = 20
     # GroupQueryAttention's rotary kernels take 8 pairs at a time.
     head_multiple = 16
