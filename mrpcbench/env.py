@@ -12,6 +12,7 @@ def env() -> EnvironmentReport:
     gpu = cuda_problem()
     if gpu:
         gpu += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"
+    tensorrt = (gpu, libraries_problem())
     return EnvironmentReport(
         environment=capture(),
         problems=(
@@ -23,7 +24,6 @@ def env() -> EnvironmentReport:
             ("torch-compile on cuda", gpu or compiler_problem("cuda")),
             ("onnx on cpu", None),
             ("onnx on cuda", gpu or provider_problem("cuda")),
-            # Its libraries can be had without a GPU, and then help nobody.
-            ("onnx-tensorrt on cuda", gpu or libraries_problem() or provider_problem("tensorrt")),
+            ("onnx-tensorrt on cuda", "; ".join(filter(None, tensorrt)) or provider_problem("tensorrt")),
         ),
     )

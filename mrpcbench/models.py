@@ -58,6 +58,8 @@ def locate(model: str, *, onnx: bool = False) -> Path:
         raise UsageError(f"--model {model}: a file; name the folder that holds config.json")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageError(f"--model {model}: no such folder")
+    if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
+        raise UsageError(f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` makes graphs there")
     return hub.snapshot(model, kind="model", patterns=HUB_FILES[onnx])
 
 

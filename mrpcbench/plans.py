@@ -53,7 +53,7 @@ def check(*requests: Any) -> None:
             least, value = item.metadata["least"], getattr(request, item.name)
             for one in value if isinstance(value, tuple) else (value,):
                 if least is not None and one is not None and not one >= least:
-                    raise UsageError(f"{flags_of(item)[-1]} {one:g}: at least {least:g}")
+                    raise UsageError(f"{flags_of(item)[0]} {one:g}: at least {least:g}")
 
 
 MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."

@@ -234,10 +234,11 @@ def _places(rows: list[BenchRow], record: RunRecord) -> str:
 def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     broken: dict[str, list[str]] = {}
     for row in rows:
-        for rule in row.broken_rules or ():
-            broken.setdefault(rule, []).append(f"{row.name} {row.scenario} batch {row.batch_size}")
-    for rule, breakers in broken.items():
-        yield f"! INVALID {', '.join(breakers)}: {rule}"
+        for kind, _, detail in (rule.partition(": ") for rule in row.broken_rules or ()):
+            name = f"{row.name} {row.scenario} batch {row.batch_size}"
+            broken.setdefault(kind, []).append(f"{name} ({detail})" if detail else name)
+    for kind, breakers in broken.items():
+        yield f"! INVALID, {kind}: {', '.join(breakers)}"
     if any(row.failed for row in rows):
         yield f"FAILED: up to {max(row.failed for row in rows)} pairs a row had no answer, or one that is not finite."
     single = [len(row.samples_ms) for row in rows if row.scenario == "single-stream"]

@@ -45,8 +45,8 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     checkpoint is saved from which `resume` continues.
     """
     check(request, recipe)
-    if recipe.max_steps == 0:
-        raise UsageError("--max-steps 0: at least 1, or -1 for whole epochs")
+    if recipe.max_steps == 0 or recipe.max_steps < -1:
+        raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
     environment = capture()
     output_dir = Path(request.output_dir)
     device = resolve_device(request.device)
@@ -63,9 +63,6 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
         new_head=True,
     )
     _tell_load_report(loaded, observer)
-    made = arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
-    tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
-    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
     run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
     if request.resume:
@@ -75,6 +72,9 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
             store.save(done, results)
             _push(request, observer)
             return done
+    made = arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
+    tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
     observer.began(record)
@@ -169,7 +169,7 @@ def _run(
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
     if aligned:
-        observer.say(f"special tokens of the model aligned with the tokenizer's: {aligned}")
+        observer.say(f"set as the tokenizer has them, or None where it has none: the model's {', '.join(aligned)}")
     section = replace(
         begun,
         aligned_tokens=aligned,

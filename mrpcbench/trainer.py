@@ -204,20 +204,13 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
             self._shown_at = now
             seconds = max(now - self._started_at, 1e-9)
             pairs = (step - self._started_step) * self.args.train_batch_size * self.args.gradient_accumulation_steps
-            tokens_a_pair = self.counted.real_tokens / max(1, self._pairs_counted(step))
             detail = (
                 f"loss {float(self._loss) * self.args.gradient_accumulation_steps:.4f}  lr {learning_rate or 0:.2e}  "
                 f"grad {float(grad_norm or 0):.2f}"
             )
             if pairs:
-                rate = pairs / seconds
-                detail += f"  {rate:.0f} pairs/s  {rate * tokens_a_pair:.0f} real tokens/s"
+                detail += f"  {pairs / seconds:.0f} pairs/s"
         self._observer.advance("train", step, self.state.max_steps, detail)
-
-    def _pairs_counted(self, step: int) -> int:
-        # The loader is one batch ahead of the step that is shown; over a run that is nothing, at its start it is much.
-        batches: int = (step - self._started_step + 2) * self.args.gradient_accumulation_steps
-        return batches * int(self.args.train_batch_size)
 
 
 def _collator(kind: type[Any], tokenizer: PreTrainedTokenizerBase) -> Any:

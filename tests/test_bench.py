@@ -504,7 +504,10 @@ def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
     done = mrpcbench(*options, "--strict")
     assert done.status == 6
     shown = " ".join(done.out.split())
-    assert "fake offline batch 8, fake offline batch 32: too few rounds: 1, and steadiness needs 3" in shown
+    assert (
+        "! INVALID, too few rounds: fake single-stream batch 1 (1, and steadiness needs 3), fake offline batch 8"
+        in shown
+    )
 
 
 def test_a_run_is_continued_with_its_own_rounds_whatever_is_compared_now(

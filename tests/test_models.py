@@ -127,6 +127,14 @@ def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, monkey
         models.locate(name)
 
 
+def test_a_graph_that_a_folder_here_lacks_is_no_repository_of_the_hub(tuned_model: Path) -> None:
+    name = f"{tuned_model.name}/onnx-nope"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tuned_model.parent)
+        with pytest.raises(UsageError, match="no onnx-nope in model; `mrpcbench export` makes graphs there"):
+            models.locate(name)
+
+
 def test_the_default_folder_before_training_says_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="run `mrpcbench train` first"):

@@ -42,7 +42,8 @@ def peers_line(row: BenchRow, base: BenchRow) -> str:
     if found.interval and row is not base:
         times += f" ({found.interval.low:.2f} to {found.interval.high:.2f})"
     agreement = "" if row.agreement is None else f"{row.agreement:.1%}"
-    return f"| `{row.name}` | {row.batch_size} | {pairs_per_s(row):.2f} | {times} | {agreement} |"
+    mark = " !" if row.broken_rules else ""
+    return f"| `{row.name}`{mark} | {row.batch_size} | {pairs_per_s(row):.2f} | {times} | {agreement} |"
 
 
 @pytest.mark.parametrize("row", GRAPHS["rows"], ids=lambda row: row["what"])

@@ -146,6 +146,7 @@ def test_resume_and_overwrite_exclude_each_other(request_: TrainRequest) -> None
 def test_resume_without_a_run_says_so(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match="no run was started"):
         run(replace(request_, resume=True))
+    assert not Path(request_.output_dir).exists()
 
 
 def test_resume_refuses_another_recipe_and_names_what_changed(request_: TrainRequest) -> None:
@@ -307,9 +308,10 @@ def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
-def test_no_steps_at_all_are_refused(request_: TrainRequest) -> None:
-    with pytest.raises(UsageError, match="--max-steps 0"):
-        run(request_, replace(RECIPE, max_steps=0))
+@pytest.mark.parametrize("steps", [0, -5])
+def test_no_steps_at_all_are_refused(steps: int, request_: TrainRequest) -> None:
+    with pytest.raises(UsageError, match=f"--max-steps {steps}: at least 1, or -1"):
+        run(request_, replace(RECIPE, max_steps=steps))
 
 
 def test_a_tracker_that_is_not_there_is_a_usage_error(request_: TrainRequest) -> None:
