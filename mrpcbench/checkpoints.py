@@ -62,7 +62,7 @@ def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | Non
         return checkpoint
     for old in folder.glob("checkpoint-*"):
         shutil.rmtree(old)
-    # What the weights in the folder are is no longer what this run makes of it.
+    # Until this run ends, a model in the folder is not the one that it makes.
     (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
     store.save_lineage(run, folder, RUN_FILE)
     return None

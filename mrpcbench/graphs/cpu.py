@@ -16,8 +16,8 @@ class ForCpu(Builder):
 
     The residual stream has the mean 0. Every layer reads it through a LayerNorm, which takes its mean away, so that
     what is added to it may be centred beforehand, in the weights: LayerNorm(x) is then RMSNorm(x), whose node with an
-    addition in it has a fast kernel, as SkipLayerNormalization has not. (Ashkboos et al., "SliceGPT", 2024, section
-    3.1, convert a LayerNorm so.)
+    addition in it has a fast kernel, as SkipLayerNormalization has not. (Ashkboos et al., "SliceGPT", 2024, turn
+    LayerNorm into RMSNorm so.)
     """
 
     # Of the attention that is told how many tokens of a pair are real.
