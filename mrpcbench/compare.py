@@ -15,6 +15,7 @@ import numpy as np
 from mrpcbench import policy as policies
 from mrpcbench import store
 from mrpcbench.comparable import FACTS, comparability, row_title
+from mrpcbench.environment import is_a_home
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
 from mrpcbench.gates.proof import judge_export
@@ -107,10 +108,8 @@ def _told_apart(path: Path, paths: Sequence[Path]) -> str:
 
 def _public_parts(path: Path) -> tuple[str, ...]:
     """The folders and the name of a path, without what leads to a home and to whose it is."""
-    if path.is_relative_to(Path.home()):
-        return path.relative_to(Path.home()).parts
-    parts = path.parts[1:] if path.is_absolute() else path.parts
-    return parts[2:] if path.is_absolute() and parts[0] in ("home", "Users") else parts
+    above = next(filter(is_a_home, path.parents), Path(path.anchor))
+    return path.relative_to(above).parts
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -100,8 +100,12 @@ def public_name(text: str) -> str:
     if looks_like_hub_id and not Path(text).exists():
         return text
     path = Path(text).resolve()
-    is_a_home = path == Path.home() or path.parent in (Path.home().parent, Path("/home"), Path("/Users"))
-    return "home folder" if is_a_home else path.name or "root folder"
+    return "home folder" if is_a_home(path) else path.name or "root folder"
+
+
+def is_a_home(folder: Path) -> bool:
+    """Whether `folder`, an absolute path, is named after a user."""
+    return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
 
 
 def public_argv(argv: Sequence[str]) -> tuple[str, ...]:

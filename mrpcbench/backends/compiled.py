@@ -42,8 +42,7 @@ class CompiledSession(TorchSession):
         try:
             return super().compute(inputs)
         except TorchDynamoException as error:
-            device = "cuda" if self.placement.device.startswith("cuda") else "cpu"
-            why = compiler_problem(device) or first_line(error)
+            why = compiler_problem(self._device.type) or first_line(error)
             raise MissingError(
                 f"--backend torch-compile: torch cannot compile {self.model.architecture} here: {why}; or use "
                 "--backend torch"
