@@ -20,7 +20,6 @@ is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from mrpcbench.figures import ordering
 from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord, TrainSection
 
 Named = tuple[str, RunRecord]
@@ -76,7 +75,7 @@ def facts(record: RunRecord) -> Facts:
 def row_title(row: BenchRow) -> str:
     """How a row is called in a policy and in a verdict: 'onnx offline batch 32', 'torch single-stream'."""
     size = "" if row.scenario == "single-stream" else f" batch {row.batch_size}"
-    return f"{row.name} {row.scenario}{size}"
+    return f"{row.case} {row.scenario}{size}"
 
 
 # --- facts of each kind -----------------------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ def _row(row: BenchRow, bench: BenchSection) -> Facts:
         **{name: getattr(row.placement, name) for name in ("device", "provider", "dtype", "threads")},
         **_architecture(row.model),
         "real_tokens": row.real_tokens,
-        "order": ordering(row),
+        "order": row.order,
     }
     if row.server is not None:
         must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms, "requests": bench.plan.requests}
@@ -183,7 +182,7 @@ def _weights(model: ModelIdentity) -> dict[str, object]:
 
 
 def _graph(model: ModelIdentity) -> dict[str, object]:
-    """Which graph of the weights it is; Optimum's own where an older record does not say."""
+    """The graph's form; "none" (Optimum's own) also where there is no graph or its form is unknown."""
     return {"graph": model.optimize or "none"}
 
 
@@ -233,7 +232,7 @@ def _rows_apart(was: RunRecord, now: RunRecord) -> tuple[dict[str, list[str]], l
         must, may = _apart(_row(old, was.bench), _row(new, now.bench))
         for line in must:
             refused.setdefault(line, []).append(name)
-        allowed += (f"{old.name}: {line}" for line in may)
+        allowed += (f"{old.case}: {line}" for line in may)
         if old.model.model_sha256 == new.model.model_sha256 and old.accuracy != new.accuracy:
             allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, though the weights are the same")
     return refused, allowed

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, replace
 from statistics import median
 
-from mrpcbench.plans import Order
 from mrpcbench.schema import BenchRow, LoadPoint, SpanName, TrainSection
 from mrpcbench.stats import median_interval, quantile, samples_needed
 from mrpcbench.verdicts import Interval
@@ -49,11 +48,6 @@ def percentile_ms(row: BenchRow, share: float) -> float | None:
     if not samples or (share > 0.5 and len(samples) < samples_needed(share)):
         return None
     return quantile(samples, share)
-
-
-def ordering(row: BenchRow) -> Order | None:
-    """Order of an offline row's pairs; None for the other scenarios. Older records do not say, and sorted by length."""
-    return (row.order or "length") if row.scenario == "offline" else None
 
 
 def round_ms(row: BenchRow) -> list[float]:

@@ -206,7 +206,7 @@ class Lane:
         lost = sum(point.failed for point in self.server.curve) if self.server else 0
         now = BenchRow(
             spec=self.public_spec,
-            contender=self.contender.name,
+            case=self.contender.name,
             order=self.contender.order if self.scenario == "offline" else None,
             placement=self.session.placement,
             model=self.session.model,

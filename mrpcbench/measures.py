@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mrpcbench.figures import ordering, percentile_ms, speed
+from mrpcbench.figures import percentile_ms, speed
 from mrpcbench.schema import BenchRow, DataIdentity, Environment, ModelIdentity, Placement, RunRecord
 
 # Enough of a hash to tell machines and data apart, and short enough to read.
@@ -88,13 +88,13 @@ def _bench(record: RunRecord, row: BenchRow) -> Iterator[Measure]:
     same = _same(record, row.model, _placed(row.placement), data=f"{row.pairs} pairs, seed {plan.seed}")
     if plan.seq_len is not None:
         same["shape"] = f"every pair {plan.seq_len} tokens"
-    if ordering(row) == "given":
+    if row.order == "given":
         same["order"] = "as given"
     if plan.from_text and row.scenario == "offline":
         same["from"] = "text"
     if row.server is not None:
         same["server"] = f"target {row.server.slo_ms:g} ms, window {row.server.window_ms:g} ms"
-    name = f"{row.name} {row.scenario}"
+    name = f"{row.case} {row.scenario}"
     if row.scenario != "single-stream":
         name += f" batch {row.batch_size}"
     rate = speed(row) if row.samples_ms or row.server else None

@@ -57,7 +57,7 @@ def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[Ben
     """The rows of one table that `relative_to` names, each once: NAME:BATCH, or the fastest of NAME."""
     found: dict[str, BenchRow] = {}
     for name in relative_to:
-        if named := [row for row in rows if name in (row.name, name_of(row))]:
+        if named := [row for row in rows if name in (row.case, name_of(row))]:
             first = ranked(named, "speed")[0]
             found.setdefault(name_of(first), first)
     return list(found.values())
@@ -71,7 +71,7 @@ def ratio(row: BenchRow, base: BenchRow) -> float | None:
 
 def name_of(row: BenchRow) -> str:
     """What `row` is called in its table: NAME:BATCH."""
-    return row_name(row.name, row.batch_size)
+    return row_name(row.case, row.batch_size)
 
 
 def _negative(value: float | None) -> float | None:

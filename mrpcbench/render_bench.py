@@ -5,7 +5,7 @@ from functools import partial
 
 from rich.console import RenderableType
 
-from mrpcbench.figures import best_load, joules_per_thousand, ordering, padding_share, pairs_per_s, percentile_ms
+from mrpcbench.figures import best_load, joules_per_thousand, padding_share, pairs_per_s, percentile_ms
 from mrpcbench.limits import flops_share, row_share, share_of_limit
 from mrpcbench.plans import BenchView, Order, Scenario
 from mrpcbench.ranking import best, is_known, ranked, ratio, references
@@ -66,9 +66,7 @@ def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> P
     assert section is not None
     title, more = f"{rows[0].scenario}: {_order_words(rows)}", ""
     if _orders(rows) == {"length", "given"}:
-        more += (
-            f"\nin the order given: {_names(rows, lambda row: ordering(row) == 'given')}; the others sorted by length"
-        )
+        more += f"\nin the order given: {_names(rows, lambda row: row.order == 'given')}; the others sorted by length"
     if section.reference and _has_agreement(rows):
         more += f"\nagree: share of the labels that are those of {section.reference.row}"
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
@@ -85,7 +83,7 @@ def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> P
 
 
 def _orders(rows: Sequence[BenchRow]) -> set[Order | None]:
-    return {ordering(row) for row in rows}
+    return {row.order for row in rows}
 
 
 def _order_words(rows: Sequence[BenchRow]) -> str:
@@ -98,7 +96,7 @@ def _order_words(rows: Sequence[BenchRow]) -> str:
 
 
 def _names(rows: Sequence[BenchRow], wanted: Callable[[BenchRow], bool]) -> str:
-    return ", ".join(dict.fromkeys(row.name for row in rows if wanted(row)))
+    return ", ".join(dict.fromkeys(row.case for row in rows if wanted(row)))
 
 
 def _has_agreement(rows: Sequence[BenchRow]) -> bool:
@@ -227,7 +225,7 @@ def _places(rows: list[BenchRow], record: RunRecord) -> str:
     for row in rows:
         graph = row.model.graph_label if row.model.graph_label != record.model.graph_label else ""
         place = placement_line(row.placement) + (f", {graph}" if graph else "")
-        names.setdefault(place, {})[row.name] = None
+        names.setdefault(place, {})[row.case] = None
     return "; ".join(f"{', '.join(found)} = {place}" for place, found in names.items())
 
 
@@ -235,7 +233,7 @@ def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     broken: dict[str, list[str]] = {}
     for row in rows:
         for kind, _, detail in (rule.partition(": ") for rule in row.broken_rules or ()):
-            name = f"{row.name} {row.scenario} batch {row.batch_size}"
+            name = f"{row.case} {row.scenario} batch {row.batch_size}"
             broken.setdefault(kind, []).append(f"{name} ({detail})" if detail else name)
     for kind, breakers in broken.items():
         yield f"! INVALID, {kind}: {', '.join(breakers)}"

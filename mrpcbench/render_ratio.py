@@ -23,8 +23,8 @@ def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTab
 
 
 def ratio_header(base: BenchRow) -> str:
-    """Names the row that has 1.00x; among single pairs the contender does. A name of two words stands on two lines."""
-    name = base.name if base.scenario == "single-stream" else name_of(base)
+    """Names the row that has 1.00x; among single pairs the case does. A name of two words stands on two lines."""
+    name = base.case if base.scenario == "single-stream" else name_of(base)
     return f"x {name}".replace("-", "-\n")
 
 

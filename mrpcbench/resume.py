@@ -24,7 +24,7 @@ def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:
     assert now.bench is not None
     if changed := "; ".join(_changes(earlier, now, lanes)):
         raise UsageError(f"--resume: {path} was made with {changed}; only the same run can be continued")
-    rows = {(row.name, row.scenario, row.batch_size): row for row in earlier.bench.rows}
+    rows = {(row.case, row.scenario, row.batch_size): row for row in earlier.bench.rows}
     for lane in lanes:
         lane.earlier = rows.get(lane.key)
     if earlier.complete:
@@ -57,14 +57,14 @@ def _changes(earlier: RunRecord, now: RunRecord, lanes: list[Lane]) -> Iterator[
         yield "other pairs"
     lane_of = {lane.key: lane for lane in lanes}
     for row in earlier.bench.rows:
-        lane = lane_of.get((row.name, row.scenario, row.batch_size))
+        lane = lane_of.get((row.case, row.scenario, row.batch_size))
         if lane is None:  # another plan, or an optional contender that is not there now
-            yield f"a row of {row.name}"
+            yield f"a row of {row.case}"
             continue
         yield from _differences(asdict(row.spec), asdict(lane.public_spec), "--")
-        yield from _differences(asdict(row.placement), asdict(lane.session.placement), f"{row.name} ")
+        yield from _differences(asdict(row.placement), asdict(lane.session.placement), f"{row.case} ")
         if row.model != lane.session.model:
-            yield f"another model for {row.name}"
+            yield f"another model for {row.case}"
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -19,9 +19,8 @@ from mrpcbench.plans import (
     TrainRecipe,
     about,
 )
+from mrpcbench.upgrade import SCHEMA_VERSION
 from mrpcbench.verdicts import Comparison, Interval, Verdict
-
-SCHEMA_VERSION = 1
 
 Command = Literal["train", "evaluate", "export", "bench", "ab", "selftest"]
 SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
@@ -134,7 +133,7 @@ class Lineage:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    schema_version: int = about("Version of this format.", SCHEMA_VERSION)
+    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
     model: ModelIdentity = about("The model in this folder.")
     base_model: str | None = about("Hub id or folder name that training began from; null where it is unknown.", None)
     base_model_sha256: str | None = about("Hash of the weights that training began from.", None)
@@ -436,10 +435,11 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
-    """A contender in one scenario at one batch size. Medians and percentiles are derived from the samples when read."""
+    """One benchmark case in one scenario at one batch size. Medians and percentiles are computed when it is read."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    case: str = about("Name of the benchmark case: the backend, or the name that the preset gives it.")
     spec: BackendSpec = about("What was asked of the engine.")
     placement: Placement = about("What really ran.")
     model: ModelIdentity = about("The weights and the graph.")
@@ -460,13 +460,7 @@ class BenchRow:
         None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
-    contender: str | None = about(
-        "Name of the row's contender; null in older records, where the backend is the name.", None
-    )
-    order: Order | None = about(
-        "Order of the offline pairs; null for the other scenarios, and in older records, which are sorted by length.",
-        None,
-    )
+    order: Order | None = about("Order of the offline pairs; null for the other scenarios.", None)
     server: ServerResult | None = about("Latency against load; null for the other scenarios.", None)
     accuracy: float | None = about(
         "Accuracy of the predictions of the timed run itself; a failed pair is a wrong one; null for a fixed shape."
@@ -493,11 +487,6 @@ class BenchRow:
         "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", None
     )
 
-    @property
-    def name(self) -> str:
-        """What tells the row's contender from the others: its name, in older records the backend's."""
-        return self.contender or self.spec.backend
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceAnswers:
@@ -505,7 +494,7 @@ class ReferenceAnswers:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    row: str = about("The row that gave them: contender, scenario and batch size.")
+    row: str = about("The row that gave them: case, scenario and batch size.")
     labels: str = about("Label of each pair in the run's order, 0 or 1; - where there is no answer, or no finite one.")
 
 
@@ -516,13 +505,13 @@ class BenchSection:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     plan: BenchPlan = about("The workload that was asked for; what is empty in it, its preset chooses.")
-    rows: tuple[BenchRow, ...] = about("One a contender, scenario and batch size.")
+    rows: tuple[BenchRow, ...] = about("One for each case, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
     resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", ())
     ceilings: tuple[Ceilings, ...] = about("What the machine itself reached in this run; empty until its end.", ())
     reference: ReferenceAnswers | None = about(
-        "The first contender's timed answers, of its last offline round where it has one; null while there are none, "
-        "and for a single contender.",
+        "The first case's timed answers, of its last offline round where it has one; null while there are none, and "
+        "for a single case.",
         None,
     )
     peak_rss_bytes: int = about("Peak main memory of the process, all engines together.")
@@ -627,7 +616,7 @@ class RunRecord:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    schema_version: int = about("Version of this format.", SCHEMA_VERSION)
+    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
     command: Command = about("The command that ran, and the section that holds its result.")
     complete: bool = about("False while the run goes on, and for good where it was interrupted.")
     environment: Environment = about("The machine and the software.")

@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
-from mrpcbench.schema import SCHEMA_VERSION, Lineage, RunRecord
+from mrpcbench.schema import Lineage, RunRecord
+from mrpcbench.upgrade import SCHEMA_VERSION, is_newer, upgrade
 from mrpcbench.verdicts import Comparison
 
 LINEAGE_FILE = "mrpcbench.json"
@@ -70,11 +71,13 @@ def _parse(kind: type[T], path: Path) -> T:
         raise UsageError(f"{path}: cannot be read ({error})") from None
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{path}: schema version {version!r}, and this mrpcbench reads {SCHEMA_VERSION}")
     try:
-        found: T = _ADAPTERS[kind].validate_json(text)
+        # A newer minor version only adds fields, so those that are not known here can be ignored.
+        extra: Literal["ignore", "forbid"] = "ignore" if is_newer(document) else "forbid"
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    try:
+        found: T = _ADAPTERS[kind].validate_json(json.dumps(upgrade(document)), extra=extra)
         return found
     except ValidationError as error:
         first = error.errors()[0]
@@ -252,8 +255,10 @@ def format_page() -> str:
         "The JSON Schema itself is `mrpcbench/results.schema.json`, installed with the package.",
         "",
         "A record is one JSON document, written to a temporary file that replaces the old one, with `complete: false` "
-        "until the command ends. Reading is strict: an unknown field, another version or a truncated file is an error "
-        "that names itself. Raw samples are stored; medians and percentiles are computed when a record is read. "
+        "until the command ends. A truncated file, a missing field, an unknown field or another major version is an "
+        "error that names the file and the place. A minor version only adds fields: a reader ignores unknown fields in "
+        "a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as well "
+        "(`mrpcbench/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a record is read. "
         "No field holds an absolute path, a user's name or a host's name.",
     ]
     for kind in _record_kinds(RunRecord):

@@ -189,13 +189,13 @@ def plain(value: object) -> str:
 
 
 def engine(row: BenchRow) -> str:
-    """The contender of a benchmark's row, never silent about a graph that is not proven or a row that is INVALID."""
-    return row.name + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+    """The name of a benchmark row's case, never silent about a graph that is not proven or a row that is INVALID."""
+    return row.case + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
 
 
 def name_header(rows: Iterable[BenchRow]) -> str:
-    """What the column of `engine` is of: a contender may have a name of its own."""
-    return "backend" if all(row.name == row.spec.backend for row in rows) else "contender"
+    """What the column of `engine` is of: a case of a preset has a name of its own."""
+    return "backend" if all(row.case == row.spec.backend for row in rows) else "case"
 
 
 def known(value: float | None, form: str = ".0f") -> str:

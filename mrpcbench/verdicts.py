@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from mrpcbench.errors import ExitStatus
 from mrpcbench.plans import STRICT, about
+from mrpcbench.upgrade import SCHEMA_VERSION
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
 # From bad to good: the outcome of a whole is the first of these that one of its parts has.
@@ -87,7 +88,7 @@ class Comparison:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    schema_version: int = about("Version of this format.", 1)
+    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
     baseline: tuple[Compared, ...] = about("The side that is held to be good.", ())
     current: tuple[Compared, ...] = about("The side that is judged.", ())

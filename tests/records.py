@@ -95,11 +95,14 @@ def make_data(split: str = "validation", **changes: Any) -> DataIdentity:
 
 def make_row(scenario: str = "offline", samples: int = 3, **changes: Any) -> BenchRow:
     """A row whose samples are 10, 11, 12, ... milliseconds."""
+    changes.setdefault("case", changes.get("spec", BackendSpec()).backend)
     row = BenchRow(
+        case="torch",
         spec=BackendSpec(model="tuned"),
         placement=TORCH,
         model=MODEL,
         scenario=scenario,  # type: ignore[arg-type]
+        order="length" if scenario == "offline" else None,
         batch_size=1 if scenario == "single-stream" else 32,
         pairs=408,
         real_tokens=21_000,

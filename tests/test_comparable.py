@@ -246,7 +246,7 @@ def test_an_unproven_graph_is_a_warning(side: int, name: str) -> None:
     assert found(records[0], records[1])[1] == ()
 
 
-def test_another_order_of_the_offline_pairs_is_refused_and_an_older_record_is_sorted_by_length() -> None:
+def test_another_order_of_the_offline_pairs_is_refused() -> None:
     offline = "bench__rows__1__order"
     assert found(*pair("bench", **{offline: "length"})) == ((), ())
     assert found(*pair("bench", **{offline: "given"}))[0] == ("order: length, now given (torch offline batch 32)",)
@@ -364,7 +364,7 @@ def test_the_same_seed_must_have_begun_from_the_same_weights() -> None:
         (lambda: make_row("single-stream"), "torch single-stream"),
         (lambda: make_row("offline", spec=BackendSpec(backend="onnx")), "onnx offline batch 32"),
         (lambda: make_row("server", batch_size=8), "torch server batch 8"),
-        (lambda: make_row("offline", contender="hf-autocast"), "hf-autocast offline batch 32"),
+        (lambda: make_row("offline", case="hf-autocast"), "hf-autocast offline batch 32"),
     ],
 )
 def test_a_row_is_called_by_its_contender_scenario_and_batch(make: Callable[[], Any], title: str) -> None:

@@ -516,7 +516,7 @@ def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in
 
 
 def test_contenders_on_one_engine_each_have_rows_that_decide() -> None:
-    rows = [row(contender=name, samples_ms=(10.0,) * 3) for name in ("sorted", "unsorted")]
+    rows = [row(case=name, samples_ms=(10.0,) * 3) for name in ("sorted", "unsorted")]
     assert rows_that_decide(rows) == ("sorted offline batch 32", "unsorted offline batch 32")
 
 

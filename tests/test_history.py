@@ -353,7 +353,7 @@ OTHER_KIND: dict[str, tuple[RunRecord, RunRecord]] = {
     "threads": (rowed(), rowed(placement=replace(TORCH, threads=1))),
     "number of pairs": (rowed(), rowed(pairs=100)),
     "order of the offline pairs": (rowed(), rowed(order="given")),
-    "contender": (rowed(), rowed(contender="ours")),
+    "case": (rowed(), rowed(case="ours")),
     "fixed shape": (rowed(), make_record("bench", bench=make_bench(plan=BenchPlan(seq_len=64), rows=(make_row(),)))),
     "order of pairs": (rowed(), make_record("bench", bench=make_bench(plan=BenchPlan(seed=1), rows=(make_row(),)))),
 }
@@ -364,14 +364,6 @@ def test_runs_that_cannot_be_compared_are_in_different_series(tmp_path: Path, di
     found = read(keep(tmp_path, *OTHER_KIND[difference]))
     assert all(len(series.points) == 1 for series in found.series)
     assert len({(item.metric, *item.same.values()) for item in found.series}) == len(found.series)
-
-
-def test_a_record_that_says_of_its_row_what_older_ones_did_not_is_in_their_series(tmp_path: Path) -> None:
-    older, newer = rowed(), rowed(contender="torch", order="length")
-    assert {tuple(item.same.items()) for item in measures(older)} == {
-        tuple(item.same.items()) for item in measures(newer)
-    }
-    assert [item.metric for item in measures(older)] == [item.metric for item in measures(newer)]
 
 
 def test_servers_with_different_targets_are_in_different_series(tmp_path: Path) -> None:

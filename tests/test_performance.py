@@ -43,7 +43,7 @@ def peers_line(row: BenchRow, base: BenchRow) -> str:
         times += f" ({found.interval.low:.2f} to {found.interval.high:.2f})"
     agreement = "" if row.agreement is None else f"{row.agreement:.1%}"
     mark = " !" if row.broken_rules else ""
-    return f"| `{row.name}`{mark} | {row.batch_size} | {pairs_per_s(row):.2f} | {times} | {agreement} |"
+    return f"| `{row.case}`{mark} | {row.batch_size} | {pairs_per_s(row):.2f} | {times} | {agreement} |"
 
 
 @pytest.mark.parametrize("row", GRAPHS["rows"], ids=lambda row: row["what"])
@@ -53,7 +53,7 @@ def test_every_comparison_of_graphs_is_in_the_table_as_it_was_recorded(row: dict
 
 def test_every_offline_row_of_the_peers_is_in_the_table_as_it_was_recorded() -> None:
     rows = [row for row in peers().rows if row.scenario == "offline"]
-    (base,) = (row for row in rows if row.name == "hf-autocast")
+    (base,) = (row for row in rows if row.case == "hf-autocast")
     missing = [line for row in rows if (line := peers_line(row, base)) not in PAGE]
     assert not missing
 

@@ -213,7 +213,7 @@ def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
     record = measure(tmp_path / "r.json", small_data)
     assert record == store.load(tmp_path / "r.json")
     assert record.bench is not None
-    found = [(row.name, row.scenario, row.batch_size, row.order) for row in record.bench.rows]
+    found = [(row.case, row.scenario, row.batch_size, row.order) for row in record.bench.rows]
     assert found == [
         ("theirs", "offline", 32, "given"),
         ("ours", "offline", 8, "length"),
@@ -244,7 +244,7 @@ def test_an_interrupted_run_is_finished_by_contender(
     record = measure(tmp_path / "r.json", small_data, BenchControl(resume=True), rounds=1)
     assert ran == ["ours single-stream batch 1"]
     assert record.bench is not None
-    found = [(row.name, row.scenario, row.batch_size, len(row.samples_ms)) for row in record.bench.rows]
+    found = [(row.case, row.scenario, row.batch_size, len(row.samples_ms)) for row in record.bench.rows]
     rest = [("ours", "offline", 8, 1), ("ours", "offline", 32, 1), ("ours", "single-stream", 1, 40)]
     assert found == [("theirs", "offline", 32, 1), *rest]
     # The reference's answers are those of the part before the interrupt.
@@ -271,7 +271,7 @@ def test_an_optional_engine_that_is_absent_is_left_out_and_said_so(
     (line,) = [line for line in listener.lines if "rocket" in line and "opening" not in line]
     assert line.startswith("rocket: left out, for its engine is not there (--backend torch-compile: No module named")
     assert record.bench is not None
-    assert {row.name for row in record.bench.rows} == {"theirs", "ours"}
+    assert {row.case for row in record.bench.rows} == {"theirs", "ours"}
     needed = replace(absent, optional=False)
     monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(needed,)))  # type: ignore[arg-type]
     with pytest.raises(MissingError, match="torch-compile"):
@@ -297,7 +297,7 @@ def test_an_optional_engine_that_fails_at_its_first_call_is_left_out_and_said_so
     assert "rocket offline batch 32: left out, for its engine failed (no engine came of the graph)" in listener.lines
     assert record.complete
     assert record.bench is not None
-    assert {row.name for row in record.bench.rows} == {"theirs", "ours"}
+    assert {row.case for row in record.bench.rows} == {"theirs", "ours"}
     monkeypatch.setitem(PEERS, "cpu", replace(FAKES, entries=(replace(rocket, optional=False),)))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="no engine came"):
         measure(tmp_path / "n.json", small_data)
@@ -323,7 +323,7 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     }
     assert {"theirs offline batch 32", "ours offline batch 8"} <= names
     other = mrpcbench(*options, "--relative-to", "ours:8", "--pairs", "10", "--json")
-    assert json.loads(other.out)["bench"]["rows"][0]["contender"] == "theirs"
+    assert json.loads(other.out)["bench"]["rows"][0]["case"] == "theirs"
     assert mrpcbench(*options, "--rounds", "1", "--strict").status == 6
     refused = mrpcbench(*options, "--relative-to", "fake")
     assert refused.status == 2
@@ -361,7 +361,7 @@ def test_a_whole_run_on_graphs_of_the_real_exporter(
     plan = asked(data=str(small_data), rounds=1)
     record = bench(BackendSpec(model=str(model), device="cpu"), plan, tmp_path / "r.json", listener)
     assert record.bench is not None
-    rows = {(row.name, row.batch_size): row for row in record.bench.rows}
+    rows = {(row.case, row.batch_size): row for row in record.bench.rows}
     assert len(rows) == len(record.bench.rows) == 5 + 3 * 3
     assert sum(line.startswith("opening ") for line in listener.lines) == 6  # two share a session with another
     assert rows["hf-autocast", 32].placement.dtype == "bf16-autocast"

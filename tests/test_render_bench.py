@@ -384,14 +384,14 @@ def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None
 
 
 def named(name: str, order: Order | None = None, **changes: Any) -> BenchRow:
-    return on("torch", contender=name, order=order, **changes)
+    return on("torch", case=name, order=order, **changes)
 
 
 def test_a_contender_stands_in_the_tables_by_its_own_name() -> None:
     taken = spans(compute=(1.0,))
     rows = [named("sorted", spans=taken), named("unsorted", pass_ms=500, spans=taken, broken_rules=("unsteady",))]
     for title in ("offline", "where"):
-        assert column(titled(title, rows), "contender") == ["sorted", "unsorted!"]
+        assert column(titled(title, rows), "case") == ["sorted", "unsorted!"]
     shown = bench_of(*rows)
     assert "sorted, unsorted = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
     assert "! INVALID, unsteady: unsorted offline batch 32" in shown
@@ -409,7 +409,7 @@ def test_a_graph_that_is_not_the_records_is_named_with_its_place() -> None:
 @pytest.mark.parametrize(
     ("orders", "title"),
     [
-        ((None, "length"), "offline: all pairs, sorted by length"),  # as older records were
+        (("length", "length"), "offline: all pairs, sorted by length"),
         (("given", "given"), "offline: all pairs, in the order given"),
         (("length", "given"), "offline: all pairs, in two orders"),
     ],

@@ -31,9 +31,11 @@ from records import (
 from mrpcbench import store
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import TrainRecipe
-from mrpcbench.schema import SCHEMA_VERSION, Command, Lineage
+from mrpcbench.schema import Command, Lineage
+from mrpcbench.upgrade import MAJOR, MINOR, SCHEMA_VERSION, upgrade
 
-PUBLISHED = sorted((REPOSITORY / "results").rglob("*.json"))
+# results/gate holds measured error rates of the gates, which are no records.
+PUBLISHED = sorted(path for path in (REPOSITORY / "results").rglob("*.json") if path.parent.name != "gate")
 
 
 def written(tmp_path: Path, command: Command = "evaluate") -> tuple[Path, dict[str, Any]]:
@@ -100,6 +102,42 @@ def test_a_damaged_lineage_is_an_error_and_not_none(tmp_path: Path) -> None:
         store.load_lineage(tmp_path)
 
 
+NEWER_MINOR = f"{MAJOR}.{MINOR + 1}"
+
+
+def test_a_newer_minor_version_may_hold_fields_that_are_not_known_here(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    known = store.load(path)
+    document["schema_version"] = NEWER_MINOR
+    for where in ("surprise", "evaluate.surprise", "evaluate.score.accuracy_interval.surprise", "data.0.surprise"):
+        put(document, where, {"any": "thing"})
+    path.write_text(json.dumps(document), encoding="utf-8")
+    # Equal: what is written again says the version of the writer.
+    assert store.load(path) == known
+
+
+def test_a_newer_minor_version_is_otherwise_read_as_strictly(tmp_path: Path) -> None:
+    for where, value in (("evaluate.batch_size", "3"), ("model.weights", "trained"), ("complete", 1)):
+        path, document = written(tmp_path)
+        document["schema_version"] = NEWER_MINOR
+        put(document, where, value)
+        assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+
+
+def test_a_field_that_an_older_minor_version_lacks_has_its_default(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    del document["environment"]["source_sha256"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert store.load(path).environment.source_sha256 is None
+
+
+def test_a_lineage_of_version_1_can_be_read(tmp_path: Path) -> None:
+    lineage = Lineage(model=MODEL, base_model="base", recipe=TrainRecipe(seed=7))
+    document = {**json.loads(store.dumps(lineage)), "schema_version": 1}
+    (tmp_path / store.LINEAGE_FILE).write_text(json.dumps(document), encoding="utf-8")
+    assert store.load_lineage(tmp_path) == lineage
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(value: float, tmp_path: Path) -> None:
     path, _ = written(tmp_path)
@@ -155,18 +193,11 @@ def test_a_truncated_record_is_named_as_one(share: float, tmp_path: Path) -> Non
     assert "truncated?" in line
 
 
-@pytest.mark.parametrize("found", [SCHEMA_VERSION + 1, 0, str(SCHEMA_VERSION), None])
-def test_a_record_of_another_version_is_named_as_one(found: object, tmp_path: Path) -> None:
+def test_another_major_version_or_no_version_is_refused_by_name(tmp_path: Path) -> None:
     path, document = written(tmp_path)
-    document["schema_version"] = found
-    assert refusal(path, document).endswith(f"schema version {found!r}, and this mrpcbench reads {SCHEMA_VERSION}")
-
-
-@pytest.mark.parametrize("found", [True, float(SCHEMA_VERSION)])
-def test_a_version_that_merely_equals_ours_is_none(found: object, tmp_path: Path) -> None:
-    path, document = written(tmp_path)
-    document["schema_version"] = found
-    assert "schema_version" in refusal(path, document)
+    for found in ("3.0", "1.0", "0.9", "2", "2.x", "20.0", "two", "", 0, 2, 2.0, 1.0, True, None, [2, 0]):
+        document["schema_version"] = found
+        assert refusal(path, document).endswith(f"schema version {found!r}; this mrpcbench reads 1 and 2.x")
 
 
 def test_a_record_without_a_version_is_refused(tmp_path: Path) -> None:
@@ -541,18 +572,17 @@ def test_every_row_of_the_page_has_three_cells() -> None:
 # --- records that are published ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
-def test_a_published_record_can_be_read_and_is_complete(path: Path) -> None:
-    record = store.load(path)
-    assert record.complete
-    jsonschema.validate(
-        json.loads(path.read_text(encoding="utf-8")), store.json_schema(), cls=jsonschema.Draft202012Validator
-    )
-
-
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
-def test_a_published_record_names_no_person_host_or_folder(path: Path) -> None:
-    assert given_away(json.loads(path.read_text(encoding="utf-8"))) == []
+def test_every_published_record_can_be_read_is_complete_and_valid_and_gives_nothing_away() -> None:
+    assert len(PUBLISHED) >= 16
+    validator = jsonschema.Draft202012Validator(store.json_schema())
+    faults = {}
+    for path in PUBLISHED:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found = [error.json_path for error in validator.iter_errors(upgrade(document))]
+        found += given_away(document)
+        if found or not store.load(path).complete:
+            faults[path] = found
+    assert not faults
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def judge_bench(baseline: BenchSection, current: BenchSection, policy: Policy) -
 def rows_that_decide(rows: Sequence[BenchRow]) -> tuple[str, ...]:
     """Of each contender the fastest offline row and single pairs, in the order of the rows; the first five."""
     names = []
-    for name in dict.fromkeys(row.name for row in rows):
-        own = [row for row in rows if row.name == name]
+    for name in dict.fromkeys(row.case for row in rows):
+        own = [row for row in rows if row.case == name]
         offline = [row for row in own if row.scenario == "offline"]
         fastest = [max(offline, key=lambda row: _speed(row) or 0.0)] if offline else []
         names += [row_title(row) for row in (*fastest, *(row for row in own if row.scenario == "single-stream"))]

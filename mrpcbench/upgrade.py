@@ -1,0 +1,105 @@
+"""Versions of the stored format, and how a document of an older version becomes one of the present version.
+
+Version 2.0 and later are major.minor: a minor version only adds fields. Version 1, an integer, is read as well.
+All functions are pure and work on parsed JSON. Standard library only.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+MAJOR, MINOR = 2, 0
+SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
+
+# A path names a field of a record or of a lineage file, from its top; `*` stands for every item of a list.
+# Fields of version 1 that version 2.0 no longer has:
+DROPPED: tuple[str, ...] = ()
+# Fields of version 1 that have another name in version 2.0, with the new name of the path's last part:
+RENAMED: dict[str, str] = {"bench.rows.*.contender": "case"}
+
+
+def is_newer(document: Any) -> bool:
+    """Whether `document` has a newer minor version, and so may hold fields that are not known here.
+
+    Raises `ValueError`, with one line as the reason, for a version that cannot be read.
+    """
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if type(version) is int and version == 1:
+        return False
+    match = re.fullmatch(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    if match is None or int(match[1]) != MAJOR:
+        raise ValueError(f"schema version {version!r}; this mrpcbench reads 1 and {MAJOR}.x")
+    return int(match[2]) > MINOR
+
+
+def upgrade(document: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `document`, a record or a lineage of any version that can be read, in the present version.
+
+    What cannot be derived keeps the field's default. Raises `ValueError` for a version that cannot be read. A document
+    that is not valid in its own version stays invalid: validation names the fault.
+    """
+    is_newer(document)
+    made = deepcopy(document)
+    if made["schema_version"] == 1:
+        for path, name in RENAMED.items():
+            for holder, old in _fields_at(made, path):
+                holder[name] = holder.pop(old)
+        for path in DROPPED:
+            for holder, old in _fields_at(made, path):
+                del holder[old]
+        for fill in FILLED:
+            fill(made)
+    for holder, name in (*_fields_at(made, "schema_version"), *_fields_at(made, "ab.comparison.schema_version")):
+        holder[name] = SCHEMA_VERSION
+    return made
+
+
+# --- values that version 1 left out -----------------------------------------------------------------------------------
+
+
+def _name_cases(document: dict[str, Any]) -> None:
+    """A row without a name was measured with `--backend`, and is named after its backend."""
+    for row in _objects_at(document, "bench.rows.*"):
+        if row.get("case") is None:
+            row["case"] = next((spec.get("backend") for spec in _objects_at(row, "spec")), None)
+
+
+def _name_orders(document: dict[str, Any]) -> None:
+    """Before the order was stored, offline pairs were always sorted by length."""
+    for row in _objects_at(document, "bench.rows.*"):
+        if row.get("scenario") == "offline" and row.get("order") is None:
+            row["order"] = "length"
+
+
+def _name_graphs(document: dict[str, Any]) -> None:
+    """Before `optimize` was stored, `export` wrote Optimum's own graph only."""
+    for path in ("model", "bench.rows.*.model", "ab.a.model", "ab.b.model"):
+        for model in _objects_at(document, path):
+            if model.get("graph_sha256") is not None and "optimize" not in model:
+                model["optimize"] = "none"
+
+
+FILLED: tuple[Callable[[dict[str, Any]], None], ...] = (_name_cases, _name_orders, _name_graphs)
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+
+def _fields_at(document: Any, path: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each object of `document` that has the field `path`, with the field's name."""
+    *parents, name = path.split(".")
+    for holder in _objects_at(document, ".".join(parents)):
+        if name in holder:
+            yield holder, name
+
+
+def _objects_at(document: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Each object of `document` at `path`; an empty path is the document itself."""
+    found = [document]
+    for part in path.split(".") if path else ():
+        if part == "*":
+            found = [item for items in found if isinstance(items, list) for item in items]
+        else:
+            found = [item[part] for item in found if isinstance(item, dict) and part in item]
+    yield from (item for item in found if isinstance(item, dict))

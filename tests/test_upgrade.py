@@ -1,0 +1,65 @@
+"""Tests of mrpcbench.upgrade: what version 1 left out or named otherwise."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from records import make_record
+
+from mrpcbench import store
+from mrpcbench.upgrade import SCHEMA_VERSION, upgrade
+
+
+def bench_of_version_1(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"schema_version": 1, "command": "bench", "bench": {"rows": list(rows)}}
+
+
+def upgraded_row(row: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = upgrade(bench_of_version_1(row))["bench"]["rows"][0]
+    return found
+
+
+def test_a_row_of_version_1_is_named_by_its_contender_or_else_its_backend() -> None:
+    spec = {"backend": "onnx"}
+    assert upgraded_row({"spec": spec, "contender": "ort-cpu"}) == {"spec": spec, "case": "ort-cpu"}
+    assert upgraded_row({"spec": spec, "contender": None}) == {"spec": spec, "case": "onnx"}
+    assert upgraded_row({"spec": spec}) == {"spec": spec, "case": "onnx"}
+
+
+def test_only_an_offline_row_of_version_1_without_an_order_was_sorted_by_length() -> None:
+    for order, expected in ((None, "length"), ("length", "length"), ("given", "given")):
+        assert upgraded_row({"scenario": "offline", "order": order})["order"] == expected
+    assert upgraded_row({"scenario": "offline"})["order"] == "length"
+    for scenario in ("single-stream", "server"):
+        assert upgraded_row({"scenario": scenario}).get("order") is None
+
+
+def test_a_graph_of_version_1_that_does_not_say_its_form_is_optimums_own() -> None:
+    torch, silent, unknown, said = (
+        {"graph_sha256": None},
+        {"graph_sha256": "e"},
+        {"graph_sha256": "e", "optimize": None},
+        {"graph_sha256": "e", "optimize": "cpu"},
+    )
+    for model, expected in ((torch, None), (silent, "none"), (unknown, None), (said, "cpu")):
+        assert upgraded_row({"model": model})["model"].get("optimize") == expected
+        assert upgrade({"schema_version": 1, "model": model})["model"].get("optimize") == expected
+
+
+def test_every_version_becomes_the_present_one_and_the_document_given_stays_as_it_was() -> None:
+    record = json.loads(store.dumps(make_record("ab")))
+    for version in (1, SCHEMA_VERSION, "2.99"):
+        document = copy.deepcopy(record)
+        document["schema_version"] = document["ab"]["comparison"]["schema_version"] = version
+        before = copy.deepcopy(document)
+        assert upgrade(document) == record
+        assert document == before
+
+
+def test_what_version_1_could_not_hold_is_left_for_validation_to_name() -> None:
+    for broken in (None, 3, "text", [], [3], {"rows": 3}, {"rows": [3, None]}, {"rows": [{"spec": []}]}):
+        document = {"schema_version": 1, "bench": broken, "model": broken}
+        assert upgrade(document)["schema_version"] == SCHEMA_VERSION
+    with pytest.raises(ValueError, match="schema version 4"):
+        upgrade({"schema_version": 4})
