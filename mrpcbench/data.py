@@ -1,4 +1,4 @@
-"""Paraphrase pairs from the hub, a folder or the built-in corpus, as one `DatasetDict`.
+"""Paraphrase pairs from the hub, a folder or the bundled files, as one `DatasetDict`.
 
 Every source ends in the same shape: splits among train, validation and test, with the features `sentence1: string`,
 `sentence2: string` and `label: ClassLabel` of two names. Label 1 is the positive class; a split whose labels are
@@ -7,7 +7,6 @@ withheld has -1 throughout, as GLUE writes it. A row is either read or named in 
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -18,7 +17,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
 from mrpcbench.plans import QUICKSTART
 from mrpcbench.schema import DataIdentity
-from mrpcbench.tiny.corpus import quickstart_splits
+from mrpcbench.tiny import DATA_DIR
 
 HUB = "hub"
 HUB_DATASET, HUB_CONFIG = "nyu-mll/glue", "mrpc"
@@ -57,19 +56,10 @@ def _checked(split: str, part: Part, names: tuple[str, ...]) -> Dataset:
     return Dataset.from_dict({**sentences, "label": labels}, features=features, split=split)
 
 
-@cache
-def _quickstart_parts() -> dict[str, Part]:
-    """The built-in corpus; generating it takes a second, and the quickstart reads it four times."""
-    return {
-        split: Part(QUICKSTART, [Record(QUICKSTART, vars(pair)) for pair in pairs])
-        for split, pairs in quickstart_splits().items()
-    }
-
-
 def _parts(source: str) -> dict[str, Part]:
     if source == QUICKSTART:
-        return _quickstart_parts()
-    if source == HUB:
+        folder = DATA_DIR
+    elif source == HUB:
         folder = hub.snapshot(HUB_DATASET, kind="dataset", patterns=[f"{HUB_CONFIG}/*.parquet"]) / HUB_CONFIG
     else:
         folder = Path(source)
@@ -83,7 +73,7 @@ def _parts(source: str) -> dict[str, Part]:
 
 
 def load(source: str) -> DatasetDict:
-    """Load `source`: "hub" (GLUE's MRPC), "quickstart" (the built-in corpus), or the path of a folder.
+    """Load `source`: "hub" (GLUE's MRPC), "quickstart" (the bundled pairs), or the path of a folder.
 
     Returns those of train, validation and test that the source has, each with `sentence1`, `sentence2` and `label`
     in the source's row order. Class names that the source declares are kept; others are `LABEL_NAMES`. A folder that

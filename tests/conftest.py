@@ -6,18 +6,19 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from mrpcbench.schema import RunRecord
-from mrpcbench.tiny import CHECKPOINT_DIR
-from mrpcbench.tiny.corpus import quickstart_splits
+from mrpcbench.tiny import CHECKPOINT_DIR, DATA_DIR
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -78,11 +79,12 @@ def modernbert_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 96 training, 40 validation and 24 test pairs of the built-in corpus."""
+    """A folder with the first 96 training, 40 validation and 24 test pairs of the bundled data."""
     folder = tmp_path_factory.mktemp("data")
-    for (name, pairs), count in zip(quickstart_splits().items(), (96, 40, 24), strict=True):
-        lines = [json.dumps(vars(pair)) + "\n" for pair in pairs[:count]]
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    for name, count in {"train": 96, "validation": 40, "test": 24}.items():
+        with (DATA_DIR / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            rows = [{**row, "label": int(row["label"])} for row in islice(csv.DictReader(file), count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 
 

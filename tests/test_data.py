@@ -17,7 +17,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from mrpcbench import data, folders, hub
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.tiny.corpus import Pair, quickstart_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 MRPC = Path(os.environ.get("MRPCBENCH_MRPC_DIR", ROOT / ".." / "shared" / "mrpc"))
@@ -256,12 +255,6 @@ def test_class_names_that_one_shard_declares_hold_for_all(tmp_path: Path) -> Non
 def test_class_names_that_are_not_two_are_not_those_of_a_pair(tmp_path: Path) -> None:
     dataset(names=("a", "b", "c")).to_parquet(str(tmp_path / "train.parquet"))
     assert data.label_names(data.load(str(tmp_path))["train"]) == NAMES
-
-
-def test_quickstart_is_the_built_in_corpus_in_its_order() -> None:
-    loaded = data.load("quickstart")
-    for name, pairs in quickstart_splits().items():
-        assert rows_of(loaded[name]) == [(pair.sentence1, pair.sentence2, pair.label) for pair in pairs]
 
 
 def test_hub_reads_the_parquet_files_of_glue_mrpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,7 +506,3 @@ def test_the_public_source_never_shows_where_a_folder_lies(tmp_path: Path, monke
     assert {data.identity(split, source, "train").source for source in sources} == {"folder:my-pairs"}
     assert data.identity(split, "hub", "train").source == "hub:nyu-mll/glue/mrpc"
     assert data.identity(split, "quickstart", "train").source == "quickstart"
-
-
-def test_pairs_of_the_corpus_have_the_columns_of_the_dataset() -> None:
-    assert tuple(vars(Pair("a", "b", 1))) == folders.COLUMNS

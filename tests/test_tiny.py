@@ -1,176 +1,167 @@
-"""The built-in corpus and the shipped tiny checkpoint."""
+"""The bundled pairs and checkpoint, and the scripts that made them."""
 
-import dataclasses
-import hashlib
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+import transformers
+from conftest import REPOSITORY
+from datasets import DatasetDict
 
-from mrpcbench.tiny import CHECKPOINT_DIR, corpus
+from mrpcbench import data
+from mrpcbench.tiny import CHECKPOINT_DIR, DATA_DIR
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pretrain = pytest.importorskip("mrpcbench.tiny.pretrain")
-
-#: SHA-256 of the three splits as JSON; changes if and only if the built-in data set changes.
-SPLITS_SHA256 = "02cc7da895b9d576a6988cc1b939e8101d5de076387839493325f2e9d451df13"
+SCRIPTS = REPOSITORY / "docs" / "quickstart-model"
+Tokenizer = transformers.PreTrainedTokenizerBase
 
 
 @pytest.fixture(scope="module")
-def labelled() -> dict[str, list[corpus.LabelledPair]]:
+def splits() -> DatasetDict:
+    return data.load("quickstart")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return transformers.AutoTokenizer.from_pretrained(CHECKPOINT_DIR)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    """The grammar, imported as `pretrain.py` does, from its own folder."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        return importlib.import_module("corpus")
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def labelled(corpus: ModuleType) -> dict[str, list]:
+    """The bundled pairs with the facts that they state."""
     return {
         name: corpus.labelled_split(name, count, corpus.QUICKSTART_SEED)
         for name, count in corpus.QUICKSTART_SIZES.items()
     }
 
 
-@pytest.fixture(scope="module")
-def splits(labelled: dict[str, list[corpus.LabelledPair]]) -> dict[str, list[corpus.Pair]]:
-    return {name: [item.pair for item in items] for name, items in labelled.items()}
+# --- the pairs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> transformers.PreTrainedTokenizerBase:
-    return transformers.AutoTokenizer.from_pretrained(CHECKPOINT_DIR)
-
-
-def facts_of(items: list[corpus.LabelledPair]) -> set[corpus.Fact]:
-    return {fact for item in items for fact in (item.fact1, item.fact2)}
-
-
-def digest(splits: dict[str, list[corpus.Pair]]) -> str:
-    rows = {name: [[p.sentence1, p.sentence2, p.label] for p in pairs] for name, pairs in splits.items()}
-    return hashlib.sha256(json.dumps(rows).encode("utf-8")).hexdigest()
-
-
-def test_the_splits_have_the_promised_sizes(splits: dict[str, list[corpus.Pair]]) -> None:
-    assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 3200, "validation": 400, "test": 400}
-
-
-def test_two_thirds_of_every_split_are_equivalent(splits: dict[str, list[corpus.Pair]]) -> None:
-    for pairs in splits.values():
-        assert sum(pair.label for pair in pairs) / len(pairs) == pytest.approx(0.67)
-        assert {pair.label for pair in pairs} == {0, 1}
-
-
-def test_the_splits_are_always_the_same(splits: dict[str, list[corpus.Pair]]) -> None:
-    assert digest(splits) == SPLITS_SHA256
-
-
-def test_the_quickstart_function_returns_the_labelled_splits_without_their_facts(
-    splits: dict[str, list[corpus.Pair]],
-) -> None:
-    assert corpus.quickstart_splits() == splits
-
-
-def test_pretraining_pairs_depend_on_the_seed_alone() -> None:
-    first, again, other = (list(corpus.pretraining_pairs(50, seed)) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_no_pair_occurs_twice_and_no_sentence_is_paired_with_itself(splits: dict[str, list[corpus.Pair]]) -> None:
-    texts = [frozenset((pair.sentence1, pair.sentence2)) for pairs in splits.values() for pair in pairs]
-    assert len(set(texts)) == len(texts)
-    assert all(len(text) == 2 for text in texts)
-
-
-def test_no_fact_is_shared_between_splits_or_with_pretraining(
-    labelled: dict[str, list[corpus.LabelledPair]],
-) -> None:
-    groups = {name: facts_of(items) for name, items in labelled.items()}
-    groups["pretraining"] = facts_of(list(corpus.pretraining_pairs(3000, seed=0)))
-    groups["heldout"] = facts_of(list(corpus.pretraining_pairs(300, seed=0, partition="heldout")))
-    for name, facts in groups.items():
-        assert {corpus.partition_of(fact) for fact in facts} == {name}
-        assert all(facts.isdisjoint(others) for other, others in groups.items() if other != name)
-
-
-def test_the_partitions_share_out_all_buckets() -> None:
-    buckets = [bucket for partition in corpus.PARTITIONS.values() for bucket in partition]
-    assert sorted(buckets) == list(range(20))
-
-
-def test_labels_follow_from_the_facts(labelled: dict[str, list[corpus.LabelledPair]]) -> None:
-    for items in labelled.values():
-        for item in items:
-            assert (item.fact1 == item.fact2) == (item.pair.label == corpus.EQUIVALENT)
-            assert bool(item.kinds) == (item.pair.label == corpus.NOT_EQUIVALENT)
-
-
-def test_words_are_marked_as_mismatching_in_negatives_only() -> None:
-    for item in corpus.pretraining_pairs(500, seed=3):
-        marked = sum(item.mismatch1) + sum(item.mismatch2)
-        assert (marked > 0) == (item.pair.label == corpus.NOT_EQUIVALENT)
-        assert len(item.words1) == len(item.mismatch1) and len(item.words2) == len(item.mismatch2)
-        assert corpus.text_of(item.words1) == item.pair.sentence1
-
-
-def test_every_kind_of_negative_occurs_with_high_word_overlap(
-    labelled: dict[str, list[corpus.LabelledPair]],
-) -> None:
-    for kind in corpus.KINDS:
-        overlaps = [
-            corpus.word_overlap(item.pair.sentence1, item.pair.sentence2)
-            for item in labelled["train"]
-            if item.kinds == (kind,)
-        ]
-        assert len(overlaps) >= 40
-        assert sum(overlaps) / len(overlaps) > 0.45
-        assert max(overlaps) > 0.65
-
-
-def test_no_threshold_on_word_overlap_beats_the_majority_by_much(splits: dict[str, list[corpus.Pair]]) -> None:
-    scored = [(corpus.word_overlap(p.sentence1, p.sentence2), p.label) for p in splits["train"]]
-    best = 0.0
-    for threshold in (step / 50 for step in range(52)):
-        agreeing = sum((overlap >= threshold) == (label == 1) for overlap, label in scored) / len(scored)
-        best = max(best, agreeing, 1 - agreeing)
-    assert best < 0.70
-
-
-def test_sentences_are_capitalised_and_end_with_a_full_stop(splits: dict[str, list[corpus.Pair]]) -> None:
-    for pairs in splits.values():
-        for sentence in (text for pair in pairs for text in (pair.sentence1, pair.sentence2)):
-            assert sentence[0].upper() == sentence[0]
-            assert sentence.endswith(".") and " ," not in sentence and "  " not in sentence
-
-
-def test_the_tokenizer_has_modernberts_special_tokens_and_template(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-) -> None:
-    assert tokenizer.special_tokens_map == {
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "mask_token": "[MASK]",
-        "unk_token": "[UNK]",
+def test_the_grammar_writes_the_bundled_files_byte_for_byte(tmp_path: Path, corpus: ModuleType) -> None:
+    corpus.write_splits(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in DATA_DIR.iterdir()
     }
+
+
+def test_the_splits_are_those_that_the_committed_records_name(splits: DatasetDict) -> None:
+    compared = set()
+    for path in sorted((REPOSITORY / "results" / "quickstart").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for named in record["data"]:
+            pairs = splits[named["split"]]
+            if record["command"] == "bench":  # it draws its pairs in an order of its own
+                plan = record["bench"]["plan"]
+                pairs = pairs.select(np.random.default_rng(plan["seed"]).permutation(len(pairs))[: plan["pairs"]])
+            found = data.identity(pairs, "quickstart", named["split"])
+            assert (found.data_sha256, found.pairs) == (named["data_sha256"], named["pairs"]), path.name
+            compared.add(f"{record['command']} {named['split']}")
+    assert {"train train", "train validation", "evaluate validation", "bench validation"} <= compared
+
+
+def test_the_splits_have_the_promised_sizes_and_two_thirds_are_equivalent(splits: DatasetDict) -> None:
+    found = {name: (len(split), sum(split["label"])) for name, split in splits.items()}
+    assert found == {"train": (3200, 2144), "validation": (400, 268), "test": (400, 268)}
+
+
+def test_no_pair_occurs_twice_and_no_sentence_is_paired_with_itself(splits: DatasetDict) -> None:
+    pairs = [
+        frozenset(pair)
+        for split in splits.values()
+        for pair in zip(split["sentence1"], split["sentence2"], strict=True)
+    ]
+    assert len(set(pairs)) == len(pairs)
+    assert all(len(pair) == 2 for pair in pairs)
+
+
+def test_sentences_are_capitalised_and_end_with_a_full_stop(splits: DatasetDict) -> None:
+    for sentence in (text for split in splits.values() for side in ("sentence1", "sentence2") for text in split[side]):
+        assert sentence[0].upper() == sentence[0], sentence
+        assert sentence.endswith(".") and " ," not in sentence and "  " not in sentence, sentence
+
+
+def test_no_threshold_on_word_overlap_beats_the_majority_by_much(splits: DatasetDict, corpus: ModuleType) -> None:
+    train = splits["train"]
+    columns = zip(train["sentence1"], train["sentence2"], strict=True)
+    overlaps = np.array([corpus.word_overlap(*pair) for pair in columns])
+    labels = np.array(train["label"]) == 1
+    agreeing = [float(((overlaps >= step / 50) == labels).mean()) for step in range(52)]
+    assert max(*agreeing, *(1 - share for share in agreeing)) < 0.70
+
+
+def test_many_pairs_are_longer_than_the_local_attention_window(splits: DatasetDict, tokenizer: Tokenizer) -> None:
+    window = transformers.AutoConfig.from_pretrained(CHECKPOINT_DIR).local_attention
+    for split in splits.values():
+        encoded = tokenizer(list(split["sentence1"]), list(split["sentence2"]))["input_ids"]
+        assert sum(len(ids) > window + 1 for ids in encoded) / len(split) > 0.3
+
+
+# --- the grammar ------------------------------------------------------------------------------------------------------
+
+
+def test_no_fact_is_shared_between_splits_or_with_pretraining_and_labels_follow_from_the_facts(
+    corpus: ModuleType, labelled: dict[str, list]
+) -> None:
+    groups = dict(labelled)
+    groups["pretraining"] = list(corpus.pretraining_pairs(3000, seed=0))
+    groups["heldout"] = list(corpus.pretraining_pairs(300, seed=0, partition="heldout"))
+    for name, items in groups.items():
+        for item in items:
+            assert {corpus.partition_of(fact) for fact in (item.fact1, item.fact2)} == {name}
+            assert (item.fact1 == item.fact2) == (item.pair.label == 1) == (not item.kinds)
+            assert (sum(item.mismatch1) + sum(item.mismatch2) == 0) == (item.pair.label == 1)
+    buckets = [bucket for partition in corpus.PARTITIONS.values() for bucket in partition]
+    assert sorted(buckets) == list(range(20)), "partitions overlap, or leave a bucket out"
+
+
+def test_every_kind_of_negative_occurs_with_high_word_overlap(corpus: ModuleType, labelled: dict[str, list]) -> None:
+    for kind in corpus.KINDS:
+        pairs = [(item.pair.sentence1, item.pair.sentence2) for item in labelled["train"] if item.kinds == (kind,)]
+        overlaps = [corpus.word_overlap(*pair) for pair in pairs]
+        assert len(overlaps) >= 40 and sum(overlaps) / len(overlaps) > 0.45 and max(overlaps) > 0.65, kind
+
+
+# --- the checkpoint ---------------------------------------------------------------------------------------------------
+
+
+def test_the_tokenizer_has_the_special_tokens_and_the_template_of_modernbert(tokenizer: Tokenizer) -> None:
+    tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "mask", "unk")}
+    assert tokenizer.special_tokens_map == tokens
     assert tokenizer.bos_token is None and tokenizer.eos_token is None
-    encoded = tokenizer("A nurse.", "A pilot.")
-    assert set(encoded) == {"input_ids", "attention_mask"}
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("A nurse.", "A pilot."))
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    encoded = tokenizer("A nurse.", "A pilot.")
+    assert set(encoded) == {"input_ids", "attention_mask"}
     assert encoded["input_ids"] == [cls, *first, sep, *second, sep]
-    assert len(tokenizer) <= 768
 
 
-def test_any_text_survives_a_round_trip_without_unknown_tokens(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-) -> None:
+def test_any_text_survives_a_round_trip_without_unknown_tokens(tokenizer: Tokenizer) -> None:
     for text in ("Ærlig talt, 10 € naïve café?", "日本語のテキスト", "emoji 🙂\tand\nlines"):
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text
 
 
-def test_the_configuration_mirrors_the_real_models(tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+def test_the_configuration_mirrors_the_real_models(tokenizer: Tokenizer) -> None:
     config = transformers.AutoConfig.from_pretrained(CHECKPOINT_DIR)
     assert config.architectures == ["ModernBertModel"]
-    assert config.vocab_size == len(tokenizer)
+    assert config.vocab_size == len(tokenizer) <= 768
     assert config.bos_token_id == config.cls_token_id == tokenizer.cls_token_id
     assert config.eos_token_id == config.sep_token_id == tokenizer.sep_token_id
     assert config.pad_token_id == tokenizer.pad_token_id
@@ -187,85 +178,49 @@ def test_only_the_head_is_new_in_a_classifier_made_from_the_checkpoint() -> None
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
-def test_the_checkpoint_is_small_and_complete() -> None:
-    names = {path.name for path in CHECKPOINT_DIR.iterdir()}
-    assert names == {
-        "README.md",
-        "config.json",
-        "model.safetensors",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
-    assert sum(path.stat().st_size for path in CHECKPOINT_DIR.iterdir()) <= 4_000_000
-    assert (CHECKPOINT_DIR.parent / "pretrain.log").stat().st_size > 0
+def test_the_bundled_files_are_small_and_complete() -> None:
+    expected = "README.md config.json model.safetensors special_tokens_map.json tokenizer.json tokenizer_config.json"
+    assert {path.name for path in CHECKPOINT_DIR.iterdir()} == set(expected.split())
+    assert {path.name for path in DATA_DIR.iterdir()} == {"train.csv", "validation.csv", "test.csv"}
+    files = [*CHECKPOINT_DIR.iterdir(), *DATA_DIR.iterdir()]
+    assert sum(path.stat().st_size for path in files) <= 4_000_000
 
 
-def test_the_log_is_that_of_a_run_with_the_scripts_defaults() -> None:
-    lines = (CHECKPOINT_DIR.parent / "pretrain.log").read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[0].removeprefix("settings ")) == dataclasses.asdict(pretrain.Settings())
-    assert any(line.startswith(f"held-out  step {pretrain.Settings().steps:5d}") for line in lines)
-
-
-def test_looked_up_words_give_the_same_tokens_as_the_whole_sentence(
-    tokenizer: transformers.PreTrainedTokenizerBase,
-) -> None:
-    encoder = pretrain.WordEncoder(tokenizer)
-    for item in corpus.pretraining_pairs(200, seed=4):
-        expected = tokenizer(item.pair.sentence1, item.pair.sentence2)["input_ids"]
-        assert [row.token for row in encoder.pair(item)] == expected
-
-
-def test_the_throw_away_pair_head_has_the_shape_of_modernberts_own() -> None:
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(CHECKPOINT_DIR, num_labels=2)
-    own = [tuple(value.shape) for key, value in model.state_dict().items() if key.startswith(("head", "classifier"))]
-    head = pretrain.PairHead(model.config)
-    assert sorted(own) == sorted(tuple(value.shape) for value in head.state_dict().values())
-
-
-def test_many_pairs_are_longer_than_the_local_attention_window(
-    splits: dict[str, list[corpus.Pair]], tokenizer: transformers.PreTrainedTokenizerBase
-) -> None:
-    config = transformers.AutoConfig.from_pretrained(CHECKPOINT_DIR)
-    for pairs in splits.values():
-        encoded = tokenizer([pair.sentence1 for pair in pairs], [pair.sentence2 for pair in pairs])["input_ids"]
-        longer = sum(len(ids) > config.local_attention + 1 for ids in encoded)
-        assert longer / len(pairs) > 0.3
-
-
-def test_the_encoder_carries_what_a_fresh_head_needs(
-    splits: dict[str, list[corpus.Pair]], tokenizer: transformers.PreTrainedTokenizerBase
-) -> None:
+def test_the_encoder_carries_what_a_fresh_head_needs(splits: DatasetDict, tokenizer: Tokenizer) -> None:
     """A closed-form linear probe on the mean-pooled states of frozen layers is far above the majority rate."""
     encoder = transformers.AutoModel.from_pretrained(CHECKPOINT_DIR).eval()
 
-    def features(pairs: list[corpus.Pair]) -> torch.Tensor:
-        inputs = tokenizer(
-            [pair.sentence1 for pair in pairs],
-            [pair.sentence2 for pair in pairs],
-            padding=True,
-            return_tensors="pt",
-        )
+    def features(rows: dict[str, list[str]]) -> torch.Tensor:
+        inputs = tokenizer(list(rows["sentence1"]), list(rows["sentence2"]), padding=True, return_tensors="pt")
         with torch.no_grad():
             states = encoder(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         pooled = (states * mask).sum(1) / mask.sum(1)
-        return torch.cat([pooled, torch.ones(len(pairs), 1)], dim=1).double()
+        return torch.cat([pooled, torch.ones(len(pooled), 1)], dim=1).double()
 
-    train, validation = splits["train"][:1000], splits["validation"]
-    inputs, targets = features(train), torch.tensor([2.0 * pair.label - 1.0 for pair in train]).double()
+    train, validation = splits["train"][:1000], splits["validation"][:]
+    inputs, targets = features(train), 2 * torch.tensor(train["label"]).double() - 1
     ridge = 1e-2 * torch.eye(inputs.shape[1]).double()
     weights = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ targets)
     predictions = (features(validation) @ weights > 0).long()
-    accuracy = (predictions == torch.tensor([pair.label for pair in validation])).double().mean().item()
-    assert accuracy > 0.85
+    assert (predictions == torch.tensor(validation["label"])).double().mean().item() > 0.85
 
 
-def test_the_pretraining_script_runs_end_to_end(tmp_path: Path) -> None:
+# --- the pretraining script -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_pretraining_script_runs_and_its_defaults_are_those_of_the_committed_log(tmp_path: Path) -> None:
     options = ["--steps", "2", "--batch-size", "4", "--log-every", "1", "--evaluation-pairs", "8", "--threads", "1"]
-    command = [sys.executable, "-m", "mrpcbench.tiny.pretrain", "--output-dir", str(tmp_path), *options]
+    command = [sys.executable, str(SCRIPTS / "pretrain.py"), "--output-dir", str(tmp_path), *options]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert (tmp_path / "model.safetensors").is_file()
+    assert transformers.AutoModel.from_pretrained(tmp_path).config.local_attention == 32
     log = (tmp_path / "pretrain.log").read_text(encoding="utf-8")
     assert "step     2" in log and "held-out" in log and str(tmp_path) not in log
-    assert transformers.AutoModel.from_pretrained(tmp_path).config.local_attention == 32
+    changed = {"steps": 2, "batch_size": 4, "log_every": 1, "evaluation_pairs": 8, "threads": 1}
+    defaults, ran = (
+        json.loads(text.splitlines()[0].removeprefix("settings "))
+        for text in ((SCRIPTS / "pretrain.log").read_text(encoding="utf-8"), log)
+    )
+    assert {**defaults, **changed} == ran
+    assert (tmp_path / "tokenizer.json").read_bytes() == (CHECKPOINT_DIR / "tokenizer.json").read_bytes()

@@ -1,12 +1,11 @@
-"""A built-in paraphrase corpus and a tiny ModernBERT checkpoint, so that the pipeline runs without network or GPU.
-
-``corpus`` generates the sentence pairs (standard library only), ``pretrain`` is the script that made the files in
-``CHECKPOINT_DIR``; its log is ``pretrain.log`` beside this file.
-"""
+"""The bundled checkpoint and sentence pairs, as files; `docs/quickstart-model/` holds the scripts that made them."""
 
 from pathlib import Path
 
-#: Folder of the shipped encoder and its tokenizer, in the layout that ``from_pretrained`` reads.
-CHECKPOINT_DIR: Path = Path(__file__).resolve().parent / "checkpoint"
+_HERE = Path(__file__).resolve().parent
+#: The bundled encoder with its tokenizer, as `from_pretrained` reads it.
+CHECKPOINT_DIR: Path = _HERE / "checkpoint"
+#: The bundled pairs: a data folder with `train.csv`, `validation.csv` and `test.csv`.
+DATA_DIR: Path = _HERE / "data"
 
-__all__ = ["CHECKPOINT_DIR"]
+__all__ = ["CHECKPOINT_DIR", "DATA_DIR"]

@@ -1,4 +1,4 @@
-"""Pretrain the tiny ModernBERT encoder that the package ships: ``python -m mrpcbench.tiny.pretrain --output-dir DIR``.
+"""Pretrain the bundled ModernBERT encoder: ``python docs/quickstart-model/pretrain.py --output-dir DIR``.
 
 A transformer this small learns to compare two sentences only very slowly from one label a pair.  So the encoder gets
 dense supervision from the grammar that writes the pairs, through heads that are thrown away afterwards:
@@ -33,6 +33,7 @@ from typing import NamedTuple
 import tokenizers  # type: ignore[import-untyped]
 import torch
 import transformers
+from corpus import COUNTERPARTS, TAGS, Fact, LabelledPair, Word, counterpart, pretraining_pairs
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -47,9 +48,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
-from mrpcbench.tiny.corpus import COUNTERPARTS, TAGS, Fact, LabelledPair, Word, counterpart, pretraining_pairs
-
-logger = logging.getLogger("mrpcbench.tiny.pretrain")
+logger = logging.getLogger("pretrain")
 
 #: ModernBERT's special tokens in the order of its vocabulary, which puts them after all others.
 SPECIAL_TOKENS: dict[str, str] = {
@@ -432,7 +431,7 @@ def run(output_dir: Path, settings: Settings) -> Scores:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: the output folder, and the settings that one may want to change."""
-    parser = argparse.ArgumentParser(prog="mrpcbench.tiny.pretrain", description="Pretrain the tiny shipped encoder.")
+    parser = argparse.ArgumentParser(prog="pretrain.py", description="Pretrain the bundled encoder.")
     defaults = Settings()
     parser.add_argument("--output-dir", type=Path, required=True)
     for name, value in asdict(defaults).items():

@@ -1,4 +1,6 @@
-"""Paraphrase pairs generated from a seeded grammar (standard library only).
+"""Generate the quickstart pairs from a seeded grammar (standard library only): ``python corpus.py FOLDER``.
+
+The command writes ``train.csv``, ``validation.csv`` and ``test.csv``, byte for byte those of ``mrpcbench/tiny/data``.
 
 A *fact* says who handed how many of what to whom, where, on which day, and whether it happened at all.  One fact has
 thousands of surface forms: active, dative, passive and converse frames ("gave ... to" / "received ... from"),
@@ -12,9 +14,12 @@ split occurs in another.  Only ``Random.random``, ``randrange``, ``choice`` and 
 are the same in every supported Python version.
 """
 
+import csv
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -22,7 +27,7 @@ from typing import NamedTuple
 NOT_EQUIVALENT = 0
 EQUIVALENT = 1
 
-#: Seed of the quickstart splits; changing it changes the built-in data set.
+#: Seed of the quickstart splits; changing it changes the bundled data set.
 QUICKSTART_SEED = 20240601
 #: Pairs in each quickstart split.
 QUICKSTART_SIZES: dict[str, int] = {"train": 3200, "validation": 400, "test": 400}
@@ -394,7 +399,7 @@ def labelled_split(partition: str, count: int, seed: int, positive_share: float 
 
 
 def quickstart_splits() -> dict[str, list[Pair]]:
-    """The built-in data set: train, validation and test, always the same pairs."""
+    """The bundled data set: train, validation and test, always the same pairs."""
     return {
         name: [item.pair for item in labelled_split(name, count, QUICKSTART_SEED)]
         for name, count in QUICKSTART_SIZES.items()
@@ -411,3 +416,17 @@ def pretraining_pairs(
         item = generate_pair(rng, partition, label)
         if item.pair.sentence1 != item.pair.sentence2:
             yield item
+
+
+def write_splits(folder: Path) -> None:
+    """Write the quickstart splits as CSV files to ``folder``, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pairs in quickstart_splits().items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("sentence1", "sentence2", "label"))
+            writer.writerows((pair.sentence1, pair.sentence2, pair.label) for pair in pairs)
+
+
+if __name__ == "__main__":
+    write_splits(Path(sys.argv[1]))
