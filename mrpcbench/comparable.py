@@ -72,12 +72,6 @@ def facts(record: RunRecord) -> Facts:
     )
 
 
-def row_title(row: BenchRow) -> str:
-    """How a row is called in a policy and in a verdict: 'onnx offline batch 32', 'torch single-stream'."""
-    size = "" if row.scenario == "single-stream" else f" batch {row.batch_size}"
-    return f"{row.case} {row.scenario}{size}"
-
-
 # --- facts of each kind -----------------------------------------------------------------------------------------------
 
 
@@ -223,7 +217,7 @@ def _rows_apart(was: RunRecord, now: RunRecord) -> tuple[dict[str, list[str]], l
         return {}, []
     refused: dict[str, list[str]] = {}
     allowed: list[str] = []
-    before, after = ({row_title(row): row for row in bench.rows} for bench in (was.bench, now.bench))
+    before, after = ({str(row.id): row for row in bench.rows} for bench in (was.bench, now.bench))
     for name in dict.fromkeys((*before, *after)):
         if name not in before or name not in after:
             allowed.append(f"{name}: only in the {'baseline' if name in before else 'current record'}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mrpcbench import policy as policies
 from mrpcbench import store
-from mrpcbench.comparable import FACTS, comparability, row_title
+from mrpcbench.comparable import FACTS, comparability
 from mrpcbench.environment import is_a_home
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
@@ -151,7 +151,7 @@ def _problem(record: RunRecord) -> str | None:
         return "it is about no pairs"
     if record.bench is not None and not record.bench.rows:
         return "it has no rows"
-    if record.bench is not None and len({row_title(row) for row in record.bench.rows}) < len(record.bench.rows):
+    if record.bench is not None and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
         return "it has two rows of one name"
     if record.train is not None and best_epoch(record.train) is None:
         return f"no epoch in it ends at the best step, {record.train.best_step}"

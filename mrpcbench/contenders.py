@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mrpcbench.plans import BackendSpec, BenchPlan, Order, Scenario
+from mrpcbench.rows import RowId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,13 @@ class Field:
     contenders: tuple[Contender, ...]
     relative_to: tuple[str, ...] = ()
 
-    def row_names(self) -> list[str]:
-        """What may be held against: each contender's name, and NAME:BATCH of its rows."""
-        found: dict[str, None] = {}
-        for contender in self.contenders:
-            sizes = dict.fromkeys(size for _, size in contender.rows())
-            found.update(dict.fromkeys((contender.name, *(row_name(contender.name, size) for size in sizes))))
-        return list(found)
+    def row_ids(self) -> list[RowId]:
+        """Every row of the run, in the order of the cases."""
+        return [
+            RowId(case=contender.name, scenario=scenario, batch_size=size)
+            for contender in self.contenders
+            for scenario, size in contender.rows()
+        ]
 
 
 def backends_of(spec: BackendSpec, plan: BenchPlan) -> Field:
@@ -64,8 +65,3 @@ def backends_of(spec: BackendSpec, plan: BenchPlan) -> Field:
         for backend in dict.fromkeys(plan.backend)
     )
     return Field(contenders=tuple(made))
-
-
-def row_name(name: str, batch_size: int) -> str:
-    """NAME:BATCH."""
-    return f"{name}:{batch_size}"

@@ -14,6 +14,7 @@ from mrpcbench.contenders import Contender
 from mrpcbench.environment import public_name
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Scenario
+from mrpcbench.rows import RowId
 from mrpcbench.schema import (
     BenchRow,
     LoadPoint,
@@ -57,8 +58,8 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """What tells it from the others, in words."""
-        return f"{self.contender.name} {self.scenario} batch {self.batch_size}"
+        """The text form of its row's identity."""
+        return str(self.key)
 
     @property
     def public_spec(self) -> BackendSpec:
@@ -66,9 +67,9 @@ class Lane:
         return replace(self.contender.spec, model=public_name(self.contender.spec.model))
 
     @property
-    def key(self) -> tuple[str, Scenario, int]:
-        """What tells it from the others: contender, scenario and batch size."""
-        return self.contender.name, self.scenario, self.batch_size
+    def key(self) -> RowId:
+        """What identifies its row."""
+        return RowId(case=self.contender.name, scenario=self.scenario, batch_size=self.batch_size)
 
     @property
     def has_row(self) -> bool:

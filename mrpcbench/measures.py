@@ -94,9 +94,7 @@ def _bench(record: RunRecord, row: BenchRow) -> Iterator[Measure]:
         same["from"] = "text"
     if row.server is not None:
         same["server"] = f"target {row.server.slo_ms:g} ms, window {row.server.window_ms:g} ms"
-    name = f"{row.case} {row.scenario}"
-    if row.scenario != "single-stream":
-        name += f" batch {row.batch_size}"
+    name = str(row.id)
     rate = speed(row) if row.samples_ms or row.server else None
     median = percentile_ms(row, 0.5) if row.scenario == "single-stream" else None
     valid = not row.broken_rules

@@ -327,8 +327,8 @@ class BenchView:
 
     sort: SortKey = about("Order of the rows, best first; 'given' is the order in which they were asked for.", "speed")
     relative_to: tuple[str, ...] = about(
-        "Show each row's speed in multiples of this one's, with an interval: NAME, or NAME:BATCH, where NAME is a "
-        "backend or a contender of the preset. Repeatable.",
+        "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
+        "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
         (),
     )
 

@@ -7,13 +7,14 @@ nothing here knows is an error, for a gate that is misspelt would never fail.
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import STRICT, Backend, about
+from mrpcbench.plans import STRICT, about
+from mrpcbench.rows import RowId
 
 POLICY_FILE = "gate.toml"
 
@@ -22,9 +23,13 @@ Loss = Annotated[float, Field(ge=0, lt=1)]
 Floor = Annotated[float, Field(gt=0, le=1)]
 Margin = Annotated[float, Field(gt=0, lt=1)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
-RowName = Annotated[
-    str, Field(pattern=rf"^({'|'.join(get_args(Backend))}) (single-stream|(offline|server) batch [1-9][0-9]*)$")
-]
+
+
+def _row(value: object) -> RowId:
+    return RowId.parse(value if isinstance(value, str) else repr(value))
+
+
+Row = Annotated[RowId, PlainValidator(_row)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class StoredSpeedPolicy:
 
     gate: bool = about("Whether speed decides.", True)
     change: Ratio = about("Change of pairs/s that is more than the drift between two sessions.", 0.10)
-    rows: tuple[RowName, ...] = about(
+    rows: tuple[Row, ...] = about(
         "Rows that decide, such as 'onnx offline batch 32'; else of each backend the fastest offline row and single "
         "pairs, five in all.",
         (),
@@ -128,6 +133,8 @@ def with_margin(policy: Policy, margin: float | None) -> Policy:
 def _explained(error: ErrorDetails) -> str:
     """One error of pydantic's as KEY: what is wrong and what is allowed."""
     key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        return f"{key} = {error['ctx']['error']}"
     if error["type"] != "unexpected_keyword_argument":
         return f"{key} = {error['input']!r}: {error['msg']}"
     kind: Any = Policy

@@ -5,10 +5,11 @@ Standard library only, so that what was asked can be refused before anything hea
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mrpcbench.contenders import Field, row_name
+from mrpcbench.contenders import Field
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import joules_per_thousand, percentile_ms, speed
 from mrpcbench.plans import BenchView, SortKey
+from mrpcbench.rows import RowId, RowSelector
 from mrpcbench.schema import BenchRow
 
 # The figure by which rows are sorted, smaller is better; None where it is unknown.
@@ -25,10 +26,14 @@ COSTS: Mapping[SortKey, Callable[[BenchRow], float | None]] = {
 
 def check_view(view: BenchView, entered: Field) -> None:
     """Raise `UsageError` where `view` is relative to a row that a run of the contenders `entered` cannot have."""
-    names = entered.row_names()
-    for name in view.relative_to:
-        if name not in names:
-            raise UsageError(f"--relative-to {name}: no row of this run; name one of {', '.join(names)}")
+    rows = entered.row_ids()
+    for text in view.relative_to:
+        try:
+            selector = RowSelector.parse(text)
+        except ValueError as error:
+            raise UsageError(f"--relative-to: {error}, or CASE or CASE:BATCH") from None
+        if not any(map(selector.matches, rows)):
+            raise UsageError(f"--relative-to {text}: no row of this run; name one of {', '.join(map(str, rows))}")
 
 
 def ranked(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
@@ -54,12 +59,12 @@ def best(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
 
 
 def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[BenchRow]:
-    """The rows of one table that `relative_to` names, each once: NAME:BATCH, or the fastest of NAME."""
-    found: dict[str, BenchRow] = {}
-    for name in relative_to:
-        if named := [row for row in rows if name in (row.case, name_of(row))]:
+    """The rows of one table that `relative_to` names, each once; of several that one name selects, the fastest."""
+    found: dict[RowId, BenchRow] = {}
+    for selector in map(RowSelector.parse, relative_to):
+        if named := [row for row in rows if selector.matches(row.id)]:
             first = ranked(named, "speed")[0]
-            found.setdefault(name_of(first), first)
+            found.setdefault(first.id, first)
     return list(found.values())
 
 
@@ -67,11 +72,6 @@ def ratio(row: BenchRow, base: BenchRow) -> float | None:
     """Speed of `row` in multiples of that of `base`; None where either is unknown."""
     mine, other = speed(row), speed(base)
     return None if mine is None or other is None else mine / other
-
-
-def name_of(row: BenchRow) -> str:
-    """What `row` is called in its table: NAME:BATCH."""
-    return row_name(row.case, row.batch_size)
 
 
 def _negative(value: float | None) -> float | None:

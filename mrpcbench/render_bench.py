@@ -233,8 +233,7 @@ def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     broken: dict[str, list[str]] = {}
     for row in rows:
         for kind, _, detail in (rule.partition(": ") for rule in row.broken_rules or ()):
-            name = f"{row.case} {row.scenario} batch {row.batch_size}"
-            broken.setdefault(kind, []).append(f"{name} ({detail})" if detail else name)
+            broken.setdefault(kind, []).append(f"{row.id} ({detail})" if detail else str(row.id))
     for kind, breakers in broken.items():
         yield f"! INVALID, {kind}: {', '.join(breakers)}"
     if any(row.failed for row in rows):

@@ -24,7 +24,7 @@ def continue_from(path: Path, now: RunRecord, lanes: list[Lane]) -> RunRecord:
     assert now.bench is not None
     if changed := "; ".join(_changes(earlier, now, lanes)):
         raise UsageError(f"--resume: {path} was made with {changed}; only the same run can be continued")
-    rows = {(row.case, row.scenario, row.batch_size): row for row in earlier.bench.rows}
+    rows = {row.id: row for row in earlier.bench.rows}
     for lane in lanes:
         lane.earlier = rows.get(lane.key)
     if earlier.complete:
@@ -57,7 +57,7 @@ def _changes(earlier: RunRecord, now: RunRecord, lanes: list[Lane]) -> Iterator[
         yield "other pairs"
     lane_of = {lane.key: lane for lane in lanes}
     for row in earlier.bench.rows:
-        lane = lane_of.get((row.case, row.scenario, row.batch_size))
+        lane = lane_of.get(row.id)
         if lane is None:  # another plan, or an optional contender that is not there now
             yield f"a row of {row.case}"
             continue

@@ -19,6 +19,7 @@ from mrpcbench.plans import (
     TrainRecipe,
     about,
 )
+from mrpcbench.rows import RowId
 from mrpcbench.upgrade import SCHEMA_VERSION
 from mrpcbench.verdicts import Comparison, Interval, Verdict
 
@@ -487,6 +488,15 @@ class BenchRow:
         "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", None
     )
 
+    def __post_init__(self) -> None:
+        # Raises for what has no text form, which policies, messages and options could then not name.
+        _ = self.id
+
+    @property
+    def id(self) -> RowId:
+        """What identifies the row within its record."""
+        return RowId(case=self.case, scenario=self.scenario, batch_size=self.batch_size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceAnswers:
@@ -494,7 +504,7 @@ class ReferenceAnswers:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    row: str = about("The row that gave them: case, scenario and batch size.")
+    row: str = about("The row that gave them, such as 'onnx offline batch 32'.")
     labels: str = about("Label of each pair in the run's order, 0 or 1; - where there is no answer, or no finite one.")
 
 

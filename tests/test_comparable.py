@@ -1,14 +1,13 @@
 """What makes two records incomparable, what is a warning only, and that each is named."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from records import make_bench, make_data, make_gate, make_record, make_row, make_train
 
-from mrpcbench.comparable import comparability, row_title
-from mrpcbench.plans import BackendSpec, TrainRecipe
+from mrpcbench.comparable import comparability
+from mrpcbench.plans import TrainRecipe
 from mrpcbench.schema import Command, LoadPoint, LoadReport, RunRecord, ServerResult
 
 KINDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
@@ -353,19 +352,3 @@ def test_what_was_read_of_a_checkpoint_without_a_head_must_be_the_same() -> None
 def test_the_same_seed_must_have_begun_from_the_same_weights() -> None:
     before, after = [run(1), run(2)], [run(3), run(2, base_sha256="9" * 64, environment__started_at=LATER)]
     assert sides(before, after)[0] == ("seed 2: base_model_sha256: 222222222222, now 999999999999",)
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("make", "title"),
-    [
-        (lambda: make_row("single-stream"), "torch single-stream"),
-        (lambda: make_row("offline", spec=BackendSpec(backend="onnx")), "onnx offline batch 32"),
-        (lambda: make_row("server", batch_size=8), "torch server batch 8"),
-        (lambda: make_row("offline", case="hf-autocast"), "hf-autocast offline batch 32"),
-    ],
-)
-def test_a_row_is_called_by_its_contender_scenario_and_batch(make: Callable[[], Any], title: str) -> None:
-    assert row_title(make()) == title

@@ -26,7 +26,9 @@ def test_one_pair_at_a_time_is_one_row_and_every_other_scenario_one_a_batch_size
     ]
 
 
-def test_a_field_names_each_contender_and_each_of_its_rows_once() -> None:
+def test_a_field_names_each_row_of_the_run() -> None:
     first = Contender(name="a-b", spec=BackendSpec(), scenarios=("single-stream", "offline"), batch_sizes=(1, 8))
     second = Contender(name="c", spec=BackendSpec(), scenarios=("offline",), batch_sizes=(32,))
-    assert Field(contenders=(first, second)).row_names() == ["a-b", "a-b:1", "a-b:8", "c", "c:32"]
+    assert list(map(str, Field(contenders=(first, second)).row_ids())) == [
+        *("a-b single-stream", "a-b offline batch 1", "a-b offline batch 8", "c offline batch 32"),
+    ]

@@ -15,6 +15,7 @@ from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
 from mrpcbench.hypothesis import permutation_p
 from mrpcbench.plans import BackendSpec, TrainRecipe
 from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy
+from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, ExportGate, LoadPoint, ServerResult, TrainSection
 from mrpcbench.verdicts import Interval, MetricResult, Verdict, overall
 
@@ -416,6 +417,10 @@ def row(ms: float = 10.0, scenario: str = "offline", backend: Any = "torch", **c
     return make_row(scenario, **{"spec": spec, "samples_ms": (ms, ms, ms), "broken_rules": (), **changes})
 
 
+def row_ids(*texts: str) -> tuple[RowId, ...]:
+    return tuple(map(RowId.parse, texts))
+
+
 def stored(before: Sequence[BenchRow], after: Sequence[BenchRow], policy: Policy = DEFAULT) -> dict[str, MetricResult]:
     return named(judge_bench(make_bench(rows=tuple(before)), make_bench(rows=tuple(after)), policy))
 
@@ -477,7 +482,7 @@ def test_a_gated_row_that_the_current_record_lacks_never_passes() -> None:
 
 
 def test_a_row_that_the_policy_names_and_the_baseline_lacks_never_passes() -> None:
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("onnx offline batch 32", "torch offline batch 32")))
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("onnx offline batch 32", "torch offline batch 32")))
     found = stored([row()], [row(1.0), row(1.0, backend="onnx")], policy)
     assert list(found) == ["onnx offline batch 32", "torch offline batch 32"]
     assert found["onnx offline batch 32"].verdict.reason == "baseline: it has no such row"
@@ -509,7 +514,7 @@ def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in
         "onnx single-stream",
         "fake offline batch 32",
     )
-    assert rows_that_decide(rows) == expected
+    assert rows_that_decide(rows) == row_ids(*expected)
     found = stored(rows, rows)
     assert [name for name, metric in found.items() if metric.gated] == list(expected)
     assert len(found) == 12
@@ -517,19 +522,19 @@ def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in
 
 def test_contenders_on_one_engine_each_have_rows_that_decide() -> None:
     rows = [row(case=name, samples_ms=(10.0,) * 3) for name in ("sorted", "unsorted")]
-    assert rows_that_decide(rows) == ("sorted offline batch 32", "unsorted offline batch 32")
+    assert rows_that_decide(rows) == row_ids("sorted offline batch 32", "unsorted offline batch 32")
 
 
 def test_the_rows_that_the_policy_names_decide_in_place_of_those() -> None:
     rows = [row(20.0, batch_size=8), row(10.0)]
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("torch offline batch 8",)))
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("torch offline batch 8")))
     assert [name for name, metric in stored(rows, rows, policy).items() if metric.gated] == ["torch offline batch 8"]
-    off = Policy(stored_speed=StoredSpeedPolicy(gate=False, rows=("torch offline batch 8",)))
+    off = Policy(stored_speed=StoredSpeedPolicy(gate=False, rows=row_ids("torch offline batch 8")))
     assert not any(metric.gated for metric in stored(rows, rows, off).values())
 
 
 def test_a_row_without_samples_is_not_the_fastest() -> None:
-    assert rows_that_decide([row(batch_size=8, samples_ms=()), row()]) == ("torch offline batch 32",)
+    assert rows_that_decide([row(batch_size=8, samples_ms=()), row()]) == row_ids("torch offline batch 32")
 
 
 def served(rate: float | None, **changes: Any) -> BenchRow:
@@ -547,7 +552,7 @@ def served(rate: float | None, **changes: Any) -> BenchRow:
 
 
 def test_a_server_row_is_judged_by_its_best_rate_where_the_policy_names_it() -> None:
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=("torch server batch 8",)))
+    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("torch server batch 8")))
     found = stored([served(100.0)], [served(80.0)], policy)["torch server batch 8"]
     assert (found.unit, found.verdict.outcome, found.gated) == ("requests/s", "REGRESSION", True)
     assert stored([served(100.0)], [served(None)], policy)["torch server batch 8"].verdict.outcome == "INCONCLUSIVE"

@@ -55,7 +55,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("verbs", ("train", "evaluate", "export", "bench", "env", *JUDGING)),
     ("tools", (*TOOLS, *MEASURING, *GATING, *SHOWING, "store", "hub")),
     ("tiny", ("tiny",)),
-    ("vocabulary", ("schema", "plans", "verdicts", "trends", "stats", "hypothesis", "errors", "progress")),
+    (
+        "vocabulary",
+        ("schema", "plans", "rows", "upgrade", "verdicts", "trends", "stats", "hypothesis", "errors", "progress"),
+    ),
 )
 WITHIN = {"command line", "chains of verbs", "tools", "tiny", "vocabulary"}
 HEAVY = (

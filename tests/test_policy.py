@@ -9,6 +9,7 @@ import pytest
 import mrpcbench
 from mrpcbench.errors import UsageError
 from mrpcbench.policy import POLICY_FILE, AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, with_margin
+from mrpcbench.rows import RowId
 
 SHIPPED = Path(mrpcbench.__file__).parent / POLICY_FILE
 
@@ -66,9 +67,9 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
 
 
 def test_a_file_may_name_the_rows_that_decide(tmp_path: Path) -> None:
-    names = ("torch single-stream", "onnx offline batch 32", "fake server batch 8")
+    names = ("torch single-stream", "hf-autocast offline batch 32", "onnx server batch 8")
     found = read(tmp_path, f"[stored_speed]\nrows = {list(names)}")
-    assert found == Policy(stored_speed=StoredSpeedPolicy(rows=names))
+    assert found == Policy(stored_speed=StoredSpeedPolicy(rows=tuple(map(RowId.parse, names))))
 
 
 @pytest.mark.parametrize(
@@ -113,9 +114,9 @@ def test_a_key_that_nothing_knows_is_an_error_that_names_those_that_are(
         ("[speed]\nslowdown = 3", "speed.slowdown", "less than 1"),
         ("[stored_speed]\nchange = 10", "stored_speed.change", "less than 1"),
         ("[stored_speed]\nchange = 0", "stored_speed.change", "greater than 0"),
-        ("[stored_speed]\nrows = ['onnx:32']", "stored_speed.rows.0", "match pattern"),
-        ("[stored_speed]\nrows = ['onnx offline']", "stored_speed.rows.0", "match pattern"),
-        ("[stored_speed]\nrows = ['tpu single-stream']", "stored_speed.rows.0", "match pattern"),
+        ("[stored_speed]\nrows = ['onnx:32']", "stored_speed.rows.0", "'onnx:32' is not a row; write it as 'onnx off"),
+        ("[stored_speed]\nrows = ['onnx offline']", "stored_speed.rows.0", "'onnx offline' is not a row"),
+        ("[stored_speed]\nrows = [32]", "stored_speed.rows.0", "'32' is not a row"),
         ("[stored_speed]\nrows = 'onnx single-stream'", "stored_speed.rows", "array"),
     ],
 )

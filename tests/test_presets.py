@@ -20,6 +20,7 @@ from mrpcbench.history import history
 from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan, HistoryPlan
 from mrpcbench.presets import PEERS, Entries, Entry, enough_rounds, field_of, left_to_preset
 from mrpcbench.progress import Silent
+from mrpcbench.rows import RowSelector
 from mrpcbench.schema import RunRecord
 
 PLAN = BenchPlan(preset="peers")
@@ -105,7 +106,8 @@ def test_the_rows_that_the_others_are_held_against_are_in_the_run(
 ) -> None:
     monkeypatch.setattr(presets, "resolve_device", lambda asked: device)
     found = entered(BackendSpec(model=with_graphs))
-    assert set(found.relative_to) <= set(found.row_names())
+    for text in found.relative_to:
+        assert any(map(RowSelector.parse(text).matches, found.row_ids())), text
     assert found.contenders[0].name == found.relative_to[0] == "hf-autocast"
 
 
@@ -242,7 +244,7 @@ def test_an_interrupted_run_is_finished_by_contender(
 
     monkeypatch.setattr(lanes.Lane, "run_round", run_round)
     record = measure(tmp_path / "r.json", small_data, BenchControl(resume=True), rounds=1)
-    assert ran == ["ours single-stream batch 1"]
+    assert ran == ["ours single-stream"]
     assert record.bench is not None
     found = [(row.case, row.scenario, row.batch_size, len(row.samples_ms)) for row in record.bench.rows]
     rest = [("ours", "offline", 8, 1), ("ours", "offline", 32, 1), ("ours", "single-stream", 1, 40)]
@@ -311,7 +313,7 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     assert done.status == 0, done.err
     shown = " ".join(done.out.split())
     assert "offline: times as fast" in shown
-    assert "x theirs:32" in shown
+    assert "x theirs" in shown
     assert "x ours" in shown  # of single pairs, which the first reference has none of
     assert "n = 5 rounds" in shown
     assert "agree: share of the labels that are those of theirs offline batch 32" in shown

@@ -138,7 +138,7 @@ def test_a_percentile_is_shown_only_where_the_samples_bound_it(samples: int, sho
 
 
 def test_missing_samples_are_explained_once() -> None:
-    few = bench_of(make_row("single-stream", samples=3), make_row("single-stream", samples=4, batch_size=8))
+    few = bench_of(make_row("single-stream", samples=3), make_row("single-stream", samples=4, case="other"))
     assert few.count("too few samples") == 1
     assert "too few samples" not in bench_of(make_row("single-stream", samples=662))
 
@@ -310,10 +310,10 @@ def test_servers_are_sorted_by_their_best_load_and_its_line_alone_is_bold() -> N
 def test_a_ratio_is_of_the_rates_and_its_header_names_the_row() -> None:
     rows = [on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 406), on("onnx", 32, 1632)]
     found = titled("offline: times", rows, BenchView(relative_to=("torch:8",)))
-    assert headers(found) == ["backend", "batch", "x torch:8", "95%"]
+    assert headers(found) == ["backend", "batch", "x torch offline batch 8", "95%"]
     assert column(titled("offline: all", rows), "pairs/s") == ["1004.9", "1000.0", "500.0", "250.0"]
     assert column(found, "batch") == ["8", "32", "8", "32"]
-    assert column(found, "x torch:8") == ["2.01x", "2.00x", "1.00x", "0.50x"]
+    assert column(found, "x torch offline batch 8") == ["2.01x", "2.00x", "1.00x", "0.50x"]
 
 
 def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
@@ -323,11 +323,11 @@ def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
         *(server("torch", load(100), best=100.0), server("torch", load(80), best=80.0, batch_size=32)),
     ]
     asked = BenchView(relative_to=("torch",))
-    assert column(titled("offline: times", rows, asked), "x torch:32") == ["2.00x", "1.00x", "0.50x"]
-    assert column(titled("single-stream: times", rows, asked), "x torch") == ["2.00x", "1.00x"]
-    assert column(titled("server", rows, asked), "x torch:8") == ["1.00x", "0.80x"]
+    assert column(titled("offline: times", rows, asked), "x torch offline batch 32") == ["2.00x", "1.00x", "0.50x"]
+    assert column(titled("single-stream: times", rows, asked), "x torch single-stream") == ["2.00x", "1.00x"]
+    assert column(titled("server", rows, asked), "x torch server batch 8") == ["1.00x", "0.80x"]
     as_given = BenchView(relative_to=("torch",), sort="given")
-    assert column(titled("offline: times", rows, as_given), "x torch:32") == ["0.50x", "1.00x", "2.00x"]
+    assert column(titled("offline: times", rows, as_given), "x torch offline batch 32") == ["0.50x", "1.00x", "2.00x"]
 
 
 def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
@@ -336,7 +336,7 @@ def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
         titled("single-stream", rows, view)  # the one
     titled("offline", rows)
     alone = titled("single-stream: times", rows, BenchView(relative_to=("onnx:1",)))
-    assert column(alone, "x onnx") == ["1.00x", "1.00x"]
+    assert column(alone, "x onnx single-stream") == ["1.00x", "1.00x"]
 
 
 def test_the_ratio_of_a_server_stands_on_the_best_line_of_each_row() -> None:
@@ -345,9 +345,13 @@ def test_the_ratio_of_a_server_stands_on_the_best_line_of_each_row() -> None:
         server("onnx", load(250), load(500, meets=False), best=250.0),
     ]
     found = titled("server", rows, BenchView(relative_to=("torch:8",)))
-    assert column(found, "x torch:8") == ["2.50x", "", "", "1.00x", ""]
+    assert column(found, "x torch server batch 8") == ["2.50x", "", "", "1.00x", ""]
     unknown = [server("torch", load(50, meets=False), best=None), rows[1]]
-    assert column(titled("server", unknown, BenchView(relative_to=("torch:8",))), "x torch:8") == ["?", "", ""]
+    assert column(titled("server", unknown, BenchView(relative_to=("torch:8",))), "x torch server batch 8") == [
+        "?",
+        "",
+        "",
+    ]
 
 
 PLAN = BenchPlan(backend=("torch", "onnx", "torch"), batch_size=(8, 32))
@@ -357,26 +361,40 @@ def check(plan: BenchPlan, *names: str) -> None:
     check_view(BenchView(relative_to=names), backends_of(BackendSpec(), plan))
 
 
-@pytest.mark.parametrize("names", [(), ("torch",), ("onnx", "torch:1"), ("torch:8", "onnx:32")])
+@pytest.mark.parametrize(
+    "names",
+    [(), ("torch",), ("onnx", "torch:1"), ("torch:8", "onnx:32"), ("torch offline batch 8", "onnx single-stream")],
+)
 def test_rows_that_the_run_will_have_can_be_named(names: tuple[str, ...]) -> None:
     check(PLAN, *names)
 
 
-@pytest.mark.parametrize("name", ["fake", "torch:64", "torch:", "torch:08", ":8", "", "torch:8:8", "TORCH"])
+@pytest.mark.parametrize("name", ["fake", "torch:64", "TORCH", "torch server batch 8", "torch offline batch 64"])
 def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(name: str) -> None:
     with pytest.raises(UsageError) as raised:
         check(PLAN, "onnx", name)
     assert str(raised.value) == (
         f"--relative-to {name}: no row of this run; "
-        "name one of torch, torch:1, torch:8, torch:32, onnx, onnx:1, onnx:8, onnx:32"
+        "name one of torch single-stream, torch offline batch 8, torch offline batch 32, "
+        "onnx single-stream, onnx offline batch 8, onnx offline batch 32"
+    )
+
+
+@pytest.mark.parametrize("name", ["torch:", "torch:08", ":8", "", "torch:8:8", "torch offline"])
+def test_what_cannot_name_a_row_is_refused_with_the_forms_that_can(name: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check(PLAN, name)
+    assert str(raised.value) == (
+        f"--relative-to: {name!r} is not a row; write it as 'onnx offline batch 32' or 'onnx single-stream', "
+        "or CASE or CASE:BATCH"
     )
 
 
 def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None:
     for scenario in ("offline", "server"):
-        with pytest.raises(UsageError, match="name one of torch, torch:8, torch:32, onnx"):
+        with pytest.raises(UsageError, match=f"name one of torch {scenario} batch 8, torch {scenario} batch 32, onnx"):
             check(replace(PLAN, scenario=(scenario,)), "torch:1")
-    with pytest.raises(UsageError, match="name one of torch, torch:1, onnx, onnx:1"):
+    with pytest.raises(UsageError, match=r"name one of torch single-stream, onnx single-stream$"):
         check(replace(PLAN, scenario=("single-stream",)), "torch:8")
 
 
@@ -563,10 +581,10 @@ def test_the_cold_cost_has_a_column_where_an_engine_has_one() -> None:
     assert column(titled("single-stream", [single(cold_ms=5.0)]), "cold ms") == ["5.0"]
 
 
-def test_a_name_of_two_words_heads_a_column_on_two_lines() -> None:
+def test_the_header_of_a_ratio_stands_on_several_lines() -> None:
     view = BenchView(relative_to=("torch-packed:128",))
     found = titled("offline: times", [on("torch-packed", 128), on("torch", 8)], view)
-    assert [str(one.header) for one in found.columns][2] == "x torch-\npacked:128"
+    assert [str(one.header) for one in found.columns][2] == "x torch-\npacked\noffline\nbatch 128"
 
 
 # --- width ------------------------------------------------------------------------------------------------------------
@@ -712,7 +730,9 @@ def test_a_wrong_reference_wastes_no_measurement(
     monkeypatch.setattr("mrpcbench.bench.bench", never)
     done = mrpcbench("bench", "--backend", "fake", "--data", "quickstart", "--relative-to", "torch:8")
     assert done.status == 2
-    assert "--relative-to torch:8: no row of this run; name one of fake, fake:1, fake:8, fake:32" in done.err
+    assert (
+        "--relative-to torch:8: no row of this run; name one of fake single-stream, fake offline batch 8, " in done.err
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -735,7 +755,7 @@ def test_the_options_reach_the_tables_of_a_finished_and_of_an_interrupted_run(
     assert plain.out.index("1000.0") < plain.out.index("500.0")
     done = mrpcbench("bench", "--sort", "given", "--relative-to", "torch:8")
     assert done.status == (130 if interrupted else 0)
-    assert "x torch:8" in done.out
+    assert "x torch" in done.out
     assert done.out.index("500.0") < done.out.index("1000.0")
 
 

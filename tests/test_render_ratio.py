@@ -78,7 +78,7 @@ def test_a_round_of_single_pairs_is_all_of_them_together() -> None:
 def test_a_table_has_a_ratio_and_its_interval_for_each_reference() -> None:
     table = ratio_table([FAST, BASE], [BASE, FAST])
     assert str(table.title) == "offline: times as fast"
-    assert headers(table) == ["case", "batch", "x base:32", "95%", "x fast:32", "95%"]
+    assert headers(table) == ["case", "batch", "x base offline batch 32", "95%", "x fast offline batch 32", "95%"]
     _, _, times, ends, others, _ = cells(table)
     assert times == ["2.00x", "1.00x"]
     assert ends == ["1.90 to 2.22", ""]  # a row against itself is no measurement
@@ -101,6 +101,6 @@ def test_rows_of_an_interrupted_run_are_held_against_each_other_over_the_rounds_
     assert "n = 5 rounds" in table.below
 
 
-def test_a_table_of_single_pairs_names_contenders_without_a_batch() -> None:
+def test_a_table_of_single_pairs_names_cases_without_a_batch() -> None:
     rows = [row("a-b", 2.0, scenario="single-stream", pairs=1), row("c", 4.0, scenario="single-stream", pairs=1)]
-    assert headers(ratio_table(rows, [rows[0]])) == ["case", "x a- b", "95%"]
+    assert headers(ratio_table(rows, [rows[0]])) == ["case", "x a- b single-stream", "95%"]

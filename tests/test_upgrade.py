@@ -47,6 +47,16 @@ def test_a_graph_of_version_1_that_does_not_say_its_form_is_optimums_own() -> No
         assert upgrade({"schema_version": 1, "model": model})["model"].get("optimize") == expected
 
 
+def test_a_reference_row_of_version_1_is_named_as_other_rows_are() -> None:
+    for old, new in (
+        ("torch single-stream batch 1", "torch single-stream"),
+        ("torch offline batch 1", "torch offline batch 1"),
+        ("torch offline batch 32", "torch offline batch 32"),
+    ):
+        document = {**bench_of_version_1(), "bench": {"reference": {"row": old, "labels": "10"}}}
+        assert upgrade(document)["bench"]["reference"] == {"row": new, "labels": "10"}
+
+
 def test_every_version_becomes_the_present_one_and_the_document_given_stays_as_it_was() -> None:
     record = json.loads(store.dumps(make_record("ab")))
     for version in (1, SCHEMA_VERSION, "2.99"):

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mrpcbench.comparable import row_title
 from mrpcbench.figures import speed
 from mrpcbench.policy import Policy
+from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, BenchSection
 from mrpcbench.verdicts import MetricResult, Verdict
 
@@ -15,7 +15,7 @@ MOST_GATED = 5
 def judge_bench(baseline: BenchSection, current: BenchSection, policy: Policy) -> tuple[MetricResult, ...]:
     """The speed of each row that the baseline or the policy names, against that of the same row."""
     limits = policy.stored_speed
-    before, after = ({row_title(row): row for row in section.rows} for section in (baseline, current))
+    before, after = ({row.id: row for row in section.rows} for section in (baseline, current))
     gated = (limits.rows or rows_that_decide(baseline.rows)) if limits.gate else ()
     names = dict.fromkeys((*gated, *before))
     return tuple(
@@ -25,25 +25,25 @@ def judge_bench(baseline: BenchSection, current: BenchSection, policy: Policy) -
     )
 
 
-def rows_that_decide(rows: Sequence[BenchRow]) -> tuple[str, ...]:
+def rows_that_decide(rows: Sequence[BenchRow]) -> tuple[RowId, ...]:
     """Of each contender the fastest offline row and single pairs, in the order of the rows; the first five."""
-    names = []
+    names: list[RowId] = []
     for name in dict.fromkeys(row.case for row in rows):
         own = [row for row in rows if row.case == name]
         offline = [row for row in own if row.scenario == "offline"]
         fastest = [max(offline, key=lambda row: _speed(row) or 0.0)] if offline else []
-        names += [row_title(row) for row in (*fastest, *(row for row in own if row.scenario == "single-stream"))]
+        names += [row.id for row in (*fastest, *(row for row in own if row.scenario == "single-stream"))]
     return tuple(names[:MOST_GATED])
 
 
 def _stored_speed(
-    name: str, before: BenchRow | None, after: BenchRow | None, limit: float, *, gated: bool
+    name: RowId, before: BenchRow | None, after: BenchRow | None, limit: float, *, gated: bool
 ) -> MetricResult:
     was, now = (None if row is None else _speed(row) for row in (before, after))
     change = now / was - 1 if was and now else None
     known = after or before
     return MetricResult(
-        metric=name,
+        metric=str(name),
         gated=gated,
         verdict=_speed_verdict(before, after, change, limit),
         baseline=was,
