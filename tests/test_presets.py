@@ -329,7 +329,7 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     assert mrpcbench(*options, "--rounds", "1", "--strict").status == 6
     refused = mrpcbench(*options, "--relative-to", "fake")
     assert refused.status == 2
-    assert "name one of theirs, theirs:32, ours, ours:8, ours:32, ours:1" in refused.err
+    assert "name one of theirs offline batch 32, ours offline batch 8, " in refused.err
 
 
 def test_compare_and_history_know_a_contender_by_its_name(
