@@ -2,9 +2,8 @@
 
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
 
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -19,8 +18,6 @@ from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, RunRecord
 RUN_FILE = "mrpcbench-run.json"
 # The record of a run that is over, beside the model that it made.
 RECORD_FILE = "mrpcbench-train.json"
-# The training loss so far of an epoch that is not over, which the Trainer itself forgets.
-LOSS_FILE = "mrpcbench-loss.json"
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
@@ -116,28 +113,3 @@ def newest_checkpoint(output_dir: Path) -> Path | None:
 def state_of(checkpoint: Path) -> TrainerState:
     """The Trainer's state when it wrote `checkpoint`, with the log so far."""
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSoFar:
-    """Sum of the losses of the steps after `last_logged`, the step at which the Trainer last logged their mean.
-
-    `total` is None where it is not finite.
-    """
-
-    total: float | None
-    last_logged: int
-
-    def save(self, checkpoint: Path) -> None:
-        """Write it into the folder of a checkpoint, which need not be there yet."""
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        store.save_json(checkpoint / LOSS_FILE, asdict(self))
-
-    @classmethod
-    def of(cls, checkpoint: Path) -> Self | None:
-        """What is in a checkpoint; None in one that was written without it."""
-        with suppress(OSError, ValueError):
-            match store.load_json(checkpoint / LOSS_FILE):
-                case {"total": float() | None as total, "last_logged": int(step)}:
-                    return cls(total=total, last_logged=step)
-        return None

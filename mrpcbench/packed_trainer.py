@@ -23,7 +23,8 @@ from mrpcbench.packed_step import Labelled, PackedAdamW, PackedStep
 from mrpcbench.packing import Resident
 from mrpcbench.progress import Observer
 from mrpcbench.schema import Placement
-from mrpcbench.trainer import LENGTH, ObservedTrainer
+from mrpcbench.train_arguments import LENGTH
+from mrpcbench.trainer import ObservedTrainer
 
 ROW = "row"
 
@@ -81,7 +82,7 @@ class PackedTrainer(ObservedTrainer):
             self.model,
             data,
             DTYPES[precision],
-            recorder=self._timed_recorder(recorder_on(device)),
+            recorder=self._timed(recorder_on(device)),
             accumulates=arguments.gradient_accumulation_steps > 1,
         )
         counted.step = self.step
@@ -102,13 +103,13 @@ class PackedTrainer(ObservedTrainer):
         provider = packed.kernels(self.model.config, self.args.device, self.step.dtype, recorded=recorded)
         return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
 
-    def _timed_recorder(self, recorder: RecordWork | None) -> RecordWork | None:
-        """`recorder`, whose time is counted as what is done once."""
+    def _timed(self, recorder: RecordWork | None) -> RecordWork | None:
+        """`recorder`, whose time counts as one-time work."""
         if recorder is None:
             return None
 
         def record(work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
-            with self._timed("cold_s"):
+            with self.stopwatch.measuring("cold_s"):
                 return recorder(work, warm_ups=warm_ups)
 
         return record
@@ -133,11 +134,11 @@ class PackedTrainer(ObservedTrainer):
         return made
 
     def training_step(self, model: Any, inputs: dict[str, NDArray[np.int64]], num_items_in_batch: Any = None) -> Any:
-        """Loss of the batch on the device, over the number of batches that are added up; nothing waits for it."""
+        """Loss of the batch, divided by the number of accumulated batches; it stays on the device."""
         total = self.current_gradient_accumulation_steps
-        self._loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
+        self.progress.loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
         self._accumulated = (self._accumulated + 1) % total
-        return self._loss
+        return self.progress.loss
 
     def prediction_step(
         self, model: Any, inputs: dict[str, NDArray[np.int64]], prediction_loss_only: bool, ignore_keys: Any = None
@@ -150,9 +151,11 @@ class PackedTrainer(ObservedTrainer):
         """The Trainer's own estimate, six operations a token and weight, of the tokens that are not padding."""
         return float(self._token_flops * self.step.real_tokens(inputs[ROW]))
 
-    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
-        norm = self._adamw.gradient_norm if self._max_norm else None
-        super()._maybe_log_save_evaluate(tr_loss, norm, *args, **kwargs)
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's own; the epoch's line gets the gradient norm, which the packed optimiser knows."""
+        if "loss" in logs and self._max_norm:
+            logs = {**logs, "grad_norm": float(self._adamw.gradient_norm)}
+        super().log(logs, *args, **kwargs)
 
 
 def recorder_on(device: torch.device) -> RecordWork | None:

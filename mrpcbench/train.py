@@ -1,9 +1,7 @@
 """Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
 
-import csv
-import io
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from mrpcbench import card, checkpoints, data, models, store
 from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
+from mrpcbench.epoch_log import epochs_of, metrics_csv
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest, check
@@ -25,14 +24,9 @@ from mrpcbench.schema import (
     RunRecord,
     TrainSection,
 )
-from mrpcbench.trainer import (
-    LENGTH,
-    Narrator,
-    ObservedTrainer,
-    arguments,
-    epochs_of,
-    resolve_precision,
-)
+from mrpcbench.train_arguments import LENGTH, resolve_precision, training_arguments
+from mrpcbench.train_callbacks import Interruptible
+from mrpcbench.trainer import ObservedTrainer
 
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
@@ -72,7 +66,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
             store.save(done, results)
             _push(request, observer)
             return done
-    made = arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
+    made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
     tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     checkpoint = checkpoints.start(request, run, observer)
@@ -119,14 +113,13 @@ def _first_record(
     environment: Environment,
     checkpoint: Path | None,
 ) -> RunRecord:
-    steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader(), 0)[-1]
     section = TrainSection(
         recipe=recipe,
         placement=trainer.placement,
         base_model=loaded.identity,
         load_report=loaded.report,
         aligned_tokens={},
-        total_steps=steps,
+        total_steps=trainer.total_steps,
         resumed_from_step=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
         epochs=(),
         best_step=None,
@@ -155,8 +148,8 @@ def _run(
     def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
         store.save(replace(record, train=replace(begun, epochs=epochs)), results)
 
-    narrator = Narrator(save_epoch)
-    trainer.add_callback(narrator)
+    interruptible = Interruptible(save_epoch)
+    trainer.add_callback(interruptible)
     begin, spent = time.monotonic(), dict[str, Any]()
     reached = checkpoints.state_of(checkpoint) if checkpoint else None
     if checkpoint and reached and reached.global_step >= begun.total_steps:
@@ -164,8 +157,8 @@ def _run(
         trainer.state = reached
         trainer.model.config = models.load_config(checkpoint, checkpoint.name)
     else:
-        _train(trainer, narrator, checkpoint)
-        spent = {"train_s": time.monotonic() - begin, **asdict(trainer.spent)}
+        _train(trainer, interruptible, checkpoint)
+        spent = {"train_s": time.monotonic() - begin, **trainer.stopwatch.seconds}
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
     if aligned:
@@ -182,11 +175,11 @@ def _run(
     return replace(record, train=section)
 
 
-def _train(trainer: ObservedTrainer, narrator: Narrator, checkpoint: Path | None) -> None:
+def _train(trainer: ObservedTrainer, interruptible: Interruptible, checkpoint: Path | None) -> None:
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        with narrator.catching_interrupts():
+        with interruptible.catching_interrupts():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
         raise InterruptedRunError(_where_it_stopped(trainer)) from None
@@ -248,12 +241,3 @@ def _finish(
 def _push(request: TrainRequest, observer: Observer) -> None:
     if request.push_to_hub:
         observer.say(f"uploading to {card.push(Path(request.output_dir), request.push_to_hub)}")
-
-
-def metrics_csv(epochs: tuple[EpochMetrics, ...]) -> str:
-    """The log as a table, one line an epoch, under the record's names."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in fields(EpochMetrics)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(line) for line in epochs)
-    return text.getvalue()
