@@ -123,15 +123,15 @@ def span_us(row: BenchRow) -> dict[SpanName, float]:
 
 
 def stepping_s(section: TrainSection) -> float | None:
-    """Seconds of a training's steps alone; None where a record does not tell what else took time."""
+    """Seconds of a training's steps after the first; None if a record does not say what else took time."""
     if None in (section.train_s, section.cold_s, section.evaluate_s, section.save_s):
         return None
     return math.fsum((section.train_s or 0, -(section.cold_s or 0), -(section.evaluate_s or 0), -(section.save_s or 0)))
 
 
 def steps_per_s(section: TrainSection) -> float | None:
-    """Optimiser steps a second, over the steps that `stepping_s` holds: not the first one of the Trainer's engine."""
+    """Optimiser steps per second, over the steps in `stepping_s`: all but the first."""
     seconds = stepping_s(section)
     last = section.epochs[-1].step if section.epochs else 0
-    steps = last - (section.resumed_from_step or 0) - (section.recipe.engine == "trainer")
+    steps = last - (section.resumed_from_step or 0) - 1
     return steps / seconds if seconds and seconds > 0 and steps > 0 else None

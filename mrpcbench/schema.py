@@ -222,7 +222,9 @@ class EpochMetrics:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     step: int = about("Optimiser steps so far.")
-    train_loss: float | None = about("Mean training loss since the last line; null where it is not finite.")
+    train_loss: float | None = about(
+        "Mean training loss of the steps since the last line, or since the run was resumed; null if it is not finite."
+    )
     train_grad_norm: float | None = about("Gradient norm of the last step, before clipping.")
     train_learning_rate: float = about("Learning rate of the last step.")
     train_epoch: float = about("Epochs so far.")
@@ -265,10 +267,10 @@ class TrainSection:
         "process had no step left to train."
     )
     cold_s: float | None = about(
-        "Of train_s what is done once: the first step, or making the recordings of --engine packed on a GPU.", None
+        "Part of train_s for one-time work: the first step, and later CUDA graph recordings of --engine packed.", None
     )
-    evaluate_s: float | None = about("Of train_s the evaluations.", None)
-    save_s: float | None = about("Of train_s the saving of checkpoints.", None)
+    evaluate_s: float | None = about("Part of train_s for the evaluations.", None)
+    save_s: float | None = about("Part of train_s for saving checkpoints.", None)
     real_tokens: int = about("Training tokens that are not padding, in this process.")
     padding_tokens: int = about("Training tokens that are padding, in this process.")
 

@@ -18,6 +18,9 @@ PACKAGE = Path(mrpcbench.__file__).parent
 TOOLS = (
     *(
         "trainer",
+        "train_arguments",
+        "train_callbacks",
+        "epoch_log",
         "checkpoints",
         "card",
         "backends",

@@ -1,12 +1,12 @@
 """Training: the recipe's log, what is written, stopping, resuming and refusing."""
 
+import ast
 import csv
+import inspect
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,23 @@ import pytest
 import torch
 from conftest import Listener
 from huggingface_hub import ModelCard
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
-from mrpcbench import models, store, trainer
+import mrpcbench
+from mrpcbench import models, store
 from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import EpochMetrics, RunRecord
 from mrpcbench.train import train
+from mrpcbench.train_arguments import training_arguments
 
 # 96 pairs in batches of 16: 6 steps an epoch.
 RECIPE = TrainRecipe(per_device_train_batch_size=16, learning_rate=1e-3)
@@ -164,67 +173,77 @@ def test_resume_refuses_other_data(request_: TrainRequest, small_data: Path, tmp
         run(replace(request_, resume=True, data=str(other)), replace(RECIPE, max_steps=1))
 
 
-class SignalAt(TrainerCallback):
-    """Sends this process a signal at the end of a step."""
+class SignalAt(Listener):
+    """An observer that sends this process a signal at the end of a step."""
 
-    def __init__(self, step: int, number: signal.Signals) -> None:
+    def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
+        super().__init__()
         self.step, self.number = step, number
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == self.step:
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        super().advance(task, done, total, detail)
+        if done == self.step:
             os.kill(os.getpid(), self.number)
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C at the end of a step of any training."""
-    real = trainer.ObservedTrainer.__init__
-
-    def with_signal(self: Any, *args: Any, **kwargs: Any) -> None:
-        real(self, *args, **kwargs)
-        self.add_callback(SignalAt(step, signal.SIGINT))
-
-    monkeypatch.setattr(trainer.ObservedTrainer, "__init__", with_signal)
+def without_train_loss(epochs: tuple[EpochMetrics, ...]) -> list[EpochMetrics]:
+    return [replace(line, train_loss=None) for line in epochs]
 
 
 @pytest.mark.parametrize("step", [4, 6, 9, 12])
-def test_an_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_if_there_had_been_none(
-    step: int, request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
+    step: int, request_: TrainRequest, uninterrupted: RunRecord
 ) -> None:
-    interrupt_at(step, monkeypatch)
     handler = signal.getsignal(signal.SIGINT)
     message = rf"step {step} of 12; checkpoint-{step} is saved and --resume"
     with pytest.raises(InterruptedRunError, match=message) as caught:
-        run(request_)
+        run(request_, listener=SignalAt(step))
     assert caught.value.status == 130
     assert signal.getsignal(signal.SIGINT) is handler
-    monkeypatch.undo()
+    # Earlier versions wrote this file into a checkpoint.
+    (Path(request_.output_dir) / f"checkpoint-{step}" / "mrpcbench-loss.json").write_text("{}")
     resumed = run(replace(request_, resume=True))
     assert resumed.train is not None
     assert uninterrupted.train is not None
     assert resumed.train.resumed_from_step == step
     assert resumed.train.best_step == uninterrupted.train.best_step
-    assert resumed.train.epochs == uninterrupted.train.epochs  # the mean loss of the epoch that was continued, too
+    assert without_train_loss(resumed.train.epochs) == without_train_loss(uninterrupted.train.epochs)
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
+
+
+def test_a_resumed_epoch_logs_the_mean_loss_of_its_steps_since_the_resume(request_: TrainRequest) -> None:
+    with pytest.raises(InterruptedRunError):
+        run(request_, listener=SignalAt(5))
+    listener = Listener()
+    resumed = run(replace(request_, resume=True), replace(RECIPE, max_steps=-1), listener).train
+    assert resumed is not None
+    (last_step,) = [detail for _, done, _, detail in listener.steps if done == 6]
+    assert f"loss {resumed.epochs[0].train_loss:.4f}" in last_step  # a single step
+    assert resumed.epochs[0].step == 6
+
+
+class DiesAt(Listener):
+    """An observer that ends the run at the end of a step, past every handler of ordinary errors, as a kill does."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        if done == self.step:
+            raise GeneratorExit
 
 
 def test_a_killed_run_resumes_to_the_same_weights(
     request_: TrainRequest, uninterrupted: RunRecord, tmp_path: Path
 ) -> None:
-    code = (
-        "from test_train import *\n"
-        "real = trainer.ObservedTrainer.__init__\n"
-        "def init(self, *a, **k): real(self, *a, **k); self.add_callback(SignalAt(9, signal.SIGKILL))\n"
-        "trainer.ObservedTrainer.__init__ = init\n"
-        f"data, folder = {request_.data!r}, {request_.output_dir!r}\n"
-        "run(TrainRequest(model='quickstart', data=data, output_dir=folder, device='cpu'))"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    with pytest.raises(GeneratorExit):
+        run(request_, listener=DiesAt(9))
     half = store.load(tmp_path / "model.json")
     assert not half.complete
     assert half.train is not None
     assert [line.step for line in half.train.epochs] == [6]
-    # What a kill in the middle of a save leaves: a newer checkpoint that is not whole.
+    # A kill in the middle of a save leaves a newer checkpoint that is not complete.
     (Path(request_.output_dir) / "checkpoint-9").mkdir()
     resumed = run(replace(request_, resume=True))
     assert resumed.train is not None
@@ -262,15 +281,11 @@ def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: Trai
 
 
 @pytest.mark.parametrize("rate", [RECIPE.learning_rate, 3e-3])
-def test_a_run_that_replaced_a_finished_one_is_not_taken_for_it(
-    rate: float, request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_replaced_a_finished_one_is_not_taken_for_it(rate: float, request_: TrainRequest) -> None:
     run(request_, replace(RECIPE, max_steps=3))
     recipe = replace(RECIPE, max_steps=3, learning_rate=rate)
-    interrupt_at(2, monkeypatch)
     with pytest.raises(InterruptedRunError):
-        run(replace(request_, overwrite=True), recipe)
-    monkeypatch.undo()
+        run(replace(request_, overwrite=True), recipe, SignalAt(2))
     resumed = run(replace(request_, resume=True), recipe).train
     assert resumed is not None
     assert resumed.resumed_from_step == 2
@@ -423,6 +438,39 @@ def test_a_failed_upload_keeps_the_model_and_the_record(
         run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1))
     assert store.load(Path(request_.output_dir).parent / "model.json").complete
     assert (Path(request_.output_dir) / "model.safetensors").exists()
+
+
+# --- the Trainer's interface ------------------------------------------------------------------------------------------
+
+
+def private_names(source: Path) -> set[str]:
+    """Names with one leading underscore that a module reads or sets as attributes, or defines in a class."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.ClassDef):
+            names |= {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def test_no_module_uses_a_private_name_of_the_trainer() -> None:
+    """Also no name of our own that is a private one there: it would replace that one unnoticed."""
+    theirs = set[str]()
+    for kind in (Trainer, TrainingArguments, TrainerCallback):
+        theirs |= private_names(Path(inspect.getfile(kind)))
+    assert {"_n_gpu", "_save_checkpoint"} <= theirs
+    theirs -= {"_attn_implementation"}  # of a model's config
+    modules = sorted(Path(mrpcbench.__file__).parent.rglob("*.py"))
+    offenders = {path.name: names for path in modules if (names := private_names(path) & theirs)}
+    assert offenders == {}
+
+
+def test_one_of_several_gpus_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
+    made = training_arguments(RECIPE, tmp_path, device="cpu", precision="fp32", report_to="none")
+    assert made.n_gpu == 1
+    assert made.train_batch_size == RECIPE.per_device_train_batch_size
 
 
 @pytest.mark.gpu
