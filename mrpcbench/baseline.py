@@ -1,4 +1,4 @@
-"""Records that later ones are held against, kept as plain files: `mrpcbench baseline set` and `show`.
+"""Reference records, kept as plain files: `mrpcbench baseline set`.
 
 A baseline is a folder with a record, or several of train, the predictions that belong to it, and nothing else, so that
 `mrpcbench compare` reads it as it reads any folder.
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from mrpcbench import store
 from mrpcbench.errors import UsageError
-from mrpcbench.measures import machine, measures
+from mrpcbench.figures import best_load
+from mrpcbench.gates.seeds import best_epoch
 from mrpcbench.plans import BaselineFolder, BaselineRequest
 from mrpcbench.progress import Observer
-from mrpcbench.schema import EvaluateSection, RunRecord
-from mrpcbench.trends import Baseline, Kept
+from mrpcbench.schema import EvaluateSection, KeptBaseline, RunRecord
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # The commands whose records are compared; one of ab holds both of its sides.
@@ -36,11 +36,11 @@ class _Chosen:
 
 def set_baseline(
     name: str, paths: Sequence[Path], kept_in: BaselineFolder, request: BaselineRequest, observer: Observer
-) -> Baseline:
+) -> KeptBaseline:
     """Copy the records in `paths`, with their predictions, to the baseline `name`, all or none of them.
 
-    Raises `UsageError` for a name that cannot be one, a baseline that is there already, and a record that nothing
-    should be held against: not complete, of a graph that failed its own gate, or without its predictions.
+    Raises `UsageError` for an invalid name, a baseline that exists already, and a record that cannot be a reference:
+    not complete, of a graph that failed its own gate, without a result, or without its predictions.
     """
     folder = _folder(name, kept_in)
     if not paths:
@@ -49,19 +49,8 @@ def set_baseline(
     chosen = [_choose(path, observer) for path in paths]
     _check_together(chosen)
     store.replace_folder(folder, lambda staged: _write(chosen, staged))
-    return _read(folder)
-
-
-def baselines(name: str | None, kept_in: BaselineFolder) -> tuple[Baseline, ...]:
-    """The baselines that are kept, by name, or the one called `name`; `UsageError` where that is not there."""
-    parent = Path(kept_in.folder)
-    names = sorted(path.name for path in parent.iterdir() if _is_kept(path)) if parent.is_dir() else []
-    if name is None:
-        return tuple(_read(parent / one) for one in names)
-    folder = _folder(name, kept_in)
-    if name not in names:
-        raise UsageError(f"{folder}: no such baseline; {'there are ' + ', '.join(names) if names else 'there is none'}")
-    return (_read(folder),)
+    files = tuple(sorted(path.name for path in folder.glob("*.json")))
+    return KeptBaseline(name=name, command=chosen[0].record.command, files=files)
 
 
 # --- names and places -------------------------------------------------------------------------------------------------
@@ -73,10 +62,6 @@ def _folder(name: str, kept_in: BaselineFolder) -> Path:
             f"{name!r}: not a name for a baseline; take a-z, 0-9, '.', '_' and '-', first a letter or digit"
         )
     return Path(kept_in.folder, name)
-
-
-def _is_kept(path: Path) -> bool:
-    return path.is_dir() and NAME.fullmatch(path.name) is not None
 
 
 def _check_place(folder: Path, request: BaselineRequest) -> None:
@@ -117,7 +102,7 @@ def _choose(path: Path, observer: Observer) -> _Chosen:
     if record.export and (record.export.gate is None or record.export.gate.verdict.outcome != "PASS"):
         why = record.export.gate.verdict.reason if record.export.gate else "it was not judged"
         raise UsageError(f"{path}: this export did not pass its own gate ({why}); export a graph that does")
-    if not any(True for _ in measures(record)):
+    if not _has_result(record):
         raise UsageError(f"{path}: holds no figure to compare with; run the command again")
     for warning in _warnings(record):
         observer.say(f"warning: {path}: {warning}")
@@ -125,6 +110,15 @@ def _choose(path: Path, observer: Observer) -> _Chosen:
     if record.evaluate:
         predictions = _predictions(path, record.evaluate).read_bytes()
     return _Chosen(path, path.read_bytes(), record, predictions)
+
+
+def _has_result(record: RunRecord) -> bool:
+    """Whether a complete record has anything to compare: a best epoch of train, a timed row of bench."""
+    if record.train is not None:
+        return best_epoch(record.train) is not None
+    if record.bench is not None:
+        return any(row.samples_ms or best_load(row) for row in record.bench.rows)
+    return True
 
 
 def _warnings(record: RunRecord) -> Iterator[str]:
@@ -179,39 +173,3 @@ def _write(chosen: Sequence[_Chosen], staged: Path) -> None:
         path.write_bytes(item.content)
         if item.record.evaluate and item.predictions is not None:
             (staged / item.record.evaluate.predictions_file).write_bytes(item.predictions)
-
-
-def _read(folder: Path) -> Baseline:
-    """The baseline in `folder`; a file that cannot be compared with is a problem of it, and no error."""
-    kept, problems = [], []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = store.load(path)
-            if record.evaluate:
-                _predictions(path, record.evaluate)
-            kept.append(_kept(path.name, record))
-        except UsageError as error:
-            problems.append(str(error).removeprefix(f"{folder}/"))
-    if not kept and not problems:
-        problems.append("no record in it")
-    return Baseline(name=folder.name, records=tuple(kept), problems=tuple(problems))
-
-
-def _kept(name: str, record: RunRecord) -> Kept:
-    found = list(measures(record))
-    # All of a record's figures but those of bench are in the order of their weight.
-    best = max(found, key=lambda item: (item.unit == "pairs/s", item.value)) if record.bench and found else None
-    best = best or next(iter(found), None)
-    model = record.model
-    return Kept(
-        file=name,
-        command=record.command,
-        model=f"{model.name}, {model.parameters / 1e6:.1f} M, {model.label}",
-        model_sha256=model.model_sha256,
-        started_at=record.environment.started_at,
-        git_commit=record.environment.git_commit,
-        machine=machine(record.environment),
-        metric=best.metric if best else None,
-        value=best.value if best else None,
-        unit=best.unit if best else None,
-    )

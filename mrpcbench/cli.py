@@ -27,10 +27,8 @@ from mrpcbench.plans import (
     ComparePlan,
     EvaluatePlan,
     ExportPlan,
-    HistoryPlan,
     Publish,
     QuickstartRequest,
-    SelftestPlan,
     TrainRecipe,
     TrainRequest,
     about,
@@ -237,22 +235,8 @@ def _publish(found: Comparison, wish: Publish, terminal: "Terminal") -> None:
     terminal.annotate(publish(found, wish, os.environ))
 
 
-@app.command()
-@with_options(HistoryPlan, Form)
-def history(
-    plan: HistoryPlan,
-    form: Form,
-    folder: Annotated[Path, typer.Argument(help="Folder of records, read with all below it.", metavar="FOLDER")],
-) -> None:
-    """Show each metric of a folder of records over time, and where its level changes."""
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.history import history as work
-
-        terminal.history(work(folder, plan, terminal), as_json=form.json)
-
-
 kept = typer.Typer(
-    help="Keep records that later ones are held against.",
+    help="Manage baselines.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -274,32 +258,7 @@ def baseline_set(
         from mrpcbench.baseline import set_baseline
 
         found = set_baseline(name, records, kept_in, request, terminal)
-        terminal.baselines((found,), as_json=form.json)
-
-
-@kept.command("show")
-@with_options(BaselineFolder, Form)
-def baseline_show(
-    kept_in: BaselineFolder,
-    form: Form,
-    name: Annotated[str | None, typer.Argument(help="Name of one baseline; else all.", metavar="[NAME]")] = None,
-) -> None:
-    """List the baselines, or one."""
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.baseline import baselines
-
-        terminal.baselines(baselines(name, kept_in), as_json=form.json)
-
-
-@app.command()
-@with_options(SelftestPlan, Output)
-def selftest(plan: SelftestPlan, output: Output) -> None:
-    """Test the gates on this machine: false alarms, power, what must not pass."""
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.selftest import selftest as work
-
-        path = output.path("selftest")
-        _deliver(work(plan, path, terminal), path, output, terminal)
+        terminal.baseline(found, as_json=form.json)
 
 
 @app.command()
@@ -352,8 +311,6 @@ def _status(record: RunRecord) -> ExitStatus:
         return EXIT_STATUS[record.export.gate.verdict.outcome]
     if record.ab and record.ab.comparison:
         return EXIT_STATUS[record.ab.comparison.verdict.outcome]
-    if record.selftest and record.selftest.verdict:
-        return EXIT_STATUS[record.selftest.verdict.outcome]
     return ExitStatus.OK
 
 

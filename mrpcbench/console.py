@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,10 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mrpcbench import render, render_history, render_verdict, store
+from mrpcbench import render, render_verdict, store
 from mrpcbench.plans import BenchView
-from mrpcbench.schema import EnvironmentReport, PairAnswer, RunRecord
-from mrpcbench.trends import Baseline, History
+from mrpcbench.schema import EnvironmentReport, KeptBaseline, PairAnswer, RunRecord
 from mrpcbench.verdicts import Comparison
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
@@ -145,19 +143,12 @@ class Terminal:
         else:
             self._out.print(render.environment(found))
 
-    def history(self, found: History, *, as_json: bool) -> None:
-        """Metrics over time."""
+    def baseline(self, found: KeptBaseline, *, as_json: bool) -> None:
+        """What a baseline holds now."""
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
-            self._out.print(render_history.history(found))
-
-    def baselines(self, found: Sequence[Baseline], *, as_json: bool) -> None:
-        """What is kept."""
-        if as_json:
-            sys.stdout.write(store.to_json([asdict(item) for item in found]) + "\n")
-        else:
-            self._out.print(render_history.baselines(found))
+            self._out.print(render.baseline(found), soft_wrap=True)
 
     def error(self, message: str) -> None:
         """One line on stderr."""

@@ -1,4 +1,4 @@
-"""Tests of hypotheses, all one-sided towards "worse", and what they can detect. Standard library only.
+"""Tests of hypotheses, all one-sided towards "worse". Standard library only.
 
 A p-value here is exact unless its docstring says otherwise: the sum of the probabilities, under "no change", of all
 outcomes at least as bad as the one that was seen. A share is a fraction of 1, so 0.01 is one point of accuracy.
@@ -6,22 +6,17 @@ outcomes at least as bad as the one that was seen. A share is a fraction of 1, s
 
 import math
 import random
-from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, combinations, groupby
 from statistics import NormalDist
 
-from mrpcbench.stats import binomial_cdf, binomial_pmf, border, within_0_and_1
+from mrpcbench.stats import border, within_0_and_1
 
 # Splits that the permutation test counts one by one, and that it draws where there are more; about 0.2 s either way.
 SPLITS = 200_000
 # Sums that agree to this share of the largest value are equal, as 340/408 + 351/408 and 341/408 + 350/408 are, though
 # not in floating point.
 EQUAL_WITHIN = 1e-9
-# Numbers of flips less likely than this are left out of the power, which changes its ninth digit at most.
-NEGLIGIBLE = 1e-12
-# Steps of a detectable net loss: 0.1 points.
-GRID = 1000
 
 # --- paired predictions -----------------------------------------------------------------------------------------------
 
@@ -48,62 +43,6 @@ def mcnemar_fails(gains: int, losses: int, pairs: int, *, alpha: float = 0.05, n
     _check_flips(gains, losses, pairs)
     within_0_and_1("alpha", alpha)
     return (losses - gains) / pairs >= net_loss and mcnemar_p(gains, losses) < alpha
-
-
-def losses_that_fail(gains: int, pairs: int, *, alpha: float = 0.05, net_loss: float = 0.01) -> int | None:
-    """The fewest losses that fail the checkpoint gate beside `gains`, or None where not even all other pairs do.
-
-    Of 408 pairs, 5 losses fail beside no gain, 12 beside 4 and 18 beside 8. Each loss more lowers p and raises the net
-    loss, so bisection finds them. ValueError for counts that `pairs` cannot hold.
-    """
-    _check_flips(gains, 0, pairs)
-    possible = range(pairs - gains + 1)
-    found = bisect_left(
-        possible, True, key=lambda losses: mcnemar_fails(gains, losses, pairs, alpha=alpha, net_loss=net_loss)
-    )
-    return found if found < len(possible) else None
-
-
-def mcnemar_detectable(
-    pairs: int, discordant_rate: float, *, alpha: float = 0.05, net_loss: float = 0.01, power: float = 0.8
-) -> float | None:
-    """The smallest true net loss, as a share of the pairs, that the checkpoint gate catches with probability `power`.
-
-    A pair flips with probability `discordant_rate`, independently; the net loss is how much likelier it flips to wrong
-    than to right. The power is exact (Duffy 1984, Biometrics 40): the sum over the binomial number of flips of the
-    binomial probability that enough of them are losses. In steps of 0.1 points, rounded up; None where even flips that
-    are all losses are caught less often. ValueError for shares outside of [0, 1] or a power of at most `alpha`.
-    """
-    _check_flips(0, 0, pairs)
-    _check_power(alpha, power)
-    if not 0 <= discordant_rate <= 1:
-        raise ValueError(f"a discordant rate lies between 0 and 1, not {discordant_rate}")
-    caught = []  # (probability of so many flips, flips, most gains among them that still fail)
-    for flips in range(pairs + 1):
-        weight = binomial_pmf(flips, pairs, discordant_rate)
-        if weight > NEGLIGIBLE:
-            gains = _gains_that_fail(flips, pairs, alpha, net_loss)
-            if gains is not None:
-                caught.append((weight, flips, gains))
-
-    def reached(difference: float) -> bool:
-        gain_share = (1 - difference / discordant_rate) / 2
-        return math.fsum(weight * binomial_cdf(gains, flips, gain_share) for weight, flips, gains in caught) >= power
-
-    steps = [step / GRID for step in range(math.ceil(discordant_rate * GRID))]
-    candidates = [*steps, discordant_rate] if discordant_rate else []
-    found = bisect_left(candidates, True, key=reached)
-    return candidates[found] if found < len(candidates) else None
-
-
-def _gains_that_fail(flips: int, pairs: int, alpha: float, net_loss: float) -> int | None:
-    """The most gains among `flips` that still fail the checkpoint gate, None where not even no gain does."""
-    passing = bisect_left(
-        range(flips + 1),
-        True,
-        key=lambda gains: not mcnemar_fails(gains, flips - gains, pairs, alpha=alpha, net_loss=net_loss),
-    )
-    return passing - 1 if passing else None
 
 
 def noninferior(gains: int, losses: int, pairs: int, margin: float, alpha: float = 0.05) -> tuple[float, bool]:
@@ -212,25 +151,6 @@ def permutation_smallest_p(n: int, m: int) -> float:
     return 1 / splits if splits <= SPLITS else 1 / (SPLITS + 1)
 
 
-def detectable_difference(spread: float, n: int, m: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true difference of two means that `n` and `m` runs show with probability `power`, one-sided.
-
-    (z_alpha + z_power) spread sqrt(1/n + 1/m), in the unit of `spread`, the standard deviation of a run (Chow, Shao &
-    Wang 2008, Sample Size Calculations in Clinical Research, section 3.2). A normal approximation with a known spread:
-    with few runs it is too hopeful (a t-test needs 22% more for 3 and 3, 10% for 5 and 5, 4% for 10 and 10), a spread
-    estimated from them is itself uncertain, and runs of which some collapse are not normal. It knows nothing of the p
-    that the permutation test can reach at all. ValueError for a spread that is negative or not finite, a group of
-    nothing or a power of at most `alpha`.
-    """
-    if n < 1 or m < 1:
-        raise ValueError(f"groups of {n} and {m}")
-    if not 0 <= spread < math.inf:
-        raise ValueError(f"a spread of {spread}")
-    _check_power(alpha, power)
-    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(power)
-    return (z_alpha + z_power) * spread * math.sqrt(1 / n + 1 / m)
-
-
 def _random_splits_within(pooled: list[float], size: int, limit: float, seed: int) -> int:
     """How many of 200,000 random groups of `size` among `pooled` sum to `limit` or less (Fisher-Yates, cut short)."""
     draw, within = random.Random(seed).random, 0
@@ -264,9 +184,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _check_flips(gains: int, losses: int, pairs: int | None = None) -> None:
     if gains < 0 or losses < 0 or (pairs is not None and (pairs < 1 or gains + losses > pairs)):
         raise ValueError(f"{gains} gains and {losses} losses" + (f" of {pairs} pairs" if pairs is not None else ""))
-
-
-def _check_power(alpha: float, power: float) -> None:
-    within_0_and_1("power", power)
-    if not 0 < alpha < power:
-        raise ValueError(f"alpha lies between 0 and the power of {power}, not {alpha}")

@@ -282,28 +282,6 @@ class ComparePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelftestPlan:
-    """How the gates themselves are tested on the machine at hand."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    model: str = about("Fine-tuned model that has been exported: a folder with its onnx/.", DEFAULT_MODEL_DIR)
-    backend: Backend = about("Engine of the real runs.", "onnx")
-    device: Device = about(DEVICE_HELP, "auto")
-    # Several threads wait for each other wherever something else runs.
-    threads: int = about("CPU threads of the engine; 0 means one per core.", 1, least=0)
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
-    runs: int = about("Real runs of A against A.", 59, least=1)
-    power_runs: int = about("Real runs with each slowdown.", 20, least=0)
-    fake_runs: int = about("Runs of the same with an engine that sleeps.", 20, least=0)
-    process_pairs: int = about("Pairs of processes in a run.", 10, least=1)
-    calls: int = about("Timed calls of each process, turn about with the other's.", 50, least=50)
-    batches_a_call: int = about("Single pairs in a call, of which some are repeated for a slowdown.", 20, least=20)
-    seed: int = about("Seed of the pairs' order.", 0, least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class QuickstartRequest:
     """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
 
@@ -331,13 +309,6 @@ class BenchView:
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
         (),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistoryPlan:
-    """Which series `history` shows."""
-
-    changed: bool = about("Show only the series that have a change point.", False)
 
 
 @dataclass(frozen=True, kw_only=True)

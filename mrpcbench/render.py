@@ -10,7 +10,6 @@ from rich.text import Text
 from mrpcbench.figures import stepping_s, steps_per_s
 from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
-from mrpcbench.render_selftest import selftest
 from mrpcbench.render_verdict import comparison, judged
 from mrpcbench.schema import (
     Command,
@@ -18,6 +17,7 @@ from mrpcbench.schema import (
     EvalScore,
     ExportGate,
     ExportSection,
+    KeptBaseline,
     PairAnswer,
     RunRecord,
     TrainSection,
@@ -57,7 +57,6 @@ def render(record: RunRecord, view: BenchView = BY_SPEED) -> RenderableType:
         "export": _export,
         "bench": partial(bench, view=view),
         "ab": _ab,
-        "selftest": selftest,
     }
     parts = shown[record.command](record)
     if record.complete:
@@ -87,6 +86,12 @@ def environment(report: EnvironmentReport) -> RenderableType:
         engines.add_row(name, "no" if problem else "yes", problem or "")
     versions = facts("Versions", sorted(report.environment.packages.items()))
     return Group(facts("This machine", environment_facts(report.environment)), engines, versions)
+
+
+def baseline(found: KeptBaseline) -> RenderableType:
+    """What a baseline holds now, in a line for each of its records."""
+    count = f"{len(found.files)} record{'' if len(found.files) == 1 else 's'}"
+    return Text("\n".join([f"baseline {found.name}: {count} of {found.command}", *(f"  {one}" for one in found.files)]))
 
 
 def pair_answer(found: PairAnswer) -> RenderableType:

@@ -84,7 +84,6 @@ def columns(found: Comparison) -> list[Column]:
         ("interval" if level is None else f"{100 * level:g}% interval", lambda metric: _interval(metric, level)),
         ("p", lambda metric: probability(metric.p_value)),
         *adjusted,
-        ("detectable", lambda metric: change(metric.detectable, metric.change_unit)),
         ("outcome", lambda metric: metric.verdict.outcome if metric.gated else INFORMATION),
     ]
 

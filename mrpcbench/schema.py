@@ -15,7 +15,6 @@ from mrpcbench.plans import (
     Optimize,
     Order,
     Scenario,
-    SelftestPlan,
     TrainRecipe,
     about,
 )
@@ -23,7 +22,7 @@ from mrpcbench.rows import RowId
 from mrpcbench.upgrade import SCHEMA_VERSION
 from mrpcbench.verdicts import Comparison, Interval, Verdict
 
-Command = Literal["train", "evaluate", "export", "bench", "ab", "selftest"]
+Command = Literal["train", "evaluate", "export", "bench", "ab"]
 SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
@@ -165,6 +164,15 @@ class EnvironmentReport:
 
     environment: Environment
     problems: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBaseline:
+    """What `baseline set` wrote: the baseline's name, the command whose records it holds, and their files."""
+
+    name: str
+    command: Command
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -569,60 +577,6 @@ class AbSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateTrial:
-    """How often the live speed gate raised an alarm where the truth is known."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    side: str = about("Side of `log_ratios`, held against the side 'a' of the same engine.")
-    kind: Literal["real", "replayed"] = about(
-        "real: each run has processes of its own; replayed: a window over consecutive processes, which others overlap."
-    )
-    slowdown: float = about("Share by which the side is slower by construction; 0 for A against A.")
-    runs: int = about("Runs that were judged.")
-    looked_slower: int = about("Runs that failed the gate before they were confirmed.")
-    alarms: int = about("Runs that the run after them confirmed: REGRESSION.")
-    rate: Interval = about("Exact interval of the rate of alarms; of overlapping windows as if they did not.")
-    median_slowdown: float = about("Median of the slowdowns that the runs saw, as a share.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClosedCase:
-    """Something that a gate must not let pass."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    name: str = about("What was done.")
-    expected: str = about("What must come of it.")
-    outcome: str = about("Outcome, or the error.")
-    exit_code: int = about("Exit code of the command.")
-    holds: bool = about("Whether it came as expected.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelftestSection:
-    """What `selftest` found of the gates on one machine."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    plan: SelftestPlan = about("What was asked for.")
-    placement: Placement = about("Where the real processes ran.")
-    busy_cores: float | None = about("Mean number of the machine's cores that something else kept busy meanwhile.")
-    discarded: int = about("Rounds that do not count, since the sensors of the GPU saw them disturbed.", 0)
-    times_ms: dict[str, tuple[float, ...]] = about(
-        "Median time of a call of each process, by side and 'a beside' it, in the order of the rounds."
-    )
-    log_ratios: dict[str, tuple[float, ...]] = about(
-        "By side and round the median over the turns of ln(its time / that of the process of 'a' beside it)."
-    )
-    trials: tuple[GateTrial, ...] = about("False alarms, and the power.", ())
-    cases: tuple[ClosedCase, ...] = about("What must not pass.", ())
-    verdict: Verdict | None = about(
-        "PASS where no A/A run raised an alarm and all cases held; the power is shown, and not judged.", None
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run of one command. Exactly the section that `command` names is present."""
 
@@ -639,7 +593,6 @@ class RunRecord:
     export: ExportSection | None = about("Result of export.", None)
     bench: BenchSection | None = about("Result of bench.", None)
     ab: AbSection | None = about("Result of ab.", None)
-    selftest: SelftestSection | None = about("Result of selftest.", None)
 
     def __post_init__(self) -> None:
         present = [name for name in get_args(Command) if getattr(self, name) is not None]

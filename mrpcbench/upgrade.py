@@ -14,7 +14,7 @@ SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 # A path names a field of a record or of a lineage file, from its top; `*` stands for every item of a list.
 # Fields of version 1 that version 2.0 no longer has:
-DROPPED: tuple[str, ...] = ()
+DROPPED: tuple[str, ...] = ("selftest", "ab.comparison.metrics.*.detectable")
 # Fields of version 1 that have another name in version 2.0, with the new name of the path's last part:
 RENAMED: dict[str, str] = {"bench.rows.*.contender": "case"}
 

@@ -63,9 +63,6 @@ class MetricResult:
     p_value: float | None = about("One-sided p-value of 'got worse'.", None)
     adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", None)
     limit: str = about("What fails, in words.", "")
-    detectable: float | None = about(
-        "Smallest worsening that data like this shows with 80% power, in the unit of the change; null where none.", None
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,6 @@ def make_metric(outcome: Outcome = "PASS", **changes: Any) -> MetricResult:
         p_value=0.41237,
         adjusted_p=0.82474,
         limit="p < 0.05 and a net loss of 1 point or more",
-        detectable=2.4510,
     )
     return replace(metric, **changes)
 
@@ -54,7 +53,7 @@ SPEED = make_metric(
 )
 PRECISION = make_metric(
     "REGRESSION", metric="precision", gated=False, interval=None, test=None, p_value=None, adjusted_p=None,
-    detectable=None, limit="", current=None, change=None,
+    limit="", current=None, change=None,
 )  # fmt: skip
 LATENCY = replace(
     PRECISION, metric="torch single-stream p50", unit="ms", baseline=12.345, current=12.5, change=1.26, change_unit="%"

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mrpcbench.plans import AbPlan, BackendSpec, BenchPlan, SelftestPlan, TrainRecipe
+from mrpcbench.plans import AbPlan, BackendSpec, BenchPlan, TrainRecipe
 from mrpcbench.schema import (
     AbPair,
     AbSection,
     AbSide,
     BenchRow,
     BenchSection,
-    ClosedCase,
     Command,
     Confusion,
     DataIdentity,
@@ -22,19 +21,17 @@ from mrpcbench.schema import (
     EvaluateSection,
     ExportGate,
     ExportSection,
-    GateTrial,
     LoadReport,
     ModelIdentity,
     ParityTrial,
     Placement,
     Resources,
     RunRecord,
-    SelftestSection,
     TrainSection,
 )
 from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
 
-COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab", "selftest")
+COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab")
 
 ENVIRONMENT = Environment(
     started_at="2025-01-02T03:04:05+00:00",
@@ -242,7 +239,6 @@ def make_comparison(**changes: Any) -> Comparison:
         test="one-sided Wilcoxon signed-rank, exact",
         p_value=0.31,
         limit="slower by more than 3% with p < 0.05, twice",
-        detectable=3.9,
     )
     side = Compared(
         name="tuned", started_at=ENVIRONMENT.started_at, git_commit="0123456", model="tuned", model_sha256="a" * 64
@@ -269,34 +265,6 @@ def make_ab(**changes: Any) -> AbSection:
     return replace(section, **changes)
 
 
-def make_selftest(**changes: Any) -> SelftestSection:
-    """A gate that has been tried and holds."""
-    trial = GateTrial(
-        side="b",
-        kind="real",
-        slowdown=0.0,
-        runs=59,
-        looked_slower=1,
-        alarms=0,
-        rate=Interval(low=0.0, high=0.0606, level=0.95, method="clopper-pearson"),
-        median_slowdown=0.0012,
-    )
-    case = ClosedCase(
-        name="an empty record", expected="refused", outcome="e.json: not JSON at line 1", exit_code=2, holds=True
-    )
-    section = SelftestSection(
-        plan=SelftestPlan(model="tuned", data="mrpc"),
-        placement=ONNX,
-        busy_cores=0.7,
-        times_ms={"a": (10.0, 10.1), "b": (10.2, 9.9)},
-        log_ratios={"b": (0.02, -0.02)},
-        trials=(trial,),
-        cases=(case,),
-        verdict=Verdict(outcome="PASS", reason="no false alarm in 59 real A/A runs; all 1 cases hold"),
-    )
-    return replace(section, **changes)
-
-
 def make_record(command: Command, **changes: Any) -> RunRecord:
     """A finished record of `command`; `changes` are fields of the record, its section among them."""
     proven = replace(MODEL, graph_sha256="e" * 64, proven=True)
@@ -306,7 +274,6 @@ def make_record(command: Command, **changes: Any) -> RunRecord:
         "export": make_export,
         "bench": make_bench,
         "ab": make_ab,
-        "selftest": make_selftest,
     }
     fields: dict[str, Any] = {
         "command": command,

@@ -38,11 +38,9 @@ MEASURING = (
     *("clock", "contenders", "lanes", "limits", "lineup", "presets", "resume", "sensors", "server", "spans"),
     *("trace", "validity"),
 )
-JUDGING = ("compare", "ab", "history", "baseline")
-GATING = ("gates", "policy", "comparable", "duel", "worker", "versions", "publish", "measures")
+JUDGING = ("compare", "ab", "baseline")
+GATING = ("gates", "policy", "comparable", "duel", "worker", "versions", "publish")
 SHOWING = (
-    "render_history",
-    "render_selftest",
     "render_verdict",
     "figures",
     "ranking",
@@ -54,21 +52,17 @@ SHOWING = (
 )
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("command line", ("cli", "options", "console", "__main__")),
-    ("chains of verbs", ("quickstart", "selftest", "closed_cases")),
+    ("chains of verbs", ("quickstart",)),
     ("verbs", ("train", "evaluate", "export", "bench", "env", *JUDGING)),
     ("tools", (*TOOLS, *MEASURING, *GATING, *SHOWING, "store", "hub")),
     ("tiny", ("tiny",)),
-    (
-        "vocabulary",
-        ("schema", "plans", "rows", "upgrade", "verdicts", "trends", "stats", "hypothesis", "errors", "progress"),
-    ),
+    ("vocabulary", ("schema", "plans", "rows", "upgrade", "verdicts", "stats", "hypothesis", "errors", "progress")),
 )
 WITHIN = {"command line", "chains of verbs", "tools", "tiny", "vocabulary"}
 HEAVY = (
-    "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub "
-    "ruptures scipy"
+    "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub scipy"
 ).split()
-COMMANDS = tuple("train evaluate export bench compare ab selftest history baseline quickstart env".split())
+COMMANDS = tuple("train evaluate export bench compare ab baseline quickstart env".split())
 
 
 def module_name(path: Path) -> str:
@@ -242,7 +236,7 @@ def test_help_loads_none_of_the_heavy_packages() -> None:
     asked = [
         ["--help"],
         ["--version"],
-        *([*command.split(), "--help"] for command in (*COMMANDS, "baseline set", "baseline show")),
+        *([*command.split(), "--help"] for command in (*COMMANDS, "baseline set")),
     ]
     done = subprocess.run([sys.executable, "-c", PROBE, json.dumps(asked)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

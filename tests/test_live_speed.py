@@ -1,7 +1,6 @@
 """The live speed gate: exact on made-up times, closed where it cannot judge, and honest about what it can see."""
 
 import math
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,6 @@ from records import MODEL, ONNX, make_record
 
 from mrpcbench.gates.live_speed import (
     comparison_of,
-    detectable,
     fails,
     judge,
     log_ratio,
@@ -109,11 +107,9 @@ def test_a_slowdown_that_does_not_show_again_is_inconclusive() -> None:
     assert made(slower_by(0.05)).verdict.outcome == "INCONCLUSIVE"  # and so is one that was never confirmed
 
 
-def test_no_slowdown_passes_and_says_what_would_have_shown() -> None:
+def test_no_slowdown_passes() -> None:
     found = made(slower_by(0.0))
     assert found.verdict.outcome == "PASS"
-    assert gated(found).detectable is not None
-    assert 3 < gated(found).detectable < 5
     assert gated(found).baseline == 10.0
     assert gated(found).current == pytest.approx(10.0, rel=1e-4)
 
@@ -175,30 +171,6 @@ def test_what_differs_and_may_is_said() -> None:
     assert any("UNPROVEN" in warning for warning in made(slower_by(0.0), b=unproven).warnings)
     larger = replace(SIDE, model=replace(MODEL, parameters=1))
     assert any("of 1 weights" in warning for warning in made(slower_by(0.0), b=larger).warnings)
-
-
-def test_what_is_detectable_grows_with_the_scatter() -> None:
-    near, far = (
-        detectable(log_ratios(slower_by(0.0, spread=spread)), alpha=0.05, slowdown=0.03) for spread in (0.01, 0.1)
-    )
-    assert near is not None
-    assert far is not None
-    assert 0.03 < near < far
-    assert detectable(log_ratios(slower_by(0.0, spread=3.0)), alpha=0.05, slowdown=0.03) is None
-    assert detectable([0.0] * 4, alpha=0.05, slowdown=0.03) is None  # 2^-4 is no level
-
-
-def test_what_is_detectable_shows_in_both_runs_with_that_power() -> None:
-    ratios = log_ratios(slower_by(0.0, spread=0.1))
-    found = detectable(ratios, alpha=0.05, slowdown=0.03)
-    assert found is not None
-    draws, shift, runs = random.Random(1), math.log1p(found), 1000
-
-    def caught() -> bool:
-        return fails([shift + one for one in draws.choices(ratios, k=len(ratios))], alpha=0.05, slowdown=0.03)
-
-    both = sum(caught() and caught() for _ in range(runs)) / runs
-    assert both == pytest.approx(0.8, abs=0.06)
 
 
 def test_nothing_undisturbed_looks_like_nothing() -> None:

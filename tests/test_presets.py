@@ -16,8 +16,7 @@ from mrpcbench.bench import MEASURE, bench
 from mrpcbench.contenders import Field
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.export import export
-from mrpcbench.history import history
-from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan, HistoryPlan
+from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan
 from mrpcbench.presets import PEERS, Entries, Entry, enough_rounds, field_of, left_to_preset
 from mrpcbench.progress import Silent
 from mrpcbench.rows import RowSelector
@@ -332,7 +331,7 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     assert "name one of theirs offline batch 32, ours offline batch 8, " in refused.err
 
 
-def test_compare_and_history_know_a_contender_by_its_name(
+def test_compare_knows_a_contender_by_its_name(
     fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     for name in ("a", "b"):
@@ -343,9 +342,6 @@ def test_compare_and_history_know_a_contender_by_its_name(
     assert {item["metric"] for item in found["metrics"]} == {
         *("theirs offline batch 32", "ours offline batch 8", "ours offline batch 32", "ours single-stream"),
     }
-    shown = history(tmp_path / "records", HistoryPlan(), Silent())
-    metrics = {series.metric for series in shown.series}
-    assert {"theirs offline batch 32", "ours offline batch 32", "ours single-stream"} <= metrics
 
 
 def test_a_whole_run_on_graphs_of_the_real_exporter(

@@ -68,17 +68,6 @@ def test_the_full_run_on_real_mrpc_took_the_published_steps_and_learning_rates()
     assert section.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
 
 
-def test_the_file_tree_names_every_module_with_at_most_five_words() -> None:
-    tree = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)
-    assert tree
-    named = re.findall(r"^  ([\w.]+?)(?:/)?  +(.+)$", tree[1], re.MULTILINE)
-    package = REPOSITORY / "mrpcbench"
-    there = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
-    there |= {"backends", "gates", "graphs", "tiny", "results.schema.json", "gate.toml"}
-    assert {name for name, _ in named} == there
-    assert all(len(words.split()) <= 5 for _, words in named)
-
-
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (REPOSITORY / Path(target)).exists(), target

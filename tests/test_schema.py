@@ -13,7 +13,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from records import COMMANDS, MODEL, make_record
 
-from mrpcbench import cli, plans, schema, store, trends, verdicts
+from mrpcbench import cli, plans, schema, store, verdicts
 from mrpcbench.plans import (
     AbPlan,
     BackendSpec,
@@ -25,10 +25,8 @@ from mrpcbench.plans import (
     ComparePlan,
     EvaluatePlan,
     ExportPlan,
-    HistoryPlan,
     Publish,
     QuickstartRequest,
-    SelftestPlan,
     TrainRecipe,
     TrainRequest,
 )
@@ -36,12 +34,12 @@ from mrpcbench.schema import Command, Lineage, RunRecord
 
 CLASSES = [
     kind
-    for module in (plans, verdicts, trends, schema)
+    for module in (plans, verdicts, schema)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
 # What is read by people and by programs that asked with --json, but never read back.
-ANSWERS = {"EnvironmentReport", "PairAnswer"}
+ANSWERS = {"EnvironmentReport", "KeptBaseline", "PairAnswer"}
 REQUESTS = {
     "train": (TrainRequest, TrainRecipe, cli.Output),
     "evaluate": (BackendSpec, EvaluatePlan, cli.Output),
@@ -49,10 +47,7 @@ REQUESTS = {
     "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, cli.Output),
     "compare": (ComparePlan, Publish, cli.Form),
     "ab": (AbPlan, Publish, cli.Output),
-    "selftest": (SelftestPlan, cli.Output),
-    "history": (HistoryPlan, cli.Form),
     "baseline set": (BaselineFolder, BaselineRequest, cli.Form),
-    "baseline show": (BaselineFolder, cli.Form),
     "quickstart": (QuickstartRequest, cli.Form),
     "env": (cli.Form,),
 }
@@ -238,17 +233,16 @@ OTHER_TYPE = {
     "batch_size": {"bench"},  # repeatable
 }
 OTHER_HELP = {
-    "model": {"export", "selftest"},  # the model that is exported has no ONNX folder yet, and the other must have one
+    "model": {"export"},  # the model that is exported has no ONNX folder yet
     "data": {"export"},  # adds what the pairs are for
     "split": {"export"},  # adds what the pairs are for
     "device": {"export"},  # the export itself always runs on the CPU
     "dtype": {"export"},
-    "backend": {"bench", "selftest"},
+    "backend": {"bench"},
     "batch_size": {"bench"},
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
     "resume": {"bench"},  # it continues a record, and train a folder
-    "process_pairs": {"selftest"},  # there they are the pairs of each of many runs
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
 }

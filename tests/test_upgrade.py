@@ -73,3 +73,11 @@ def test_what_version_1_could_not_hold_is_left_for_validation_to_name() -> None:
         assert upgrade(document)["schema_version"] == SCHEMA_VERSION
     with pytest.raises(ValueError, match="schema version 4"):
         upgrade({"schema_version": 4})
+
+
+def test_fields_of_removed_features_are_dropped() -> None:
+    metric = {"metric": "accuracy", "detectable": 2.5}
+    document = {"schema_version": 1, "selftest": None, "ab": {"comparison": {"metrics": [metric]}}}
+    found = upgrade(document)
+    assert "selftest" not in found
+    assert found["ab"]["comparison"]["metrics"] == [{"metric": "accuracy"}]

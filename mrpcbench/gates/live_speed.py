@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from random import Random
 from statistics import median
 
 from mrpcbench.errors import UsageError
@@ -14,9 +13,6 @@ from mrpcbench.stats import median_interval
 from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 
 TEST = "one-sided Wilcoxon signed-rank, exact"
-# Slowdowns that are tried for the smallest that a run could have shown, and resamples of the pairs at each.
-LARGEST_SLOWDOWN = 1.0
-RESAMPLES = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +24,6 @@ class Judgement:
     interval: Interval
     p_value: float
     fails: bool
-    detectable: float | None
 
 
 def check_reach(pairs: int, alpha: float) -> None:
@@ -72,39 +67,12 @@ def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgemen
         ),
         p_value=wilcoxon_p(ratios),
         fails=fails(ratios, alpha=alpha, slowdown=slowdown),
-        detectable=detectable(ratios, alpha=alpha, slowdown=slowdown),
     )
 
 
 def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
     """Whether B is slower by more than `slowdown`, and that is no accident at the level `alpha`."""
     return median(ratios) > math.log1p(slowdown) and wilcoxon_p(ratios) < alpha
-
-
-def detectable(ratios: Sequence[float], *, alpha: float, slowdown: float, power: float = 0.8) -> float | None:
-    """The smallest true slowdown, a share, that pairs which scatter as these do would show twice with `power`.
-
-    Twice, since a slowdown must show in the confirming run as well. By a bootstrap: the log-ratios about their median
-    are drawn again, the slowdown is added to each, and the gate is asked; by bisection to a tenth of a per cent. None
-    where even twice the time would be missed.
-    """
-    middle = median(ratios)
-    residuals = [ratio - middle for ratio in ratios]
-    draws = Random(0)
-    samples = [draws.choices(residuals, k=len(residuals)) for _ in range(RESAMPLES)]
-
-    def shown(true: float) -> bool:
-        shift = math.log1p(true)
-        caught = sum(fails([shift + one for one in sample], alpha=alpha, slowdown=slowdown) for sample in samples)
-        return (caught / RESAMPLES) ** 2 >= power
-
-    if not shown(LARGEST_SLOWDOWN):
-        return None
-    low, high = 0.0, LARGEST_SLOWDOWN
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        low, high = (low, middle) if shown(middle) else (middle, high)
-    return high
 
 
 def own_ratios(pairs: Sequence[AbPair]) -> list[float]:
@@ -193,7 +161,6 @@ def _metric(
         test=TEST,
         p_value=found.p_value if found else None,
         limit=f"slower by more than {limits.speed.slowdown * 100:g}% with p < {limits.alpha:g}, twice",
-        detectable=found.detectable * 100 if found and found.detectable is not None else None,
     )
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrpcbench.gates.plain import floor_metric, information, points
-from mrpcbench.hypothesis import holm, mcnemar_detectable, mcnemar_fails, mcnemar_p, noninferior
+from mrpcbench.gates.plain import floor_metric, information
+from mrpcbench.hypothesis import holm, mcnemar_fails, mcnemar_p, noninferior
 from mrpcbench.metrics import f1_difference_interval
 from mrpcbench.policy import AccuracyPolicy, Policy
 from mrpcbench.schema import EvalScore
@@ -68,7 +68,6 @@ def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, test
         p_value=p_value,
         adjusted_p=adjusted,
         limit=_accuracy_limit(limits, policy.alpha),
-        detectable=points(mcnemar_detectable(pairs, (gains + losses) / pairs, alpha=alpha, net_loss=limits.net_loss)),
     )
 
 

@@ -36,8 +36,3 @@ def information(name: str, before: float | None, after: float | None, unit: str)
         change=None if not before or after is None else (after / before - 1) * 100,
         change_unit="%",
     )
-
-
-def points(share: float | None) -> float | None:
-    """A share in points, hundredths of it."""
-    return None if share is None else share * 100

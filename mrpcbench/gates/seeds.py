@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 
-from mrpcbench.gates.plain import floor_metric, information, points
-from mrpcbench.hypothesis import detectable_difference, holm, permutation_p, permutation_smallest_p
+from mrpcbench.gates.plain import floor_metric, information
+from mrpcbench.hypothesis import holm, permutation_p, permutation_smallest_p
 from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.schema import EpochMetrics, TrainSection
 from mrpcbench.stats import border
@@ -70,7 +70,6 @@ class _Seeds:
 def _over_seeds(name: str, seeds: _Seeds, p_value: float, adjusted: float | None) -> MetricResult:
     before, after = fmean(seeds.before), fmean(seeds.after)
     decisive = p_value if adjusted is None else adjusted
-    smallest = _seeds_detectable(seeds)
     return MetricResult(
         metric=name,
         gated=adjusted is not None,
@@ -85,7 +84,6 @@ def _over_seeds(name: str, seeds: _Seeds, p_value: float, adjusted: float | None
         p_value=p_value,
         adjusted_p=adjusted,
         limit=f"mean loss of {seeds.net_loss * 100:g} points or more, p < {seeds.alpha:g}",
-        detectable=points(smallest),
     )
 
 
@@ -100,17 +98,6 @@ def _seeds_verdict(seeds: _Seeds, loss: float, p_value: float) -> Verdict:
     said = f"the mean is {abs(loss) * 100:.3g} points {'worse' if loss > 0 else 'better'}, p {p_value:.3g}"
     fails = p_value < seeds.alpha and loss >= seeds.net_loss
     return Verdict(outcome="REGRESSION" if fails else "PASS", reason=said)
-
-
-def _seeds_detectable(seeds: _Seeds) -> float | None:
-    """The smallest true loss that so many seeds show, and never less than what fails at all."""
-    freedom = len(seeds.before) + len(seeds.after) - 2
-    if seeds.smallest_p >= seeds.alpha or freedom == 0:
-        return None
-    sides = [side for side in (seeds.before, seeds.after) if len(side) > 1]
-    spread = math.sqrt(sum((len(side) - 1) * variance(side) for side in sides) / freedom)
-    alpha = seeds.alpha / seeds.tests
-    return max(seeds.net_loss, detectable_difference(spread, len(seeds.before), len(seeds.after), alpha=alpha))
 
 
 def _shift_interval(seeds: _Seeds) -> Interval | None:

@@ -1,0 +1,59 @@
+"""docs/benchmarks/gate_error_rates.py: how runs are counted, its known slowdowns, and the results in docs/gate.md."""
+
+import json
+import math
+import sys
+from dataclasses import asdict
+
+import pytest
+from conftest import REPOSITORY
+
+from mrpcbench.duel import Side
+from mrpcbench.plans import BackendSpec
+from mrpcbench.policy import Policy
+
+sys.path.append(str(REPOSITORY / "docs" / "benchmarks"))
+
+from gate_error_rates import FORMAT, SLOWDOWNS, Comparison, rates, slowed, table
+
+
+def log_ratios(*slowdowns: float) -> tuple[float, ...]:
+    return tuple(math.log1p(slowdown) for slowdown in slowdowns)
+
+
+def test_each_run_is_confirmed_by_the_run_after_it() -> None:
+    four_runs = log_ratios(*[0.05] * 5, *[0.0] * 5, *[0.05] * 10)
+    consecutive, overlapping = rates(Comparison(slowdown=0.05, log_ratios=four_runs), 5, Policy())
+    # Slow, not slow, slow, slow: the first is not confirmed, the second is not flagged, the fourth confirms the third.
+    assert (consecutive.windows, consecutive.runs) == ("consecutive", 3)
+    assert (consecutive.flagged, consecutive.regressions) == (2, 1)
+    assert (overlapping.windows, overlapping.runs) == ("overlapping", 11)
+    assert consecutive.rate_low < 1 / 3 < consecutive.rate_high
+    assert consecutive.median_slowdown == pytest.approx(0.05)
+
+
+def test_a_run_without_a_confirmation_is_not_counted() -> None:
+    assert list(rates(Comparison(slowdown=0.0, log_ratios=log_ratios(*[0.01] * 19)), 10, Policy())) == []
+    found, _ = rates(Comparison(slowdown=0.0, log_ratios=log_ratios(*[0.01] * 20)), 10, Policy())
+    assert (found.runs, found.regressions) == (1, 0)
+
+
+def test_a_slowdown_repeats_whole_pairs_and_waits_otherwise() -> None:
+    side = Side(spec=BackendSpec())
+    found = [slowed(side, slowdown, 20) for slowdown in SLOWDOWNS]
+    assert [(one.repeat, one.wait_share) for one in found] == [(0, 0.0), (0, 0.03), (1, 0.0), (2, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["error-rates", "error-rates-mrpc"])
+def test_the_committed_rates_are_those_of_their_rounds(name: str) -> None:
+    document = json.loads((REPOSITORY / "results" / "gate" / f"{name}.json").read_text(encoding="utf-8"))
+    assert document["format"] == FORMAT
+    size = document["settings"]["process_pairs"]
+    again = [rate for item in document["comparisons"] for rate in rates(Comparison(**item), size, Policy())]
+    assert list(table({"rates": map(asdict, again)})) == list(table(document))
+
+
+def test_the_table_in_the_docs_is_made_from_the_committed_rates() -> None:
+    document = json.loads((REPOSITORY / "results" / "gate" / "error-rates.json").read_text(encoding="utf-8"))
+    page = (REPOSITORY / "docs" / "gate.md").read_text(encoding="utf-8")
+    assert [row for row in table(document) if row not in page] == []
