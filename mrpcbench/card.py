@@ -1,4 +1,4 @@
-"""The model card of a fine-tuned classifier, with the hub's own metadata, and its upload."""
+"""The model card of a fine-tuned classifier, and its upload to the hub."""
 
 from pathlib import Path
 
@@ -9,84 +9,57 @@ from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.schema import RunRecord, TrainSection
 
 GLUE_DATASET = "nyu-mll/glue"
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+# Packages whose version the card names.
+PACKAGES = ("transformers", "torch", "datasets", "tokenizers")
 # Checkpoints, a tracker's logs (their names hold the host's), temporary files, and an ONNX graph of earlier weights.
 NOT_UPLOADED = ["checkpoint-*/**", "runs/**", ".*", ".*/**", "onnx/**", "mrpcbench-run.json"]
 
 
 def model_card(record: RunRecord) -> str:
-    """README.md of the model that the train `record` made: what it is, how it was made, how well it does."""
+    """README.md of the model that the train `record` made: what it is, how it was trained, how accurate it is."""
     section = record.train
     assert section is not None
+    training, validation = record.data
+    packages = record.environment.packages
+    card = ModelCard.from_template(
+        _metadata(record, section),
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        record=record,
+        section=section,
+        recipe=section.recipe,
+        training=training,
+        validation=validation,
+        versions=", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages),
+        number=_number,
+    )
+    return f"{card}\n"
+
+
+def _metadata(record: RunRecord, section: TrainSection) -> ModelCardData:
     best = next(line for line in section.epochs if line.step == section.best_step)
-    card_data = ModelCardData(
-        base_model=section.base_model.name if "/" in section.base_model.name else None,
+    base, from_hub = section.base_model.name, [item.source.startswith("hub:") for item in record.data]
+    validation = record.data[1]
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=GLUE_DATASET if from_hub[1] else "mrpcbench",
+            dataset_name=validation.source,
+            dataset_config="mrpc" if from_hub[1] else None,
+            dataset_split=validation.split,
+            metric_type=metric,
+            metric_value=round(value, 6),
+        )
+        for metric, value in (("accuracy", best.eval_accuracy_score), ("f1", best.eval_f1_score))
+    ]
+    return ModelCardData(
+        base_model=base if "/" in base else None,
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["paraphrase-identification", "mrpcbench"],
-        datasets=[GLUE_DATASET] if record.data[0].source.startswith("hub:") else None,
+        datasets=[GLUE_DATASET] if from_hub[0] else None,
         model_name=record.model.name,
-        eval_results=[
-            _result(record, "accuracy", best.eval_accuracy_score),
-            _result(record, "f1", best.eval_f1_score),
-        ],
-    )
-    return str(ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{_body(record, section)}"))
-
-
-def _result(record: RunRecord, metric: str, value: float) -> EvalResult:
-    validation = record.data[1]
-    return EvalResult(
-        task_type="text-classification",
-        dataset_type=GLUE_DATASET if validation.source.startswith("hub:") else "mrpcbench",
-        dataset_name=validation.source,
-        dataset_config="mrpc" if validation.source.startswith("hub:") else None,
-        dataset_split=validation.split,
-        metric_type=metric,
-        metric_value=round(value, 6),
-    )
-
-
-def _body(record: RunRecord, section: TrainSection) -> str:
-    recipe, data, environment = section.recipe, record.data, record.environment
-    steps = [
-        f"| {line.train_epoch:g} | {line.step} | {_number(line.train_loss)} | {_number(line.eval_loss)} "
-        f"| {line.eval_accuracy_score:.6f} | {line.eval_f1_score:.6f} |"
-        for line in section.epochs
-    ]
-    versions = ", ".join(
-        f"{name} {environment.packages[name]}"
-        for name in ("transformers", "torch", "datasets", "tokenizers")
-        if name in environment.packages
-    )
-    names = data[0].label_names
-    return "\n".join(
-        [
-            f"# {record.model.name}",
-            "",
-            "Says whether two sentences mean the same: "
-            f"`{section.base_model.name}` ({section.base_model.architecture}, "
-            f"{section.base_model.weights_label} weights), fine-tuned on {data[0].pairs} pairs of {data[0].source}. "
-            f"The weights are those of step {section.best_step}, best by validation {recipe.metric_for_best_model}.",
-            "",
-            "| epoch | step | training loss | validation loss | accuracy | F1 |",
-            "|---|---|---|---|---|---|",
-            *steps,
-            "",
-            f"Validated on {data[1].pairs} pairs. Labels: 0 is {names[0].upper()}, 1 is {names[1].upper()}.",
-            "",
-            "## Recipe",
-            "",
-            f"- {section.total_steps} steps of {recipe.gradient_accumulation_steps} x "
-            f"{recipe.per_device_train_batch_size} pairs, seed {recipe.seed}",
-            f"- learning rate {recipe.learning_rate:g}, {recipe.lr_scheduler_type}, "
-            f"{recipe.warmup_steps} steps of warm-up",
-            f"- {recipe.optim}, betas ({recipe.adam_beta1:g}, {recipe.adam_beta2:g}), eps {recipe.adam_epsilon:g}, "
-            f"weight decay {recipe.weight_decay:g}, gradient norm clipped at {recipe.max_grad_norm:g}",
-            f"- {section.placement.dtype} on {section.placement.device}",
-            f"- {versions}",
-            f"- hash of the weights: `{record.model.model_sha256}`",
-            "",
-        ]
+        eval_results=results,
     )
 
 

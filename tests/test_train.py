@@ -118,6 +118,10 @@ def test_the_model_card_has_the_hubs_metadata(tuned_model: Path) -> None:
     assert {result.dataset_split for result in card.data.eval_results} == {"validation"}
     assert card.data.pipeline_tag == "text-classification"
     assert "pretrained weights" in card.text
+    record = store.load(tuned_model / "mrpcbench-train.json")
+    assert record.train is not None
+    assert [f"| {line.train_epoch:g} | {line.step} |" in card.text for line in record.train.epochs] == [True, True]
+    assert f"`{record.model.model_sha256}`" in card.text
 
 
 def test_the_observer_hears_the_start_every_step_and_the_alignment(request_: TrainRequest) -> None:
