@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from mrpcbench.schema import BenchRow, LoadPoint, SpanName, TrainSection
-from mrpcbench.stats import median_interval, quantile, samples_needed
+from mrpcbench.statistics import median_interval, quantile, samples_needed
 from mrpcbench.verdicts import Interval
 
 # Of fewer rounds even their whole range covers the median with less than 93.75%.

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrpcbench.schema import Confusion, EvalScore
-from mrpcbench.stats import wilson_interval
+from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
 from mrpcbench.verdicts import Interval
-
-BOOTSTRAP_RESAMPLES = 10_000
 
 
 class ParaphraseMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
@@ -67,7 +65,7 @@ def f1_of(counts: Confusion) -> float:
     return _ratio(2 * counts.true_positive, 2 * counts.true_positive + counts.false_positive + counts.false_negative)
 
 
-def score(logits: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int = 0) -> EvalScore:
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EvalScore:
     """The full score of `logits` [N, 2] against `labels` [N]; the prediction is the larger logit."""
     counts = confusion(logits.argmax(axis=1), labels)
     positives = counts.true_positive + counts.false_negative
@@ -77,7 +75,7 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int =
         accuracy=accuracy_of(counts),
         accuracy_interval=wilson_interval(counts.true_positive + counts.true_negative, len(labels)),
         f1=f1_of(counts),
-        f1_interval=f1_interval(counts, seed=seed),
+        f1_interval=f1_interval(counts),
         precision=_ratio(counts.true_positive, counts.true_positive + counts.false_positive),
         recall=_ratio(counts.true_positive, positives),
         loss=finite_or_none(cross_entropy(logits, labels)),
@@ -95,24 +93,25 @@ def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> flo
     return float((log_sum - wide[np.arange(len(labels)), labels]).mean())
 
 
-def f1_interval(counts: Confusion, *, level: float = 0.95, seed: int = 0) -> Interval:
+def f1_interval(counts: Confusion, *, level: float = 0.95) -> Interval:
     """Percentile bootstrap interval of F1 (Efron & Tibshirani 1993, chapter 13).
 
-    F1 is a function of the four counts alone, so resampling the pairs is one multinomial draw of the counts a resample.
+    F1 depends on the four counts alone, so a resample of the pairs is one multinomial draw of the counts, which is
+    faster than `scipy.stats.bootstrap` over the pairs. The seed is fixed.
     """
     cells = np.array([counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative])
-    draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=BOOTSTRAP_RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(cells.sum(), cells / cells.sum(), size=RESAMPLES)
     return _percentile_interval(_f1s(draws[:, 0], draws[:, 1] + draws[:, 2]), level)
 
 
 def f1_difference_interval(
-    baseline: NDArray[Any], current: NDArray[Any], labels: NDArray[Any], *, level: float = 0.95, seed: int = 0
+    baseline: NDArray[Any], current: NDArray[Any], labels: NDArray[Any], *, level: float = 0.95
 ) -> tuple[float, Interval]:
     """F1 of the predictions `current` [N] minus that of `baseline` [N] against `labels` [N], all 0 or 1; its interval.
 
-    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13): each resample draws whole pairs, each with its
-    label and both predictions. Both F1s are functions of the eight counts of these, so a resample is one multinomial
-    draw. An F1 of 0 / 0 is 0. ValueError for no pairs, unequal lengths or a value other than 0 and 1.
+    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13): a resample draws whole pairs, each with its label
+    and both predictions. Both F1s depend on the eight counts of these alone, so a resample is one multinomial draw. The
+    seed is fixed. An F1 of 0 / 0 is 0. ValueError for no pairs, unequal lengths or a value other than 0 and 1.
     """
     columns = [np.asarray(column) for column in (labels, baseline, current)]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1 or len(columns[0]) == 0:
@@ -121,7 +120,7 @@ def f1_difference_interval(
         raise ValueError("a label or a prediction is neither 0 nor 1")
     is_so, said_before, says = (column.astype(np.int64) for column in columns)
     table = np.bincount(4 * is_so + 2 * said_before + says, minlength=8)
-    draws = np.random.default_rng(seed).multinomial(len(is_so), table / len(is_so), size=BOOTSTRAP_RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(len(is_so), table / len(is_so), size=RESAMPLES)
     differences = _f1_differences(draws)
     return float(_f1_differences(table[np.newaxis])[0]), _percentile_interval(differences, level)
 
@@ -146,9 +145,7 @@ def _f1s(true_positives: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray
 
 def _percentile_interval(values: NDArray[np.float64], level: float) -> Interval:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
-        low=float(low), high=float(high), level=level, method=f"percentile bootstrap, {BOOTSTRAP_RESAMPLES} resamples"
-    )
+    return Interval(low=float(low), high=float(high), level=level, method=BOOTSTRAP)
 
 
 def finite_or_none(value: float | None) -> float | None:

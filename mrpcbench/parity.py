@@ -12,7 +12,7 @@ from mrpcbench.metrics import confusion, f1_interval, f1_of, finite_or_none
 from mrpcbench.plans import Order
 from mrpcbench.progress import Observer
 from mrpcbench.schema import ExportGate, ParityTrial
-from mrpcbench.stats import rate_upper_bound
+from mrpcbench.statistics import rate_upper_bound
 from mrpcbench.verdicts import Interval, Verdict
 
 

@@ -12,7 +12,7 @@ from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.plans import Backend, BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
-from mrpcbench.stats import samples_needed
+from mrpcbench.statistics import samples_needed
 
 # What a preset chooses for each contender, and so nobody else can.
 ITS_OWN = ("backend", "dtype", "order")

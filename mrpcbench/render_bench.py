@@ -19,7 +19,7 @@ from mrpcbench.schema import (
     RunRecord,
     Work,
 )
-from mrpcbench.stats import quantile, samples_needed
+from mrpcbench.statistics import quantile, samples_needed
 from mrpcbench.tables import (
     PlainTable,
     engine,

@@ -18,7 +18,7 @@ from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.clock import Clock
 from mrpcbench.errors import UsageError
 from mrpcbench.schema import LoadPoint
-from mrpcbench.stats import quantile, samples_needed
+from mrpcbench.statistics import quantile, samples_needed
 
 SHARE = 0.99  # the percentile that must keep the target
 TOLERANCE = 0.10  # the search ends when the smallest rate that fails is within this of the largest that holds

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statistics import median, pstdev
 
 from mrpcbench.schema import BenchRow, Resources
-from mrpcbench.stats import samples_needed
+from mrpcbench.statistics import samples_needed
 
 # Rounds below which neither a trend nor a spread can be seen.
 FEWEST_ROUNDS = 3

@@ -12,11 +12,11 @@ from mrpcbench.gates.paired import Answered, judge_evaluate
 from mrpcbench.gates.proof import judge_export
 from mrpcbench.gates.seeds import best_epoch, judge_train
 from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
-from mrpcbench.hypothesis import permutation_p
 from mrpcbench.plans import BackendSpec, TrainRecipe
 from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy
 from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, ExportGate, LoadPoint, ServerResult, TrainSection
+from mrpcbench.statistics import permutation_p
 from mrpcbench.verdicts import Interval, MetricResult, Verdict, overall
 
 DEFAULT = Policy()

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from mrpcbench import store
 from mrpcbench.schema import RunRecord
-from mrpcbench.stats import quantile
+from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Records that are not of the road: of the gates on a machine, and of all contenders.

@@ -9,7 +9,7 @@ from records import make_row
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
 from mrpcbench.render_ratio import ratio_table
 from mrpcbench.schema import BenchRow
-from mrpcbench.stats import median_interval
+from mrpcbench.statistics import median_interval
 from mrpcbench.tables import PlainTable
 
 

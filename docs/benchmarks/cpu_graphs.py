@@ -38,7 +38,7 @@ from mrpcbench.environment import capture, public_name, usable_cores
 from mrpcbench.errors import ExitStatus
 from mrpcbench.plans import BackendSpec
 from mrpcbench.reading import reader_for
-from mrpcbench.stats import median_interval
+from mrpcbench.statistics import median_interval
 from mrpcbench.store import to_json, write_text
 
 OUTPUT = Path(__file__).with_name("cpu-graphs.json")

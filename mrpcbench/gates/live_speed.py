@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from mrpcbench.errors import UsageError
-from mrpcbench.hypothesis import wilcoxon_p, wilcoxon_smallest_p
 from mrpcbench.policy import Policy
 from mrpcbench.schema import AbPair, AbSection, AbSide, RunRecord
-from mrpcbench.stats import median_interval
+from mrpcbench.statistics import median_interval, wilcoxon_p, wilcoxon_smallest_p
 from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 
 TEST = "one-sided Wilcoxon signed-rank, exact"

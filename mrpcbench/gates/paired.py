@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrpcbench.gates.plain import floor_metric, information
-from mrpcbench.hypothesis import holm, mcnemar_fails, mcnemar_p, noninferior
 from mrpcbench.metrics import f1_difference_interval
 from mrpcbench.policy import AccuracyPolicy, Policy
 from mrpcbench.schema import EvalScore
+from mrpcbench.statistics import holm, mcnemar_p, net_loss_bound
 from mrpcbench.verdicts import Interval, MetricResult, Outcome, Verdict
 
 
@@ -40,12 +40,12 @@ def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, test
     p_value = mcnemar_p(gains, losses)
     # Beside an interval, which has no p-value, the correction is the whole number of tests.
     adjusted = holm([p_value, *[1.0] * (tests - 1)])[0]
-    upper, rules_out = noninferior(gains, losses, pairs, limits.margin or 0.5, alpha)
+    upper = net_loss_bound(gains, losses, pairs, alpha)
     lost = f"{losses} of {pairs} pairs lost and {gains} gained, p {adjusted:.3g}"
     outcome: Outcome = "PASS"
-    if mcnemar_fails(gains, losses, pairs, alpha=alpha, net_loss=limits.net_loss):
+    if (losses - gains) / pairs >= limits.net_loss and p_value < alpha:
         outcome = "REGRESSION"
-    elif limits.margin is not None and not rules_out:
+    elif limits.margin is not None and upper >= limits.margin:
         outcome = "INCONCLUSIVE"
     if limits.margin is not None:
         lost += f"; the net loss may be {upper * 100:.2f} points"
@@ -60,7 +60,7 @@ def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, test
         change_unit="points",
         interval=Interval(
             low=-upper * 100,
-            high=noninferior(losses, gains, pairs, 0.5, alpha)[0] * 100,
+            high=net_loss_bound(losses, gains, pairs, alpha) * 100,
             level=1 - 2 * alpha,
             method="Tango score",
         ),

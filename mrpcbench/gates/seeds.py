@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mrpcbench.gates.plain import floor_metric, information
-from mrpcbench.hypothesis import holm, permutation_p, permutation_smallest_p
 from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.schema import EpochMetrics, TrainSection
-from mrpcbench.stats import border
+from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
 from mrpcbench.verdicts import Interval, MetricResult, Verdict
 
-# Splits of seeds that are counted again for each step towards an end of their interval; 7 seeds a side have 3,432.
+# Splits of seeds that are listed for their interval; 7 seeds a side have 3,432.
 SPLITS_OF_AN_INTERVAL = 5_000
 
 
@@ -107,18 +106,7 @@ def _shift_interval(seeds: _Seeds) -> Interval | None:
     too_many = math.comb(len(before) + len(after), len(after)) > SPLITS_OF_AN_INTERVAL
     if seeds.smallest_p >= seeds.alpha or too_many:
         return None
-    change = fmean(after) - fmean(before)
-    width = max(*before, *after) - min(*before, *after) + 1e-6  # a shift by more sets the sides wholly apart
-
-    def least_refuted(lower: Sequence[float], upper: Sequence[float], shift: float) -> float:
-        """The smallest shift that `lower` is refuted to be above `upper` by."""
-
-        def tenable(shift: float) -> bool:
-            return permutation_p(upper, [value - shift for value in lower]) >= alpha
-
-        return border(shift, shift + 2 * width, tenable)
-
-    high, low = least_refuted(after, before, change), -least_refuted(before, after, -change)
+    high, low = permutation_shift_bound(after, before, alpha), -permutation_shift_bound(before, after, alpha)
     return Interval(low=low * 100, high=high * 100, level=1 - 2 * alpha, method="permutation test inverted")
 
 
