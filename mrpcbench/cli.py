@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from traceback import print_exc
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +32,7 @@ from mrpcbench.plans import (
     TrainRecipe,
     TrainRequest,
     about,
+    described,
 )
 from mrpcbench.schema import RunRecord
 from mrpcbench.verdicts import EXIT_STATUS, Comparison
@@ -52,13 +53,13 @@ app = typer.Typer(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Output:
     """Where a result goes, and in which form."""
 
-    results: str | None = about("File for the record; else results/<time>-<command>.json.", None)
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", False)
-    traceback: bool = about("Show where an error was raised.", False)
+    results: str | None = about("File for the record; else results/<time>-<command>.json.", default=None)
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
+    traceback: bool = about("Show where an error was raised.", default=False)
 
     def path(self, command: str) -> Path:
         """The record's file."""
@@ -70,12 +71,12 @@ class Output:
         return path
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Form:
     """The form of a result that is no record."""
 
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", False)
-    traceback: bool = about("Show where an error was raised.", False)
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
+    traceback: bool = about("Show where an error was raised.", default=False)
 
 
 def _version(wanted: bool) -> None:

@@ -4,7 +4,7 @@ The command line makes its options from these classes. Units stand in names: `_m
 """
 
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 from mrpcbench.errors import UsageError
 
@@ -27,18 +27,30 @@ Preset = Literal["peers"]
 SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
 Split = Literal["train", "validation", "test"]
 
-# pydantic reads this from a plain dataclass, so that the classes themselves need nothing but the standard library:
-# an unknown field is an error, and "3" is not 3.
+T = TypeVar("T")
+
+# For pydantic: an unknown field is an error, and "3" is not 3.
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-def about(text: str, default: Any = MISSING, *, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
+def about(text: str, *, default: Any = MISSING, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
     """A dataclass field with its meaning: the option's help, or the record field's description.
 
     `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
     that can be meant.
     """
     return field(default=default, metadata={"about": text, "flags": flags, "least": least})
+
+
+# Type checkers see a default only in a keyword `default=`: a missing field is an error for them.
+@dataclass_transform(field_specifiers=(about,), kw_only_default=True, frozen_default=True)
+def described(kind: type[T]) -> type[T]:
+    """Make a class whose fields are declared with `about` a frozen keyword-only dataclass, read strictly by pydantic.
+
+    It stays a plain dataclass: pydantic is needed only where one is read or written.
+    """
+    kind.__pydantic_config__ = STRICT  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(kind)
 
 
 def flags_of(item: Field[Any]) -> tuple[str, ...]:
@@ -67,267 +79,270 @@ FROM_TEXT_HELP = (
 SPLIT_HELP = "The split to read."
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class TrainRequest:
     """What `train` reads and writes; how it trains is the `TrainRecipe`."""
 
-    model: str = about(MODEL_HELP, DEFAULT_MODEL)
-    data: str = about(DATA_HELP, "hub")
-    output_dir: str = about("Folder for the checkpoints, the fine-tuned model and its card.", DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, "auto")
-    random_init: bool = about(RANDOM_HELP, False)
-    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", False)
-    overwrite: bool = about("Train anew although --output-dir holds a run; its checkpoints are removed.", False)
-    report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", "none")
-    push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", None)
+    model: str = about(MODEL_HELP, default=DEFAULT_MODEL)
+    data: str = about(DATA_HELP, default="hub")
+    output_dir: str = about("Folder for the checkpoints, the fine-tuned model and its card.", default=DEFAULT_MODEL_DIR)
+    device: Device = about(DEVICE_HELP, default="auto")
+    random_init: bool = about(RANDOM_HELP, default=False)
+    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", default=False)
+    overwrite: bool = about("Train anew although --output-dir holds a run; its checkpoints are removed.", default=False)
+    report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none")
+    push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class TrainRecipe:
     """How to fine-tune. Defaults: the reference run, a published notebook that fine-tunes ModernBERT-base on MRPC.
 
     What that run does not state (weight decay, gradient clipping, the seed) is the Hugging Face Trainer's own default.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
     per_device_train_batch_size: int = about(
-        "Pairs in one training batch.", 32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
+        "Pairs in one training batch.", default=32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
     )
-    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", 32, least=1)
-    num_train_epochs: float = about("Passes over the training split.", 2.0, least=1e-3)
-    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", -1)
-    learning_rate: float = about("Peak learning rate.", 8e-5, least=0)
-    lr_scheduler_type: str = about("Shape of the learning rate over the run (a transformers scheduler name).", "linear")
-    warmup_steps: int = about("Steps of linear warm-up.", 0, least=0)
-    optim: str = about("Optimiser (a transformers name).", "adamw_torch")
-    adam_beta1: float = about("AdamW's decay rate of the first moment.", 0.9)
-    adam_beta2: float = about("AdamW's decay rate of the second moment.", 0.98)
-    adam_epsilon: float = about("AdamW's term against division by zero.", 1e-6)
-    weight_decay: float = about("AdamW's weight decay.", 0.0)
-    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", 1.0, least=0)
-    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", 1, least=1)
+    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, least=1)
+    num_train_epochs: float = about("Passes over the training split.", default=2.0, least=1e-3)
+    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", default=-1)
+    learning_rate: float = about("Peak learning rate.", default=8e-5, least=0)
+    lr_scheduler_type: str = about(
+        "Shape of the learning rate over the run (a transformers scheduler name).", default="linear"
+    )
+    warmup_steps: int = about("Steps of linear warm-up.", default=0, least=0)
+    optim: str = about("Optimiser (a transformers name).", default="adamw_torch")
+    adam_beta1: float = about("AdamW's decay rate of the first moment.", default=0.9)
+    adam_beta2: float = about("AdamW's decay rate of the second moment.", default=0.98)
+    adam_epsilon: float = about("AdamW's term against division by zero.", default=1e-6)
+    weight_decay: float = about("AdamW's weight decay.", default=0.0)
+    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, least=0)
+    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", default=1, least=1)
     group_by_length: bool = about(
         "Put training pairs of like length into one batch: less padding, and another order than the reference run's.",
-        False,
+        default=False,
     )
     engine: Engine = about(
         "What computes a step: Hugging Face's own forward pass under autocast (trainer), or ModernBERT without "
         "padding, its layers in bf16 with float32 masters, on a GPU as CUDA graphs (packed).",
-        "trainer",
+        default="trainer",
     )
-    precision: Precision = about("Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", "auto")
+    precision: Precision = about(
+        "Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", default="auto"
+    )
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
-        "Validation metric by which the best epoch is chosen.", "loss"
+        "Validation metric by which the best epoch is chosen.", default="loss"
     )
-    seed: int = about("Seed of the new head, the data order and dropout.", 42, least=0)
+    seed: int = about("Seed of the new head, the data order and dropout.", default=42, least=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BackendSpec:
     """What was asked of an engine. What really ran is a `Placement`."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     backend: Backend = about(
         "Engine that runs the model: Hugging Face's own, ModernBERT without padding (on a GPU as CUDA graphs), Hugging "
         "Face's with its layers compiled, or ONNX Runtime, or TensorRT in it, for which a model folder stands for its "
         "onnx/.",
-        "torch",
+        default="torch",
     )
-    model: str = about(MODEL_HELP, DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, "auto")
+    model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR)
+    device: Device = about(DEVICE_HELP, default="auto")
     dtype: Dtype = about(
         "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, and "
         "else fp32. bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
-        "auto",
+        default="auto",
     )
-    threads: int = about("CPU threads of the engine; 0 means one per core.", 0, least=0)
-    random_init: bool = about(RANDOM_HELP, False)
+    threads: int = about("CPU threads of the engine; 0 means one per core.", default=0, least=0)
+    random_init: bool = about(RANDOM_HELP, default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class EvaluatePlan:
     """What `evaluate` scores."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
-    batch_size: int = about("Pairs in one forward pass.", 32, least=1)
-    output_dir: str | None = about("Folder for the predictions file; else beside the record.", None)
-    from_text: bool = about(FROM_TEXT_HELP, False)
+    data: str = about(DATA_HELP, default="hub")
+    split: Split = about(SPLIT_HELP, default="validation")
+    batch_size: int = about("Pairs in one forward pass.", default=32, least=1)
+    output_dir: str | None = about("Folder for the predictions file; else beside the record.", default=None)
+    from_text: bool = about(FROM_TEXT_HELP, default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ExportPlan:
     """What `export` writes, and what it must prove."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    model: str = about("Model folder or hub id of the fine-tuned model.", DEFAULT_MODEL_DIR)
-    data: str = about(DATA_HELP + " The export is proven on it.", "hub")
-    split: Split = about("The split on which the export is proven.", "validation")
+    model: str = about("Model folder or hub id of the fine-tuned model.", default=DEFAULT_MODEL_DIR)
+    data: str = about(DATA_HELP + " The export is proven on it.", default="hub")
+    split: Split = about("The split on which the export is proven.", default="validation")
     output_dir: str | None = about(
-        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.", None
+        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.", default=None
     )
     optimize: Optimize = about(
         "Graph: Optimum's own (none), which runs anywhere; one of few nodes for ModernBERT, made for the CPU (cpu), "
         "for CUDA (cuda), or with 8-bit weights for the CPU (int8); or Optimum's as its own optimiser leaves it (o3, "
         "and on a GPU o4).",
-        "none",
+        default="none",
     )
-    device: Device = about("Where the ONNX model is run for the proof.", "auto")
-    dtype: GraphDtype = about("Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.", "auto")
-    opset: int | None = about("ONNX operator set; else the one that Optimum chooses for the architecture.", None)
-    random_init: bool = about(RANDOM_HELP, False)
+    device: Device = about("Where the ONNX model is run for the proof.", default="auto")
+    dtype: GraphDtype = about(
+        "Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.", default="auto"
+    )
+    opset: int | None = about(
+        "ONNX operator set; else the one that Optimum chooses for the architecture.", default=None
+    )
+    random_init: bool = about(RANDOM_HELP, default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BenchPlan:
     """The workload of `bench`: the same pairs, in the same order, for every engine."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
     backend: tuple[Backend, ...] = about(
-        "Engine to measure; repeat for several, which then run interleaved.", ("torch",)
+        "Engine to measure; repeat for several, which then run interleaved.", default=("torch",)
     )
     preset: Preset | None = about(
         "Measure a set of contenders in place of --backend. peers: the ways in which others run the model, each at its "
         "best, and ours, as the device has them. What is not given of scenario, batch size and rounds it chooses too.",
-        None,
+        default=None,
     )
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
+    data: str = about(DATA_HELP, default="hub")
+    split: Split = about(SPLIT_HELP, default="validation")
     scenario: tuple[Scenario, ...] = about(
         "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
         "moments, and the largest rate that keeps the target. Repeatable.",
-        ("single-stream", "offline"),
+        default=("single-stream", "offline"),
     )
     batch_size: tuple[int, ...] = about(
-        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", (8, 32), least=1
+        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", default=(8, 32), least=1
     )
     order: Order = about(
         "Order of the offline pairs: 'length' puts pairs of like length into a batch, 'given' takes them as they come, "
         "at random.",
-        "length",
+        default="length",
     )
     seq_len: int | None = about(
         "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
-        None,
+        default=None,
         least=2,
     )
-    from_text: bool = about(FROM_TEXT_HELP, False)
-    slo_ms: float = about("Server: target for the 99th percentile of the latency.", 100.0, least=0.001)
-    window_ms: float = about("Server: how long the first request of a batch waits for company.", 2.0, least=0)
-    requests: int = about("Server: least number of requests at each rate that is tried.", 1000, least=662)
+    from_text: bool = about(FROM_TEXT_HELP, default=False)
+    slo_ms: float = about("Server: target for the 99th percentile of the latency.", default=100.0, least=0.001)
+    window_ms: float = about("Server: how long the first request of a batch waits for company.", default=2.0, least=0)
+    requests: int = about("Server: least number of requests at each rate that is tried.", default=1000, least=662)
     rounds: int = about(
         "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
         "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
-        3,
+        default=3,
         least=1,
     )
-    warmup: int = about("Untimed calls of each row before the first round, after its first call.", 3, least=0)
-    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", None, least=1)
-    seed: int = about("Seed of the pairs' order.", 0, least=0)
+    warmup: int = about("Untimed calls of each row before the first round, after its first call.", default=3, least=0)
+    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", default=None, least=1)
+    seed: int = about("Seed of the pairs' order.", default=0, least=0)
 
 
 B_HELP = " Of side B, where it is not as side A's."
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class AbPlan:
     """Two sides, A and B, and how the live speed gate holds B against A."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
     a_model: str = about(
-        "Model of side A, which is held to be good: a folder, an ONNX folder or a hub id.", DEFAULT_MODEL_DIR
+        "Model of side A, which is held to be good: a folder, an ONNX folder or a hub id.", default=DEFAULT_MODEL_DIR
     )
-    b_model: str | None = about("Model." + B_HELP, None)
-    a_backend: Backend = about("Engine of side A.", "torch")
-    b_backend: Backend | None = about("Engine." + B_HELP, None)
-    a_device: Device = about("Where side A runs; 'auto' takes CUDA where it works.", "auto")
-    b_device: Device | None = about("Where to run." + B_HELP, None)
-    a_dtype: Dtype = about("Arithmetic of side A.", "auto")
-    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, None)
-    a_threads: int = about("CPU threads of side A; 0 means one per core.", 0, least=0)
-    b_threads: int | None = about("CPU threads." + B_HELP, None, least=0)
+    b_model: str | None = about("Model." + B_HELP, default=None)
+    a_backend: Backend = about("Engine of side A.", default="torch")
+    b_backend: Backend | None = about("Engine." + B_HELP, default=None)
+    a_device: Device = about("Where side A runs; 'auto' takes CUDA where it works.", default="auto")
+    b_device: Device | None = about("Where to run." + B_HELP, default=None)
+    a_dtype: Dtype = about("Arithmetic of side A.", default="auto")
+    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None)
+    a_threads: int = about("CPU threads of side A; 0 means one per core.", default=0, least=0)
+    b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0)
     a_python: str | None = about(
-        "Python interpreter of side A, with the libraries of its environment; else this one.", None
+        "Python interpreter of side A, with the libraries of its environment; else this one.", default=None
     )
     b_python: str | None = about(
-        "Python interpreter of side B, with the libraries of its environment; else this one.", None
+        "Python interpreter of side B, with the libraries of its environment; else this one.", default=None
     )
-    data: str = about(DATA_HELP, "hub")
-    split: Split = about(SPLIT_HELP, "validation")
-    batch_size: int = about("Pairs in one forward pass.", 1, least=1)
-    calls: int = about("Timed calls of each process, turn about with the other's.", 50, least=50)
-    warmup: int = about("Untimed calls of each process before them.", 10, least=0)
-    process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", 10, least=1)
-    seed: int = about("Seed of the pairs' order.", 0, least=0)
-    policy: str | None = about("File with the limits (TOML); else the limits that ship.", None)
+    data: str = about(DATA_HELP, default="hub")
+    split: Split = about(SPLIT_HELP, default="validation")
+    batch_size: int = about("Pairs in one forward pass.", default=1, least=1)
+    calls: int = about("Timed calls of each process, turn about with the other's.", default=50, least=50)
+    warmup: int = about("Untimed calls of each process before them.", default=10, least=0)
+    process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", default=10, least=1)
+    seed: int = about("Seed of the pairs' order.", default=0, least=0)
+    policy: str | None = about("File with the limits (TOML); else the limits that ship.", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ComparePlan:
     """By which limits `compare` judges."""
 
-    policy: str | None = about("File with the limits (TOML); else the limits that ship.", None)
+    policy: str | None = about("File with the limits (TOML); else the limits that ship.", default=None)
     margin: float | None = about(
         "Loss of accuracy that an evaluate record must rule out (non-inferiority), as a share: 0.02 is two points. "
         "What rules out nothing is then inconclusive.",
-        None,
+        default=None,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class QuickstartRequest:
     """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
 
-    output_dir: str = about("Folder for the model and the records.", "mrpcbench_quickstart")
+    output_dir: str = about("Folder for the model and the records.", default="mrpcbench_quickstart")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BenchControl:
     """What `bench` does beside measuring."""
 
-    resume: bool = about("Finish the interrupted run whose record is in --results; give it the same options.", False)
-    profile: str | None = about(
-        "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.", None
+    resume: bool = about(
+        "Finish the interrupted run whose record is in --results; give it the same options.", default=False
     )
-    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", False)
+    profile: str | None = about(
+        "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
+        default=None,
+    )
+    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BenchView:
     """How the tables of a benchmark are shown; the record is the same, but for the rounds where none are given."""
 
-    sort: SortKey = about("Order of the rows, best first; 'given' is the order in which they were asked for.", "speed")
+    sort: SortKey = about(
+        "Order of the rows, best first; 'given' is the order in which they were asked for.", default="speed"
+    )
     relative_to: tuple[str, ...] = about(
         "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
-        (),
+        default=(),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BaselineFolder:
     """Where baselines are kept."""
 
-    folder: str = about("Folder that holds the baselines, each a folder of its own.", "results/baselines")
+    folder: str = about("Folder that holds the baselines, each a folder of its own.", default="results/baselines")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BaselineRequest:
     """What may become of an old baseline."""
 
-    overwrite: bool = about("Replace the baseline of that name.", False)
+    overwrite: bool = about("Replace the baseline of that name.", default=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Publish:
     """Where a verdict goes beside the terminal. In GitHub Actions it also goes to the job's summary and annotations."""
 
-    markdown: str | None = about("Write the verdict to this file as Markdown.", None)
-    junit: str | None = about("Write the verdict to this file as JUnit XML, a test case for each gated metric.", None)
+    markdown: str | None = about("Write the verdict to this file as Markdown.", default=None)
+    junit: str | None = about(
+        "Write the verdict to this file as JUnit XML, a test case for each gated metric.", default=None
+    )

@@ -5,15 +5,15 @@ nothing here knows is an error, for a gate that is misspelt would never fail.
 """
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import STRICT, about
+from mrpcbench.plans import about, described
 from mrpcbench.rows import RowId
 
 POLICY_FILE = "gate.toml"
@@ -32,67 +32,61 @@ def _row(value: object) -> RowId:
 Row = Annotated[RowId, PlainValidator(_row)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class AccuracyPolicy:
     """Accuracy of evaluate and train records."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    gate: bool = about("Whether accuracy decides.", True)
-    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", 0.01)
-    floor: Floor | None = about("Accuracy below which the current side fails, whatever the baseline; else none.", None)
+    gate: bool = about("Whether accuracy decides.", default=True)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    floor: Floor | None = about(
+        "Accuracy below which the current side fails, whatever the baseline; else none.", default=None
+    )
     margin: Margin | None = about(
-        "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", None
+        "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", default=None
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class F1Policy:
     """F1 of evaluate and train records."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    gate: bool = about("Whether F1 decides.", False)
-    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", 0.01)
-    floor: Floor | None = about("F1 below which the current side fails, whatever the baseline; else none.", None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeedPolicy:
-    """Speed, measured live by `ab`."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    gate: bool = about("Whether speed decides.", True)
-    slowdown: Ratio = about("Smallest median slowdown that fails, where it is also beyond chance.", 0.03)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredSpeedPolicy:
-    """Speed, against a bench record that was measured at another time."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    gate: bool = about("Whether speed decides.", True)
-    change: Ratio = about("Change of pairs/s that is more than the drift between two sessions.", 0.10)
-    rows: tuple[Row, ...] = about(
-        "Rows that decide, such as 'onnx offline batch 32'; else of each backend the fastest offline row and single "
-        "pairs, five in all.",
-        (),
+    gate: bool = about("Whether F1 decides.", default=False)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    floor: Floor | None = about(
+        "F1 below which the current side fails, whatever the baseline; else none.", default=None
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
+class SpeedPolicy:
+    """Speed, measured live by `ab`."""
+
+    gate: bool = about("Whether speed decides.", default=True)
+    slowdown: Ratio = about("Smallest median slowdown that fails, where it is also beyond chance.", default=0.03)
+
+
+@described
+class StoredSpeedPolicy:
+    """Speed, against a bench record that was measured at another time."""
+
+    gate: bool = about("Whether speed decides.", default=True)
+    change: Ratio = about("Change of pairs/s that is more than the drift between two sessions.", default=0.10)
+    rows: tuple[Row, ...] = about(
+        "Rows that decide, such as 'onnx offline batch 32'; else of each backend the fastest offline row and single "
+        "pairs, five in all.",
+        default=(),
+    )
+
+
+@described
 class Policy:
     """What decides, and from where on it fails."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    alpha: Alpha = about("Chance of a false alarm over all that is gated in one comparison.", 0.05)
-    accuracy: AccuracyPolicy = about("Accuracy.", AccuracyPolicy())
-    f1: F1Policy = about("F1.", F1Policy())
-    speed: SpeedPolicy = about("Speed, live.", SpeedPolicy())
-    stored_speed: StoredSpeedPolicy = about("Speed against a stored record.", StoredSpeedPolicy())
+    alpha: Alpha = about("Chance of a false alarm over all that is gated in one comparison.", default=0.05)
+    accuracy: AccuracyPolicy = about("Accuracy.", default=AccuracyPolicy())
+    f1: F1Policy = about("F1.", default=F1Policy())
+    speed: SpeedPolicy = about("Speed, live.", default=SpeedPolicy())
+    stored_speed: StoredSpeedPolicy = about("Speed against a stored record.", default=StoredSpeedPolicy())
 
 
 _ADAPTER: TypeAdapter[Policy] = TypeAdapter(Policy)

@@ -5,10 +5,9 @@ Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from mrpcbench.plans import (
-    STRICT,
     AbPlan,
     BackendSpec,
     BenchPlan,
@@ -17,6 +16,7 @@ from mrpcbench.plans import (
     Scenario,
     TrainRecipe,
     about,
+    described,
 )
 from mrpcbench.rows import RowId
 from mrpcbench.upgrade import SCHEMA_VERSION
@@ -31,11 +31,9 @@ Origin = Literal["pretrained", "random-init", "unknown"]
 # --- what really ran --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Placement:
     """Where and how an engine really ran, read back from the engine itself."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     engine: str = about("Library that ran the model, with its version.")
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
@@ -60,11 +58,9 @@ class Placement:
         return self.dtype.removesuffix("-autocast")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Environment:
     """The machine and the software, without anything that names a person, a host or a folder."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     started_at: str = about("Start in UTC, ISO 8601.")
     argv: tuple[str, ...] = about("The command as given; a path is cut to its last part.")
@@ -82,14 +78,12 @@ class Environment:
     settings: dict[str, str] = about("Environment variables that were set and change how the libraries run.")
     git_commit: str | None = about("Commit of the mrpcbench source; null where it is not a checkout.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
-    source_sha256: str | None = about("Hash over the Python files of mrpcbench.", None)
+    source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ModelIdentity:
     """The weights and the graph that a record is about."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str = about("Hub id, or the folder's last part.")
     architecture: str = about("Class name in config.json.")
@@ -100,14 +94,16 @@ class ModelIdentity:
     )
     model_sha256: str = about("Hash over the names, dtypes, shapes and bytes of all weights.")
     tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary where there is none.")
-    graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", None)
+    graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", default=None)
     optimize: Optimize | None = about(
         "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; or o3, o4 (Optimum's, by its own "
         "optimiser); null for torch or where unknown.",
-        None,
+        default=None,
     )
-    proven: bool | None = about("Whether the graph passed the export gate; null for torch.", None)
-    proven_on: str | None = about("Device on which the graph passed the export gate; null where it did not.", None)
+    proven: bool | None = about("Whether the graph passed the export gate; null for torch.", default=None)
+    proven_on: str | None = about(
+        "Device on which the graph passed the export gate; null where it did not.", default=None
+    )
 
     @property
     def graph_label(self) -> str:
@@ -127,28 +123,26 @@ class ModelIdentity:
         return self.weights
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Lineage:
     """Written beside a model (`mrpcbench.json`), so that what reads it knows what it came from."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
+    schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     model: ModelIdentity = about("The model in this folder.")
-    base_model: str | None = about("Hub id or folder name that training began from; null where it is unknown.", None)
-    base_model_sha256: str | None = about("Hash of the weights that training began from.", None)
-    train_data_sha256: str | None = about("Hash of the training pairs.", None)
-    validation_data_sha256: str | None = about("Hash of the pairs by which the best epoch was chosen.", None)
-    recipe: TrainRecipe | None = about("How it was trained; null where this project did not train it.", None)
-    precision: str | None = about("Arithmetic in which it was trained.", None)
-    dtype: str = about("Arithmetic of the stored weights.", "fp32")
+    base_model: str | None = about(
+        "Hub id or folder name that training began from; null where it is unknown.", default=None
+    )
+    base_model_sha256: str | None = about("Hash of the weights that training began from.", default=None)
+    train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
+    validation_data_sha256: str | None = about("Hash of the pairs by which the best epoch was chosen.", default=None)
+    recipe: TrainRecipe | None = about("How it was trained; null where this project did not train it.", default=None)
+    precision: str | None = about("Arithmetic in which it was trained.", default=None)
+    dtype: str = about("Arithmetic of the stored weights.", default="fp32")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class DataIdentity:
     """The pairs that a record is about."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     source: str = about("Where the pairs came from.")
     split: str = about("Split name.")
@@ -192,11 +186,9 @@ class PairAnswer:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Confusion:
     """Counts of a binary classification; positive means equivalent."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     true_positive: int = about("Equivalent, predicted so.")
     false_positive: int = about("Not equivalent, predicted equivalent.")
@@ -204,11 +196,9 @@ class Confusion:
     true_negative: int = about("Not equivalent, predicted so.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class EvalScore:
     """How well a classifier did on labelled pairs, beside what always answering the larger class would reach."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     pairs: int = about("Pairs scored.")
     accuracy: float = about("Share predicted correctly.")
@@ -223,11 +213,9 @@ class EvalScore:
     majority_f1: float = about("F1 of always answering the larger class.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class EpochMetrics:
     """One line of the training log: what the Trainer logged at the end of an epoch."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     step: int = about("Optimiser steps so far.")
     train_loss: float | None = about(
@@ -241,25 +229,24 @@ class EpochMetrics:
     eval_f1_score: float = about("Validation F1.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class LoadReport:
     """Keys that did not match when the weights were loaded; the new classification head is not among them."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    new_head: tuple[str, ...] = about("Weights of the classification head that were made new.", ())
-    missing: tuple[str, ...] = about("Weights of the encoder that the checkpoint lacks and that were made new.", ())
-    unexpected: tuple[str, ...] = about("Weights in the checkpoint that the classifier has no use for.", ())
+    new_head: tuple[str, ...] = about("Weights of the classification head that were made new.", default=())
+    missing: tuple[str, ...] = about(
+        "Weights of the encoder that the checkpoint lacks and that were made new.", default=()
+    )
+    unexpected: tuple[str, ...] = about("Weights in the checkpoint that the classifier has no use for.", default=())
     loaded_sha256: str | None = about(
-        "Hash of the weights that did come from the checkpoint, where others were made new; null where none were.", None
+        "Hash of the weights that did come from the checkpoint, where others were made new; null where none were.",
+        default=None,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class TrainSection:
     """What `train` did."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     recipe: TrainRecipe = about("How it was asked to train.")
     placement: Placement = about("Where and in which arithmetic it trained.")
@@ -275,19 +262,18 @@ class TrainSection:
         "process had no step left to train."
     )
     cold_s: float | None = about(
-        "Part of train_s for one-time work: the first step, and later CUDA graph recordings of --engine packed.", None
+        "Part of train_s for one-time work: the first step, and later CUDA graph recordings of --engine packed.",
+        default=None,
     )
-    evaluate_s: float | None = about("Part of train_s for the evaluations.", None)
-    save_s: float | None = about("Part of train_s for saving checkpoints.", None)
+    evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
+    save_s: float | None = about("Part of train_s for saving checkpoints.", default=None)
     real_tokens: int = about("Training tokens that are not padding, in this process.")
     padding_tokens: int = about("Training tokens that are padding, in this process.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class EvaluateSection:
     """What `evaluate` found."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     spec: BackendSpec = about("What was asked of the engine.")
     placement: Placement = about("What really ran.")
@@ -299,11 +285,9 @@ class EvaluateSection:
     padding_tokens: int = about("Tokens that are padding.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ParityTrial:
     """Both models over every pair, at one batch size and padding."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     batch_size: int = about("Pairs in one forward pass.")
     padding: str = about("How the batches were padded.")
@@ -311,14 +295,12 @@ class ParityTrial:
     flips: int = about("Pairs whose prediction differs.")
     max_abs_delta: float | None = about("Largest |difference| of a logit; null where a logit is not finite.")
     p99_abs_delta: float | None = about("99th percentile of the |differences|; null where a logit is not finite.")
-    f1: float | None = about("F1 of the graph's predictions; null where the split has no labels.", None)
+    f1: float | None = about("F1 of the graph's predictions; null where the split has no labels.", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ExportGate:
     """Whether an exported graph answers as the model does (the rule: docs/architecture.md)."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     pairs: int = about("Pairs compared in each trial.")
     trials: tuple[ParityTrial, ...] = about("One a batch size and padding.")
@@ -329,7 +311,7 @@ class ExportGate:
     f1_allowed: Interval | None = about(
         "Interval of the original's F1, in which every trial's must lie; null where F1 is not judged: for another "
         "arithmetic than int8, or because the split has no labels.",
-        None,
+        default=None,
     )
     smallest_margin: float | None = about(
         "Smallest |logit 1 - logit 0| of the original model over the pairs; null where one is not finite."
@@ -342,15 +324,14 @@ class ExportGate:
     verdict: Verdict = about("The outcome.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ExportSection:
     """What `export` wrote and proved."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
     dtype: str = about("Arithmetic of the graph.")
     optimize: Optimize = about(
-        "What the graph was made for; none is Optimum's own, o3 and o4 that as Optimum's optimiser leaves it.", "none"
+        "What the graph was made for; none is Optimum's own, o3 and o4 that as Optimum's optimiser leaves it.",
+        default="none",
     )
     opset: int = about("ONNX operator set of the graph.")
     nodes: int = about("Nodes of the graph.")
@@ -360,11 +341,9 @@ class ExportSection:
     gate: ExportGate | None = about("The proof; null while it is not done.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class LoadPoint:
     """One load of the server scenario: requests arrive at random moments, at a fixed mean rate."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     rate_per_s: float = about("Mean rate at which requests were scheduled.")
     sent: int = about("Requests sent; each is a pair.")
@@ -377,11 +356,9 @@ class LoadPoint:
     meets_slo: bool = about("Whether nothing failed and the 99th percentile of the latencies is within the target.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ServerResult:
     """The server scenario of one row: latency against load, and the largest load that keeps the target."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     slo_ms: float = about("Target for the 99th percentile of the latency.")
     window_ms: float = about("How long the first request of a batch waits for company.")
@@ -391,21 +368,17 @@ class ServerResult:
     best_rate_per_s: float | None = about("Largest rate tried that meets the target; null where none did.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Work:
     """What a model must at least do for one round of a row, whatever the implementation. Padding is not work."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     flops: float = about("Floating-point operations on the real tokens: matrix products and attention.")
     moved_bytes: float = about("Bytes that must cross main or GPU memory: all weights once a forward pass.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Ceilings:
     """What the device reached in this very run, in the arithmetic of a row."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     device: str = about("Device that was measured.")
     dtype: str = about("Arithmetic of the matrix product.")
@@ -413,13 +386,13 @@ class Ceilings:
     bytes_per_s: float = about("Best rate of a large copy, reading and writing counted.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Resources:
     """What a row used while it was timed; null where there is no sensor."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    metered_s: float | None = about("Seconds over which the rest was read: those of the timed rounds or loads.", None)
+    metered_s: float | None = about(
+        "Seconds over which the rest was read: those of the timed rounds or loads.", default=None
+    )
     rss_bytes: int | None = about("Main memory of the process at the end of the row.")
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
@@ -431,11 +404,9 @@ class Resources:
     gpu_foreign_processes: int | None = about("Other processes seen computing on the GPU.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Span:
     """One part of the way from text to logits, timed in a pass of its own, with a wait for the device at its end."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: SpanName = about(
         "tokenise: text to tokens; batch: tokens to padded arrays; copy in: to where the engine computes; compute: the "
@@ -444,11 +415,9 @@ class Span:
     samples_ms: tuple[float, ...] = about("Time of each, in the order run.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BenchRow:
     """One benchmark case in one scenario at one batch size. Medians and percentiles are computed when it is read."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     case: str = about("Name of the benchmark case: the backend, or the name that the preset gives it.")
     spec: BackendSpec = about("What was asked of the engine.")
@@ -468,11 +437,11 @@ class BenchRow:
     cold_ms: float | None = about(
         "Time of the calls that made the engine ready for every shape of the row, the first call among them: an engine "
         "that compiles, or records CUDA graphs, does so at a shape's first call; null for any other.",
-        None,
+        default=None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
-    order: Order | None = about("Order of the offline pairs; null for the other scenarios.", None)
-    server: ServerResult | None = about("Latency against load; null for the other scenarios.", None)
+    order: Order | None = about("Order of the offline pairs; null for the other scenarios.", default=None)
+    server: ServerResult | None = about("Latency against load; null for the other scenarios.", default=None)
     accuracy: float | None = about(
         "Accuracy of the predictions of the timed run itself; a failed pair is a wrong one; null for a fixed shape."
     )
@@ -480,22 +449,26 @@ class BenchRow:
     agreement: float | None = about(
         "Share of the timed answers with the label that the reference's timed answers have (see `reference`); a failed "
         "pair agrees with nothing; null for a fixed shape, and where the reference has not answered.",
-        None,
+        default=None,
     )
-    failed: int = about("Pairs of the last round whose logits were not finite, or requests that were not answered.", 0)
+    failed: int = about(
+        "Pairs of the last round whose logits were not finite, or requests that were not answered.", default=0
+    )
     peak_memory_bytes: int | None = about(
         "Peak of the engine's own GPU memory in use during the row; null where it cannot tell."
     )
     peak_reserved_bytes: int | None = about(
-        "Peak of the GPU memory that the engine held during the row, in use or not; null where it cannot tell.", None
+        "Peak of the GPU memory that the engine held during the row, in use or not; null where it cannot tell.",
+        default=None,
     )
-    spans: tuple[Span, ...] | None = about("Where the time goes; null while that pass has not run.", None)
+    spans: tuple[Span, ...] | None = about("Where the time goes; null while that pass has not run.", default=None)
     work: Work | None = about(
-        "What the model must at least do in a round; null where its architecture or arithmetic is unknown.", None
+        "What the model must at least do in a round; null where its architecture or arithmetic is unknown.",
+        default=None,
     )
-    resources: Resources | None = about("What the row used.", None)
+    resources: Resources | None = about("What the row used.", default=None)
     broken_rules: tuple[str, ...] | None = about(
-        "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", None
+        "Rules of validity that the row breaks (docs/measurement.md); null while it is not judged.", default=None
     )
 
     def __post_init__(self) -> None:
@@ -508,40 +481,36 @@ class BenchRow:
         return RowId(case=self.case, scenario=self.scenario, batch_size=self.batch_size)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class ReferenceAnswers:
     """The answers that those of the other rows are held against."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     row: str = about("The row that gave them, such as 'onnx offline batch 32'.")
     labels: str = about("Label of each pair in the run's order, 0 or 1; - where there is no answer, or no finite one.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class BenchSection:
     """What `bench` measured."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     plan: BenchPlan = about("The workload that was asked for; what is empty in it, its preset chooses.")
     rows: tuple[BenchRow, ...] = about("One for each case, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
-    resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", ())
-    ceilings: tuple[Ceilings, ...] = about("What the machine itself reached in this run; empty until its end.", ())
+    resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", default=())
+    ceilings: tuple[Ceilings, ...] = about(
+        "What the machine itself reached in this run; empty until its end.", default=()
+    )
     reference: ReferenceAnswers | None = about(
         "The first case's timed answers, of its last offline round where it has one; null while there are none, and "
         "for a single case.",
-        None,
+        default=None,
     )
     peak_rss_bytes: int = about("Peak main memory of the process, all engines together.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class AbSide:
     """One side of a live comparison, as its processes really ran."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     spec: BackendSpec = about("What was asked of the engine.")
     placement: Placement = about("What really ran.")
@@ -550,49 +519,43 @@ class AbSide:
     packages: dict[str, str] = about("Installed version of each package that can change a result.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class AbPair:
     """A process of each side, alive together. What counts is the median of ln(B / A) over blocks of two turns."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     first: Literal["a", "b"] = about("Side that ran first.")
     a_samples_ms: tuple[float, ...] = about("Time of each timed call of side A, in the order run.")
     b_samples_ms: tuple[float, ...] = about("Time of each timed call of side B, in the order run.")
-    disturbances: tuple[str, ...] = about("What disturbed either process; such a pair does not count.", ())
+    disturbances: tuple[str, ...] = about("What disturbed either process; such a pair does not count.", default=())
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class AbSection:
     """What `ab` measured, and its verdict."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     plan: AbPlan = about("What was asked for.")
     a: AbSide = about("The side that is held to be good.")
     b: AbSide = about("The side that is judged.")
     pairs: tuple[AbPair, ...] = about("The pairs of processes, in the order run.")
-    confirmation: tuple[AbPair, ...] = about("As many more, run where the first looked slower.", ())
-    comparison: Comparison | None = about("The verdict; null while the run goes on.", None)
+    confirmation: tuple[AbPair, ...] = about("As many more, run where the first looked slower.", default=())
+    comparison: Comparison | None = about("The verdict; null while the run goes on.", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class RunRecord:
     """One run of one command. Exactly the section that `command` names is present."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
+    schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     command: Command = about("The command that ran, and the section that holds its result.")
     complete: bool = about("False while the run goes on, and for good where it was interrupted.")
     environment: Environment = about("The machine and the software.")
     model: ModelIdentity = about("The model that the record is about.")
     data: tuple[DataIdentity, ...] = about("The splits that were read.")
-    train: TrainSection | None = about("Result of train.", None)
-    evaluate: EvaluateSection | None = about("Result of evaluate.", None)
-    export: ExportSection | None = about("Result of export.", None)
-    bench: BenchSection | None = about("Result of bench.", None)
-    ab: AbSection | None = about("Result of ab.", None)
+    train: TrainSection | None = about("Result of train.", default=None)
+    evaluate: EvaluateSection | None = about("Result of evaluate.", default=None)
+    export: ExportSection | None = about("Result of export.", default=None)
+    bench: BenchSection | None = about("Result of bench.", default=None)
+    ab: AbSection | None = about("Result of ab.", default=None)
 
     def __post_init__(self) -> None:
         present = [name for name in get_args(Command) if getattr(self, name) is not None]

@@ -4,11 +4,10 @@ Every outcome has an exit code of its own, and what cannot be judged is never a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from mrpcbench.errors import ExitStatus
-from mrpcbench.plans import STRICT, about
+from mrpcbench.plans import about, described
 from mrpcbench.upgrade import SCHEMA_VERSION
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
@@ -22,11 +21,9 @@ EXIT_STATUS: dict[Outcome, ExitStatus] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Interval:
     """A confidence interval."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     low: float = about("Lower end.")
     high: float = about("Upper end.")
@@ -34,21 +31,17 @@ class Interval:
     method: str = about("How it was computed.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Verdict:
     """The outcome of a gate and its reason. It fails closed: what cannot be judged is not a PASS."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
     reason: str = about("One line that says why.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class MetricResult:
     """One metric of a comparison, judged where it is gated."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     metric: str = about("What is compared, such as accuracy, or 'onnx offline batch 32'.")
     gated: bool = about("Whether it decides; the rest is information.")
@@ -58,40 +51,38 @@ class MetricResult:
     unit: str = about("Unit of the two values, such as 'share', 'ms' or 'pairs/s'.")
     change: float | None = about("From the baseline to the current side, in `change_unit`; null where unknown.")
     change_unit: str = about("Unit of the change: 'points' of a share, or '%'.")
-    interval: Interval | None = about("Interval of the change, in its unit.", None)
-    test: str | None = about("The test that was applied.", None)
-    p_value: float | None = about("One-sided p-value of 'got worse'.", None)
-    adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", None)
-    limit: str = about("What fails, in words.", "")
+    interval: Interval | None = about("Interval of the change, in its unit.", default=None)
+    test: str | None = about("The test that was applied.", default=None)
+    p_value: float | None = about("One-sided p-value of 'got worse'.", default=None)
+    adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", default=None)
+    limit: str = about("What fails, in words.", default="")
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Compared:
     """A record that was compared."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str = about("The file, with as many of its folders as tell it from the other side's; of ab the model given.")
     started_at: str = about("Start of the run in UTC.")
     git_commit: str | None = about("Commit of the mrpcbench source.")
     model: str = about("Model, with where its weights come from.")
     model_sha256: str = about("Hash of the weights.")
-    engine: str | None = about("What ran it, in which arithmetic and where; null of bench, whose rows say so.", None)
+    engine: str | None = about(
+        "What ran it, in which arithmetic and where; null of bench, whose rows say so.", default=None
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Comparison:
     """What a comparison found."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    schema_version: str = about("Version of this format: major.minor.", SCHEMA_VERSION)
+    schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
-    baseline: tuple[Compared, ...] = about("The side that is held to be good.", ())
-    current: tuple[Compared, ...] = about("The side that is judged.", ())
-    differences: tuple[str, ...] = about("What differs and must not: any makes the whole INCOMPARABLE.", ())
-    warnings: tuple[str, ...] = about("What differs, and may.", ())
-    metrics: tuple[MetricResult, ...] = about("One a metric, the gated ones first.", ())
+    baseline: tuple[Compared, ...] = about("The side that is held to be good.", default=())
+    current: tuple[Compared, ...] = about("The side that is judged.", default=())
+    differences: tuple[str, ...] = about("What differs and must not: any makes the whole INCOMPARABLE.", default=())
+    warnings: tuple[str, ...] = about("What differs, and may.", default=())
+    metrics: tuple[MetricResult, ...] = about("One a metric, the gated ones first.", default=())
     verdict: Verdict = about("The outcome of the whole.")
 
 

@@ -1,6 +1,5 @@
 """Tests of mrpcbench.options: dataclasses in, Typer options out, frozen instances back."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -8,31 +7,31 @@ import typer
 from typer.testing import CliRunner, Result
 
 from mrpcbench.options import given, with_options
-from mrpcbench.plans import about
+from mrpcbench.plans import about, described
 
 Colour = Literal["red", "green"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class First:
     """The first request."""
 
-    name: str = about("A name.", "first")
-    count: int = about("A count.", 3, flags=("--how-many", "--count"))
-    share_of_all: float = about("A share.", 0.5)
-    loud: bool = about("Be loud.", False)
-    note: str | None = about("A note.", None)
-    only: Colour = about("One colour.", "red")
-    colour: tuple[Colour, ...] = about("Some colours.", ("red", "green"))
-    size: tuple[int, ...] = about("Some sizes.", (8, 32))
+    name: str = about("A name.", default="first")
+    count: int = about("A count.", default=3, flags=("--how-many", "--count"))
+    share_of_all: float = about("A share.", default=0.5)
+    loud: bool = about("Be loud.", default=False)
+    note: str | None = about("A note.", default=None)
+    only: Colour = about("One colour.", default="red")
+    colour: tuple[Colour, ...] = about("Some colours.", default=("red", "green"))
+    size: tuple[int, ...] = about("Some sizes.", default=(8, 32))
 
 
-@dataclass(frozen=True, kw_only=True)
+@described
 class Second:
     """The second request."""
 
-    name: str = about("Another name, which the first one's hides.", "second")
-    depth: int = about("A depth.", 1)
+    name: str = about("Another name, which the first one's hides.", default="second")
+    depth: int = about("A depth.", default=1)
 
 
 def invoke(*arguments: str) -> tuple[Result, list[Any]]:
