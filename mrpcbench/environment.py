@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from mrpcbench.errors import MissingError
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import Device
 from mrpcbench.schema import Environment
 from mrpcbench.versions import installed_versions
@@ -92,6 +92,23 @@ def cuda_problem() -> str | None:
 def usable_cores() -> int:
     """Logical cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_threads(asked: int = 0) -> int:
+    """CPU threads of an engine: `asked` (--threads) unless it is 0, else OMP_NUM_THREADS, else the usable cores.
+
+    Of a list, which OpenMP allows for nested parallel regions, the first number counts. Raises `UsageError` if
+    OMP_NUM_THREADS is needed and is not a positive integer.
+    """
+    if asked:
+        return asked
+    text = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not text:
+        return usable_cores()
+    first = text.split(",")[0].strip()
+    if not re.fullmatch(r"0*[1-9][0-9]*", first, re.ASCII):
+        raise UsageError(f"OMP_NUM_THREADS={text}: not a positive integer; set it to a number of threads, or unset it")
+    return int(first)
 
 
 def public_name(text: str) -> str:

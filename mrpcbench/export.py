@@ -12,7 +12,7 @@ from mrpcbench import data, graphs, models, store
 from mrpcbench.backends.ort import graph_device, graph_sha256, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.batches import EncodedPairs
-from mrpcbench.environment import capture, usable_cores
+from mrpcbench.environment import capture, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.folders import WITHHELD
 from mrpcbench.graphs import optimum
@@ -132,7 +132,7 @@ def _reference_logits(
     loaded: models.LoadedModel, device: str, tokens: EncodedPairs, observer: Observer
 ) -> tuple[NDArray[np.float32], Placement]:
     """The original's logits [N, 2] in float32, and where it ran."""
-    session = TorchSession(loaded, device, torch.float32, usable_cores())
+    session = TorchSession(loaded, device, torch.float32, resolve_threads())
     logits, _ = run(session, tokens, Padding(32, "length", 1, ""), "reference", observer)
     placement = session.placement
     session.close()

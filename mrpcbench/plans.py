@@ -154,7 +154,7 @@ class BackendSpec:
         "else fp32. bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
         default="auto",
     )
-    threads: int = about("CPU threads of the engine; 0 means one per core.", default=0, least=0)
+    threads: int = about("CPU threads of the engine; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0)
     random_init: bool = about(RANDOM_HELP, default=False)
 
 
@@ -259,7 +259,7 @@ class AbPlan:
     b_device: Device | None = about("Where to run." + B_HELP, default=None)
     a_dtype: Dtype = about("Arithmetic of side A.", default="auto")
     b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None)
-    a_threads: int = about("CPU threads of side A; 0 means one per core.", default=0, least=0)
+    a_threads: int = about("CPU threads of side A; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0)
     b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0)
     a_python: str | None = about(
         "Python interpreter of side A, with the libraries of its environment; else this one.", default=None

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from safetensors.torch import load_model
 from transformers import PretrainedConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench import card, checkpoints, data, models, store
-from mrpcbench.environment import capture, exact_float32, public_name, resolve_device
+from mrpcbench.environment import capture, exact_float32, public_name, resolve_device, resolve_threads
 from mrpcbench.epoch_log import epochs_of, metrics_csv
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
@@ -41,6 +42,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     check(request, recipe)
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
+    torch.set_num_threads(resolve_threads())
     environment = capture()
     output_dir = Path(request.output_dir)
     device = resolve_device(request.device)

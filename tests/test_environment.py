@@ -5,16 +5,19 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import Outcome
 from records import given_away
 
 from mrpcbench import environment, versions
@@ -26,9 +29,10 @@ from mrpcbench.environment import (
     public_argv,
     public_name,
     resolve_device,
+    resolve_threads,
     usable_cores,
 )
-from mrpcbench.errors import ExitStatus, MissingError
+from mrpcbench.errors import ExitStatus, MissingError, UsageError
 
 # --- names and paths --------------------------------------------------------------------------------------------------
 
@@ -214,6 +218,81 @@ def test_cores_that_the_process_may_not_use_are_not_counted() -> None:
     finally:
         os.sched_setaffinity(0, before)
     assert usable_cores() == len(before)
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_threads_are_the_option_else_omp_num_threads_else_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [
+        (0, None, usable_cores()),
+        (0, " ", usable_cores()),
+        (3, None, 3),
+        (0, "5", 5),
+        (0, " 4,2", 4),
+        (3, "5", 3),
+    ]
+    found = []
+    for asked, variable, _ in cases:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if variable is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        found.append(resolve_threads(asked))
+    assert found == [wanted for _, _, wanted in cases]
+
+
+def test_a_number_of_threads_that_is_none_is_a_usage_error_only_if_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("abc", "0", "-1", "2.5", ",2", "\u0662"):
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        with pytest.raises(UsageError, match=f"^OMP_NUM_THREADS={variable}: not a positive integer"):
+            resolve_threads()
+        assert resolve_threads(2) == 2
+
+
+def test_every_command_records_the_threads_that_it_used(
+    tuned_model: Path,
+    small_data: Path,
+    tmp_path: Path,
+    mrpcbench: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    shutil.copytree(tuned_model, "model", ignore=shutil.ignore_patterns("checkpoint-*"))
+    data = ("--data", small_data, "--device", "cpu")
+    engines = ("bench", "--model", "model", *data, "--backend", "torch", "--backend", "onnx", "--pairs", 4)
+    evaluate = ("evaluate", "--model", "model", *data)
+    commands: dict[str, tuple[Any, ...]] = {
+        "train": ("train", "--model", "quickstart", *data, "--output-dir", "new", "--max-steps", 1),
+        "export": ("export", "--model", "model", *data),
+        "evaluate": evaluate,
+        "evaluate with 2": (*evaluate, "--threads", 2),
+        "bench": (*engines, "--rounds", 1),
+        "bench with 2": (*engines, "--rounds", 1, "--threads", 2),
+    }
+    before, found = torch.get_num_threads(), {}
+    try:
+        for name, command in commands.items():
+            done = mrpcbench(*command, "--results", f"{name}.json")
+            assert done.status == 0, done.err
+            document = json.loads(Path(f"{name}.json").read_text())
+            found[name] = {place["threads"] for place in placements(document)}
+    finally:
+        torch.set_num_threads(before)
+    assert found == {name: {2 if name.endswith("2") else 1} for name in commands}
+
+
+def placements(document: Any) -> Iterator[dict[str, Any]]:
+    """Every placement in a record."""
+    if isinstance(document, dict):
+        if {"engine", "provider", "threads"} <= set(document):
+            yield document
+        for value in document.values():
+            yield from placements(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from placements(value)
 
 
 # --- the checkout -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class OnnxSession(Session):
             device=device_name,
             provider=self._provider.name + (REPLAYED if self._replayer else ""),
             dtype=dtype,
-            threads=threads,
+            threads=self._session.get_session_options().intra_op_num_threads,
         )
 
     def _replaying(self) -> Replayer | None:

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
-from mrpcbench.environment import cuda_problem, device_name, public_name, resolve_device, usable_cores
+from mrpcbench.environment import cuda_problem, device_name, public_name, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.plans import BackendSpec, Device, Optimize
@@ -128,7 +128,7 @@ def open_onnx(spec: BackendSpec) -> OnnxSession:
         dtype=dtype,
         provider=device,
         device_name=device_name(device),
-        threads=spec.threads or usable_cores(),
+        threads=resolve_threads(spec.threads),
     )
 
 

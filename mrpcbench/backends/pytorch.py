@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from mrpcbench import models
 from mrpcbench.backends.base import Event, Session, tracks
 from mrpcbench.batches import Batch
-from mrpcbench.environment import device_name, exact_float32, resolve_device, usable_cores
+from mrpcbench.environment import device_name, exact_float32, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import Placement
@@ -209,7 +209,7 @@ def opened(spec: BackendSpec, kind: Callable[[models.LoadedModel, str, torch.dty
     device = resolve_device(spec.device)
     loaded = models.load_classifier(spec.model, random_init=spec.random_init)
     asked = auto if spec.dtype == "auto" else spec.dtype
-    session = kind(loaded, device, WEIGHTS[asked], spec.threads or usable_cores())
+    session = kind(loaded, device, WEIGHTS[asked], resolve_threads(spec.threads))
     if session.placement.dtype != asked:
         raise MissingError(f"--dtype {spec.dtype} was asked and {session.placement.dtype} would run; use --dtype auto")
     return session

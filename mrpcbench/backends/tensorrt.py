@@ -20,7 +20,7 @@ from mrpcbench.backends.onnx_graphs import Shape
 from mrpcbench.backends.onnx_session import TENSORRT_PACKAGE, OnnxSession
 from mrpcbench.backends.ort import exact_dtype, load_cuda_libraries, located_graph
 from mrpcbench.batches import Batch
-from mrpcbench.environment import cuda_problem, device_name, usable_cores
+from mrpcbench.environment import cuda_problem, device_name, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity
@@ -104,5 +104,5 @@ def open_tensorrt(spec: BackendSpec) -> TensorrtSession:
     if dtype == "fp32" and os.environ.setdefault(TF32, "0") != "0":
         raise UsageError(f"{named}: {TF32} is {os.environ[TF32]}, so that fp32 would be TF32; set it to 0")
     return TensorrtSession(
-        folder, identity, dtype=dtype, device_name=device_name("cuda"), threads=spec.threads or usable_cores()
+        folder, identity, dtype=dtype, device_name=device_name("cuda"), threads=resolve_threads(spec.threads)
     )
