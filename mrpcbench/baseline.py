@@ -1,7 +1,7 @@
 """Reference records, kept as plain files: `mrpcbench baseline set`.
 
-A baseline is a folder with a record, or several of train, the predictions that belong to it, and nothing else, so that
-`mrpcbench compare` reads it as it reads any folder.
+A baseline is a folder with one record, or several of train or bench, and their predictions. It holds nothing else, so
+that `mrpcbench compare` reads it as it reads any folder.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrpcbench import store
+from mrpcbench.comparable import SEVERAL, comparability
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import best_load
 from mrpcbench.gates.seeds import best_epoch
@@ -144,20 +145,21 @@ def _predictions(path: Path, section: EvaluateSection) -> Path:
 
 
 def _check_together(chosen: Sequence[_Chosen]) -> None:
-    """Refuse what `compare` would: records of several commands, several of another than train, and one record twice."""
+    """Refuse what `compare` would: records of several commands, several of a kind that has one, and one run twice."""
     commands = sorted({item.record.command for item in chosen})
     if len(commands) > 1:
         raise UsageError(f"records of {' and '.join(commands)}; a baseline holds those of one command")
-    if len(chosen) > 1 and commands != ["train"]:
-        raise UsageError(
-            f"{len(chosen)} records of {commands[0]}; several are for train, so give each a name of its own"
-        )
+    if len(chosen) > 1 and commands[0] not in SEVERAL:
+        raise UsageError(f"{len(chosen)} records of {commands[0]}; a baseline holds one, so give each its own name")
     seen: dict[str, Path] = {}
     for item in chosen:
         content = hashlib.sha256(item.content).hexdigest()
         if content in seen:
             raise UsageError(f"{item.path}: the same record as {seen[content]}; give each once")
         seen[content] = item.path
+    named = [(str(item.path), item.record) for item in chosen]
+    if commands == ["bench"] and len(named) > 1 and (differences := comparability(named[:-1], named[-1:])[0]):
+        raise UsageError(f"the records cannot be compared with one another: {'; '.join(differences)}")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

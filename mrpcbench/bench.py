@@ -193,9 +193,7 @@ def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> R
     reference = None if fixed_shape else reference_of(lanes, record.bench.reference, len(labels))
     known = label_array(reference.labels) if reference else None
     rows = [lane.row(labels, fixed_shape=fixed_shape, reference=known) for lane in measured]
-    judged = [
-        replace(row, broken_rules=broken_rules(row, lane.rounds)) for lane, row in zip(measured, rows, strict=True)
-    ]
+    judged = [replace(row, broken_rules=broken_rules(row)) for row in rows]
     peak = max(_peak_rss_bytes(), record.bench.peak_rss_bytes)
     section = replace(
         record.bench, rows=tuple(judged), rounds_done=rounds_done, reference=reference, peak_rss_bytes=peak

@@ -1,4 +1,4 @@
-"""What two records must share to be compared, and what may differ. Standard library only.
+"""What records must share to be compared, and what may differ. Standard library only.
 
 | kind | must be equal | a difference is a warning |
 |---|---|---|
@@ -6,9 +6,10 @@
 | evaluate | the weights' kind and origin | graph, engine, device, provider, arithmetic, threads, batch size, settings |
 | train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
 | export | the weights' kind and origin, arithmetic, device, provider, limits | graph, engine, threads, opset, settings|
-| bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA |
+| bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA, thread settings |
 | a row of it | engine, device, provider, dtype, threads, tokens, order, server's target | graph, version, accuracy |
 
+A setting such as OMP_NUM_THREADS only determines the number of threads, and a row holds the number that was used.
 The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
 Two recipes may be held against one another, and all runs of one side are of one recipe, whatever their seeds.
 Accuracy on the same pairs is a fair question between any two engines or arithmetics, and which weights are better is
@@ -19,12 +20,17 @@ is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations, product
 
 from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord, TrainSection
 
 Named = tuple[str, RunRecord]
 
+# A baseline may hold several records of these: runs with different seeds, and repeated runs on one machine.
+SEVERAL: tuple[Command, ...] = ("train", "bench")
 UNKNOWN = "unknown"
+# Settings that only choose how many threads an engine uses.
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +50,11 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
     differences = list(_same_runs(baseline, current))
     warnings: list[str] = []
     (_, standard), *others = (*baseline, *current)
+    rows = _first_rows([record for _, record in baseline])
     for name, record in others:
         prefix = f"{name}: " if len(others) > 1 else ""
         refused, allowed = _apart(facts(standard), facts(record))
-        in_rows, said = _rows_apart(standard, record)
+        in_rows, said = _rows_apart(rows, record)
         refused += _limits_apart(standard, record)
         refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
         differences += (prefix + line for line in refused)
@@ -124,16 +131,17 @@ def _export(record: RunRecord) -> Facts:
 
 def _bench(record: RunRecord) -> Facts:
     assert record.bench is not None
-    plan, machine = record.bench.plan, record.environment
+    plan, machine, settings = record.bench.plan, record.environment, record.environment.settings
     must: dict[str, object] = {
         **{name: getattr(machine, name) for name in ("machine_sha256", "system", "cpu", "cpu_cores", "gpu")},
         "gpu_driver": machine.gpu_driver,
-        **_settings(record),
+        **_prefixed("settings", {name: value for name, value in settings.items() if name not in THREAD_SETTINGS}),
         "seq_len": plan.seq_len,
         "from_text": plan.from_text,
         "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
     }
     may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}
+    may |= _prefixed("settings", {name: settings[name] for name in THREAD_SETTINGS if name in settings})
     return Facts(must=must, may={**may, "cuda": machine.cuda})
 
 
@@ -211,19 +219,25 @@ def _apart(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
     return refused, allowed
 
 
-def _rows_apart(was: RunRecord, now: RunRecord) -> tuple[dict[str, list[str]], list[str]]:
-    """The same over the rows of two benchmarks: what must not differ with the rows where it does, and what may."""
-    if was.bench is None or now.bench is None:
-        return {}, []
+def _first_rows(records: Sequence[RunRecord]) -> dict[str, tuple[BenchRow, BenchSection]]:
+    """Each row of the benchmarks by its name, with the section that holds it: of several, the first."""
+    sections = [record.bench for record in reversed(records) if record.bench]
+    return {str(row.id): (row, section) for section in sections for row in section.rows}
+
+
+def _rows_apart(
+    before: Mapping[str, tuple[BenchRow, BenchSection]], now: RunRecord
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The same for the rows of a benchmark: what must not differ with the rows where it does, and what may."""
     refused: dict[str, list[str]] = {}
     allowed: list[str] = []
-    before, after = ({str(row.id): row for row in bench.rows} for bench in (was.bench, now.bench))
+    after = _first_rows([now])
     for name in dict.fromkeys((*before, *after)):
         if name not in before or name not in after:
-            allowed.append(f"{name}: only in the {'baseline' if name in before else 'current record'}")
+            allowed.append(f"{name}: {'missing' if name in before else 'not in the baseline'}")
             continue
-        old, new = before[name], after[name]
-        must, may = _apart(_row(old, was.bench), _row(new, now.bench))
+        (old, was), (new, bench) = before[name], after[name]
+        must, may = _apart(_row(old, was), _row(new, bench))
         for line in must:
             refused.setdefault(line, []).append(name)
         allowed += (f"{old.case}: {line}" for line in may)
@@ -255,11 +269,12 @@ def _seeds_apart(baseline: Sequence[Named], current: Sequence[Named]) -> Iterato
 
 
 def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
-    for name, was in baseline:
-        for other, now in current:
-            when, then = was.environment, now.environment
-            if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
-                yield f"{name} and {other} are one run: held against itself it shows nothing"
+    """Records of the same run: on both sides, or twice among the baseline's benchmarks, where each counts as a run."""
+    benchmarks = [named for named in baseline if named[1].bench]
+    for (name, was), (other, now) in (*product(baseline, current), *combinations(benchmarks, 2)):
+        when, then = was.environment, now.environment
+        if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
+            yield f"{name} and {other} are the same run; compare with another"
 
 
 def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:

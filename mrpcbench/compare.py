@@ -1,7 +1,7 @@
-"""Hold records against a baseline: `mrpcbench compare BASELINE CURRENT`.
+"""Compare records with a baseline: `mrpcbench compare BASELINE CURRENT`.
 
-It fails closed. What cannot be read, was not finished or contradicts itself is a `UsageError`; what differs and must
-not makes the whole INCOMPARABLE; what cannot be judged is INCONCLUSIVE.
+It fails closed. A record that cannot be read, is unfinished or contradicts itself is a `UsageError`. A difference that
+must not be makes the whole INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from mrpcbench import policy as policies
 from mrpcbench import store
-from mrpcbench.comparable import FACTS, comparability
+from mrpcbench.comparable import FACTS, SEVERAL, comparability
 from mrpcbench.environment import is_a_home
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
@@ -24,7 +24,7 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.metrics import confusion
 from mrpcbench.plans import ComparePlan
 from mrpcbench.policy import Policy
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import Command, RunRecord
 from mrpcbench.verdicts import Compared, Comparison, MetricResult, overall
 
 
@@ -39,14 +39,16 @@ class _Loaded:
 def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
     """Judge the records of `current` by those of `baseline`; a folder stands for all records in it.
 
-    One record a side, or several of `train`, which are runs with different seeds. Raises `UsageError` where a side or
-    the policy cannot be used; a regression is an outcome, and no error.
+    One record on each side, except for `train`, where a side may be several seeds, and for `bench`, where the baseline
+    may be several runs. Raises `UsageError` if a side or the policy cannot be used; a regression is not an error.
     """
-    policy = policies.with_margin(policies.load(Path(plan.policy) if plan.policy else None), plan.margin)
-    before, after = _side("baseline", baseline), _side("current side", current)
+    policy = policies.policy_of(plan)
+    before = _side("baseline", baseline, several=SEVERAL)
+    after = _side("current side", current, several=("train",))
     command = before[0].record.command
-    if plan.margin is not None and command != "evaluate":
-        raise UsageError(f"--margin: for records of evaluate, and these are of {command}")
+    for option, value, kind in (("--margin", plan.margin, "evaluate"), ("--max-slowdown", plan.max_slowdown, "bench")):
+        if value is not None and command != kind:
+            raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
     paths = [item.path for item in (*before, *after)]
     names = {path: _told_apart(path, paths) for path in paths}
     named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
@@ -66,8 +68,8 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
 def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:
     """The metrics of two sides that may be compared."""
     was, now = before[0].record, after[0].record
-    if was.bench and now.bench:
-        return judge_bench(was.bench, now.bench, policy)
+    if now.bench:
+        return judge_bench([item.record.bench for item in before if item.record.bench], now.bench, policy)
     if was.export and now.export:
         return judge_export(was.export, now.export)
     if was.evaluate and now.evaluate:
@@ -115,8 +117,8 @@ def _public_parts(path: Path) -> tuple[str, ...]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _side(side: str, paths: Sequence[Path]) -> list[_Loaded]:
-    """The records of one side: whole, of one kind, and more than one of train alone."""
+def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> list[_Loaded]:
+    """The records of one side: finished, of one kind, and one record unless that kind is among `several`."""
     found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
     if not found:
         raise UsageError(f"no record on the {side}; name a file, or a folder with records")
@@ -126,8 +128,8 @@ def _side(side: str, paths: Sequence[Path]) -> list[_Loaded]:
         raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
     if kinds[0] not in FACTS:
         raise UsageError(f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(FACTS)}")
-    if len(found) > 1 and kinds != ["train"]:
-        raise UsageError(f"{named}: {len(found)} records of {kinds[0]}; several on a side are for train, name one")
+    if len(found) > 1 and kinds[0] not in several:
+        raise UsageError(f"{named}: {len(found)} records of {kinds[0]} on the {side}; name one")
     for item in found:
         if problem := _problem(item.record):
             raise UsageError(f"{item.path}: {problem}")

@@ -13,6 +13,10 @@ from mrpcbench.verdicts import Interval
 
 # Of fewer rounds even their whole range covers the median with less than 93.75%.
 ROUNDS_FOR_INTERVAL = 5
+# The quantile of the rounds by which `compare` judges a row. Another program can only slow a round down, so the lower
+# quartile stays where it is until three rounds of four are disturbed. The fastest round would stay longer, but it falls
+# as rounds are added. docs/measurement.md has what the repeated runs showed.
+JUDGED_QUANTILE = 0.25
 
 
 def pairs_per_s(row: BenchRow) -> float:
@@ -36,6 +40,29 @@ def speed(row: BenchRow) -> float | None:
         return pairs_per_s(row)
     load = best_load(row)
     return load.rate_per_s if load else None
+
+
+def time_us(row: BenchRow) -> float | None:
+    """Microseconds per pair by which `compare` judges a row: the lower quartile of `round_us`; None without a sample.
+
+    Of a server, microseconds per request at its best load; None if no load met the target.
+    """
+    if row.scenario == "server":
+        load = best_load(row)
+        return 1e6 / load.rate_per_s if load else None
+    rounds = round_us(row)
+    return quantile(rounds, JUDGED_QUANTILE) if min(rounds, default=0.0) > 0 else None
+
+
+def round_us(row: BenchRow) -> list[float]:
+    """Microseconds per pair of each whole round, in the order run: of single pairs, those of the median pair.
+
+    A program that interrupts a few of the single calls does not move their median, whereas it moves their sum.
+    """
+    if row.scenario != "single-stream":
+        return [milliseconds * 1e3 / row.pairs for milliseconds in row.samples_ms]
+    whole = len(row.samples_ms) // row.pairs * row.pairs
+    return [median(row.samples_ms[start : start + row.pairs]) * 1e3 for start in range(0, whole, row.pairs)]
 
 
 def percentile_ms(row: BenchRow, share: float) -> float | None:

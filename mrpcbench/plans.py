@@ -279,12 +279,16 @@ class AbPlan:
 
 @described
 class ComparePlan:
-    """By which limits `compare` judges."""
+    """The limits of `compare`."""
 
-    policy: str | None = about("File with the limits (TOML); else the limits that ship.", default=None)
+    policy: str | None = about("File with the limits (TOML); else the bundled gate.toml.", default=None)
     margin: float | None = about(
-        "Loss of accuracy that an evaluate record must rule out (non-inferiority), as a share: 0.02 is two points. "
-        "What rules out nothing is then inconclusive.",
+        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share: 0.02 is two points. "
+        "INCONCLUSIVE if it cannot be.",
+        default=None,
+    )
+    max_slowdown: float | None = about(
+        "bench records: largest growth of the time per pair that passes, as a share; else the policy's, 0.1.",
         default=None,
     )
 

@@ -1,7 +1,7 @@
-"""The limits of the gates: what decides, and from where on it fails. `gate.toml` beside this holds the same, commented.
+"""The limits of the gates. `gate.toml` beside this module holds the defaults, with comments.
 
-A share is a fraction of 1: 0.01 is one point of accuracy. What a file does not say keeps its default; what it says and
-nothing here knows is an error, for a gate that is misspelt would never fail.
+A share is a fraction of 1: 0.01 is one point of accuracy. A key that the file leaves out keeps its default. An unknown
+key is an error, because a misspelt gate would never fail.
 """
 
 import tomllib
@@ -13,16 +13,19 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import about, described
+from mrpcbench.plans import ComparePlan, about, described
 from mrpcbench.rows import RowId
 
 POLICY_FILE = "gate.toml"
+# A limit of stored speed above this share would let a doubtful change pass, so it decides nothing.
+LARGEST_SLOWDOWN = 0.5
 
 Alpha = Annotated[float, Field(gt=0, le=0.5)]
 Loss = Annotated[float, Field(ge=0, lt=1)]
 Floor = Annotated[float, Field(gt=0, le=1)]
 Margin = Annotated[float, Field(gt=0, lt=1)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
+Slowdown = Annotated[float, Field(gt=0, le=LARGEST_SLOWDOWN)]
 
 
 def _row(value: object) -> RowId:
@@ -67,13 +70,13 @@ class SpeedPolicy:
 
 @described
 class StoredSpeedPolicy:
-    """Speed, against a bench record that was measured at another time."""
+    """Speed, against bench records that were measured at another time on the same machine."""
 
     gate: bool = about("Whether speed decides.", default=True)
-    change: Ratio = about("Change of pairs/s that is more than the drift between two sessions.", default=0.10)
+    max_slowdown: Slowdown = about("Largest growth of the time per pair that passes, as a share.", default=0.10)
     rows: tuple[Row, ...] = about(
-        "Rows that decide, such as 'onnx offline batch 32'; else of each backend the fastest offline row and single "
-        "pairs, five in all.",
+        "Rows that decide, such as 'onnx offline batch 32'; else the fastest offline row and the single-stream row of "
+        "each backend, five in all.",
         default=(),
     )
 
@@ -91,6 +94,7 @@ class Policy:
 
 _ADAPTER: TypeAdapter[Policy] = TypeAdapter(Policy)
 _MARGIN: TypeAdapter[float] = TypeAdapter(Margin)
+_SLOWDOWN: TypeAdapter[float] = TypeAdapter(Slowdown)
 
 
 def load(path: Path | None) -> Policy:
@@ -113,15 +117,27 @@ def load(path: Path | None) -> Policy:
         raise UsageError(f"--policy {path}: {_explained(error.errors()[0])}{others}") from None
 
 
-def with_margin(policy: Policy, margin: float | None) -> Policy:
-    """`policy` with the margin that was asked for, and then gated, or as it is; `UsageError` for an impossible one."""
-    if margin is None:
-        return policy
+def policy_of(plan: ComparePlan) -> Policy:
+    """The policy of `--policy` with the limits that have an option of their own; `UsageError` for an impossible one.
+
+    `--margin` gates accuracy, whatever the file says.
+    """
+    policy = load(Path(plan.policy) if plan.policy else None)
+    if plan.margin is not None:
+        margin = _checked(_MARGIN, "--margin", plan.margin, "between 0 and 1; 0.02 is two points of accuracy")
+        policy = replace(policy, accuracy=replace(policy.accuracy, gate=True, margin=margin))
+    if plan.max_slowdown is not None:
+        allowed = f"above 0, at most {LARGEST_SLOWDOWN:g}; 0.1 is 10% more time per pair"
+        slowdown = _checked(_SLOWDOWN, "--max-slowdown", plan.max_slowdown, allowed)
+        policy = replace(policy, stored_speed=replace(policy.stored_speed, max_slowdown=slowdown))
+    return policy
+
+
+def _checked(adapter: TypeAdapter[float], option: str, value: float, allowed: str) -> float:
     try:
-        checked = _MARGIN.validate_python(margin)
+        return adapter.validate_python(value)
     except ValidationError:
-        raise UsageError(f"--margin {margin:g}: a share between 0 and 1; 0.02 is two points of accuracy") from None
-    return replace(policy, accuracy=replace(policy.accuracy, gate=True, margin=checked))
+        raise UsageError(f"{option} {value:g}: a share {allowed}") from None
 
 
 def _explained(error: ErrorDetails) -> str:

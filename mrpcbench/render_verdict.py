@@ -72,17 +72,20 @@ def ordered(found: Comparison) -> list[MetricResult]:
 
 
 def columns(found: Comparison) -> list[Column]:
-    """Headers, and what gives a metric's cell; adjusted p-values have a column where one differs."""
+    """Headers, and the function of each cell; intervals, p-values and adjusted ones only if a metric has them."""
     level = _common_level(found.metrics)
     differ = any(metric.adjusted_p not in (None, metric.p_value) for metric in found.metrics)
     adjusted: list[Column] = [("adj. p", lambda metric: probability(metric.adjusted_p))] if differ else []
+    name = "interval" if level is None else f"{100 * level:g}% interval"
+    intervals: list[Column] = [(name, lambda metric: _interval(metric, level))]
+    p_values: list[Column] = [("p", lambda metric: probability(metric.p_value))]
     return [
         ("metric", named),
         ("baseline", lambda metric: value(metric.baseline, metric.unit)),
         ("current", lambda metric: value(metric.current, metric.unit)),
         ("change", lambda metric: change(metric.change, metric.change_unit, "+")),
-        ("interval" if level is None else f"{100 * level:g}% interval", lambda metric: _interval(metric, level)),
-        ("p", lambda metric: probability(metric.p_value)),
+        *(intervals if any(metric.interval for metric in found.metrics) else []),
+        *(p_values if any(metric.p_value is not None for metric in found.metrics) else []),
         *adjusted,
         ("outcome", lambda metric: metric.verdict.outcome if metric.gated else INFORMATION),
     ]
@@ -151,12 +154,12 @@ def _interval(metric: MetricResult, common: float | None) -> str:
 
 
 def gates(found: Comparison) -> Iterator[str]:
-    """What fails the gated metrics, and their reasons where the verdict does not say them; alike ones together."""
+    """The limits of the gated metrics, and the reasons that the verdict does not give; equal ones on one line."""
     said: dict[str, list[str]] = {}
     for metric in ordered(found):
         if metric.gated:
             known = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
-            limit = f"limit: {metric.limit}" if metric.limit else ""
+            limit = f"limit: {metric.limit}" if metric.limit and metric.limit not in metric.verdict.reason else ""
             parts = ["" if known else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
             said.setdefault("; ".join(filter(None, parts)), []).append(metric.metric)
     yield from (one_line(f"{', '.join(names)}: {text}") for text, names in said.items() if text)

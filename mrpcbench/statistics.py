@@ -7,7 +7,7 @@ and numpy are imported by the functions that need them: `scipy.stats` takes 0.8 
 import math
 from collections.abc import Callable, Sequence
 from itertools import combinations, groupby
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 from mrpcbench.verdicts import Interval
 
@@ -118,6 +118,36 @@ def median_interval(samples: Sequence[float], *, level: float = 0.95) -> Interva
         ).confidence_interval
         low, high = float(found.low), float(found.high)
     return Interval(low=low, high=high, level=level, method=BOOTSTRAP)
+
+
+def prediction_limit(values: Sequence[float], alpha: float) -> float:
+    """The value that one more observation of the same kind exceeds with probability `alpha`.
+
+    The one-sided prediction limit of one future observation from a normal distribution, mean + t(1 - alpha, n - 1) s
+    sqrt(1 + 1/n) (Whitmore 1986, The American Statistician 40, 141). ValueError for fewer than two values.
+    """
+    from scipy.special import stdtrit  # half the time to load of scipy.stats
+
+    quantile_of_t = float(stdtrit(len(values) - 1, 1 - alpha))
+    return fmean(values) + quantile_of_t * _prediction_error(values)
+
+
+def prediction_p(values: Sequence[float], value: float) -> float:
+    """The probability that one more observation like `values` is at least `value`: below alpha beyond the limit of
+    `prediction_limit`. ValueError for fewer than two values."""
+    from scipy.special import stdtr
+
+    difference, error = value - fmean(values), _prediction_error(values)
+    if error == 0:
+        return 0.0 if difference > 0 else 1.0
+    return float(stdtr(len(values) - 1, -difference / error))
+
+
+def _prediction_error(values: Sequence[float]) -> float:
+    """The standard error of the difference between one more value and the mean of these."""
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values; a prediction needs two")
+    return stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
 # --- paired predictions -----------------------------------------------------------------------------------------------

@@ -1,46 +1,53 @@
-"""Whether a benchmark row can be believed, and the rules that it breaks where it cannot. Standard library only.
+"""Whether a benchmark row is VALID, and the rules that it breaks where it is not. Standard library only.
 
-The rules and their reasons are docs/measurement.md's; the idea of a run that is VALID or INVALID is MLPerf LoadGen's.
+docs/measurement.md has the rules with their reasons; a run that is VALID or INVALID is MLPerf LoadGen's idea. The
+rules judge how well the time of a row is known, not how much its rounds vary, so more rounds cure a noisy row.
 """
 
-from collections.abc import Iterator
-from statistics import median, pstdev
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import combinations
+from statistics import median
 
+from mrpcbench.figures import JUDGED_QUANTILE, round_us
 from mrpcbench.schema import BenchRow, Resources
-from mrpcbench.statistics import samples_needed
+from mrpcbench.statistics import quantile
 
-# Rounds below which neither a trend nor a spread can be seen.
+# Rounds below which nothing can be said about steadiness.
 FEWEST_ROUNDS = 3
-# A row whose last third of rounds is this much slower or faster than its first is still warming up, or something else
-# on the machine has come or gone: its median belongs to neither state.
+# Half the width of the interval of the row's time, relative to it. Two VALID rows of the same code then differ by less
+# than the 10% that `compare` allows, unless their processes differ.
+LARGEST_UNCERTAINTY = 0.05
+# Level of that interval.
+LEVEL = 0.95
+# A row whose last third of rounds is this much slower or faster than its first is still warming up, or throttled: no
+# figure of all rounds describes either state.
 LARGEST_DRIFT = 0.10
-# Spread of the rounds' medians, relative to their mean. Two rows nearer to one another than this cannot be told apart.
-LARGEST_VARIATION = 0.10
-# A GPU that is limited by its power does so whenever it works at its best.
+# Chance that rounds in random order look like a trend.
+TREND_ALPHA = 0.01
+# A GPU that is limited by its power is so whenever it works at its best.
 NORMAL = {"sw_power_cap"}
 
 
-def broken_rules(row: BenchRow, rounds: int) -> tuple[str, ...]:
-    """The rules that `row` breaks after `rounds` rounds, each in words; none means VALID."""
-    return tuple(_broken(row, rounds))
+def broken_rules(row: BenchRow) -> tuple[str, ...]:
+    """The rules that `row` breaks with the whole rounds that it has run, each in words; none means VALID."""
+    return tuple(_broken(row))
 
 
-def _broken(row: BenchRow, rounds: int) -> Iterator[str]:
+def _broken(row: BenchRow) -> Iterator[str]:
     if row.failed:
         yield f"the engine failed {row.failed} requests"
     if row.scenario == "server":
         if row.server is None or row.server.best_rate_per_s is None:
             yield "no load that was tried meets the target"
     else:
-        yield from _unsteady(row, rounds)
-    needed = samples_needed(0.99)
-    if row.scenario == "single-stream" and len(row.samples_ms) < needed:
-        yield f"too few samples: {len(row.samples_ms)}, and p99 needs {needed}"
+        yield from _unsteady(round_us(row))
     yield from disturbances(row.resources)
 
 
 def disturbances(used: Resources | None) -> Iterator[str]:
-    """What disturbed a measurement, as far as the sensors of the GPU tell."""
+    """What disturbed a measurement, according to the sensors of the GPU."""
     if used is None:
         return
     if used.gpu_foreign_processes:
@@ -50,22 +57,59 @@ def disturbances(used: Resources | None) -> Iterator[str]:
         yield f"the GPU throttled ({', '.join(sorted(throttled))})"
 
 
-def _unsteady(row: BenchRow, rounds: int) -> Iterator[str]:
-    """Rules over the rounds: a round times every pair once, so that its median is comparable with any other's."""
-    if rounds < FEWEST_ROUNDS:
-        yield f"too few rounds: {rounds}, and steadiness needs {FEWEST_ROUNDS}"
+def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
+    """The rules over the times of the rounds. A round times every pair once, so rounds are comparable."""
+    if len(rounds) < FEWEST_ROUNDS:
+        yield f"too few rounds: {len(rounds)}, at least {FEWEST_ROUNDS} are needed"
         return
-    medians = round_medians(row, rounds)
-    third = max(1, len(medians) // 3)
-    drift = median(medians[-third:]) / median(medians[:third]) - 1
+    if min(rounds) <= 0:
+        yield "a round took no time"
+        return
+    drift = drift_of(rounds)
     if abs(drift) > LARGEST_DRIFT:
-        yield f"still drifting: the last third is {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} than the first"
-    variation = pstdev(medians) / (sum(medians) / len(medians))
-    if variation > LARGEST_VARIATION:
-        yield f"unsteady: the rounds vary by {variation:.0%}"
+        way = "slower" if drift > 0 else "faster"
+        yield f"drifting: the last third of the rounds is {abs(drift):.0%} {way} than the first"
+    uncertainty = uncertainty_of(rounds)
+    if uncertainty > LARGEST_UNCERTAINTY:
+        yield f"unsteady: the time is known to ±{uncertainty:.0%}, at most ±{LARGEST_UNCERTAINTY:.0%} is allowed"
 
 
-def round_medians(row: BenchRow, rounds: int) -> list[float]:
-    """Median of the samples of each whole round, in the order run."""
-    size = len(row.samples_ms) // rounds
-    return [median(row.samples_ms[start : start + size]) for start in range(0, size * rounds, size)]
+def drift_of(rounds: Sequence[float]) -> float:
+    """How much slower the median of the last third of `rounds` is than that of the first, as a share; negative: faster.
+
+    0 unless the rounds have a trend that their own noise does not explain: Mann and Kendall's test, two-sided at
+    `TREND_ALPHA` with the normal approximation and its continuity correction (Kendall 1975, Rank Correlation Methods,
+    chapter 4). Six rounds are the fewest that can show one.
+    """
+    count = len(rounds)
+    signs = sum((later > earlier) - (later < earlier) for earlier, later in combinations(rounds, 2))
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    if math.erfc((abs(signs) - 1) / deviation / math.sqrt(2)) > TREND_ALPHA:
+        return 0.0
+    third = count // 3
+    return median(rounds[-third:]) / median(rounds[:third]) - 1
+
+
+def uncertainty_of(rounds: Sequence[float]) -> float:
+    """Half the width of the distribution-free interval of the row's time, relative to it.
+
+    The interval of the `JUDGED_QUANTILE` between two order statistics, with at most half of 1 - `LEVEL` beyond each
+    (David & Nagaraja 2003, Order Statistics, section 7.1). Of fewer than 13 rounds the fastest is its lower end, beyond
+    which there is more: 0.75^n.
+    """
+    ordered = sorted(rounds)
+    low, high = interval_ranks(len(ordered))
+    return (ordered[high] - ordered[low]) / 2 / quantile(ordered, JUDGED_QUANTILE)
+
+
+@cache
+def interval_ranks(count: int) -> tuple[int, int]:
+    """The order statistics of `count` rounds, from 0, between which the interval of `uncertainty_of` lies."""
+    share, beyond = JUDGED_QUANTILE, (1 - LEVEL) / 2
+    below, cumulated = [], 0.0  # below[k] is the chance that at most k of the rounds are below the quantile
+    for k in range(count + 1):
+        cumulated += math.comb(count, k) * share**k * (1 - share) ** (count - k)
+        below.append(cumulated)
+    low = sum(chance <= beyond for chance in below)
+    high = next((rank for rank in range(count) if 1 - below[rank] <= beyond), count - 1)
+    return max(0, low - 1), high

@@ -120,11 +120,22 @@ def test_a_number_that_a_name_has_already_is_not_given_again(shelf: Shelf) -> No
     assert shelf.files() == ["train-2.json", "train-3.json", "train.json"]
 
 
-@pytest.mark.parametrize("command", ["export", "bench"])
-def test_several_records_are_for_seeds_of_train_alone(shelf: Shelf, command: Command) -> None:
-    first = shelf.record("a.json", make_record(command))
-    second = shelf.record("b.json", make_record(command, environment=replace(ENVIRONMENT, cpu_cores=3)))
-    shelf.refused(first, second, because=f"2 records of {command}; several are for train")
+def test_a_baseline_holds_one_record_of_export(shelf: Shelf) -> None:
+    first = shelf.record("a.json", make_record("export"))
+    second = shelf.record("b.json", make_record("export", environment=replace(ENVIRONMENT, cpu_cores=3)))
+    shelf.refused(first, second, because="2 records of export; a baseline holds one")
+
+
+def test_several_runs_of_bench_are_kept_unless_they_cannot_be_compared(shelf: Shelf) -> None:
+    def benched(name: str, day: int, **changes: Any) -> Path:
+        environment = replace(ENVIRONMENT, started_at=f"2025-01-0{day}T00:00:00+00:00", **changes)
+        return shelf.record(f"{name}.json", make_record("bench", environment=environment))
+
+    first, second = benched("a", 1), benched("b", 2)
+    shelf.set("main", first, second)
+    assert shelf.files() == ["a.json", "b.json"]
+    shelf.refused(first, second, benched("c", 3, cpu_cores=3), because=r"c\.json: cpu_cores: 2, now 3", overwrite=True)
+    shelf.refused(first, benched("d", 1, git_commit=None), because="the same run", overwrite=True)
 
 
 def test_a_record_without_a_figure_is_refused(shelf: Shelf) -> None:

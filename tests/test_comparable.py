@@ -106,7 +106,7 @@ def test_where_the_same_pairs_came_from_does_not_matter() -> None:
         ("bench", "environment__cpu_cores", 4, "cpu_cores: 2, now 4"),
         ("bench", "environment__gpu", "H200", "gpu: none, now H200"),
         ("bench", "environment__gpu_driver", "570.1", "gpu_driver: none, now 570.1"),
-        ("bench", "environment__settings", {"OMP_NUM_THREADS": "1"}, "settings.OMP_NUM_THREADS: none, now 1"),
+        ("bench", "environment__settings", {"OMP_WAIT_POLICY": "ACTIVE"}, "settings.OMP_WAIT_POLICY: none, now ACTIVE"),
         ("bench", "bench__plan__seq_len", 128, "seq_len: none, now 128"),
         ("bench", "bench__plan__seed", 1, "seed: 0, now 1"),
         ("bench", f"{ROW}placement__engine", "tensorflow 2.13.0", f"engine: torch, now tensorflow {IN_ROW}"),
@@ -195,6 +195,7 @@ def with_server(**changes: Any) -> RunRecord:
         ("bench", "bench__plan__rounds", 9, "rounds: 3, now 9"),
         ("bench", "bench__plan__warmup", 9, "warmup: 3, now 9"),
         ("bench", "environment__cuda", "12.8", "cuda: none, now 12.8"),
+        ("bench", "environment__settings", {"OMP_NUM_THREADS": "2"}, "settings.OMP_NUM_THREADS: none, now 2"),
         ("bench", f"{ROW}placement__engine", "torch 2.14.0", "torch: engine: torch 2.13.0, now torch 2.14.0"),
     ],
 )
@@ -217,7 +218,7 @@ def test_a_row_that_one_record_has_is_a_warning() -> None:
     before, after = pair("bench", bench__rows=(make_row("offline"), make_row("offline", batch_size=8)))
     assert found(before, after) == (
         (),
-        ("torch single-stream: only in the baseline", "torch offline batch 8: only in the current record"),
+        ("torch single-stream: missing", "torch offline batch 8: not in the baseline"),
     )
 
 
@@ -230,7 +231,7 @@ def test_other_answers_by_the_same_weights_are_a_warning_and_by_other_weights_ar
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_run_on_both_sides_is_incomparable(kind: Command) -> None:
     record = make_record(kind)
-    line = "old.json and new.json are one run: held against itself it shows nothing"
+    line = "old.json and new.json are the same run; compare with another"
     assert line in found(record, record)[0]
     assert line not in found(record, put(record, "environment.machine_sha256", "6" * 64))[0]
     assert line not in found(record, put(record, "environment.started_at", "2025-01-02T03:04:05.001+00:00"))[0]

@@ -6,16 +6,14 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from records import ONNX, make_bench, make_epoch, make_export, make_gate, make_row, make_score, make_train
+from records import make_epoch, make_export, make_gate, make_score, make_train
 
 from mrpcbench.gates.paired import Answered, judge_evaluate
 from mrpcbench.gates.proof import judge_export
 from mrpcbench.gates.seeds import best_epoch, judge_train
-from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
-from mrpcbench.plans import BackendSpec, TrainRecipe
-from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy
-from mrpcbench.rows import RowId
-from mrpcbench.schema import BenchRow, ExportGate, LoadPoint, ServerResult, TrainSection
+from mrpcbench.plans import TrainRecipe
+from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
+from mrpcbench.schema import ExportGate, TrainSection
 from mrpcbench.statistics import permutation_p
 from mrpcbench.verdicts import Interval, MetricResult, Verdict, overall
 
@@ -391,154 +389,3 @@ def test_a_baseline_without_a_gate_has_no_figures_and_changes_no_verdict() -> No
     found = named(judge_export(make_export(gate=None), make_export()))
     assert found["export gate"].verdict.outcome == "PASS"
     assert found["export gate"].baseline is found["largest |delta|"].baseline is found["headroom"].baseline is None
-
-
-# --- bench ------------------------------------------------------------------------------------------------------------
-
-
-def row(ms: float = 10.0, scenario: str = "offline", backend: Any = "torch", **changes: Any) -> BenchRow:
-    """A valid row of which every sample takes `ms`."""
-    spec = BackendSpec(model="tuned", backend=backend)
-    return make_row(scenario, **{"spec": spec, "samples_ms": (ms, ms, ms), "broken_rules": (), **changes})
-
-
-def row_ids(*texts: str) -> tuple[RowId, ...]:
-    return tuple(map(RowId.parse, texts))
-
-
-def stored(before: Sequence[BenchRow], after: Sequence[BenchRow], policy: Policy = DEFAULT) -> dict[str, MetricResult]:
-    return named(judge_bench(make_bench(rows=tuple(before)), make_bench(rows=tuple(after)), policy))
-
-
-@pytest.mark.parametrize(
-    ("ms", "outcome"),
-    [
-        (11.2, "REGRESSION"),  # 10.7% fewer pairs a second
-        (11.1, "INCONCLUSIVE"),  # 9.9% fewer
-        (10.0, "INCONCLUSIVE"),
-        (9.1, "INCONCLUSIVE"),  # 9.9% more
-        (9.0, "PASS"),  # 11.1% more
-    ],
-)
-def test_only_a_change_of_more_than_ten_percent_decides(ms: float, outcome: str) -> None:
-    found = stored([row()], [row(ms)])["torch offline batch 32"]
-    assert found.gated
-    assert found.verdict.outcome == outcome
-    assert found.change == pytest.approx((10 / ms - 1) * 100)
-    assert (found.unit, found.baseline) == ("pairs/s", pytest.approx(40_800))
-    assert outcome != "INCONCLUSIVE" or found.verdict.reason.endswith("`mrpcbench ab` decides")
-
-
-def test_the_change_that_decides_is_the_policys() -> None:
-    found = stored([row()], [row(11.2)], Policy(stored_speed=StoredSpeedPolicy(change=0.2)))
-    assert found["torch offline batch 32"].verdict.outcome == "INCONCLUSIVE"
-    assert found["torch offline batch 32"].limit == "slower by more than 20%; passes where it is faster by more"
-
-
-@pytest.mark.parametrize("side", [0, 1])
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ({"broken_rules": ("still drifting",)}, "INVALID: still drifting"),
-        ({"broken_rules": None}, "not judged valid"),
-        ({"samples_ms": ()}, "no speed"),
-        ({"samples_ms": (0.0, 0.0, 1.0)}, "no speed"),
-    ],
-)
-def test_a_row_that_cannot_be_believed_on_either_side_decides_nothing(
-    side: int, broken: dict[str, Any], said: str
-) -> None:
-    for other in (1.0, 100.0):
-        rows = [[row(other)], [row(other)]]
-        rows[side] = [row(**broken)]
-        found = stored(*rows)["torch offline batch 32"]
-        assert found.verdict.outcome == "INCONCLUSIVE"
-        assert said in found.verdict.reason
-
-
-def test_a_gated_row_that_the_current_record_lacks_never_passes() -> None:
-    both, one = [row(backend="torch"), row(backend="onnx")], [row(1.0, backend="torch")]
-    found = stored(both, one)
-    missing = found["onnx offline batch 32"]
-    assert missing.gated
-    assert missing.verdict == Verdict(outcome="INCONCLUSIVE", reason="current record: it has no such row")
-    assert (missing.baseline, missing.current, missing.change) == (pytest.approx(40_800), None, None)
-    assert overall([], list(found.values())).outcome == "INCONCLUSIVE"
-
-
-def test_a_row_that_the_policy_names_and_the_baseline_lacks_never_passes() -> None:
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("onnx offline batch 32", "torch offline batch 32")))
-    found = stored([row()], [row(1.0), row(1.0, backend="onnx")], policy)
-    assert list(found) == ["onnx offline batch 32", "torch offline batch 32"]
-    assert found["onnx offline batch 32"].verdict.reason == "baseline: it has no such row"
-    assert overall([], list(found.values())).outcome == "INCONCLUSIVE"
-    nowhere = stored([row()], [row(1.0)], policy)["onnx offline batch 32"]
-    assert (nowhere.gated, nowhere.verdict.outcome) == (True, "INCONCLUSIVE")
-
-
-def test_rows_that_only_one_record_has_are_not_shown_unless_they_are_gated() -> None:
-    before = [row(), row(20.0, batch_size=8)]
-    assert list(stored(before, [row(), row(batch_size=64)])) == ["torch offline batch 32"]
-
-
-def test_the_fastest_offline_row_of_the_baseline_and_single_pairs_decide_five_in_all() -> None:
-    rows = [
-        made
-        for backend in ("torch", "onnx", "fake")
-        for made in (
-            row(1.0, "single-stream", backend),
-            row(20.0, batch_size=8, backend=backend),
-            row(10.0, batch_size=32, backend=backend),
-            row(15.0, batch_size=64, backend=backend),
-        )
-    ]
-    expected = (
-        "torch offline batch 32",
-        "torch single-stream",
-        "onnx offline batch 32",
-        "onnx single-stream",
-        "fake offline batch 32",
-    )
-    assert rows_that_decide(rows) == row_ids(*expected)
-    found = stored(rows, rows)
-    assert [name for name, metric in found.items() if metric.gated] == list(expected)
-    assert len(found) == 12
-
-
-def test_contenders_on_one_engine_each_have_rows_that_decide() -> None:
-    rows = [row(case=name, samples_ms=(10.0,) * 3) for name in ("sorted", "unsorted")]
-    assert rows_that_decide(rows) == row_ids("sorted offline batch 32", "unsorted offline batch 32")
-
-
-def test_the_rows_that_the_policy_names_decide_in_place_of_those() -> None:
-    rows = [row(20.0, batch_size=8), row(10.0)]
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("torch offline batch 8")))
-    assert [name for name, metric in stored(rows, rows, policy).items() if metric.gated] == ["torch offline batch 8"]
-    off = Policy(stored_speed=StoredSpeedPolicy(gate=False, rows=row_ids("torch offline batch 8")))
-    assert not any(metric.gated for metric in stored(rows, rows, off).values())
-
-
-def test_a_row_without_samples_is_not_the_fastest() -> None:
-    assert rows_that_decide([row(batch_size=8, samples_ms=()), row()]) == row_ids("torch offline batch 32")
-
-
-def served(rate: float | None, **changes: Any) -> BenchRow:
-    load = LoadPoint(
-        rate_per_s=rate or 1.0,
-        sent=1000,
-        failed=0,
-        latencies_ms=(5.0,) * 1000,
-        batch_sizes=(1,) * 1000,
-        duration_s=10.0,
-        meets_slo=rate is not None,
-    )
-    result = ServerResult(slo_ms=100, window_ms=2, max_batch=8, seed=0, curve=(load,), best_rate_per_s=rate)
-    return row(scenario="server", batch_size=8, samples_ms=(), server=result, placement=ONNX, **changes)
-
-
-def test_a_server_row_is_judged_by_its_best_rate_where_the_policy_names_it() -> None:
-    policy = Policy(stored_speed=StoredSpeedPolicy(rows=row_ids("torch server batch 8")))
-    found = stored([served(100.0)], [served(80.0)], policy)["torch server batch 8"]
-    assert (found.unit, found.verdict.outcome, found.gated) == ("requests/s", "REGRESSION", True)
-    assert stored([served(100.0)], [served(None)], policy)["torch server batch 8"].verdict.outcome == "INCONCLUSIVE"
-    assert not stored([served(100.0)], [served(80.0)])["torch server batch 8"].gated

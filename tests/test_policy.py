@@ -1,14 +1,14 @@
 """The limits of the gates: what ships, what a file may say, and that nothing that it says is ignored."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import mrpcbench
 from mrpcbench.errors import UsageError
-from mrpcbench.policy import POLICY_FILE, AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, with_margin
+from mrpcbench.plans import ComparePlan
+from mrpcbench.policy import POLICY_FILE, AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
 from mrpcbench.rows import RowId
 
 SHIPPED = Path(mrpcbench.__file__).parent / POLICY_FILE
@@ -55,7 +55,7 @@ def test_the_limits_are_those_of_the_design() -> None:
     assert policy.alpha == 0.05
     assert policy.accuracy.net_loss == 0.01
     assert policy.speed.slowdown == 0.03
-    assert policy.stored_speed.change == 0.10
+    assert policy.stored_speed.max_slowdown == 0.10
 
 
 # --- what a file says -------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_a_file_may_name_the_rows_that_decide(tmp_path: Path) -> None:
         ("[recall]\ngate = true", "recall", "alpha, accuracy, f1, speed, stored_speed"),
         ("[f1]\nmargin = 0.02", "f1.margin", "gate, net_loss, floor"),
         ("[speed]\nrows = []", "speed.rows", "gate, slowdown"),
-        ("[stored_speed.p99]\nchange = 0.1", "stored_speed.p99", "gate, change, rows"),
+        ("[stored_speed]\nchange = 0.1", "stored_speed.change", "gate, max_slowdown, rows"),
     ],
 )
 def test_a_key_that_nothing_knows_is_an_error_that_names_those_that_are(
@@ -112,8 +112,8 @@ def test_a_key_that_nothing_knows_is_an_error_that_names_those_that_are(
         ("[f1]\nfloor = 1.01", "f1.floor", "less than or equal to 1"),
         ("[speed]\nslowdown = 0", "speed.slowdown", "greater than 0"),
         ("[speed]\nslowdown = 3", "speed.slowdown", "less than 1"),
-        ("[stored_speed]\nchange = 10", "stored_speed.change", "less than 1"),
-        ("[stored_speed]\nchange = 0", "stored_speed.change", "greater than 0"),
+        ("[stored_speed]\nmax_slowdown = 0.6", "stored_speed.max_slowdown", "less than or equal to 0.5"),
+        ("[stored_speed]\nmax_slowdown = 0", "stored_speed.max_slowdown", "greater than 0"),
         ("[stored_speed]\nrows = ['onnx:32']", "stored_speed.rows.0", "'onnx:32' is not a row; write it as 'onnx off"),
         ("[stored_speed]\nrows = ['onnx offline']", "stored_speed.rows.0", "'onnx offline' is not a row"),
         ("[stored_speed]\nrows = [32]", "stored_speed.rows.0", "'32' is not a row"),
@@ -150,16 +150,21 @@ def test_a_file_that_is_not_there_or_cannot_be_read_is_an_error(tmp_path: Path) 
         load(tmp_path / "latin.toml")
 
 
-# --- the margin -------------------------------------------------------------------------------------------------------
+# --- limits with an option of their own -------------------------------------------------------------------------------
 
 
-def test_the_margin_of_the_command_line_replaces_that_of_the_file_and_gates() -> None:
-    ungated = Policy(accuracy=AccuracyPolicy(gate=False, margin=0.05, floor=0.8))
-    assert with_margin(ungated, 0.02) == replace(ungated, accuracy=AccuracyPolicy(gate=True, margin=0.02, floor=0.8))
-    assert with_margin(ungated, None) is ungated
+def test_margin_and_max_slowdown_replace_the_files_limits(tmp_path: Path) -> None:
+    path = tmp_path / "gate.toml"
+    path.write_text("[accuracy]\ngate = false\nmargin = 0.05\nfloor = 0.8\n[stored_speed]\nmax_slowdown = 0.2\n")
+    file = str(path)
+    assert policy_of(ComparePlan()) == Policy()
+    assert policy_of(ComparePlan(policy=file)) == load(path)
+    assert policy_of(ComparePlan(policy=file, margin=0.02)).accuracy == AccuracyPolicy(margin=0.02, floor=0.8)
+    assert policy_of(ComparePlan(policy=file, max_slowdown=0.05)).stored_speed.max_slowdown == 0.05
 
 
-@pytest.mark.parametrize("margin", [0.0, -0.02, 1.0, 2.0, float("nan"), float("inf")])
-def test_a_margin_that_cannot_be_meant_is_an_error(margin: Any) -> None:
-    with pytest.raises(UsageError, match=r"--margin .*a share between 0 and 1"):
-        with_margin(Policy(), margin)
+@pytest.mark.parametrize("option", ["margin", "max_slowdown"])
+@pytest.mark.parametrize("value", [0.0, -0.02, 1.0, 2.0, float("nan"), float("inf")])
+def test_an_impossible_limit_is_an_error_that_names_the_option(option: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"--{option.replace('_', '-')} .*: a share "):
+        policy_of(ComparePlan(**{option: value}))

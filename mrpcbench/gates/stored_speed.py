@@ -1,81 +1,216 @@
-"""Bench records: speed against a record of another time."""
+"""Bench records: the speed of each row against one baseline record, or several from the same machine."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
 
-from mrpcbench.figures import speed
-from mrpcbench.policy import Policy
+from mrpcbench.figures import time_us
+from mrpcbench.policy import LARGEST_SLOWDOWN, Policy
 from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, BenchSection
+from mrpcbench.statistics import holm, prediction_limit, prediction_p
 from mrpcbench.verdicts import MetricResult, Verdict
 
-# Rows of a benchmark that are gated unless the policy names them: more would need a larger change to be believed.
+# Rows that are gated unless the policy names them. Holm's correction widens the limit of each with their number.
 MOST_GATED = 5
+# Valid baseline records that a prediction limit needs. Of two, t at 99% is 31.8: the limit would be useless.
+FEWEST_RECORDS = 3
+# Chance that any prediction limit of a comparison is exceeded by unchanged code.
+ALPHA = 0.01
+
+USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
 
-def judge_bench(baseline: BenchSection, current: BenchSection, policy: Policy) -> tuple[MetricResult, ...]:
-    """The speed of each row that the baseline or the policy names, against that of the same row."""
+def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy: Policy) -> tuple[MetricResult, ...]:
+    """Judge each row that the baseline has and the current record or the policy names.
+
+    A row is slower by now / before - 1, as a share of the time per pair; `before` is the geometric mean of the valid
+    baseline records. It passes within its limit, which is the largest of the policy's `max_slowdown` and, with
+    `FEWEST_RECORDS` valid baseline records or more, their prediction limit.
+    """
     limits = policy.stored_speed
-    before, after = ({row.id: row for row in section.rows} for section in (baseline, current))
-    gated = (limits.rows or rows_that_decide(baseline.rows)) if limits.gate else ()
-    names = dict.fromkeys((*gated, *before))
-    return tuple(
-        _stored_speed(name, before.get(name), after.get(name), limits.change, gated=name in gated)
-        for name in names
-        if name in gated or name in after
-    )
+    history = {name: _history(name, baseline) for name in _names(baseline)}
+    after = {row.id: row for row in current.rows}
+    gated = (limits.rows or rows_that_decide(baseline)) if limits.gate else ()
+    names = [name for name in dict.fromkeys((*gated, *history)) if name in gated or name in after]
+    rows = [_Row(name, history.get(name, _History()), after.get(name), name in gated) for name in names]
+    return tuple(_metric(row, limit, limits.max_slowdown) for row, limit in _predicted(rows))
 
 
-def rows_that_decide(rows: Sequence[BenchRow]) -> tuple[RowId, ...]:
-    """Of each contender the fastest offline row and single pairs, in the order of the rows; the first five."""
+def rows_that_decide(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
+    """The fastest offline row and single pairs of each case, in the order of the rows; the first five."""
+    rows = {row.id: row for section in reversed(baseline) for row in reversed(section.rows)}
+    rows = {name: rows[name] for name in _names(baseline)}
+    times = {name: _history(name, baseline, only_valid=False).mean_us or math.inf for name in rows}
     names: list[RowId] = []
-    for name in dict.fromkeys(row.case for row in rows):
-        own = [row for row in rows if row.case == name]
-        offline = [row for row in own if row.scenario == "offline"]
-        fastest = [max(offline, key=lambda row: _speed(row) or 0.0)] if offline else []
-        names += [row.id for row in (*fastest, *(row for row in own if row.scenario == "single-stream"))]
+    for case in dict.fromkeys(row.case for row in rows.values()):
+        own = {name: row for name, row in rows.items() if row.case == case}
+        offline = [name for name, row in own.items() if row.scenario == "offline"]
+        fastest = [min(offline, key=lambda name: times[name])] if offline else []
+        names += (*fastest, *(name for name, row in own.items() if row.scenario == "single-stream"))
     return tuple(names[:MOST_GATED])
 
 
-def _stored_speed(
-    name: RowId, before: BenchRow | None, after: BenchRow | None, limit: float, *, gated: bool
-) -> MetricResult:
-    was, now = (None if row is None else _speed(row) for row in (before, after))
-    change = now / was - 1 if was and now else None
-    known = after or before
-    return MetricResult(
-        metric=str(name),
-        gated=gated,
-        verdict=_speed_verdict(before, after, change, limit),
-        baseline=was,
-        current=now,
-        unit="requests/s" if known and known.scenario == "server" else "pairs/s",
-        change=None if change is None else change * 100,
-        change_unit="%",
-        limit=f"slower by more than {limit * 100:g}%; passes where it is faster by more",
-    )
+# --- the baseline of a row --------------------------------------------------------------------------------------------
 
 
-def _speed_verdict(before: BenchRow | None, after: BenchRow | None, change: float | None, limit: float) -> Verdict:
-    for row, side in ((before, "baseline"), (after, "current record")):
-        if row is None or row.broken_rules is None or row.broken_rules:
-            return Verdict(outcome="INCONCLUSIVE", reason=f"{side}: {_unfit(row)}")
-    if change is None:
-        return Verdict(outcome="INCONCLUSIVE", reason="one of them has no speed")
-    if abs(change) <= limit:
-        reason = f"{change:+.1%} is within the drift of {limit * 100:g}% between two sessions; `mrpcbench ab` decides"
-        return Verdict(outcome="INCONCLUSIVE", reason=reason)
-    way = "slower" if change < 0 else "faster"
-    reason = f"{abs(change):.1%} {way}, and {limit * 100:g}% may be drift"
-    return Verdict(outcome="REGRESSION" if change < 0 else "PASS", reason=reason)
+@dataclass(frozen=True)
+class _History:
+    """One row in the baseline records: microseconds per pair where it is valid, and why not where it is not."""
+
+    times_us: tuple[float, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def mean_us(self) -> float | None:
+        """The geometric mean: a slowdown and the speed-up that undoes it are then equally far away."""
+        return math.exp(fmean(self.logs)) if self.times_us else None
+
+    @property
+    def logs(self) -> tuple[float, ...]:
+        return tuple(map(math.log, self.times_us))
 
 
-def _unfit(row: BenchRow | None) -> str:
-    """Why `row` decides nothing."""
+@dataclass(frozen=True)
+class _Row:
+    """A row of the comparison, before it is judged."""
+
+    name: RowId
+    history: _History
+    current: BenchRow | None
+    gated: bool
+
+    @property
+    def now_us(self) -> float | None:
+        return None if self.current is None else time_us(self.current)
+
+    @property
+    def slowdown(self) -> float | None:
+        """The share by which the time per pair has grown; negative where the row is faster."""
+        return self.now_us / self.history.mean_us - 1 if self.now_us and self.history.mean_us else None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the row cannot be judged."""
+        if not self.history.times_us:
+            why = self.history.problems[0] if self.history.problems else "it has no such row"
+            count = len(self.history.problems)
+            return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records has a valid row; {why}"
+        why_not = _unfit(self.current)
+        return f"current record: {why_not}" if why_not else None
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """The prediction limit of a row, as a share; p-values of the current time being one of the baseline's."""
+
+    limit: float
+    p_value: float
+    adjusted_p: float
+
+
+def _names(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
+    return tuple(dict.fromkeys(row.id for section in baseline for row in section.rows))
+
+
+def _history(name: RowId, baseline: Sequence[BenchSection], *, only_valid: bool = True) -> _History:
+    found = [next((row for row in section.rows if row.id == name), None) for section in baseline]
+    times, problems = [], []
+    for row in found:
+        problem, time = _unfit(row), None if row is None else time_us(row)
+        if time is not None and not (problem and only_valid):
+            times.append(time)
+        else:
+            problems.append(problem or "")
+    return _History(tuple(times), tuple(problems))
+
+
+def _unfit(row: BenchRow | None) -> str | None:
+    """Why `row` decides nothing; None where it does."""
     if row is None:
         return "it has no such row"
-    return f"the row is INVALID: {'; '.join(row.broken_rules)}" if row.broken_rules else "the row was not judged valid"
+    if row.broken_rules is None:
+        return f"the row was not judged valid; {USE_AB}"
+    if row.broken_rules:
+        return f"the row is INVALID: {'; '.join(row.broken_rules)}; {USE_AB}"
+    return "the row has no samples" if time_us(row) is None else None
 
 
-def _speed(row: BenchRow) -> float | None:
-    """Pairs or requests a second; None without samples, or where one took no time at all."""
-    return speed(row) if row.scenario == "server" or min(row.samples_ms, default=0.0) > 0 else None
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def _predicted(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Prediction | None]]:
+    """Each row with its prediction limit, where it is gated and has the records for one.
+
+    Holm's step-down correction over these rows (Holm 1979): with the p-values in ascending order, the k-th of m is
+    tested at ALPHA / (m - k + 1), and the first that is not rejected ends it. A limit is that of the row's own step.
+    """
+    tested = [row for row in rows if row.gated and not row.problem and len(row.history.times_us) >= FEWEST_RECORDS]
+    p_values = {row.name: prediction_p(row.history.logs, math.log(row.now_us or 0)) for row in tested}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    ascending = sorted(p_values, key=lambda name: p_values[name])
+    rejected = sum(p <= ALPHA for p in adjusted.values())
+    for row in rows:
+        found = None
+        if row.name in p_values:
+            step = min(ascending.index(row.name), rejected)
+            log_limit = prediction_limit(row.history.logs, ALPHA / (len(tested) - step))
+            found = _Prediction(
+                limit=math.expm1(log_limit - fmean(row.history.logs)),
+                p_value=p_values[row.name],
+                adjusted_p=adjusted[row.name],
+            )
+        yield row, found
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> MetricResult:
+    limit = max(max_slowdown, found.limit if found else 0.0)
+    source = _source(row.history, found, max_slowdown)
+    metric = MetricResult(
+        metric=str(row.name),
+        gated=row.gated,
+        verdict=_verdict(row, limit, source),
+        baseline=row.history.mean_us,
+        current=row.now_us,
+        unit="µs/request" if row.name.scenario == "server" else "µs/pair",
+        change=None if row.slowdown is None else row.slowdown * 100,
+        change_unit="%",
+        limit=source,
+    )
+    if found is None:
+        return metric
+    test = "one-sided t prediction limit, Holm"
+    return replace(metric, test=test, p_value=found.p_value, adjusted_p=found.adjusted_p)
+
+
+def _source(history: _History, found: _Prediction | None, max_slowdown: float) -> str:
+    """The limit in words, and where it comes from."""
+    count, lost = len(history.times_us), len(history.problems)
+    notes = [f"{lost} of {count + lost} baseline records left out as INVALID"] if lost and count else []
+    if found is None:
+        if 0 < count < FEWEST_RECORDS <= count + lost:
+            notes.append(f"a prediction limit needs {FEWEST_RECORDS}")
+        return f"{max_slowdown * 100:g}% ({'; '.join(('--max-slowdown', *notes))})"
+    predicted = f"{1 - ALPHA:.0%} prediction limit of {count} baseline records"
+    if found.limit > max_slowdown:
+        return f"{found.limit * 100:.1f}% ({'; '.join((predicted, *notes))})"
+    notes.insert(0, f"the {predicted} is {found.limit * 100:.1f}%")
+    return f"{max_slowdown * 100:g}% ({'; '.join(('--max-slowdown', *notes))})"
+
+
+def _verdict(row: _Row, limit: float, source: str) -> Verdict:
+    if row.problem:
+        return Verdict(outcome="INCONCLUSIVE", reason=row.problem)
+    assert row.slowdown is not None
+    change = f"{abs(row.slowdown):.1%} {'slower' if row.slowdown > 0 else 'faster'}"
+    if limit > LARGEST_SLOWDOWN:
+        reason = (
+            f"{change}; limit {source} is above {LARGEST_SLOWDOWN:.0%}: the baseline records differ too much; "
+            "compare both versions live with `mrpcbench ab`"
+        )
+        return Verdict(outcome="INCONCLUSIVE", reason=reason)
+    return Verdict(outcome="REGRESSION" if row.slowdown > limit else "PASS", reason=f"{change}; limit {source}")
