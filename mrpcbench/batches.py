@@ -1,7 +1,7 @@
 """Pairs as tokens, and tokens as batches: real lengths, padded only within a batch, results in the caller's order."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Texts = Mapping[str, Sequence[str]]  # sentence1 and sentence2 of some pairs
-# Batches that `Reader.batches` tokenises at a time: more leave less padding, and the first takes longer to come.
-TOKENISED_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -98,26 +96,8 @@ class Reader:
         Raises `UsageError` that names the first pair with more tokens than are allowed.
         """
         ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
-        return self._encoded(ones, twos, range(len(ones)))
-
-    def batches(self, pairs: "Dataset | Texts", size: int) -> Iterator[Batch]:
-        """Every pair once, `size` to a batch, tokenised while they are drawn, a few batches at a time.
-
-        What is tokenised together is of like length in characters, and within that pairs of like length in tokens share
-        a batch. On MRPC at batches of 32 that leaves 10% padding, where all of it, sorted by tokens, leaves 4%, and
-        characters alone 28%. Raises `UsageError` where `encode` does.
-        """
-        ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
-        order = np.argsort([len(one) + len(two) for one, two in zip(ones, twos, strict=True)], kind="stable")
-        for start in range(0, len(order), size * TOKENISED_TOGETHER):
-            rows = order[start : start + size * TOKENISED_TOGETHER]
-            tokens = self._encoded([ones[row] for row in rows], [twos[row] for row in rows], rows.tolist())
-            yield from (replace(batch, rows=rows[batch.rows]) for batch in tokens.batches(size))
-
-    def _encoded(self, ones: list[str], twos: list[str], rows: Sequence[int]) -> EncodedPairs:
-        """The tokens of some pairs, which are the caller's `rows`."""
         encoded = self.tokenizer(ones, twos, truncation=False, return_attention_mask=True, verbose=False)
-        for row, ids in zip(rows, encoded["input_ids"], strict=True):
+        for row, ids in enumerate(encoded["input_ids"]):
             if len(ids) > self.longest_allowed:
                 raise UsageError(
                     f"pair {row} has {len(ids)} tokens and the model takes {self.longest_allowed}; "

@@ -26,7 +26,6 @@ from mrpcbench.plans import (
 from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
 from mrpcbench.reading import model_folder
-from mrpcbench.resume import continue_from
 from mrpcbench.schema import (
     BenchSection,
     LoadPoint,
@@ -43,11 +42,10 @@ def bench(
     """Measure every contender, scenario and batch size of `plan`, and write the record to `results` after every row.
 
     `spec` says what all contenders share; its own `backend` is replaced by each of theirs. Raises `UsageError` where
-    the model or the data is not there, or the run to resume is another one, `MissingError` where an engine would run
+    the model or the data is not there, `MissingError` where an engine would run
     elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
     """
     check(spec, plan)
-    _check_text(plan)
     if control.profile and Path(control.profile).is_dir():
         raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
@@ -66,15 +64,12 @@ def bench(
         bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
     )
     try:
-        if control.resume:
-            record = continue_from(results, record, lanes)
         observer.began(record)
         for grown in _measured(record, lanes, labels, observer):
             store.save(grown, results)
             record = grown
-        if not record.complete:
-            record = _with_ceilings(record, observer)
-            store.save(record, results)
+        record = _with_ceilings(record, observer)
+        store.save(record, results)
         if control.profile:
             _profile(lanes, Path(control.profile), observer)
     except KeyboardInterrupt:
@@ -92,20 +87,7 @@ def _rows(record: RunRecord) -> int:
 def _where_it_stopped(record: RunRecord, results: Path) -> str:
     if not _rows(record):
         return "interrupted; no row was finished"
-    return f"interrupted; the rows so far are in {results}, and --resume --results {results} finishes them"
-
-
-def _check_text(plan: BenchPlan) -> None:
-    """Refuse what cannot be timed from text."""
-    if not plan.from_text:
-        return
-    if plan.preset is None and "offline" not in plan.scenario:
-        raise UsageError("--from-text: times the offline passes, and none was asked for; add --scenario offline")
-    if plan.seq_len is not None:
-        raise UsageError(f"--from-text --seq-len {plan.seq_len}: a fixed shape has no text; leave one of them out")
-    if plan.preset is not None or plan.order == "given":
-        other = f"--preset {plan.preset}" if plan.preset else "--order given"
-        raise UsageError(f"--from-text {other}: from text the pairs are put in an order of their own; leave one out")
+    return f"interrupted; the finished rows are in {results}"
 
 
 def _workload(plan: BenchPlan) -> Dataset:
@@ -122,48 +104,30 @@ def _measured(
 ) -> Iterator[RunRecord]:
     """The record after every row: first the rounds, then the loads, then where the time goes.
 
-    Every other round runs backwards, so that drift favours no row. What an earlier part of the run has done is left.
+    Every other round runs backwards, so that drift favours no row.
     """
     assert record.bench is not None
     rounds = record.bench.plan.rounds
-    _warm_up(lanes, rounds, record.bench.plan.warmup, observer)
+    for lane in lanes:
+        lane.warm_up(record.bench.plan.warmup)
     steady = [lane for lane in lanes if lane.scenario != "server"]
     servers = [lane for lane in lanes if lane.scenario == "server"]
     for done in range(rounds if steady else 0):
         for position, lane in enumerate(steady if done % 2 == 0 else reversed(steady)):
-            if lane.rounds > done:
-                continue
             lane.run_round()
             detail = f"round {done + 1} of {rounds}: {lane.name}"
             observer.advance("bench", done * len(steady) + position + 1, rounds * len(steady), detail)
             yield _grown(record, lanes, labels)
     for lane in servers:
-        if not lane.has_row:
-            lane.find_rate(record.bench.plan, partial(_tell_load, observer, lane))
-            yield _grown(record, lanes, labels)
+        lane.find_rate(record.bench.plan, partial(_tell_load, observer, lane))
+        yield _grown(record, lanes, labels)
     for position, lane in enumerate(lanes):
-        if record.complete or (lane.earlier is not None and lane.earlier.spans is not None):
-            continue
         try:
             lane.spans = lane.road.spans()
         except Exception as error:  # whatever an engine raises; the rows that it has given stay
             observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
         observer.advance("spans", position + 1, len(lanes), lane.name)
         yield _grown(record, lanes, labels)
-
-
-def _warm_up(lanes: list[Lane], rounds: int, calls: int, observer: Observer) -> None:
-    """Make every lane ready that has something left to time; an optional one whose engine fails then is taken out."""
-    for lane in list(lanes):
-        if lane.is_done(rounds):
-            continue
-        try:
-            lane.warm_up(calls)
-        except Exception as error:  # an engine that builds at its first call raises whatever it likes
-            if not lane.contender.optional:
-                raise
-            lanes.remove(lane)
-            observer.say(f"{lane.name}: left out, for its engine failed ({first_line(error)})")
 
 
 def _profile(lanes: list[Lane], path: Path, observer: Observer) -> None:
@@ -190,13 +154,12 @@ def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> R
     fixed_shape = record.bench.plan.seq_len is not None
     rounds_done = min((lane.rounds for lane in lanes if lane.scenario != "server"), default=0)
     measured = [lane for lane in lanes if lane.has_row]
-    reference = None if fixed_shape else reference_of(lanes, record.bench.reference, len(labels))
+    reference = None if fixed_shape else reference_of(lanes, len(labels))
     known = label_array(reference.labels) if reference else None
     rows = [lane.row(labels, fixed_shape=fixed_shape, reference=known) for lane in measured]
     judged = [replace(row, broken_rules=broken_rules(row)) for row in rows]
-    peak = max(_peak_rss_bytes(), record.bench.peak_rss_bytes)
     section = replace(
-        record.bench, rows=tuple(judged), rounds_done=rounds_done, reference=reference, peak_rss_bytes=peak
+        record.bench, rows=tuple(judged), rounds_done=rounds_done, reference=reference, peak_rss_bytes=_peak_rss_bytes()
     )
     return replace(record, bench=section)
 

@@ -163,23 +163,16 @@ def bench(
         from mrpcbench.bench import bench as work
         from mrpcbench.presets import enough_rounds, field_of, left_to_preset
         from mrpcbench.ranking import check_view
-        from mrpcbench.resume import rounds_of
 
         path = output.path("bench")
-        if control.resume and not output.results:
-            raise UsageError("--resume: name the interrupted run's record with --results FILE")
         plan = left_to_preset(plan, said := given(context))
         if "rounds" not in said:
-            compared = bool(view.relative_to)
-            rounds = rounds_of(path) if control.resume else enough_rounds(plan, is_compared=compared)
-            plan = replace(plan, rounds=rounds)
+            plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(view.relative_to)))
         entered = field_of(spec, plan)
         check_view(view, entered)
         terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)
         record = work(spec, plan, path, terminal, control)
         _deliver(record, path, output, terminal)
-        if control.strict and record.bench and any(row.broken_rules for row in record.bench.rows):
-            raise typer.Exit(ExitStatus.INCONCLUSIVE)
 
 
 @app.command()

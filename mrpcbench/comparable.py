@@ -137,7 +137,6 @@ def _bench(record: RunRecord) -> Facts:
         "gpu_driver": machine.gpu_driver,
         **_prefixed("settings", {name: value for name, value in settings.items() if name not in THREAD_SETTINGS}),
         "seq_len": plan.seq_len,
-        "from_text": plan.from_text,
         "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
     }
     may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}
@@ -162,7 +161,7 @@ def _row(row: BenchRow, bench: BenchSection) -> Facts:
         "order": row.order,
     }
     if row.server is not None:
-        must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms, "requests": bench.plan.requests}
+        must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms}
     return Facts(must=must, may={**_graph(row.model), "engine": row.placement.engine})
 
 

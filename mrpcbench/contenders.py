@@ -14,8 +14,7 @@ from mrpcbench.rows import RowId
 class Contender:
     """One side of a benchmark: an engine as `spec` asks for it, and how it is given the pairs.
 
-    `name` tells it from the others in every table and record. `order` is that of the offline pairs. An `optional` one
-    is left out, with a line that says so, where its engine is not there.
+    `name` tells it from the others in every table and record. `order` is that of the offline pairs.
     """
 
     name: str
@@ -23,7 +22,6 @@ class Contender:
     scenarios: tuple[Scenario, ...]
     batch_sizes: tuple[int, ...]
     order: Order = "length"
-    optional: bool = False
 
     def rows(self) -> Iterator[tuple[Scenario, int]]:
         """Scenario and batch size of each of its rows."""
@@ -60,7 +58,6 @@ def backends_of(spec: BackendSpec, plan: BenchPlan) -> Field:
             spec=replace(spec, backend=backend),
             scenarios=plan.scenario,
             batch_sizes=plan.batch_size,
-            order=plan.order,
         )
         for backend in dict.fromkeys(plan.backend)
     )

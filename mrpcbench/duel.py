@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import mrpcbench
 from mrpcbench import models, store
+from mrpcbench.backends import engine_of
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.plans import BackendSpec
@@ -126,6 +127,7 @@ class Duel:
         job = {
             "arrays": str(folder / "batches.npz"),
             "spec": asdict(side.spec),
+            "engine": asdict(engine_of(side.spec.backend)),
             "from_graph": side.from_graph,
             "group": self._workload.group,
             "repeat": side.repeat,

@@ -2,7 +2,6 @@
 
 from mrpcbench.backends.compiled import compiler_problem
 from mrpcbench.backends.ort import provider_problem
-from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.environment import capture, cuda_problem
 from mrpcbench.schema import EnvironmentReport
 
@@ -12,7 +11,6 @@ def env() -> EnvironmentReport:
     gpu = cuda_problem()
     if gpu:
         gpu += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"
-    tensorrt = (gpu, libraries_problem())
     return EnvironmentReport(
         environment=capture(),
         problems=(
@@ -24,6 +22,5 @@ def env() -> EnvironmentReport:
             ("torch-compile on cuda", gpu or compiler_problem("cuda")),
             ("onnx on cpu", None),
             ("onnx on cuda", gpu or provider_problem("cuda")),
-            ("onnx-tensorrt on cuda", "; ".join(filter(None, tensorrt)) or provider_problem("tensorrt")),
         ),
     )

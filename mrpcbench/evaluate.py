@@ -1,6 +1,6 @@
 """Score a classifier on a labelled split: `mrpcbench evaluate --split validation`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrpcbench import data, store
 from mrpcbench.backends import open_session
-from mrpcbench.batches import Batch, in_order
+from mrpcbench.batches import in_order
 from mrpcbench.environment import capture, public_name
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.metrics import score
@@ -31,15 +31,13 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     check_labels(spec, data.label_names(pairs))
-    reader = reader_for(spec)
-    lazy = reader.batches(pairs, plan.batch_size) if plan.from_text else None
-    batches = [] if lazy else reader.encode(pairs).batches(plan.batch_size)
+    batches = reader_for(spec).encode(pairs).batches(plan.batch_size)
     session = open_session(spec)
     try:
         outputs = []
-        for logits in session.infer_many(_kept(lazy, batches) if lazy else batches):
+        for logits in session.infer_many(batches):
             outputs.append(logits)
-            observer.advance("evaluate", len(outputs), -(-len(labels) // plan.batch_size))
+            observer.advance("evaluate", len(outputs), len(batches))
     finally:
         session.close()
     logits = in_order(outputs, batches)
@@ -69,13 +67,6 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     )
     store.save(record, results)
     return record
-
-
-def _kept(batches: Iterable[Batch], into: list[Batch]) -> Iterator[Batch]:
-    """`batches` as they are drawn; each is also put `into` a list."""
-    for batch in batches:
-        into.append(batch)
-        yield batch
 
 
 def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """One row of a benchmark while it is measured: a session, its batches, its clock and what it has shown so far."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,8 +22,8 @@ from mrpcbench.schema import (
     Span,
     Work,
 )
-from mrpcbench.sensors import Meter, added
-from mrpcbench.server import Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.sensors import Meter
+from mrpcbench.server import FEWEST_REQUESTS, Load, arrivals, bracket, find_rate, requests_at, serve
 from mrpcbench.spans import Road, Tokenise
 
 # A search that halves the rate of hopeless loads would take for ever; slower ones than this are not tried.
@@ -32,7 +32,7 @@ LONGEST_LOAD_S = 30.0
 
 @dataclass
 class Lane:
-    """A contender in one scenario at one batch size; `earlier` is its row of a run that was interrupted."""
+    """A contender in one scenario at one batch size."""
 
     contender: Contender
     session: Session
@@ -53,8 +53,6 @@ class Lane:
     peak_memory_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     spans: tuple[Span, ...] | None = None
-    earlier: BenchRow | None = None
-    from_text: Callable[[], Iterable[Batch]] | None = None  # makes `batches` anew, tokenising as they are drawn
 
     @property
     def name(self) -> str:
@@ -73,26 +71,20 @@ class Lane:
 
     @property
     def has_row(self) -> bool:
-        """Whether anything has been measured, here or before an interrupt."""
-        return self.logits is not None or self.earlier is not None
+        """Whether anything has been measured."""
+        return self.logits is not None
 
     @property
     def rounds(self) -> int:
-        """Rounds that it has run, those before an interrupt counted."""
+        """Rounds that it has run."""
         a_round = len(self.batches) if self.scenario == "single-stream" else 1
-        return (len(self.earlier.samples_ms if self.earlier else ()) + len(self.samples_ms)) // a_round
-
-    def is_done(self, rounds: int) -> bool:
-        """Whether nothing is left to time of `rounds` rounds, or of the search for a rate."""
-        return self.has_row and (self.scenario == "server" or self.rounds >= rounds)
+        return len(self.samples_ms) // a_round
 
     @property
     def road(self) -> Road:
         """Its way from text to logits."""
         cut = [batch.rows for batch in self.batches]
-        return Road(
-            self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline" and not self.from_text
-        )
+        return Road(self.session, self.tokens, self.tokenise, cut, whole=self.scenario == "offline")
 
     def warm_up(self, calls: int) -> None:
         """The first call, timed by itself, one of each other shape that the engine prepares for, then `calls` more."""
@@ -115,14 +107,10 @@ class Lane:
                 outputs = [logits for logits, _ in results]
                 self.samples_ms += [milliseconds for _, milliseconds in results]
             else:
-                outputs, milliseconds = timed(lambda: list(self.session.infer_many(self._drawn())))
+                outputs, milliseconds = timed(lambda: list(self.session.infer_many(self.batches)))
                 self.samples_ms.append(milliseconds)
         self.logits = in_order(outputs, self.batches)
         self._note_peak()
-
-    def _drawn(self) -> Iterable[Batch]:
-        """The batches, made from text as they are drawn where that is timed too."""
-        return self.from_text() if self.from_text else self.batches
 
     def find_rate(self, plan: BenchPlan, told: Callable[[LoadPoint], None], clock: Clock | None = None) -> None:
         """Search the largest load of the server scenario that keeps the target; the best load's answers are kept."""
@@ -130,7 +118,7 @@ class Lane:
         loads: dict[float, Load] = {}
 
         def run_at(rate: float) -> LoadPoint:
-            schedule = arrivals(rate, requests_at(rate, slo_ms=plan.slo_ms, least=plan.requests), plan.seed)
+            schedule = arrivals(rate, requests_at(rate, slo_ms=plan.slo_ms), plan.seed)
             load = serve(
                 self.session.infer,
                 self.tokens,
@@ -149,7 +137,7 @@ class Lane:
         start_rate = self._warm_up_every_size()
         with self.meter:
             curve = find_rate(
-                run_at, slo_ms=plan.slo_ms, start_rate=start_rate, least_rate=plan.requests / LONGEST_LOAD_S
+                run_at, slo_ms=plan.slo_ms, start_rate=start_rate, least_rate=FEWEST_REQUESTS / LONGEST_LOAD_S
             )
         best, _ = bracket(curve)
         self.server = ServerResult(
@@ -198,14 +186,12 @@ class Lane:
         """What has been measured, against `labels` [N] and the `reference` [N], -1 where that is not known; a fixed
         shape has answers that mean nothing.
         """
-        if self.logits is None:
-            assert self.earlier is not None
-            return replace(self.earlier, spans=self.spans or self.earlier.spans)
+        assert self.logits is not None
         truth = labels if self.answered_rows is None else labels[self.answered_rows]
         answered = np.isfinite(self.logits).all(axis=1)
         scored = confusion(np.where(answered, self.logits.argmax(axis=1), 1 - truth), truth) if len(truth) else None
         lost = sum(point.failed for point in self.server.curve) if self.server else 0
-        now = BenchRow(
+        return BenchRow(
             spec=self.public_spec,
             case=self.contender.name,
             order=self.contender.order if self.scenario == "offline" else None,
@@ -231,7 +217,6 @@ class Lane:
             resources=self.meter.resources(),
             spans=self.spans,
         )
-        return _continued(self.earlier, now) if self.earlier else now
 
     def _agreement(self, reference: NDArray[np.int64]) -> float | None:
         """Share of the pairs asked for, of those that `reference` [N] answers, with its label."""
@@ -241,20 +226,6 @@ class Lane:
         answered = np.isfinite(self.logits).all(axis=1)
         same = answered & (self.logits.argmax(axis=1) == held)
         return float(same[known].mean()) if known.any() else None
-
-
-def _continued(earlier: BenchRow, now: BenchRow) -> BenchRow:
-    """One row of its two parts; the answers that are scored are the later ones."""
-    return replace(
-        now,
-        open_ms=earlier.open_ms,
-        first_ms=earlier.first_ms,
-        cold_ms=earlier.cold_ms,
-        samples_ms=earlier.samples_ms + now.samples_ms,
-        peak_memory_bytes=_larger(now.peak_memory_bytes, earlier.peak_memory_bytes),
-        peak_reserved_bytes=_larger(now.peak_reserved_bytes, earlier.peak_reserved_bytes),
-        resources=added(earlier.resources, now.resources),
-    )
 
 
 def _larger(peak: int | None, before: int | None) -> int | None:

@@ -14,7 +14,7 @@ from mrpcbench.backends.base import Session
 from mrpcbench.batches import EncodedPairs, Reader
 from mrpcbench.clock import timed
 from mrpcbench.contenders import Contender, Field
-from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.errors import UsageError
 from mrpcbench.lanes import Lane
 from mrpcbench.limits import work_of
 from mrpcbench.plans import BackendSpec, BenchPlan
@@ -46,33 +46,23 @@ def open_lanes(entered: Field, plan: BenchPlan, pairs: Dataset, observer: Observ
     """The lanes of all contenders over `pairs`; two that ask the same of an engine share its session.
 
     Raises `UsageError` where a model has the labels the other way round, or takes fewer tokens than `--seq-len`;
-    `MissingError` where an engine that is not optional is not there.
+    `MissingError` where an engine is not available.
     """
     lanes: list[Lane] = []
     engines = _Engines(observer)
     texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     for contender in entered.contenders:
         check_labels(contender.spec, data.label_names(pairs))
-        try:
-            session, open_ms = engines.session(contender)
-        except MissingError as error:
-            if not contender.optional:
-                raise
-            observer.say(f"{contender.name}: left out, for its engine is not there ({error})")
-            continue
+        session, open_ms = engines.session(contender)
         reader = reader_for(contender.spec)
         tokens, tokenise = _tokens(plan, reader, texts)
         sensor = open_gpu_sensor(session.placement.device)
         for scenario, size in contender.rows():
             # One pair at a time arrives in no order; a pass over all pairs may choose its own.
-            lazily = partial(reader.batches, texts, size) if plan.from_text and scenario == "offline" else None
             order = contender.order if scenario == "offline" else "given"
-            cut = list(lazily()) if lazily else tokens.batches(size, order=order)
+            cut = tokens.batches(size, order=order)
             work = _work(contender.spec, session, tokens, len(cut)) if scenario != "server" else None
-            meter = Meter(sensor)
-            lane = Lane(contender, session, open_ms, scenario, size, tokens, tokenise, cut, work, meter)
-            lane.from_text = lazily
-            lanes.append(lane)
+            lanes.append(Lane(contender, session, open_ms, scenario, size, tokens, tokenise, cut, work, Meter(sensor)))
     return lanes
 
 
@@ -90,7 +80,7 @@ def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> 
 
 
 def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
-    if spec.backend == "fake":
+    if not session.model.parameters:  # an engine without a model, which does no work
         return None
     config = models.load_config(model_folder(spec), spec.model)
     return work_of(
@@ -102,17 +92,14 @@ def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: in
     )
 
 
-def reference_of(lanes: Sequence[Lane], earlier: ReferenceAnswers | None, pairs: int) -> ReferenceAnswers | None:
-    """The answers of the lane that runs first, or the `earlier` ones of a run that is resumed while it has none.
-
-    None for one contender alone, and while there are none.
-    """
+def reference_of(lanes: Sequence[Lane], pairs: int) -> ReferenceAnswers | None:
+    """The answers of the lane that runs first; None for one contender alone, and while there are none."""
     if len({lane.contender.name for lane in lanes}) == 1:
         return None
     first = next((lane for lane in lanes if lane.scenario != "server"), lanes[0])
     found = first.predicted(pairs)
     if found is None:
-        return earlier
+        return None
     labels = "".join(UNANSWERED if label < 0 else str(label) for label in found)
     return ReferenceAnswers(row=first.name, labels=labels)
 

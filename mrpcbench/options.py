@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from mrpcbench.backends import BACKENDS
 from mrpcbench.plans import flags_of
 
 PATHS = set(
@@ -63,6 +64,9 @@ def given(context: typer.Context) -> frozenset[str]:
 
 def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
     default: Any = item.default
+    if item.metadata["engine"]:
+        names: Any = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
+        kind = {str: names, str | None: names | None, tuple[str, ...]: tuple[names, ...]}[kind]
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
         # Typer knows repeatable options as lists, and their choices as an Enum; a frozen value holds plain tuples.
         inner: Any = get_args(kind)[0]

@@ -18,13 +18,9 @@ Optimize = Literal["none", "cpu", "cuda", "int8", "o3", "o4"]
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Engine = Literal["trainer", "packed"]
-Backend = Literal["torch", "torch-packed", "torch-compile", "onnx", "onnx-tensorrt", "fake"]
-# Those that run an exported graph, for which a model folder stands for its onnx/.
-GRAPH_BACKENDS: tuple[Backend, ...] = ("onnx", "onnx-tensorrt")
 Scenario = Literal["single-stream", "offline", "server"]
 Order = Literal["length", "given"]
 Preset = Literal["peers"]
-SortKey = Literal["speed", "p50", "p99", "first", "memory", "energy", "given"]
 Split = Literal["train", "validation", "test"]
 
 T = TypeVar("T")
@@ -33,13 +29,20 @@ T = TypeVar("T")
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-def about(text: str, *, default: Any = MISSING, flags: tuple[str, ...] = (), least: float | None = None) -> Any:
+def about(
+    text: str,
+    *,
+    default: Any = MISSING,
+    flags: tuple[str, ...] = (),
+    least: float | None = None,
+    engine: bool = False,
+) -> Any:
     """A dataclass field with its meaning: the option's help, or the record field's description.
 
     `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
-    that can be meant.
+    that can be meant. `engine` says that the value is the name of an engine.
     """
-    return field(default=default, metadata={"about": text, "flags": flags, "least": least})
+    return field(default=default, metadata={"about": text, "flags": flags, "least": least, "engine": engine})
 
 
 # Type checkers see a default only in a keyword `default=`: a missing field is an error for them.
@@ -72,10 +75,6 @@ MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' fo
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
 RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
-FROM_TEXT_HELP = (
-    "Tokenise while the engine computes, and not all pairs before; costs padding, for lengths are guessed. bench times "
-    "it, offline."
-)
 SPLIT_HELP = "The split to read."
 
 
@@ -141,11 +140,11 @@ class TrainRecipe:
 class BackendSpec:
     """What was asked of an engine. What really ran is a `Placement`."""
 
-    backend: Backend = about(
-        "Engine that runs the model: Hugging Face's own, ModernBERT without padding (on a GPU as CUDA graphs), Hugging "
-        "Face's with its layers compiled, or ONNX Runtime, or TensorRT in it, for which a model folder stands for its "
-        "onnx/.",
+    backend: str = about(
+        "Engine: Hugging Face's own (torch), ModernBERT without padding and on a GPU with CUDA graphs (torch-packed), "
+        "Hugging Face's with compiled layers (torch-compile), or ONNX Runtime, which reads MODEL/onnx (onnx).",
         default="torch",
+        engine=True,
     )
     model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR)
     device: Device = about(DEVICE_HELP, default="auto")
@@ -166,7 +165,6 @@ class EvaluatePlan:
     split: Split = about(SPLIT_HELP, default="validation")
     batch_size: int = about("Pairs in one forward pass.", default=32, least=1)
     output_dir: str | None = about("Folder for the predictions file; else beside the record.", default=None)
-    from_text: bool = about(FROM_TEXT_HELP, default=False)
 
 
 @described
@@ -199,8 +197,10 @@ class ExportPlan:
 class BenchPlan:
     """The workload of `bench`: the same pairs, in the same order, for every engine."""
 
-    backend: tuple[Backend, ...] = about(
-        "Engine to measure; repeat for several, which then run interleaved.", default=("torch",)
+    backend: tuple[str, ...] = about(
+        "Engine to measure; repeat for several, which then run interleaved.",
+        default=("torch",),
+        engine=True,
     )
     preset: Preset | None = about(
         "Measure a set of contenders in place of --backend. peers: the ways in which others run the model, each at its "
@@ -217,20 +217,13 @@ class BenchPlan:
     batch_size: tuple[int, ...] = about(
         "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", default=(8, 32), least=1
     )
-    order: Order = about(
-        "Order of the offline pairs: 'length' puts pairs of like length into a batch, 'given' takes them as they come, "
-        "at random.",
-        default="length",
-    )
     seq_len: int | None = about(
         "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
         default=None,
         least=2,
     )
-    from_text: bool = about(FROM_TEXT_HELP, default=False)
     slo_ms: float = about("Server: target for the 99th percentile of the latency.", default=100.0, least=0.001)
     window_ms: float = about("Server: how long the first request of a batch waits for company.", default=2.0, least=0)
-    requests: int = about("Server: least number of requests at each rate that is tried.", default=1000, least=662)
     rounds: int = about(
         "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
         "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
@@ -253,8 +246,8 @@ class AbPlan:
         "Model of side A, which is held to be good: a folder, an ONNX folder or a hub id.", default=DEFAULT_MODEL_DIR
     )
     b_model: str | None = about("Model." + B_HELP, default=None)
-    a_backend: Backend = about("Engine of side A.", default="torch")
-    b_backend: Backend | None = about("Engine." + B_HELP, default=None)
+    a_backend: str = about("Engine of side A.", default="torch", engine=True)
+    b_backend: str | None = about("Engine." + B_HELP, default=None, engine=True)
     a_device: Device = about("Where side A runs; 'auto' takes CUDA where it works.", default="auto")
     b_device: Device | None = about("Where to run." + B_HELP, default=None)
     a_dtype: Dtype = about("Arithmetic of side A.", default="auto")
@@ -274,7 +267,7 @@ class AbPlan:
     warmup: int = about("Untimed calls of each process before them.", default=10, least=0)
     process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", default=10, least=1)
     seed: int = about("Seed of the pairs' order.", default=0, least=0)
-    policy: str | None = about("File with the limits (TOML); else the limits that ship.", default=None)
+    policy: str | None = about("File with the limits (TOML); else the bundled gate.toml.", default=None)
 
 
 @described
@@ -304,23 +297,16 @@ class QuickstartRequest:
 class BenchControl:
     """What `bench` does beside measuring."""
 
-    resume: bool = about(
-        "Finish the interrupted run whose record is in --results; give it the same options.", default=False
-    )
     profile: str | None = about(
         "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
         default=None,
     )
-    strict: bool = about("Exit with 6 where a row breaks a rule of validity.", default=False)
 
 
 @described
 class BenchView:
     """How the tables of a benchmark are shown; the record is the same, but for the rounds where none are given."""
 
-    sort: SortKey = about(
-        "Order of the rows, best first; 'given' is the order in which they were asked for.", default="speed"
-    )
     relative_to: tuple[str, ...] = about(
         "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",

@@ -11,11 +11,11 @@ from mrpcbench.contenders import Contender, Field, backends_of
 from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL
-from mrpcbench.plans import Backend, BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
+from mrpcbench.plans import BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
 from mrpcbench.statistics import samples_needed
 
 # What a preset chooses for each contender, and so nobody else can.
-ITS_OWN = ("backend", "dtype", "order")
+ITS_OWN = ("backend", "dtype")
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
@@ -28,13 +28,12 @@ class Entry:
     """One contender of a preset; `graph` is the `--optimize` of the ONNX graph that it runs."""
 
     name: str
-    backend: Backend = "torch"
+    backend: str = "torch"
     dtype: Dtype = "auto"
     graph: str | None = None
     order: Order = "length"
     scenarios: tuple[Scenario, ...] = OFFLINE
     batch_sizes: tuple[int, ...] = (32,)
-    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +44,9 @@ class Entries:
     relative_to: tuple[str, ...]
 
 
-def _graph(
-    name: str, graph: str, *, backend: Backend = "onnx", optional: bool = False, sizes: tuple[int, ...]
-) -> Entry:
+def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
     """An ONNX graph in batches of like length, and pair by pair."""
-    return Entry(name=name, backend=backend, graph=graph, scenarios=BOTH, batch_sizes=sizes, optional=optional)
+    return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
 
 
 # Ours stand behind the first, whose answers the others' are held against: `compare` gates the first rows of a record.
@@ -80,7 +77,6 @@ PEERS: Mapping[str, Entries] = {
             _graph("optimum-fp32", "none", sizes=GPU_SIZES),
             _graph("optimum-o3", "o3", sizes=GPU_SIZES),
             _graph("optimum-o4", "o4", sizes=GPU_SIZES),
-            _graph("optimum-trt", "none", backend="onnx-tensorrt", sizes=GPU_SIZES, optional=True),
         ),
         relative_to=("hf-autocast", "hf-bf16-sorted"),
     ),
@@ -124,7 +120,7 @@ def field_of(spec: BackendSpec, plan: BenchPlan) -> Field:
     """
     if plan.preset is None:
         return backends_of(spec, plan)
-    said = {"backend": plan.backend, "dtype": spec.dtype != "auto", "order": plan.order != "length"}
+    said = {"backend": plan.backend, "dtype": spec.dtype != "auto"}
     _refuse(plan.preset, [name for name, value in said.items() if value])
     models.locate(spec.model)
     found = PRESETS[plan.preset][resolve_device(spec.device)]
@@ -151,7 +147,6 @@ def _contender(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Contender:
         scenarios=plan.scenario or entry.scenarios,
         batch_sizes=plan.batch_size or entry.batch_sizes,
         order=entry.order,
-        optional=entry.optional,
     )
 
 

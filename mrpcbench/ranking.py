@@ -1,27 +1,16 @@
-"""Rows of a benchmark in the order that was asked for, the best of them, and the one that the others are held against.
+"""The fastest rows of a benchmark, and those whose speed the others are shown relative to.
 
 Standard library only, so that what was asked can be refused before anything heavy is loaded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from mrpcbench.contenders import Field
 from mrpcbench.errors import UsageError
-from mrpcbench.figures import joules_per_thousand, percentile_ms, speed
-from mrpcbench.plans import BenchView, SortKey
+from mrpcbench.figures import speed
+from mrpcbench.plans import BenchView
 from mrpcbench.rows import RowId, RowSelector
 from mrpcbench.schema import BenchRow
-
-# The figure by which rows are sorted, smaller is better; None where it is unknown.
-COSTS: Mapping[SortKey, Callable[[BenchRow], float | None]] = {
-    "speed": lambda row: _negative(speed(row)),
-    "p50": lambda row: percentile_ms(row, 0.5),
-    "p99": lambda row: percentile_ms(row, 0.99),
-    "first": lambda row: row.first_ms,
-    "memory": lambda row: row.peak_memory_bytes,
-    "energy": joules_per_thousand,
-    "given": lambda row: _negative(speed(row)),
-}
 
 
 def check_view(view: BenchView, entered: Field) -> None:
@@ -36,26 +25,12 @@ def check_view(view: BenchView, entered: Field) -> None:
             raise UsageError(f"--relative-to {text}: no row of this run; name one of {', '.join(map(str, rows))}")
 
 
-def ranked(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
-    """Best first by `sort`, rows for which it is unknown last; as given for `given`, and among equals."""
-    if sort == "given":
-        return list(rows)
-    costs = [COSTS[sort](row) for row in rows]
-    order = sorted(range(len(rows)), key=lambda index: (costs[index] is None, costs[index] or 0))
-    return [rows[index] for index in order]
-
-
-def is_known(rows: Sequence[BenchRow], sort: SortKey) -> bool:
-    """Whether any of `rows` has the figure of `sort`."""
-    return any(COSTS[sort](row) is not None for row in rows)
-
-
-def best(rows: Sequence[BenchRow], sort: SortKey) -> list[BenchRow]:
-    """The best of `rows` by `sort` (`given`: the fastest) and its equals; none where no row is better than another."""
-    costs = [COSTS[sort](row) for row in rows]
-    least = min((cost for cost in costs if cost is not None), default=None)
-    found = [row for row, cost in zip(rows, costs, strict=True) if cost is not None and cost == least]
-    return found if len(found) < len(rows) else []
+def best(rows: Sequence[BenchRow]) -> list[BenchRow]:
+    """The fastest of `rows`, and its equals; none where no row is faster than another."""
+    speeds = [speed(row) for row in rows]
+    most = max((found for found in speeds if found is not None), default=None)
+    fastest = [row for row, found in zip(rows, speeds, strict=True) if found is not None and found == most]
+    return fastest if len(fastest) < len(rows) else []
 
 
 def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[BenchRow]:
@@ -63,7 +38,7 @@ def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[Ben
     found: dict[RowId, BenchRow] = {}
     for selector in map(RowSelector.parse, relative_to):
         if named := [row for row in rows if selector.matches(row.id)]:
-            first = ranked(named, "speed")[0]
+            first = max(named, key=lambda row: speed(row) or 0.0)
             found.setdefault(first.id, first)
     return list(found.values())
 
@@ -72,7 +47,3 @@ def ratio(row: BenchRow, base: BenchRow) -> float | None:
     """Speed of `row` in multiples of that of `base`; None where either is unknown."""
     mine, other = speed(row), speed(base)
     return None if mine is None or other is None else mine / other
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value

@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from mrpcbench import models
+from mrpcbench.backends import engine_of
 from mrpcbench.batches import Reader
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import GRAPH_BACKENDS, QUICKSTART, BackendSpec
+from mrpcbench.plans import BackendSpec
 
 
 def model_folder(spec: BackendSpec) -> Path:
     """The folder that the backend of `spec` reads: with onnx a model folder stands for its `onnx/`."""
-    if spec.backend == "fake":
-        return models.locate(QUICKSTART)
-    on_graph = spec.backend in GRAPH_BACKENDS
+    on_graph = engine_of(spec.backend).reads_onnx
     folder = models.locate(spec.model, onnx=on_graph)
     return models.onnx_folder(folder, spec.model) if on_graph else folder
 

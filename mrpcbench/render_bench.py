@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from mrpcbench.figures import best_load, joules_per_thousand, padding_share, pairs_per_s, percentile_ms
 from mrpcbench.limits import flops_share, row_share, share_of_limit
 from mrpcbench.plans import BenchView, Order, Scenario
-from mrpcbench.ranking import best, is_known, ranked, ratio, references
+from mrpcbench.ranking import best, ratio, references
 from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
 from mrpcbench.render_use import resources_table, spans_tables
 from mrpcbench.schema import (
@@ -44,24 +44,24 @@ def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
     assert section is not None
     shown: list[BenchRow] = []
     for scenario in SCENARIOS:
-        rows = ranked([row for row in section.rows if row.scenario == scenario], view.sort)
+        rows = [row for row in section.rows if row.scenario == scenario]
         shown += rows
         if rows and scenario == "server":
             yield _server_table(rows, record, view)
         elif rows:
-            yield _steady_table(rows, record, view)
+            yield _steady_table(rows, record)
             if bases := references(rows, view.relative_to):
                 yield ratio_table(rows, bases)
     yield from spans_tables([row for row in shown if row.spans])
     if any(row.resources and row.resources.gpu_power_w is not None for row in shown):
         yield resources_table(shown)
-    yield from notes((row.model for row in section.rows), *_warnings(section.rows), *_unsorted(section.rows, view))
+    yield from notes((row.model for row in section.rows), *_warnings(section.rows))
 
 
 # --- single-stream and offline ----------------------------------------------------------------------------------------
 
 
-def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
+def _steady_table(rows: list[BenchRow], record: RunRecord) -> PlainTable:
     section = record.bench
     assert section is not None
     title, more = f"{rows[0].scenario}: {_order_words(rows)}", ""
@@ -70,14 +70,12 @@ def _steady_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> P
     if section.reference and _has_agreement(rows):
         more += f"\nagree: share of the labels that are those of {section.reference.row}"
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
-    if section.plan.from_text and rows[0].scenario == "offline":
-        fixed += "; FROM TEXT, tokenising timed too"
     counted = f"{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved"
     return table_of(
         title + fixed,
         _steady_columns(rows, section),
         rows,
-        bold=best(rows, view.sort),
+        bold=best(rows),
         caption=_caption(rows, counted, record) + more,
     )
 
@@ -159,7 +157,7 @@ def _server_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> P
     assert record.bench is not None
     plan = record.bench.plan
     lines = [(row, point) for row in rows for point in _by_rate(row)]
-    winners = rows if len(rows) == 1 else best(rows, view.sort)
+    winners = rows if len(rows) == 1 else best(rows)
     return table_of(
         f"server: requests at random moments, p99 within {plan.slo_ms:g} ms, window {plan.window_ms:g} ms",
         _server_columns(rows, view),
@@ -243,11 +241,3 @@ def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     if short_of:
         names = ", ".join(f"n<{count}" for count in short_of)
         yield f"{names}: too few samples to bound that percentile at 99% confidence; more --rounds give more."
-
-
-def _unsorted(rows: Sequence[BenchRow], view: BenchView) -> Iterator[str]:
-    """The tables that could not be sorted as asked."""
-    for scenario in SCENARIOS:
-        mine = [row for row in rows if row.scenario == scenario]
-        if len(mine) > 1 and view.sort not in ("speed", "given") and not is_known(mine, view.sort):
-            yield f"--sort {view.sort}: no row of {scenario} has that figure; they are in the order given."

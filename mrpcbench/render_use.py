@@ -14,8 +14,8 @@ Columns = list[tuple[str, Callable[[BenchRow], str]]]
 SPAN_HEADERS: dict[SpanName, str] = {"batch": "batching", "copy in": "copy\nin", "copy out": "copy\nout"}
 SPANS_CAPTION = (
     "Means of a pass of its own with a wait for the device after each part, so that `sum` need not equal `timed`, "
-    "which is the time of the timed rounds, end to end: copy in, compute and copy out, and with --from-text tokenising "
-    "and batching too; `tok.` is the share of `sum` that tokenising takes. A server has none, for its pairs wait."
+    "which is the time of the timed rounds, end to end: copy in, compute and copy out; "
+    "`tok.` is the share of `sum` that tokenising takes. A server has none, for its pairs wait."
 )
 RESOURCES_CAPTION = (
     "GPU MiB: peak that the engine had in use and reserved, and of the whole process; MHz and W: means; °C: highest; "

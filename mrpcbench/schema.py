@@ -496,7 +496,6 @@ class BenchSection:
     plan: BenchPlan = about("The workload that was asked for; what is empty in it, its preset chooses.")
     rows: tuple[BenchRow, ...] = about("One for each case, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
-    resumed_after: tuple[int, ...] = about("Rounds that were finished each time that the run was resumed.", default=())
     ceilings: tuple[Ceilings, ...] = about(
         "What the machine itself reached in this run; empty until its end.", default=()
     )

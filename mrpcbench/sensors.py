@@ -250,42 +250,6 @@ class Meter:
         )
 
 
-def added(before: Resources | None, now: Resources | None) -> Resources | None:
-    """What two parts of a row have used together; a reading that one part lacks is None for the row."""
-    if before is None or now is None:
-        return now if before is None else before
-    whole_s = (before.metered_s or 0) + (now.metered_s or 0)
-
-    def mean(name: str) -> float | None:
-        parts = [(part.metered_s or 0, getattr(part, name)) for part in (before, now)]
-        known = whole_s > 0 and all(value is not None for _, value in parts)
-        return math.fsum(seconds * value for seconds, value in parts) / whole_s if known else None
-
-    def both(name: str, join: Callable[[Any, Any], Any]) -> Any:
-        first, second = getattr(before, name), getattr(now, name)
-        return None if first is None or second is None else join(first, second)
-
-    return Resources(
-        metered_s=whole_s,
-        rss_bytes=now.rss_bytes,
-        cpu_utilisation=mean("cpu_utilisation"),
-        gpu_memory_process_bytes=both("gpu_memory_process_bytes", max),
-        gpu_clock_mhz=mean("gpu_clock_mhz"),
-        gpu_temperature_c=both("gpu_temperature_c", max),
-        gpu_power_w=mean("gpu_power_w"),
-        gpu_energy_j=both("gpu_energy_j", lambda first, second: first + second),
-        gpu_throttle_reasons=_either(before.gpu_throttle_reasons, now.gpu_throttle_reasons),
-        gpu_foreign_processes=max(before.gpu_foreign_processes or 0, now.gpu_foreign_processes or 0)
-        or both("gpu_foreign_processes", max),
-    )
-
-
-def _either(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """What either part saw; None where nothing was seen but a part could not look."""
-    seen = tuple(sorted({*(first or ()), *(second or ())}))
-    return seen if seen or (first is not None and second is not None) else None
-
-
 def _complete(spans: list[Span], name: str) -> list[Any]:
     """A reading of every sample; empty where one lacks it."""
     values = [getattr(sample, name) for span in spans for _, sample in span]

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.clock import Clock
-from mrpcbench.errors import UsageError
 from mrpcbench.schema import LoadPoint
 from mrpcbench.statistics import quantile, samples_needed
 
 SHARE = 0.99  # the percentile that must keep the target
+FEWEST_REQUESTS = samples_needed(SHARE)  # of a load: fewer do not bound that percentile
+FEWEST_REQUESTS = samples_needed(SHARE)  # of a load: fewer do not bound that percentile
 TOLERANCE = 0.10  # the search ends when the smallest rate that fails is within this of the largest that holds
 
 Infer = Callable[[Batch], NDArray[np.float32]]
@@ -97,17 +98,14 @@ def arrivals(rate_per_s: float, count: int, seed: int) -> NDArray[np.float64]:
     return np.random.default_rng(seed).standard_exponential(count).cumsum() / rate_per_s
 
 
-def requests_at(rate_per_s: float, *, slo_ms: float, least: int) -> int:
-    """How many requests a load needs: `least`, or as many as let an overload show.
+def requests_at(rate_per_s: float, *, slo_ms: float) -> int:
+    """How many requests a load needs: `FEWEST_REQUESTS`, or as many as let an overload show.
 
     A queue that grows must have the time to outgrow the target, or a short burst at any rate would pass. With x more
     work than the engine can do the wait grows by x seconds a second; so a load lasts until half the tolerance of the
-    search, as overload, would break the target. Raises `UsageError` where `least` cannot bound the percentile.
+    search, as overload, would break the target.
     """
-    needed = samples_needed(SHARE)
-    if least < needed:
-        raise UsageError(f"--requests {least}: at least {needed}, or the 99th percentile is not bounded")
-    return max(least, math.ceil(rate_per_s * slo_ms / 1e3 / (TOLERANCE / 2)))
+    return max(FEWEST_REQUESTS, math.ceil(rate_per_s * slo_ms / 1e3 / (TOLERANCE / 2)))
 
 
 def serve(
@@ -177,16 +175,16 @@ def find_rate(
     From `start_rate` (requests a second; the engine's own offline throughput) the rate doubles or halves until it is
     bracketed, then the bracket is halved geometrically until it is within `TOLERANCE`. The search ends sooner after
     `max_loads`, below `least_rate`, after a load with failures, since no rate of an engine that fails is worth knowing,
-    and where fewer requests would be as late. Raises `UsageError` for a load that passes on fewer requests than
+    and where fewer requests would be as late. Raises `ValueError` for a load that passes on fewer requests than
     `requests_at` says.
     """
     curve: list[LoadPoint] = []
     rate = start_rate
     while len(curve) < max_loads:
         point = run_at(rate)
-        needed = requests_at(point.rate_per_s, slo_ms=slo_ms, least=samples_needed(SHARE))
+        needed = requests_at(point.rate_per_s, slo_ms=slo_ms)
         if point.meets_slo and len(point.latencies_ms) < needed:
-            raise UsageError(f"--requests: {len(point.latencies_ms)} at {rate:g}/s judge nothing; at least {needed}")
+            raise ValueError(f"{len(point.latencies_ms)} requests at {rate:g}/s judge nothing; at least {needed}")
         curve.append(point)
         low, high = bracket(curve)
         if point.failed or (low is None and _late_even_alone(point, slo_ms)):

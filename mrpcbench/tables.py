@@ -114,9 +114,7 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
     for model in models:
         if model.proven is False:
             lines.append(_unproven(model))
-        if model.name == "fake":
-            lines.append("fake: no model and no answers; neither its speed nor its accuracy means anything.")
-        elif model.weights == "random-init":
+        if model.weights == "random-init":
             lines.append(
                 "random-init: speed, memory and numerics are those of the architecture; accuracy and F1 mean nothing."
             )

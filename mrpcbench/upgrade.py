@@ -14,7 +14,14 @@ SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
 # A path names a field of a record or of a lineage file, from its top; `*` stands for every item of a list.
 # Fields of version 1 that version 2.0 no longer has:
-DROPPED: tuple[str, ...] = ("selftest", "ab.comparison.metrics.*.detectable")
+DROPPED: tuple[str, ...] = (
+    "selftest",
+    "ab.comparison.metrics.*.detectable",
+    "bench.plan.from_text",
+    "bench.plan.order",
+    "bench.plan.requests",
+    "bench.resumed_after",
+)
 # Fields of version 1 that have another name in version 2.0, with the new name of the path's last part:
 RENAMED: dict[str, str] = {"bench.rows.*.contender": "case"}
 

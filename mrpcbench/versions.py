@@ -5,7 +5,7 @@ from importlib import metadata
 # Those that can change a number or a graph; what else is installed does not belong in a record.
 PACKAGES = (
     "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
-    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn tensorrt-cu13"
+    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
 ).split()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mrpcbench import store
-from mrpcbench.backends import gpu_meter, open_session
+from mrpcbench.backends import gpu_meter, open_session, register
 from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch
 from mrpcbench.clock import WallClock, timed
@@ -37,6 +37,7 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"])
     batches = load_batches(Path(job["arrays"]))
+    register(job["spec"]["backend"], **job["engine"])
     session = open_session(BackendSpec(**job["spec"]), from_graph=job["from_graph"])
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])

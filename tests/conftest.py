@@ -17,8 +17,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mrpcbench import backends
 from mrpcbench.schema import RunRecord
 from mrpcbench.tiny import CHECKPOINT_DIR, DATA_DIR
+
+backends.register("fake", "mrpcbench.backends.fake:open_fake")
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -22,7 +22,7 @@ FAKE = Placement(engine="fake", device="cpu", provider="none", dtype="fp32", thr
 
 @pytest.fixture
 def plan(small_data: Path) -> AbPlan:
-    return AbPlan(a_backend="fake", data=str(small_data), process_pairs=5)
+    return AbPlan(a_backend="fake", a_model="quickstart", data=str(small_data), process_pairs=5)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any) -> list[int]:
@@ -72,7 +72,18 @@ def test_the_verdict_is_the_exit_code_and_a_slowdown_must_show_twice(
     status: int,
 ) -> None:
     asked = scripted(monkeypatch, *slowdowns)
-    options = ("--a-backend", "fake", "--data", plan.data, "--process-pairs", "5", "--junit", "gate.xml")
+    options = (
+        "--a-backend",
+        "fake",
+        "--a-model",
+        "quickstart",
+        "--data",
+        plan.data,
+        "--process-pairs",
+        "5",
+        "--junit",
+        "gate.xml",
+    )
     done = mrpcbench("ab", *options, "--json")
     assert done.status == status, done.err
     found = json.loads(done.out)["ab"]

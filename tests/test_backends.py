@@ -4,9 +4,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,9 @@ from mrpcbench.backends.base import Session
 from mrpcbench.backends.fake import FakeSession
 from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.backends.onnx_session import OnnxSession
-from mrpcbench.backends.tensorrt import libraries_problem
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.plans import Backend, BackendSpec, Device
+from mrpcbench.plans import BackendSpec
 from mrpcbench.reading import reader_for
 
 
@@ -36,15 +34,12 @@ def pairs(small_data: Path) -> Dataset:
 
 
 # The compiler takes a quarter of a minute.
-MARKS = {"torch-compile": pytest.mark.slow, "onnx-tensorrt": pytest.mark.gpu}
+MARKS = {"torch-compile": pytest.mark.slow}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in backends.BACKENDS])
 def spec(request: pytest.FixtureRequest, exported_model: Path) -> BackendSpec:
-    if request.param == "onnx-tensorrt" and (problem := libraries_problem()):
-        pytest.skip(problem)
-    device: Device = "auto" if request.param == "onnx-tensorrt" else "cpu"
-    return BackendSpec(backend=request.param, model=str(exported_model), device=device)
+    return BackendSpec(backend=request.param, model=str(exported_model), device="cpu")
 
 
 @pytest.fixture
@@ -80,38 +75,6 @@ def test_many_batches_give_what_each_gives_alone(session: Session, tokens: Encod
     cut = tokens.batches(8)
     for many, alone in zip(session.infer_many(cut), (session.infer(batch) for batch in cut), strict=True):
         np.testing.assert_array_equal(many, alone)
-
-
-def test_batches_that_are_made_as_they_are_drawn_give_the_same_in_their_order(
-    session: Session, spec: BackendSpec, pairs: Dataset
-) -> None:
-    reader = reader_for(spec)
-    cut = list(reader.batches(pairs, 8))
-    found = list(session.infer_many(reader.batches(pairs, 8)))
-    assert len(found) == len(cut) > 2
-    for many, batch in zip(found, cut, strict=True):
-        np.testing.assert_array_equal(many, session.infer(batch))
-
-
-def test_an_error_while_a_batch_is_made_reaches_the_caller_and_leaves_no_thread(
-    session: Session, tokens: EncodedPairs
-) -> None:
-    def made() -> Iterator[Batch]:
-        yield from tokens.batches(8)[:3]
-        raise ZeroDivisionError("in the thread")
-
-    before = threading.active_count()
-    with pytest.raises(ZeroDivisionError, match="in the thread"):
-        list(session.infer_many(made()))
-    assert threading.active_count() == before
-
-
-def test_a_caller_who_stops_early_leaves_no_thread(session: Session, tokens: EncodedPairs) -> None:
-    before = threading.active_count()
-    answers = session.infer_many(iter(tokens.batches(1)))
-    next(answers)
-    answers.close()
-    assert threading.active_count() == before
 
 
 class Slow(FakeSession):
@@ -168,7 +131,7 @@ def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_mode
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-packed"])
 def test_on_a_gpu_two_batches_are_in_flight_and_answers_stay_the_same(
-    name: Backend, exported_model: Path, pairs: Dataset
+    name: str, exported_model: Path, pairs: Dataset
 ) -> None:
     spec = BackendSpec(backend=name, model=str(exported_model), device="cuda")
     session = open_session(spec)
@@ -179,7 +142,7 @@ def test_on_a_gpu_two_batches_are_in_flight_and_answers_stay_the_same(
 
 
 def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: BackendSpec) -> None:
-    assert session.placement.device.split()[0] == ("cuda" if spec.backend == "onnx-tensorrt" else "cpu")
+    assert session.placement.device.split()[0] == "cpu"
     assert session.placement.dtype == "fp32"
     name = spec.backend.split("-")[0]
     assert session.placement.engine.startswith("onnxruntime" if name == "onnx" else name)
@@ -188,14 +151,14 @@ def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: B
 
 
 def test_a_name_without_a_module_behind_it_is_a_missing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends.BACKENDS, "torch", "mrpcbench.backends.absent:open_absent")
+    monkeypatch.setitem(backends.BACKENDS, "torch", backends.Engine("mrpcbench.backends.absent:open_absent"))
     with pytest.raises(MissingError, match="--backend torch"):
         open_session(BackendSpec())
 
 
 def test_all_engines_answer_alike_and_name_the_same_weights(exported_model: Path, pairs: Dataset) -> None:
     answers, models = [], []
-    names: tuple[Backend, ...] = ("torch", "onnx", "torch-packed")
+    names: tuple[str, ...] = ("torch", "onnx", "torch-packed")
     for name in names:
         spec = BackendSpec(backend=name, model=str(exported_model), device="cpu")
         cut = reader_for(spec).encode(pairs).batches(8)
@@ -212,7 +175,7 @@ def test_all_engines_answer_alike_and_name_the_same_weights(exported_model: Path
 
 @pytest.mark.parametrize("name", ["torch", "torch-packed", "torch-compile", "onnx"])
 def test_cuda_without_a_gpu_is_refused_with_a_remedy(
-    name: Backend, exported_model: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, exported_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MissingError, match="--device cpu"):
@@ -259,7 +222,7 @@ def test_autocast_keeps_the_weights_and_computes_in_half(exported_model: Path, p
 
 
 @pytest.mark.parametrize("name", ["torch-packed", "torch-compile", "onnx", "fake"])
-def test_autocast_is_for_torch_alone(name: Backend, exported_model: Path) -> None:
+def test_autocast_is_for_torch_alone(name: str, exported_model: Path) -> None:
     with pytest.raises(UsageError, match=f"--dtype bf16-autocast --backend {name}: for --backend torch alone"):
         open_session(BackendSpec(backend=name, model=str(exported_model), device="cpu", dtype="bf16-autocast"))
 
@@ -337,9 +300,7 @@ def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-compile", "onnx"])
-def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(
-    name: Backend, exported_model: Path, pairs: Dataset
-) -> None:
+def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(name: str, exported_model: Path, pairs: Dataset) -> None:
     answers = {}
     open_on: Callable[[str], BackendSpec] = lambda device: BackendSpec(  # noqa: E731
         backend=name, model=str(exported_model), device=device

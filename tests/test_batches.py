@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mrpcbench import data
-from mrpcbench.batches import TOKENISED_TOGETHER, Batch, EncodedPairs, Reader, in_order
+from mrpcbench.batches import Batch, EncodedPairs, Reader, in_order
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import Order
 
@@ -151,45 +151,6 @@ def test_results_come_back_in_the_callers_order(order: Order, size: int) -> None
     assert found.tolist() == [[row, length] for row, length in enumerate([12, 5, 8, 5, 15, 10, 6])]
 
 
-# --- tokenised as they are drawn --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_batches_made_while_they_are_drawn_hold_every_pair_once_with_its_own_tokens(size: int) -> None:
-    pairs, tokens = pairs_of(*WORDS), encoded(*WORDS)
-    batches = list(Reader(small_tokenizer(), 100).batches(pairs, size))
-    assert sorted(np.concatenate([batch.rows for batch in batches]).tolist()) == list(range(len(WORDS)))
-    for batch in batches:
-        assert len(batch.rows) <= size
-        again = tokens.batch_of(batch.rows)
-        assert batch.real_tokens == again.real_tokens
-        for name, values in again.inputs.items():
-            np.testing.assert_array_equal(batch.inputs[name], values)
-
-
-def test_no_pair_is_tokenised_before_its_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    real = Reader._encoded
-
-    def noted(self: Reader, ones: list[str], twos: list[str], rows: list[int]) -> EncodedPairs:
-        asked.append(len(ones))
-        return real(self, ones, twos, rows)
-
-    monkeypatch.setattr(Reader, "_encoded", noted)
-    batches = Reader(small_tokenizer(), 100).batches(pairs_of(*[3] * 20), 2)
-    assert asked == []
-    next(batches)
-    assert asked == [2 * TOKENISED_TOGETHER]
-    assert len(list(batches)) == 9
-    assert asked == [8, 8, 4]
-
-
-def test_a_pair_that_is_too_long_is_named_by_its_place_among_all() -> None:
-    batches = Reader(small_tokenizer(), 14).batches(pairs_of(*WORDS), 1)
-    with pytest.raises(UsageError, match=r"^pair 4 has 15 tokens and the model takes 14; "):
-        list(batches)
-
-
 # --- the real corpus --------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +173,6 @@ def test_sorted_batches_of_mrpc_are_nearly_free_of_padding_and_come_back_in_orde
     batches = tokens.batches(32)
     assert cost(batches) <= 1.05
     assert cost(tokens.batches(32, order="given")) > 1.3
-    assert cost(list(reader.batches(pairs, 32))) <= 1.15  # lengths that are guessed until a few batches are tokenised
     answers = [np.stack([batch.rows, batch.inputs["attention_mask"].sum(axis=1)], axis=1) for batch in batches]
     ordered = in_order([answer.astype(np.float32) for answer in answers], batches)
     np.testing.assert_array_equal(ordered[:, 0], np.arange(len(pairs)))

@@ -1,7 +1,6 @@
 """The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from mrpcbench import clock, lanes, render, store
 from mrpcbench.backends import fake
-from mrpcbench.batches import Batch, EncodedPairs, Reader
+from mrpcbench.batches import Batch
 from mrpcbench.bench import MEASURE, bench
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
@@ -31,7 +30,7 @@ from mrpcbench.schema import BenchRow, RunRecord
 ROWS = ("single-stream", "offline batch 8")
 
 
-def run(plan: BenchPlan, results: Path, model: str = "fake", control: BenchControl = MEASURE) -> RunRecord:
+def run(plan: BenchPlan, results: Path, model: str = "quickstart", control: BenchControl = MEASURE) -> RunRecord:
     return bench(BackendSpec(model=model, device="cpu"), plan, results, Listener(), control)
 
 
@@ -117,7 +116,7 @@ def test_no_sample_is_the_first_of_its_shape_and_the_cold_cost_is_told(
     monkeypatch.setattr(lanes.Lane, "run_round", run_round)
     listener = Listener()
     monkeypatch.setattr(listener, "began", lambda record: narrow.seen.clear())
-    record = bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    record = bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
     assert ready == [True] * 6
     single, offline = rows_of(record)
     assert offline.cold_ms is not None
@@ -148,7 +147,10 @@ def test_a_server_meets_every_shape_that_its_requests_can_have_before_the_first_
 
 def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPlan, tmp_path: Path) -> None:
     scored = evaluate(
-        BackendSpec(backend="fake"), EvaluatePlan(data=plan.data), tmp_path / "evaluate.json", Listener()
+        BackendSpec(backend="fake", model="quickstart"),
+        EvaluatePlan(data=plan.data),
+        tmp_path / "evaluate.json",
+        Listener(),
     ).evaluate
     assert scored is not None
     for row in rows_of(run(plan, tmp_path / "r.json")):
@@ -169,7 +171,7 @@ def test_answers_that_turn_wrong_while_timed_show_in_the_row(
 
 def test_rounds_run_the_rows_in_alternating_order(plan: BenchPlan, tmp_path: Path) -> None:
     listener = Listener()
-    bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
     order = [detail for task, _, _, detail in listener.steps if task == "bench"]
     single, offline = "fake single-stream", "fake offline batch 8"
     rows = [(1, single), (1, offline), (2, offline), (2, single), (3, single), (3, offline)]
@@ -219,124 +221,13 @@ def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
     plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_at(monkeypatch, 2)
-    with pytest.raises(InterruptedRunError, match="--resume"):
+    with pytest.raises(InterruptedRunError, match=r"the finished rows are in .*r\.json"):
         run(plan, tmp_path / "r.json")
     kept = store.load(tmp_path / "r.json")
     assert not kept.complete
     assert kept.bench is not None
     assert kept.bench.rounds_done == 1
     assert [len(row.samples_ms) for row in kept.bench.rows] == [40, 1]
-
-
-@pytest.mark.parametrize("calls", range(1, 6))
-def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None, calls: int
-) -> None:
-    Narrow(monkeypatch)
-    whole = run(plan, tmp_path / "whole.json")
-    assert all(row.cold_ms for row in rows_of(whole))
-    interrupt_at(monkeypatch, calls)
-    with pytest.raises(InterruptedRunError):
-        run(plan, tmp_path / "r.json")
-    record = run(plan, tmp_path / "r.json", control=BenchControl(resume=True))
-    assert record == store.load(tmp_path / "r.json")
-    assert record.complete
-    assert record.bench is not None
-    assert record.bench.rounds_done == 3
-    assert record.bench.resumed_after == (calls // 2,)
-    without = [replace(row, resources=None) for row in record.bench.rows]
-    assert without == [replace(row, resources=None) for row in rows_of(whole)]
-
-
-def test_a_run_can_be_resumed_twice_and_the_parts_of_a_row_add_up(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    control = BenchControl()
-    for calls in (2, 2, None):
-        if calls is None:
-            record = run(plan, tmp_path / "r.json", control=control)
-            break
-        interrupt_at(monkeypatch, calls)
-        with pytest.raises(InterruptedRunError):
-            run(plan, tmp_path / "r.json", control=control)
-        monkeypatch.undo()
-        control = BenchControl(resume=True)
-    assert record.bench is not None
-    assert record.bench.resumed_after == (1, 2)
-    single, offline = record.bench.rows
-    assert (len(single.samples_ms), len(offline.samples_ms)) == (3 * 40, 3)
-    for row in record.bench.rows:
-        assert row.resources is not None
-        assert row.resources.metered_s is not None
-        assert row.resources.metered_s * 1e3 >= sum(row.samples_ms)
-        assert row.broken_rules is not None
-
-
-def test_the_rate_that_was_found_before_an_interrupt_is_not_searched_again(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
-) -> None:
-    served = replace(plan, scenario=("server",), batch_size=(1, 2), slo_ms=20.0)
-    real, searched = lanes.Lane.find_rate, []
-
-    def find_rate(self: lanes.Lane, *details: Any) -> None:
-        searched.append(self.batch_size)
-        if len(searched) == 2:
-            raise KeyboardInterrupt
-        real(self, *details)
-
-    monkeypatch.setattr(lanes.Lane, "find_rate", find_rate)
-    with pytest.raises(InterruptedRunError):
-        run(served, tmp_path / "r.json")
-    record = run(served, tmp_path / "r.json", control=BenchControl(resume=True))
-    assert searched == [1, 2, 2]
-    assert record.complete
-    assert [row.batch_size for row in rows_of(record)] == [1, 2]
-
-
-def test_resuming_a_finished_run_measures_nothing(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished = run(plan, tmp_path / "r.json")
-    interrupt_at(monkeypatch, 0)
-    assert run(plan, tmp_path / "r.json", control=BenchControl(resume=True)) == finished
-
-
-def test_another_run_is_not_continued(plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_at(monkeypatch, 2)
-    with pytest.raises(InterruptedRunError):
-        run(plan, tmp_path / "r.json")
-    before = (tmp_path / "r.json").read_text()
-    resume = BenchControl(resume=True)
-    with pytest.raises(UsageError, match=r"--rounds 3 \(now 4\)"):
-        run(replace(plan, rounds=4), tmp_path / "r.json", control=resume)
-    with pytest.raises(UsageError, match=r"--threads 0 \(now 1\)"):
-        bench(BackendSpec(model="fake", device="cpu", threads=1), plan, tmp_path / "r.json", Listener(), resume)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
-    with pytest.raises(UsageError, match=r"GOMP_SPINCOUNT \d+ \(now 77\)"):
-        run(plan, tmp_path / "r.json", control=resume)
-    with pytest.raises(UsageError, match=r"none\.json: no such file"):
-        run(plan, tmp_path / "none.json", control=resume)
-    assert (tmp_path / "r.json").read_text() == before
-
-
-def test_another_model_is_not_continued(
-    plan: BenchPlan, exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    onnx = replace(plan, backend=("torch",), rounds=2)
-    interrupt_at(monkeypatch, 1)
-    with pytest.raises(InterruptedRunError):
-        run(onnx, tmp_path / "r.json", str(exported_model))
-    text = (tmp_path / "r.json").read_text()
-    record = store.load(tmp_path / "r.json")
-    (tmp_path / "r.json").write_text(text.replace(record.model.model_sha256, "0" * 64))
-    with pytest.raises(UsageError, match="another model for torch"):
-        run(onnx, tmp_path / "r.json", str(exported_model), BenchControl(resume=True))
-
-
-def test_resume_without_a_record_is_refused(mrpcbench: Callable[..., Outcome]) -> None:
-    done = mrpcbench("bench", "--backend", "fake", "--resume")
-    assert done.status == 2
-    assert "--results" in done.err
 
 
 def test_every_row_is_taken_apart(plan: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
@@ -365,7 +256,7 @@ def test_an_engine_that_cannot_be_taken_apart_keeps_its_rows_and_says_so(
 
     monkeypatch.setattr(fake.FakeSession, "wait", lost)
     listener = Listener()
-    record = bench(BackendSpec(model="fake", device="cpu"), plan, tmp_path / "r.json", listener)
+    record = bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
     assert record.complete
     assert all(row.spans is None for row in rows_of(record))
     assert "fake offline batch 8: not taken apart, for the engine failed (lost)" in listener.lines
@@ -437,45 +328,6 @@ def test_a_fixed_shape_has_no_padding_no_score_and_says_so(
     assert "FIXED SHAPE of 24 tokens" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_from_text_an_offline_pass_tokenises_every_pair_within_its_time_and_scores_the_same(
-    plan: BenchPlan, exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    once = replace(plan, backend=("onnx",), rounds=2)
-    before = rows_of(run(once, tmp_path / "a.json", str(exported_model)))
-    tokenised: list[int] = []
-    real = Reader._encoded
-
-    def encoded(self: Reader, ones: list[str], twos: list[str], rows: Sequence[int]) -> EncodedPairs:
-        tokenised.append(len(ones) if threading.current_thread() is not threading.main_thread() else 0)
-        return real(self, ones, twos, rows)
-
-    monkeypatch.setattr(Reader, "_encoded", encoded)
-    record = run(replace(once, from_text=True), tmp_path / "r.json", str(exported_model))
-    assert sum(tokenised) == 2 * 40  # in the thread that draws ahead, once a round
-    for found, was in zip(rows_of(record), before, strict=True):
-        assert (found.scenario, found.accuracy, found.f1) == (was.scenario, was.accuracy, was.f1)
-        assert found.real_tokens == was.real_tokens
-    shown = Console(width=120, file=StringIO())
-    shown.print(render.render(record))
-    assert shown.file.getvalue().count("FROM TEXT") == 1  # type: ignore[attr-defined]
-
-
-def test_a_fixed_shape_has_no_text_to_begin_from(plan: BenchPlan, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--from-text --seq-len 24: a fixed shape has no text"):
-        run(replace(plan, seq_len=24, from_text=True), tmp_path / "r.json")
-
-
-def test_from_text_something_offline_is_timed(plan: BenchPlan, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--from-text: times the offline passes.*--scenario offline"):
-        run(replace(plan, from_text=True, scenario=("single-stream",)), tmp_path / "r.json")
-
-
-@pytest.mark.parametrize("change", [{"order": "given"}, {"preset": "peers", "backend": ()}], ids=["order", "preset"])
-def test_from_text_pairs_have_an_order_of_their_own(plan: BenchPlan, change: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--from-text --{next(iter(change))}"):
-        run(replace(plan, from_text=True, **change), tmp_path / "r.json")
-
-
 def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceilings(
     plan: BenchPlan, exported_model: Path, tmp_path: Path
 ) -> None:
@@ -494,31 +346,16 @@ def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceili
     assert (single.resources.rss_bytes or 0) > 2**20
 
 
-def test_rows_are_judged_and_strict_makes_an_invalid_one_an_exit_code(
+def test_rows_are_judged_and_an_invalid_one_says_why(
     plan: BenchPlan, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     record = run(replace(plan, rounds=1), tmp_path / "r.json")
     assert all(row.broken_rules for row in rows_of(record))
-    options = ("bench", "--backend", "fake", "--data", plan.data, "--rounds", "1")
-    assert mrpcbench(*options).status == 0
-    done = mrpcbench(*options, "--strict")
-    assert done.status == 6
+    options = ("bench", "--backend", "fake", "--model", "quickstart", "--data", plan.data, "--rounds", "1")
+    done = mrpcbench(*options)
+    assert done.status == 0
     shown = " ".join(done.out.split())
-    assert "! INVALID, too few rounds: fake single-stream (1, and steadiness needs 3), fake offline batch 8" in shown
-
-
-def test_a_run_is_continued_with_its_own_rounds_whatever_is_compared_now(
-    plan: BenchPlan, mrpcbench: Callable[..., Outcome]
-) -> None:
-    options = ("bench", "--backend", "fake", "--data", plan.data, "--batch-size", "8", "--results", "r.json")
-    assert mrpcbench(*options, "--relative-to", "fake").status == 0
-    section = store.load(Path("r.json")).bench
-    assert section is not None
-    assert section.plan.rounds == 5  # as many as an interval takes
-    assert mrpcbench(*options, "--resume").status == 0
-    refused = mrpcbench(*options, "--resume", "--rounds", "3")
-    assert refused.status == 2
-    assert "--rounds 5 (now 3)" in refused.err
+    assert "! INVALID, too few rounds: fake single-stream (1, at least 3 are needed), fake offline batch 8" in shown
 
 
 def test_the_server_finds_the_rate_that_its_engine_can_keep(
@@ -531,7 +368,7 @@ def test_the_server_finds_the_rate_that_its_engine_can_keep(
     assert record.complete
     assert row.server is not None
     assert row.server.best_rate_per_s is not None
-    assert 800 < row.server.best_rate_per_s < 1000
+    assert 800 < row.server.best_rate_per_s <= 1000
     assert row.broken_rules == ()
     assert row.accuracy is not None
     for point in row.server.curve:

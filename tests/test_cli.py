@@ -92,7 +92,11 @@ def _one_line(done: Outcome) -> str:
         (("evaluate", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
         (("export", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
         (("bench", "--backend", "onnx", "--model", "quickstart", "--data", "quickstart"), 2, "mrpcbench export"),
-        (("bench", "--backend", "fake", "--data", "quickstart", "--rounds", "0"), 2, "--rounds"),
+        (
+            ("bench", "--backend", "fake", "--model", "quickstart", "--data", "quickstart", "--rounds", "0"),
+            2,
+            "--rounds",
+        ),
         (("train", "--model", "quickstart", "--data", "quickstart", "--optim", "nonsense"), 2, "nonsense"),
         (
             ("train", "--model", "quickstart", "--data", "quickstart", "--precision", "fp16", "--device", "cpu"),
@@ -181,14 +185,16 @@ def test_an_interrupt_is_exit_code_130(mrpcbench: Run, small_data: Path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mrpcbench.evaluate.open_session", stop)
-    done = mrpcbench("evaluate", "--backend", "fake", "--data", small_data)
+    done = mrpcbench("evaluate", "--backend", "fake", "--model", "quickstart", "--data", small_data)
     assert done.status == 130
     assert "interrupted" in _one_line(done)
 
 
 def test_a_file_that_cannot_be_written_is_one_line(mrpcbench: Run, small_data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = mrpcbench("evaluate", "--backend", "fake", "--data", small_data, "--results", "file/r.json")
+    done = mrpcbench(
+        "evaluate", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--results", "file/r.json"
+    )
     assert done.status == 1
     assert "file" in _one_line(done)
 
@@ -237,7 +243,9 @@ def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path, m
 
 def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: Run, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    done = mrpcbench("evaluate", "--backend", "fake", "--data", "quickstart", "--results", "there")
+    done = mrpcbench(
+        "evaluate", "--backend", "fake", "--model", "quickstart", "--data", "quickstart", "--results", "there"
+    )
     assert done.status == 2
     assert "name a file" in _one_line(done)
 
@@ -255,11 +263,11 @@ def test_an_interrupted_benchmark_shows_the_rows_that_it_finished(
         real(self)
 
     monkeypatch.setattr(Lane, "run_round", stop_in_the_fourth)
-    done = mrpcbench("bench", "--backend", "fake", "--data", small_data, "--batch-size", "8")
+    done = mrpcbench("bench", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--batch-size", "8")
     assert done.status == 130
     assert "INCOMPLETE" in done.out
     assert "single-stream" in done.out
-    assert "the rows so far are in results/" in done.err
+    assert "the finished rows are in results/" in done.err
 
 
 def test_an_opset_that_torch_lacks_leaves_stdout_alone(mrpcbench: Run, tuned_model: Path, small_data: Path) -> None:
@@ -270,7 +278,17 @@ def test_an_opset_that_torch_lacks_leaves_stdout_alone(mrpcbench: Run, tuned_mod
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mrpcbench", "evaluate", "--backend", "fake", "--data", str(small_data), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "mrpcbench",
+        "evaluate",
+        "--model",
+        str(tuned_model),
+        "--data",
+        str(small_data),
+        "--json",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -283,7 +301,7 @@ def test_no_number_of_a_benchmark_is_cut_on_a_terminal_of_80_columns(
     mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    done = mrpcbench("bench", "--backend", "fake", "--data", small_data, "--rounds", "1")
+    done = mrpcbench("bench", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--rounds", "1")
     assert done.status == 0
     assert "…" not in done.out
     assert max(map(len, done.out.splitlines())) <= 80

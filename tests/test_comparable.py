@@ -146,12 +146,6 @@ def test_what_the_record_says_is_not_said_of_its_rows_again() -> None:
 def test_the_target_of_a_server_is_part_of_its_workload(changes: dict[str, Any], line: str) -> None:
     after = put(with_server(**changes), "environment.started_at", LATER)
     assert found(with_server(), after)[0] == (line,)
-    fewer = put(put(with_server(), "environment.started_at", LATER), "bench.plan.requests", 700)
-    assert found(with_server(), fewer)[0] == ("requests: 1000, now 700 (torch server batch 8)",)
-
-
-def test_requests_of_a_server_do_not_matter_to_what_is_no_server() -> None:
-    assert found(*pair("bench", bench__plan__requests=700)) == ((), ())
 
 
 def with_server(**changes: Any) -> RunRecord:

@@ -5,11 +5,11 @@ from mrpcbench.plans import BackendSpec, BenchPlan
 
 
 def test_each_backend_is_a_contender_of_its_own_name_with_what_all_share() -> None:
-    plan = BenchPlan(backend=("torch", "onnx", "torch"), scenario=("offline",), batch_size=(4,), order="given")
+    plan = BenchPlan(backend=("torch", "onnx", "torch"), scenario=("offline",), batch_size=(4,))
     torch, onnx = backends_of(BackendSpec(model="m", threads=3), plan).contenders
     assert (torch.name, onnx.name) == ("torch", "onnx")
     assert onnx.spec == BackendSpec(backend="onnx", model="m", threads=3)
-    assert (onnx.scenarios, onnx.batch_sizes, onnx.order, onnx.optional) == (("offline",), (4,), "given", False)
+    assert (onnx.scenarios, onnx.batch_sizes, onnx.order) == (("offline",), (4,), "length")
 
 
 def test_one_pair_at_a_time_is_one_row_and_every_other_scenario_one_a_batch_size() -> None:

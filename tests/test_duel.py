@@ -146,6 +146,7 @@ def job_of(path: Path, **changes: object) -> dict[str, object]:
     job = {
         "arrays": str(path),
         "spec": spec,
+        "engine": {"opener": "mrpcbench.backends.fake:open_fake"},
         "from_graph": False,
         "group": 1,
         "repeat": 0,

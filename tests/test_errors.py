@@ -149,6 +149,5 @@ def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -
         "torch-compile on cuda",
         "onnx on cpu",
         "onnx on cuda",
-        "onnx-tensorrt on cuda",
     ]
     assert document["environment"]["argv"]

@@ -26,7 +26,6 @@ from mrpcbench.evaluate import classify, evaluate
 from mrpcbench.export import export
 from mrpcbench.metrics import paraphrase_metric
 from mrpcbench.plans import (
-    Backend,
     BackendSpec,
     EvaluatePlan,
     ExportPlan,
@@ -35,8 +34,8 @@ from mrpcbench.schema import RunRecord
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    name: Backend = request.param
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
     return name
 
 
@@ -46,29 +45,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def record(backend: Backend, exported_model: Path, small_data: Path, results: Path) -> RunRecord:
+def record(backend: str, exported_model: Path, small_data: Path, results: Path) -> RunRecord:
     spec = BackendSpec(backend=backend, model=str(exported_model), device="cpu")
     return evaluate(spec, EvaluatePlan(data=str(small_data), batch_size=7), results, Listener())
-
-
-def test_tokenising_while_the_engine_computes_changes_no_prediction_and_no_score(
-    record: RunRecord, backend: Backend, exported_model: Path, small_data: Path, results: Path, tmp_path: Path
-) -> None:
-    spec = BackendSpec(backend=backend, model=str(exported_model), device="cpu")
-    plan, observer = EvaluatePlan(data=str(small_data), batch_size=7, from_text=True), Listener()
-    found = evaluate(spec, plan, tmp_path / "r.json", observer)
-    assert found.evaluate is not None
-    assert record.evaluate is not None
-    assert found.evaluate.score.confusion == record.evaluate.score.confusion
-    assert found.evaluate.real_tokens == record.evaluate.real_tokens
-    assert observer.steps[-1][1:3] == (6, 6)
-    lines = [
-        [json.loads(line) for line in (folder / section.predictions_file).read_text().splitlines()]
-        for folder, section in ((tmp_path, found.evaluate), (results.parent, record.evaluate))
-    ]
-    for mine, theirs in zip(*lines, strict=True):
-        assert mine["index"] == theirs["index"]
-        np.testing.assert_allclose(mine["logits"], theirs["logits"], atol=2e-5)
 
 
 def test_the_score_agrees_with_scikit_learn_and_the_metric_to_the_last_digit(record: RunRecord, results: Path) -> None:
@@ -146,7 +125,12 @@ def test_logits_that_are_not_finite_are_an_error_and_no_answer(
 ) -> None:
     monkeypatch.setattr(FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan, np.float32))
     with pytest.raises(MrpcbenchError, match="40 of 40 pairs got logits that are not finite"):
-        evaluate(BackendSpec(backend="fake"), EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
+        evaluate(
+            BackendSpec(backend="fake", model="quickstart"),
+            EvaluatePlan(data=str(small_data)),
+            tmp_path / "r.json",
+            Listener(),
+        )
     assert list(tmp_path.iterdir()) == []
 
 

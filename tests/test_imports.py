@@ -35,7 +35,7 @@ TOOLS = (
     *("packing", "packed", "packed_step", "packed_trainer", "metrics", "environment"),
 )
 MEASURING = (
-    *("clock", "contenders", "lanes", "limits", "lineup", "presets", "resume", "sensors", "server", "spans"),
+    *("clock", "contenders", "lanes", "limits", "lineup", "presets", "sensors", "server", "spans"),
     *("trace", "validity"),
 )
 JUDGING = ("compare", "ab", "baseline")

@@ -1,5 +1,6 @@
 """Contenders as lanes: sessions that are shared, orders, and whose answers the others' are held against."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from conftest import Listener
 from datasets import Dataset
 
 from mrpcbench import data, lineup
-from mrpcbench.backends import BACKENDS, fake
+from mrpcbench.backends import BACKENDS, Engine, fake
 from mrpcbench.contenders import Contender, Field
 from mrpcbench.errors import MissingError
 from mrpcbench.lanes import Lane
@@ -17,7 +18,7 @@ from mrpcbench.lineup import label_array, open_lanes, reference_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Order, Scenario
 from mrpcbench.schema import ReferenceAnswers
 
-FAKE = BackendSpec(backend="fake", device="cpu")
+FAKE = BackendSpec(backend="fake", model="quickstart", device="cpu")
 PLAN = BenchPlan()
 
 
@@ -57,7 +58,7 @@ def test_contenders_that_ask_the_same_of_an_engine_share_its_session(
         return fake.FakeSession()
 
     monkeypatch.setattr(lineup, "open_session", open_session)
-    other = BackendSpec(backend="fake", device="cpu", threads=1)
+    other = replace(FAKE, threads=1)
     one, two, three = opened(pairs, contender("a"), contender("b", order="given"), contender("c", other))
     assert made == [FAKE, other]
     assert one.session is two.session is not three.session
@@ -78,13 +79,9 @@ def test_each_contender_has_the_pairs_in_its_own_order(pairs: Dataset) -> None:
     assert list(rows.values()) == [list(range(10))] * 5
 
 
-def test_an_engine_that_is_not_there_ends_the_run_unless_it_is_optional(
-    pairs: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BACKENDS, "torch-compile", "mrpcbench.backends.rocket:open_rocket")
+def test_an_engine_that_is_not_available_ends_the_run(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "torch-compile", Engine("mrpcbench.backends.rocket:open_rocket"))
     absent = BackendSpec(backend="torch-compile", model="quickstart", device="cpu")
-    (lane,) = opened(pairs, contender("a"), contender("r", absent, optional=True))
-    assert lane.contender.name == "a"
     with pytest.raises(MissingError, match="--backend torch-compile: No module named"):
         opened(pairs, contender("r", absent))
 
@@ -95,22 +92,12 @@ def test_an_engine_that_is_not_there_ends_the_run_unless_it_is_optional(
 def test_the_reference_is_the_first_row_that_runs_and_none_of_one_contender_alone(pairs: Dataset) -> None:
     server, steady = opened(pairs, contender("a", scenarios=("server", "offline")))
     (other,) = opened(pairs, contender("b"))
-    assert reference_of([server, steady, other], None, 10) is None
+    assert reference_of([server, steady, other], 10) is None
     answered(steady, 0, 1, 1, None, 0, 0, 0, 0, 0, 1)
-    found = reference_of([server, steady, other], None, 10)
+    found = reference_of([server, steady, other], 10)
     assert found == ReferenceAnswers(row="a offline batch 4", labels="011-000001")
     assert label_array(found.labels).tolist() == [0, 1, 1, -1, 0, 0, 0, 0, 0, 1]
-    assert reference_of([server, steady], None, 10) is None
-
-
-def test_a_resumed_run_keeps_the_answers_of_its_first_part_until_it_has_its_own(pairs: Dataset) -> None:
-    lanes = opened(pairs, contender("a"), contender("b"))
-    earlier = ReferenceAnswers(row="a offline batch 4", labels="0" * 10)
-    assert reference_of(lanes, earlier, 10) == earlier
-    answered(lanes[0], *[1] * 10)
-    found = reference_of(lanes, earlier, 10)
-    assert found is not None
-    assert found.labels == "1" * 10
+    assert reference_of([server, steady], 10) is None
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,6 @@ OTHER_HELP = {
     "batch_size": {"bench"},
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
-    "resume": {"bench"},  # it continues a record, and train a folder
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
 }

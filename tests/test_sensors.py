@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 
 from mrpcbench import sensors
 from mrpcbench.schema import Resources
-from mrpcbench.sensors import GpuSample, GpuSensor, Meter, NvmlSensor, added, open_gpu_sensor, throttle_names
+from mrpcbench.sensors import GpuSample, GpuSensor, Meter, NvmlSensor, open_gpu_sensor, throttle_names
 
 GPU_FIELDS = [name for name in Resources.__dataclass_fields__ if name.startswith("gpu_")]
 FULL = GpuSample(
@@ -534,71 +534,3 @@ def test_a_real_gpu_is_read_while_it_works() -> None:
     assert used.gpu_memory_process_bytes is None or used.gpu_memory_process_bytes > left.nbytes
     if used.gpu_memory_process_bytes is not None:
         assert used.gpu_foreign_processes is not None
-
-
-# --- two parts of one row ---------------------------------------------------------------------------------------------
-
-
-def part(**changes: Any) -> Resources:
-    """What 2 seconds used: all sensors there."""
-    whole = Resources(
-        metered_s=2.0,
-        rss_bytes=100,
-        cpu_utilisation=1.0,
-        gpu_memory_process_bytes=1000,
-        gpu_clock_mhz=1500.0,
-        gpu_temperature_c=50.0,
-        gpu_power_w=300.0,
-        gpu_energy_j=600.0,
-        gpu_throttle_reasons=(),
-        gpu_foreign_processes=0,
-    )
-    return replace(whole, **changes)
-
-
-def test_two_parts_add_up_by_the_time_that_each_took() -> None:
-    later = part(
-        metered_s=6.0,
-        rss_bytes=90,
-        cpu_utilisation=2.0,
-        gpu_memory_process_bytes=900,
-        gpu_clock_mhz=1700.0,
-        gpu_temperature_c=60.0,
-        gpu_power_w=500.0,
-        gpu_energy_j=3000.0,
-        gpu_throttle_reasons=("hw_slowdown",),
-        gpu_foreign_processes=1,
-    )
-    assert added(part(), later) == Resources(
-        metered_s=8.0,
-        rss_bytes=90,
-        cpu_utilisation=1.75,
-        gpu_memory_process_bytes=1000,
-        gpu_clock_mhz=1650.0,
-        gpu_temperature_c=60.0,
-        gpu_power_w=450.0,
-        gpu_energy_j=3600.0,
-        gpu_throttle_reasons=("hw_slowdown",),
-        gpu_foreign_processes=1,
-    )
-
-
-@pytest.mark.parametrize("name", [item.name for item in fields(Resources) if item.name.startswith("gpu_")])
-def test_a_reading_that_one_part_lacks_is_unknown_for_both(name: str) -> None:
-    for found in (added(part(), part(**{name: None})), added(part(**{name: None}), part())):
-        assert found is not None
-        assert getattr(found, name) is None
-
-
-def test_what_one_part_saw_counts_though_the_other_could_not_look() -> None:
-    seen = part(gpu_throttle_reasons=("hw_slowdown",), gpu_foreign_processes=2)
-    blind = part(gpu_throttle_reasons=None, gpu_foreign_processes=None)
-    for found in (added(seen, blind), added(blind, seen)):
-        assert found is not None
-        assert found.gpu_throttle_reasons == ("hw_slowdown",)
-        assert found.gpu_foreign_processes == 2
-
-
-def test_a_row_of_one_part_is_that_part() -> None:
-    assert added(None, part()) == added(part(), None) == part()
-    assert added(None, None) is None

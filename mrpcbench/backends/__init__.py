@@ -1,36 +1,64 @@
-"""The engines by name, each loaded only when it is opened."""
+"""The engines by name. Each is loaded only when it is opened; this module loads the standard library alone."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrpcbench.backends.base import Session, Unmetered
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 
+if TYPE_CHECKING:
+    from mrpcbench.backends.base import Session
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the function that opens a session of an engine is, `MODULE:FUNCTION`; it takes a `BackendSpec`.
+
+    An engine that `reads_onnx` reads the exported graph of a model: a model folder then means its `onnx/`.
+    """
+
+    opener: str
+    reads_onnx: bool = False
+
+
+# What --backend offers.
 BACKENDS = {
-    "torch": "mrpcbench.backends.pytorch:open_torch",
-    "torch-packed": "mrpcbench.backends.packed:open_packed",
-    "torch-compile": "mrpcbench.backends.compiled:open_compiled",
-    "onnx": "mrpcbench.backends.ort:open_onnx",
-    "onnx-tensorrt": "mrpcbench.backends.tensorrt:open_tensorrt",
-    "fake": "mrpcbench.backends.fake:open_fake",
+    "torch": Engine("mrpcbench.backends.pytorch:open_torch"),
+    "torch-packed": Engine("mrpcbench.backends.packed:open_packed"),
+    "torch-compile": Engine("mrpcbench.backends.compiled:open_compiled"),
+    "onnx": Engine("mrpcbench.backends.ort:open_onnx", reads_onnx=True),
 }
 # An ONNX file and all that is to be known of it, without a look at the model around it.
 GRAPH = "mrpcbench.backends.onnx_session:open_graph"
 GPU_METER = "mrpcbench.sensors:gpu_meter"
+NO_METER = "mrpcbench.backends.base:Unmetered"
 
 
-def open_session(spec: BackendSpec, *, from_graph: bool = False) -> Session:
+def register(name: str, opener: str, *, reads_onnx: bool = False) -> None:
+    """Add an engine under `name`, or replace it: see `Engine`. Register before the command line is imported."""
+    BACKENDS[name] = Engine(opener, reads_onnx)
+
+
+def engine_of(name: str) -> Engine:
+    """The engine called `name`; raises `UsageError` where there is none."""
+    if name not in BACKENDS:
+        raise UsageError(f"--backend {name}: no such engine; choose one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def open_session(spec: BackendSpec, *, from_graph: bool = False) -> "Session":
     """Load the model that `spec` names into its engine; with `from_graph` its model is an ONNX file, for the CPU.
 
     Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run, `UsageError`
-    where the engine has no such arithmetic.
+    where the engine has no such arithmetic, or there is no such engine.
     """
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
         raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: for --backend torch alone; use --dtype auto")
+    place = GRAPH if from_graph else engine_of(spec.backend).opener
     try:
-        opener: Callable[[BackendSpec], Session] = _load(GRAPH if from_graph else BACKENDS[spec.backend])
+        opener: Callable[[BackendSpec], Session] = _load(place)
     except ImportError as error:
         raise MissingError(f"--backend {spec.backend}: {error}; see `mrpcbench env`") from error
     return opener(spec)
@@ -38,7 +66,7 @@ def open_session(spec: BackendSpec, *, from_graph: bool = False) -> Session:
 
 def gpu_meter(device: str) -> Any:
     """A `sensors.Meter` of the GPU that a placement names; on the CPU one that sees nothing, and loads nothing."""
-    return _load(GPU_METER)(device) if device.startswith("cuda") else Unmetered()
+    return _load(GPU_METER)(device) if device.startswith("cuda") else _load(NO_METER)()
 
 
 def _load(place: str) -> Any:

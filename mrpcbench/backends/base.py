@@ -7,7 +7,7 @@ are inside the time: that is what a caller pays.
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.backends.ahead import drawn_ahead
 from mrpcbench.batches import Batch
 from mrpcbench.schema import ModelIdentity, Placement
 
@@ -92,20 +91,14 @@ class Session(Protocol):
         return partial(self.infer, batch)
 
     def infer_many(self, batches: Iterable[Batch]) -> Generator[NDArray[np.float32], None, None]:
-        """Logits of each batch in turn.
-
-        While the engine computes, a thread draws the next batches, if they are made as they are drawn, and up to
-        `in_flight` of them are begun before the logits of the first are waited for. What `batches` raises is raised
-        here, and closing this iterator early ends the thread.
-        """
+        """Logits of each batch in turn; up to `in_flight` are begun before the logits of the first are waited for."""
         begun: deque[Callable[[], NDArray[np.float32]]] = deque()
-        with closing(drawn_ahead(batches)) as drawn:
-            for batch in drawn:
-                begun.append(self.begin(batch))
-                if len(begun) == self.in_flight:
-                    yield begun.popleft()()
-            while begun:
+        for batch in batches:
+            begun.append(self.begin(batch))
+            if len(begun) == self.in_flight:
                 yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
 
     def shape_of(self, batch: Batch) -> Hashable:
         """What `batch` has in common with those that the engine is ready for once it has run one of them.

@@ -27,15 +27,13 @@ from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity, Placement
 
 NO_MORE: Mapping[str, str] = {}
-# For CUDA 13, of the major version that ONNX Runtime 1.31 links.
-TENSORRT_PACKAGE = "tensorrt-cu13<11"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
     """One of ONNX Runtime's execution providers: its `name` there, where its arrays lie, and its options.
 
-    `option` is how a user asks for it, `missing` what keeps it from starting; `after` takes the nodes that it leaves.
+    `option` is how a user asks for it, `missing` what keeps it from starting.
     """
 
     name: str
@@ -43,7 +41,6 @@ class Provider:
     option: str
     options: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
-    after: str | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -56,15 +53,6 @@ PROVIDERS: Mapping[str, Provider] = {
         options={"use_tf32": "0"},
         missing="no GPU, or CUDA's or cuDNN's libraries are missing",
     ),
-    "tensorrt": Provider(
-        name="TensorrtExecutionProvider",
-        device="cuda",
-        option="--backend onnx-tensorrt",
-        # An engine of an earlier run would hide what building it costs.
-        options={"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"},
-        missing=f"no GPU, or TensorRT 10's libraries are missing (package '{TENSORRT_PACKAGE}')",
-        after="cuda",
-    ),
 }
 # What a placement adds to the provider where its graph is recorded and replayed.
 REPLAYED = ", CUDA graphs"
@@ -75,7 +63,7 @@ LOG_ERRORS = 3
 
 
 class OnnxSession(Session):
-    """The graph in a file on one of `PROVIDERS`, with `more` of its options; `device_name` is what a placement says.
+    """The graph in a file on one of `PROVIDERS`; `device_name` is what a placement says.
 
     A graph that was made for CUDA is replayed there, where the provider can record it; the placement says so.
     """
@@ -89,12 +77,10 @@ class OnnxSession(Session):
         provider: str,
         device_name: str,
         threads: int,
-        more: Mapping[str, str] = NO_MORE,
     ) -> None:
         self.model = identity
         self._graph = graph
         self._provider = PROVIDERS[provider]
-        self._more = more
         self._threads = threads
         self._dtype = dtype
         self._replayer = self._replaying() if provider == "cuda" and identity.optimize == "cuda" else None
@@ -132,9 +118,7 @@ class OnnxSession(Session):
         With `profile` it notes its operators in such a file.
         """
         provider = self._provider
-        asked = [(provider.name, {**provider.options, **self._more, **more})]
-        if provider.after:
-            asked.append((PROVIDERS[provider.after].name, {**PROVIDERS[provider.after].options}))
+        asked = [(provider.name, {**provider.options, **more})]
         options = _options(self._threads, self._dtype)
         if profile:
             options.enable_profiling = True
