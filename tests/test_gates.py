@@ -85,6 +85,15 @@ def test_a_loss_beyond_chance_that_is_small_passes() -> None:
     assert judged(0, 7, half_a_point, pairs=1000)["accuracy"].verdict.outcome == "REGRESSION"
 
 
+def test_a_loss_of_exactly_the_threshold_fails_and_a_p_of_exactly_alpha_does_not() -> None:
+    """Five losses and no gain have a p of 1/32; of 500 pairs they are one point. Four losses have 1/16."""
+    assert judged(0, 5, pairs=500)["accuracy"].verdict.outcome == "REGRESSION"
+    assert judged(0, 5, pairs=501)["accuracy"].verdict.outcome == "PASS"
+    assert judged(0, 5, Policy(alpha=1 / 32))["accuracy"].verdict.outcome == "PASS"
+    assert judged(0, 6, Policy(alpha=1 / 32))["accuracy"].verdict.outcome == "REGRESSION"
+    assert judged(0, 4, pairs=14)["accuracy"].verdict.outcome == "PASS"
+
+
 def test_nothing_fails_where_no_answer_differs() -> None:
     found = judged(0, 0, Policy(f1=F1Policy(gate=True), accuracy=AccuracyPolicy(net_loss=0)))
     assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "PASS"
