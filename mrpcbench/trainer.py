@@ -18,7 +18,7 @@ from transformers import (
 
 from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.errors import UsageError, first_line
-from mrpcbench.metrics import paraphrase_metric
+from mrpcbench.glue_metric import paraphrase_metric
 from mrpcbench.models import LoadedModel
 from mrpcbench.progress import Observer
 from mrpcbench.schema import Placement

@@ -24,7 +24,7 @@ from mrpcbench.backends.fake import FakeSession
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.evaluate import classify, evaluate
 from mrpcbench.export import export
-from mrpcbench.metrics import paraphrase_metric
+from mrpcbench.glue_metric import paraphrase_metric
 from mrpcbench.plans import (
     BackendSpec,
     EvaluatePlan,

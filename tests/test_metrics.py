@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
+from mrpcbench.glue_metric import paraphrase_metric
 from mrpcbench.metrics import (
     confusion,
     cross_entropy,
     f1_difference_interval,
     f1_interval,
     finite_or_none,
-    paraphrase_metric,
     score,
 )
 from mrpcbench.schema import Confusion
