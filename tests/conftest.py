@@ -80,15 +80,25 @@ def modernbert_dir() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the first 96 training, 40 validation and 24 test pairs of the bundled data."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, count in {"train": 96, "validation": 40, "test": 24}.items():
+def save_first_pairs(folder: Path, counts: dict[str, int]) -> Path:
+    """Fill `folder` with the first pairs of each split of the bundled data."""
+    for name, count in counts.items():
         with (DATA_DIR / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             rows = [{**row, "label": int(row["label"])} for row in islice(csv.DictReader(file), count)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first 96 training, 40 validation and 24 test pairs of the bundled data."""
+    return save_first_pairs(tmp_path_factory.mktemp("data"), {"train": 96, "validation": 40, "test": 24})
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first 48 training and 16 validation pairs of the bundled data."""
+    return save_first_pairs(tmp_path_factory.mktemp("data"), {"train": 48, "validation": 16})
 
 
 @pytest.fixture(scope="session")

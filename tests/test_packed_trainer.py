@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from recordings import Recorder
-from test_train import RECIPE, SignalAt, run, without_train_loss
+from test_train import RECIPE, SignalAt, run, section_of, without_train_loss
 from transformers import BertConfig, BertForSequenceClassification
 
 from mrpcbench import models, packed_trainer, trainer
@@ -17,27 +17,22 @@ from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.progress import Silent
-from mrpcbench.schema import RunRecord, TrainSection
+from mrpcbench.schema import RunRecord
 from mrpcbench.train_arguments import training_arguments
 
 PACKED = replace(RECIPE, engine="packed", precision="fp32")
 
 
 @pytest.fixture
-def request_(small_data: Path, tmp_path: Path) -> TrainRequest:
-    return TrainRequest(model="quickstart", data=str(small_data), output_dir=str(tmp_path / "model"), device="cpu")
+def request_(training_data: Path, tmp_path: Path) -> TrainRequest:
+    return TrainRequest(model="quickstart", data=str(training_data), output_dir=str(tmp_path / "model"), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    request = TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu")
+    request = TrainRequest(model="quickstart", data=str(training_data), output_dir=str(folder / "model"), device="cpu")
     return run(request, PACKED)
-
-
-def section_of(record: RunRecord) -> TrainSection:
-    assert record.train is not None
-    return record.train
 
 
 def losses_of(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -54,14 +49,14 @@ def losses_of(kind: type[Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-def test_it_follows_the_trainers_float32_losses_over_50_steps(
+def test_it_follows_the_trainers_float32_losses(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(PACKED, max_steps=50, per_device_train_batch_size=10)  # the last batch of an epoch has 6 pairs
+    recipe = replace(PACKED, max_steps=20, per_device_train_batch_size=5)  # the last batch of an epoch has 3 pairs
     theirs, ours = losses_of(trainer.ObservedTrainer, monkeypatch), losses_of(PackedTrainer, monkeypatch)
     other = run(replace(request_, output_dir=str(tmp_path / "trainer")), replace(recipe, engine="trainer"))
     record = run(request_, recipe)
-    assert len(theirs) == len(ours) == 50
+    assert len(theirs) == len(ours) == 20
     assert max(theirs) - min(theirs) > 0.1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     for one, wanted in zip(section_of(record).epochs, section_of(other).epochs, strict=True):
@@ -87,43 +82,34 @@ def test_recorded_steps_train_as_those_that_are_not(
         assert line.train_grad_norm == pytest.approx(wanted.train_grad_norm, rel=1e-2)
 
 
-@pytest.mark.parametrize("step", [4, 6, 9])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    step: int, request_: TrainRequest, uninterrupted: RunRecord
+def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
+    request_: TrainRequest, uninterrupted: RunRecord
 ) -> None:
-    with pytest.raises(InterruptedRunError, match=f"checkpoint-{step} is saved and --resume"):
-        run(request_, PACKED, SignalAt(step))
+    with pytest.raises(InterruptedRunError, match="checkpoint-9 is saved and --resume"):
+        run(request_, PACKED, SignalAt(9))
     resumed = run(replace(request_, resume=True), PACKED)
-    assert section_of(resumed).resumed_from_step == step
+    assert section_of(resumed).resumed_from_step == 9
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
     assert without_train_loss(section_of(resumed).epochs) == without_train_loss(section_of(uninterrupted).epochs)
 
 
-def test_a_run_of_one_engine_is_not_continued_by_the_other(request_: TrainRequest) -> None:
-    run(request_, replace(PACKED, max_steps=1))
-    with pytest.raises(UsageError, match=r"engine packed \(now trainer\)"):
-        run(replace(request_, resume=True), replace(PACKED, engine="trainer", max_steps=1))
-
-
 def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
-    whole = section_of(run(request_, replace(PACKED, max_steps=2)))
-    parts_recipe = replace(PACKED, max_steps=2, per_device_train_batch_size=4, gradient_accumulation_steps=4)
-    parts = section_of(run(replace(request_, output_dir=str(tmp_path / "parts")), parts_recipe))
-    assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-3)
-    assert parts.epochs[0].train_grad_norm == pytest.approx(whole.epochs[0].train_grad_norm, rel=1e-3)
-    assert parts.epochs[0].eval_loss == pytest.approx(whole.epochs[0].eval_loss, rel=1e-3)
+    recipe = replace(PACKED, max_steps=2)
+    parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
+    (whole,) = section_of(run(request_, recipe)).epochs
+    (parts,) = section_of(
+        run(parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4))
+    ).epochs
+    for name in ("train_loss", "train_grad_norm", "eval_loss"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-3), name
 
 
-def test_the_record_says_what_ran_and_where_the_time_went(uninterrupted: RunRecord) -> None:
+def test_the_record_says_what_ran(uninterrupted: RunRecord) -> None:
     section = section_of(uninterrupted)
     assert section.placement.engine.startswith("packed step, torch")
     assert section.placement.provider == "packed, sdpa"
     assert section.placement.dtype == "fp32"
     assert section.recipe.engine == "packed"
-    assert section.train_s is not None
-    assert section.evaluate_s is not None
-    assert section.save_s is not None
-    assert 0 < section.evaluate_s + section.save_s < section.train_s
 
 
 def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) -> None:
@@ -166,7 +152,7 @@ def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp
 def test_grouped_by_length_the_trainer_pads_less_and_sees_as_many_tokens(
     request_: TrainRequest, tmp_path: Path
 ) -> None:
-    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=24)
+    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=12)
     plain = section_of(run(request_, recipe))
     grouped = section_of(
         run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
@@ -187,10 +173,10 @@ def test_grouped_by_length_the_packed_step_is_given_pairs_of_like_length(
         return real(self, model, inputs, *args)
 
     monkeypatch.setattr(PackedTrainer, "training_step", noted)
-    recipe = replace(PACKED, per_device_train_batch_size=4, max_steps=24)
+    recipe = replace(PACKED, per_device_train_batch_size=4, max_steps=12)
     run(request_, recipe)
     run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
-    assert sum(spreads[24:]) < sum(spreads[:24]) / 2
+    assert sum(spreads[12:]) < sum(spreads[:12]) / 2
 
 
 # --- on a GPU ---------------------------------------------------------------------------------------------------------

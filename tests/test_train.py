@@ -5,6 +5,7 @@ import csv
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -29,17 +30,17 @@ from mrpcbench import models, store
 from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
-from mrpcbench.schema import EpochMetrics, RunRecord
+from mrpcbench.schema import EpochMetrics, RunRecord, TrainSection
 from mrpcbench.train import train
 from mrpcbench.train_arguments import training_arguments
 
-# 96 pairs in batches of 16: 6 steps an epoch.
-RECIPE = TrainRecipe(per_device_train_batch_size=16, learning_rate=1e-3)
+# 48 pairs in batches of 8: 6 steps per epoch.
+RECIPE = TrainRecipe(per_device_train_batch_size=8, learning_rate=1e-3)
 
 
 @pytest.fixture
-def request_(small_data: Path, tmp_path: Path) -> TrainRequest:
-    return TrainRequest(model="quickstart", data=str(small_data), output_dir=str(tmp_path / "model"), device="cpu")
+def request_(training_data: Path, tmp_path: Path) -> TrainRequest:
+    return TrainRequest(model="quickstart", data=str(training_data), output_dir=str(tmp_path / "model"), device="cpu")
 
 
 def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener | None = None) -> RunRecord:
@@ -47,36 +48,44 @@ def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener 
     return train(request, recipe, folder.parent / f"{folder.name}.json", listener or Listener())
 
 
+def section_of(record: RunRecord) -> TrainSection:
+    assert record.train is not None
+    return record.train
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return run(TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu"))
+    return run(
+        TrainRequest(model="quickstart", data=str(training_data), output_dir=str(folder / "model"), device="cpu")
+    )
 
 
 def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: RunRecord) -> None:
-    section = uninterrupted.train
-    assert section is not None
+    section = section_of(uninterrupted)
     assert section.total_steps == 12
     assert [line.step for line in section.epochs] == [6, 12]
     assert [line.train_learning_rate for line in section.epochs] == pytest.approx([1e-3 * 7 / 12, 1e-3 / 12])
     assert section.best_step == min(section.epochs, key=lambda line: line.eval_loss or 9).step
+    assert section.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
     assert uninterrupted.complete
 
 
-def test_the_special_tokens_that_the_tokenizer_lacks_are_aligned_and_recorded(uninterrupted: RunRecord) -> None:
-    assert uninterrupted.train is not None
-    assert uninterrupted.train.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
+def test_the_record_says_where_the_time_went(uninterrupted: RunRecord) -> None:
+    section = section_of(uninterrupted)
+    parts = (section.cold_s, section.evaluate_s, section.save_s)
+    assert all(part is not None and part > 0 for part in parts)
+    assert sum(part or 0 for part in parts) < (section.train_s or 0)
 
 
 def test_training_counts_its_tokens_and_not_those_of_the_evaluations(
-    uninterrupted: RunRecord, small_data: Path, checkpoint_dir: Path
+    uninterrupted: RunRecord, training_data: Path, checkpoint_dir: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir)
-    rows = [json.loads(line) for line in (small_data / "train.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (training_data / "train.jsonl").read_text().splitlines()]
     tokens = sum(len(tokenizer(row["sentence1"], row["sentence2"])["input_ids"]) for row in rows)
-    assert uninterrupted.train is not None
-    assert uninterrupted.train.real_tokens == 2 * tokens
-    assert uninterrupted.train.padding_tokens > 0
+    assert section_of(uninterrupted).real_tokens == 2 * tokens
+    assert section_of(uninterrupted).padding_tokens > 0
 
 
 def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_from(tuned_model: Path) -> None:
@@ -94,14 +103,19 @@ def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_f
     assert lineage.recipe == TrainRecipe(learning_rate=1e-3)
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(request_: TrainRequest) -> None:
+def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_moved(
+    request_: TrainRequest, tmp_path: Path
+) -> None:
     recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high: the loss does not fall steadily
     record = run(request_, recipe)
-    assert record.train is not None
-    assert record.train.best_step != 18
-    kept = models.load_classifier(request_.output_dir)
-    best = models.load_classifier(str(Path(request_.output_dir) / f"checkpoint-{record.train.best_step}"))
-    assert kept.identity.model_sha256 == best.identity.model_sha256 == record.model.model_sha256
+    best_step = section_of(record).best_step
+    assert best_step != section_of(record).total_steps
+    moved = Path(request_.output_dir).rename(tmp_path / "moved")
+    best = models.load_classifier(str(moved / f"checkpoint-{best_step}")).identity.model_sha256
+    assert models.load_classifier(str(moved)).identity.model_sha256 == best == record.model.model_sha256
+    (moved / "model.safetensors").unlink()  # the state after a kill before the last save
+    again = run(replace(request_, output_dir=str(moved), resume=True), recipe)
+    assert again.model.model_sha256 == best
 
 
 def test_metrics_csv_holds_the_log(tuned_model: Path) -> None:
@@ -119,25 +133,22 @@ def test_the_model_card_has_the_hubs_metadata(tuned_model: Path) -> None:
     assert card.data.pipeline_tag == "text-classification"
     assert "pretrained weights" in card.text
     record = store.load(tuned_model / "mrpcbench-train.json")
-    assert record.train is not None
-    assert [f"| {line.train_epoch:g} | {line.step} |" in card.text for line in record.train.epochs] == [True, True]
+    epochs = section_of(record).epochs
+    assert [f"| {line.train_epoch:g} | {line.step} |" in card.text for line in epochs] == [True, True]
     assert f"`{record.model.model_sha256}`" in card.text
 
 
-def test_the_observer_hears_the_start_every_step_and_the_alignment(request_: TrainRequest) -> None:
+def test_the_observer_gets_the_start_every_step_and_the_alignment_and_the_record_is_on_disk(
+    request_: TrainRequest,
+) -> None:
     listener = Listener()
-    run(request_, replace(RECIPE, max_steps=2), listener)
+    record = run(request_, replace(RECIPE, max_steps=2), listener)
     (began,) = listener.records
     assert not began.complete
-    assert began.train is not None
-    assert began.train.total_steps == 2
+    assert section_of(began).total_steps == 2
     assert [(task, done, total) for task, done, total, _ in listener.steps] == [("train", 1, 2), ("train", 2, 2)]
-    assert "loss" in listener.steps[-1][3]
+    assert re.fullmatch(r"loss \d\.\d{4}  lr 5\.00e-04  \d+ pairs/s", listener.steps[-1][3])
     assert any("eos_token_id" in line for line in listener.lines)
-
-
-def test_the_record_on_disk_is_the_one_returned(request_: TrainRequest) -> None:
-    record = run(request_, replace(RECIPE, max_steps=1))
     assert store.load(Path(request_.output_dir).parent / "model.json") == record
 
 
@@ -146,8 +157,7 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(request_: TrainRequest) 
     with pytest.raises(UsageError, match="--overwrite"):
         run(request_)
     again = run(replace(request_, overwrite=True), replace(RECIPE, max_steps=2))
-    assert again.train is not None
-    assert again.train.total_steps == 2
+    assert section_of(again).total_steps == 2
     assert [path.name for path in Path(request_.output_dir).glob("checkpoint-*")] == ["checkpoint-2"]
 
 
@@ -162,19 +172,26 @@ def test_resume_without_a_run_says_so(request_: TrainRequest) -> None:
     assert not Path(request_.output_dir).exists()
 
 
-def test_resume_refuses_another_recipe_and_names_what_changed(request_: TrainRequest) -> None:
-    run(request_, replace(RECIPE, max_steps=1))
-    with pytest.raises(UsageError, match=r"learning_rate 0\.001 \(now 0\.002\)"):
-        run(replace(request_, resume=True), replace(RECIPE, max_steps=1, learning_rate=2e-3))
-
-
-def test_resume_refuses_other_data(request_: TrainRequest, small_data: Path, tmp_path: Path) -> None:
-    run(request_, replace(RECIPE, max_steps=1))
-    other = Path(shutil.copytree(small_data, tmp_path / "other"))
-    lines = (other / "train.jsonl").read_text().splitlines(keepends=True)
-    (other / "train.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(UsageError, match="other training pairs"):
-        run(replace(request_, resume=True, data=str(other)), replace(RECIPE, max_steps=1))
+def test_resume_refuses_another_run_and_names_what_changed(
+    request_: TrainRequest, training_data: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, max_steps=1)
+    run(request_, recipe)
+    data = {}
+    for split in ("train", "validation"):
+        data[split] = Path(shutil.copytree(training_data, tmp_path / split))
+        lines = (training_data / f"{split}.jsonl").read_text().splitlines(keepends=True)
+        (data[split] / f"{split}.jsonl").write_text("".join(lines[1:]))
+    changes = {
+        r"learning_rate 0\.001 \(now 0\.002\)": (request_, replace(recipe, learning_rate=2e-3)),
+        r"engine trainer \(now packed\)": (request_, replace(recipe, engine="packed")),
+        "max_steps 1": (request_, replace(recipe, max_steps=2)),
+        "other training pairs": (replace(request_, data=str(data["train"])), recipe),
+        "other validation pairs": (replace(request_, data=str(data["validation"])), recipe),
+    }
+    for message, (request, changed) in changes.items():
+        with pytest.raises(UsageError, match=message):
+            run(replace(request, resume=True), changed)
 
 
 class SignalAt(Listener):
@@ -194,7 +211,7 @@ def without_train_loss(epochs: tuple[EpochMetrics, ...]) -> list[EpochMetrics]:
     return [replace(line, train_loss=None) for line in epochs]
 
 
-@pytest.mark.parametrize("step", [4, 6, 9, 12])
+@pytest.mark.parametrize("step", [6, 9, 12])
 def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
     step: int, request_: TrainRequest, uninterrupted: RunRecord
 ) -> None:
@@ -207,11 +224,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
     # Earlier versions wrote this file into a checkpoint.
     (Path(request_.output_dir) / f"checkpoint-{step}" / "mrpcbench-loss.json").write_text("{}")
     resumed = run(replace(request_, resume=True))
-    assert resumed.train is not None
-    assert uninterrupted.train is not None
-    assert resumed.train.resumed_from_step == step
-    assert resumed.train.best_step == uninterrupted.train.best_step
-    assert without_train_loss(resumed.train.epochs) == without_train_loss(uninterrupted.train.epochs)
+    found, wanted = section_of(resumed), section_of(uninterrupted)
+    assert found.resumed_from_step == step
+    assert found.best_step == wanted.best_step
+    assert without_train_loss(found.epochs) == without_train_loss(wanted.epochs)
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
 
 
@@ -219,11 +235,10 @@ def test_a_resumed_epoch_logs_the_mean_loss_of_its_steps_since_the_resume(reques
     with pytest.raises(InterruptedRunError):
         run(request_, listener=SignalAt(5))
     listener = Listener()
-    resumed = run(replace(request_, resume=True), replace(RECIPE, max_steps=-1), listener).train
-    assert resumed is not None
-    (last_step,) = [detail for _, done, _, detail in listener.steps if done == 6]
-    assert f"loss {resumed.epochs[0].train_loss:.4f}" in last_step  # a single step
-    assert resumed.epochs[0].step == 6
+    (line, _) = section_of(run(replace(request_, resume=True), RECIPE, listener)).epochs
+    (_, step, _, figures) = listener.steps[0]
+    assert (line.step, step) == (6, 6)
+    assert f"loss {line.train_loss:.4f} " in figures
 
 
 class DiesAt(Listener):
@@ -245,30 +260,24 @@ def test_a_killed_run_resumes_to_the_same_weights(
         run(request_, listener=DiesAt(9))
     half = store.load(tmp_path / "model.json")
     assert not half.complete
-    assert half.train is not None
-    assert [line.step for line in half.train.epochs] == [6]
+    assert [line.step for line in section_of(half).epochs] == [6]
     # A kill in the middle of a save leaves a newer checkpoint that is not complete.
     (Path(request_.output_dir) / "checkpoint-9").mkdir()
     resumed = run(replace(request_, resume=True))
-    assert resumed.train is not None
-    assert resumed.train.resumed_from_step == 6
-    assert [line.step for line in resumed.train.epochs] == [6, 12]
+    assert section_of(resumed).resumed_from_step == 6
+    assert [line.step for line in section_of(resumed).epochs] == [6, 12]
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
 
 
-@pytest.mark.parametrize("max_steps", [-1, 2])
-def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_: TrainRequest, max_steps: int) -> None:
-    recipe = replace(RECIPE, max_steps=max_steps, lr_scheduler_type="constant")
+def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_: TrainRequest) -> None:
+    recipe = replace(RECIPE, max_steps=2, lr_scheduler_type="constant")
     first = run(request_, recipe)
-    (Path(request_.output_dir) / "model.safetensors").unlink()  # as a kill before the last save leaves it
+    (Path(request_.output_dir) / "model.safetensors").unlink()  # the state after a kill before the last save
     again = run(replace(request_, resume=True), recipe)
     assert again.model.model_sha256 == first.model.model_sha256
-    assert first.train is not None
-    assert again.train is not None
-    assert again.train.epochs == first.train.epochs
-    assert again.train.best_step == first.train.best_step
-    assert again.train.aligned_tokens == first.train.aligned_tokens
-    assert again.train.train_s is None  # a time without a step would be no training time
+    for name in ("epochs", "best_step", "aligned_tokens"):
+        assert getattr(section_of(again), name) == getattr(section_of(first), name), name
+    assert section_of(again).train_s is None  # a time without a step is no training time
     assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
@@ -280,71 +289,45 @@ def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: Trai
     assert again == first
     assert store.load(tmp_path / "elsewhere.json") == first
     assert any(line.startswith(f"the run in {request_.output_dir} is finished") for line in listener.lines)
-    with pytest.raises(UsageError, match="started with max_steps 1"):
-        run(replace(request_, resume=True), replace(recipe, max_steps=2))
 
 
-@pytest.mark.parametrize("rate", [RECIPE.learning_rate, 3e-3])
-def test_a_run_that_replaced_a_finished_one_is_not_taken_for_it(rate: float, request_: TrainRequest) -> None:
-    run(request_, replace(RECIPE, max_steps=3))
-    recipe = replace(RECIPE, max_steps=3, learning_rate=rate)
+def test_a_run_that_replaced_a_finished_one_is_not_mistaken_for_it(request_: TrainRequest) -> None:
+    recipe = replace(RECIPE, max_steps=3)
+    run(request_, recipe)
     with pytest.raises(InterruptedRunError):
         run(replace(request_, overwrite=True), recipe, SignalAt(2))
-    resumed = run(replace(request_, resume=True), recipe).train
-    assert resumed is not None
-    assert resumed.resumed_from_step == 2
-    assert resumed.recipe.learning_rate == rate
-
-
-def test_a_run_that_was_moved_resumes_to_its_own_best_epoch(request_: TrainRequest, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, learning_rate=0.05)
-    first = run(request_, recipe)
-    moved = Path(request_.output_dir).rename(tmp_path / "moved")
-    again = run(replace(request_, output_dir=str(moved), resume=True), recipe)
-    assert again.model.model_sha256 == first.model.model_sha256
+    assert section_of(run(replace(request_, resume=True), recipe)).resumed_from_step == 2
 
 
 def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
-    whole = run(request_, replace(RECIPE, max_steps=2)).train
+    recipe = replace(RECIPE, max_steps=2)
     parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
-    parts = run(
-        parts_request,
-        replace(RECIPE, max_steps=2, per_device_train_batch_size=4, gradient_accumulation_steps=4),
-    ).train
-    assert whole is not None
-    assert parts is not None
-    assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-3)
-    assert parts.epochs[0].train_grad_norm == pytest.approx(whole.epochs[0].train_grad_norm, rel=1e-3)
+    (whole,) = section_of(run(request_, recipe)).epochs
+    (parts,) = section_of(
+        run(parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4))
+    ).epochs
+    assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-3)
+    assert parts.train_grad_norm == pytest.approx(whole.train_grad_norm, rel=1e-3)
 
 
 def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    section = run(request_, replace(RECIPE, precision="fp32", max_steps=1)).train
-    assert section is not None
+    section = section_of(run(request_, replace(RECIPE, precision="fp32", max_steps=1)))
     assert section.placement.dtype == "fp32"
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
-@pytest.mark.parametrize("steps", [0, -5])
-def test_no_steps_at_all_are_refused(steps: int, request_: TrainRequest) -> None:
-    with pytest.raises(UsageError, match=f"--max-steps {steps}: at least 1, or -1"):
-        run(request_, replace(RECIPE, max_steps=steps))
+def test_no_steps_at_all_are_refused(request_: TrainRequest) -> None:
+    for steps in (0, -5):
+        with pytest.raises(UsageError, match=f"--max-steps {steps}: at least 1, or -1"):
+            run(request_, replace(RECIPE, max_steps=steps))
 
 
 def test_a_tracker_that_is_not_there_is_a_usage_error(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match="--report-to nonsense"):
         run(replace(request_, report_to="nonsense"))
-
-
-def test_resume_refuses_other_validation_pairs(request_: TrainRequest, small_data: Path, tmp_path: Path) -> None:
-    run(request_, replace(RECIPE, max_steps=1))
-    other = Path(shutil.copytree(small_data, tmp_path / "other"))
-    lines = (other / "validation.jsonl").read_text().splitlines(keepends=True)
-    (other / "validation.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(UsageError, match="other validation pairs"):
-        run(replace(request_, resume=True, data=str(other)), replace(RECIPE, max_steps=1))
 
 
 def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequest) -> None:
@@ -365,27 +348,23 @@ def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
 
 def test_bf16_training_runs_on_the_cpu_and_says_so(request_: TrainRequest) -> None:
     record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
-    assert record.train is not None
-    assert record.train.placement.dtype == "bf16"
+    assert section_of(record).placement.dtype == "bf16"
 
 
-@pytest.mark.parametrize(
-    "change", [{"optim": "nonsense"}, {"lr_scheduler_type": "nonsense"}], ids=lambda change: next(iter(change))
-)
-def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest, change: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="nonsense"):
-        run(request_, replace(RECIPE, **change))
+def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest) -> None:
+    for option in ("optim", "lr_scheduler_type"):
+        with pytest.raises(UsageError, match="nonsense"):
+            run(request_, replace(RECIPE, **{option: "nonsense"}))  # type: ignore[arg-type]
 
 
 def test_a_diverged_run_is_recorded_as_such(request_: TrainRequest) -> None:
     record = run(request_, replace(RECIPE, learning_rate=1e30, max_steps=3))
-    assert record.train is not None
-    assert record.train.epochs[-1].eval_loss is None
+    assert section_of(record).epochs[-1].eval_loss is None
     assert store.load(Path(request_.output_dir).parent / "model.json") == record
 
 
 def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
-    mrpc_dir: Path, modernbert_dir: Path, tmp_path: Path
+    mrpc_dir: Path, modernbert_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole default recipe on all pairs; the model is as small as one can be, with ModernBERT's own tokenizer."""
     folder = tmp_path / "base"
@@ -393,14 +372,14 @@ def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
     for file in modernbert_dir.glob("*token*"):
         shutil.copy(file, folder)
     config = AutoConfig.from_pretrained(modernbert_dir)
-    config.update({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2})
+    config.update({"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2})
     config.save_pretrained(folder)
     request = TrainRequest(
         model=str(folder), data=str(mrpc_dir), output_dir=str(tmp_path / "out"), device="cpu", random_init=True
     )
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # faster for so small a model
     record = run(request, TrainRecipe())
-    section = record.train
-    assert section is not None
+    section = section_of(record)
     assert section.total_steps == 230
     assert [line.step for line in section.epochs] == [115, 230]
     assert [f"{line.train_learning_rate:.6e}" for line in section.epochs] == ["4.034783e-05", "3.478261e-07"]
@@ -479,8 +458,7 @@ def test_one_of_several_gpus_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.gpu
 def test_training_on_a_gpu_takes_bf16_by_itself(request_: TrainRequest) -> None:
-    record = run(replace(request_, device="cuda"), replace(RECIPE, max_steps=2))
-    assert record.train is not None
-    assert record.train.placement.dtype == "bf16"
-    assert record.train.placement.device.startswith("cuda")
+    section = section_of(run(replace(request_, device="cuda"), replace(RECIPE, max_steps=2)))
+    assert section.placement.dtype == "bf16"
+    assert section.placement.device.startswith("cuda")
     assert torch.cuda.max_memory_allocated() > 0
