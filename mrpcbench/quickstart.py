@@ -1,4 +1,4 @@
-"""The whole road on what ships with the project, without network or GPU: `mrpcbench quickstart`."""
+"""All four steps on the bundled model and pairs, without network or GPU: `mrpcbench quickstart`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +20,14 @@ from mrpcbench.progress import Observer
 from mrpcbench.schema import RunRecord
 from mrpcbench.train import train
 
-# A pass over the built-in pairs takes a tenth of a second; of three, one disturbed pass would decide.
+# A pass over the bundled pairs takes a tenth of a second; of three, one disturbed pass would decide.
 ROUNDS = 9
 
 
 def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[RunRecord, Path]]:
-    """Train, evaluate, export and bench the tiny checkpoint on the built-in corpus.
+    """Train, evaluate, export and bench the bundled checkpoint on the bundled pairs.
 
-    Gives each record with its path as soon as it is there. Everything is written below `request.output_dir`.
+    Yields each record with its path as soon as it is written. Everything is written below `request.output_dir`.
     """
     folder = Path(request.output_dir)
     model, results = str(folder / "tiny_ModernBERT_ft"), folder / "results"

@@ -1,5 +1,6 @@
-"""Tests of mrpcbench.batches: every pair once, padded as little as possible, and back in the caller's order."""
+"""Batches: every pair once, padded as little as possible, and back in the caller's order."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mrpcbench import data
-from mrpcbench.batches import Batch, EncodedPairs, Reader, in_order
+from mrpcbench.batches import EncodedPairs, Reader, in_order
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import Order
 
@@ -83,97 +84,70 @@ def test_tokens_of_the_second_sentence_keep_their_segment() -> None:
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ["length", "given"])
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-@pytest.mark.parametrize("multiple_of", [1, 8])
-def test_every_pair_is_in_one_batch_with_all_its_tokens(order: Order, size: int, multiple_of: int) -> None:
+def test_every_pair_is_in_one_batch_with_all_its_tokens() -> None:
     tokens = encoded(*WORDS)
-    batches = tokens.batches(size, order=order, multiple_of=multiple_of)
-    assert sorted(np.concatenate([batch.rows for batch in batches]).tolist()) == list(range(len(WORDS)))
-    assert [len(batch.rows) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    for batch in batches:
-        assert {array.dtype for array in batch.inputs.values()} == {np.dtype(np.int64)}
-        for line, row in enumerate(batch.rows):
-            length = tokens.lengths[row]
-            ids, mask = batch.inputs["input_ids"][line], batch.inputs["attention_mask"][line]
-            assert ids[:length].tolist() == list(tokens.columns["input_ids"][row])
-            assert set(ids[length:].tolist()) <= {PAD}
-            assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
+    orders: tuple[Order, ...] = ("length", "given")
+    for order, size, multiple_of in product(orders, (1, 2, 3, 7, 100), (1, 8)):
+        batches = tokens.batches(size, order=order, multiple_of=multiple_of)
+        assert sorted(np.concatenate([batch.rows for batch in batches]).tolist()) == list(range(len(WORDS)))
+        assert [len(batch.rows) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+        for batch in batches:
+            assert {array.dtype for array in batch.inputs.values()} == {np.dtype(np.int64)}
+            for line, row in enumerate(batch.rows):
+                length = tokens.lengths[row]
+                ids, mask = batch.inputs["input_ids"][line], batch.inputs["attention_mask"][line]
+                assert ids[:length].tolist() == list(tokens.columns["input_ids"][row])
+                assert set(ids[length:].tolist()) <= {PAD}
+                assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
 
 
-def test_pairs_of_like_length_share_a_batch_and_ties_keep_their_order() -> None:
-    batches = encoded(*WORDS).batches(3)
-    assert [batch.rows.tolist() for batch in batches] == [[1, 3, 6], [2, 5, 0], [4]]
+def test_pairs_of_like_length_share_a_batch_unless_the_given_order_is_asked_for() -> None:
+    sorted_batches, given = (encoded(*WORDS).batches(3, order=order) for order in ("length", "given"))
+    assert [batch.rows.tolist() for batch in sorted_batches] == [[1, 3, 6], [2, 5, 0], [4]]
+    assert [batch.rows.tolist() for batch in given] == [[0, 1, 2], [3, 4, 5], [6]]
+    many = WORDS * 10
+    (batch,) = encoded(*many).batches(100)
+    assert batch.rows.tolist() == sorted(range(70), key=lambda row: (many[row], row)), "ties keep their order"
 
 
-def test_the_given_order_is_kept_where_it_is_asked_for() -> None:
-    batches = encoded(*WORDS).batches(3, order="given")
-    assert [batch.rows.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
-
-
-def test_a_batch_is_as_wide_as_its_longest_pair() -> None:
-    widths = [batch.inputs["input_ids"].shape[1] for batch in encoded(*WORDS).batches(3)]
-    assert widths == [6, 12, 15]
-
-
-@pytest.mark.parametrize(("multiple_of", "widths"), [(8, [8, 16, 16]), (5, [10, 15, 15]), (3, [6, 12, 15])])
-def test_a_width_is_rounded_up_to_the_multiple_asked_for(multiple_of: int, widths: list[int]) -> None:
-    batches = encoded(*WORDS).batches(3, multiple_of=multiple_of)
-    assert [batch.inputs["input_ids"].shape[1] for batch in batches] == widths
-    assert {array.shape for batch in batches[:1] for array in batch.inputs.values()} == {(3, widths[0])}
+def test_a_batch_is_as_wide_as_its_longest_pair_rounded_up_to_the_multiple_asked_for() -> None:
+    for multiple_of, widths in ((1, [6, 12, 15]), (8, [8, 16, 16]), (5, [10, 15, 15]), (3, [6, 12, 15])):
+        batches = encoded(*WORDS).batches(3, multiple_of=multiple_of)
+        shapes = [{array.shape for array in batch.inputs.values()} for batch in batches]
+        assert shapes == [{(len(batch.rows), width)} for batch, width in zip(batches, widths, strict=True)]
 
 
 def test_real_and_padding_tokens_are_counted() -> None:
-    batches = encoded(*WORDS).batches(3)
-    assert [batch.real_tokens for batch in batches] == [5 + 5 + 6, 8 + 10 + 12, 15]
-    assert [batch.padding_tokens for batch in batches] == [2, 6, 0]
-    wide = encoded(*WORDS).batches(3, multiple_of=8)
-    assert [batch.real_tokens for batch in wide] == [batch.real_tokens for batch in batches]
-    assert [batch.padding_tokens for batch in wide] == [24 - 16, 48 - 30, 16 - 15]
+    for multiple_of, widths in ((1, (6, 12, 15)), (8, (8, 16, 16))):
+        batches = encoded(*WORDS).batches(3, multiple_of=multiple_of)
+        assert [batch.real_tokens for batch in batches] == [16, 30, 15]
+        assert [batch.padding_tokens for batch in batches] == [3 * widths[0] - 16, 3 * widths[1] - 30, widths[2] - 15]
 
 
-# --- back in order ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["length", "given"])
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_results_come_back_in_the_callers_order(order: Order, size: int) -> None:
-    batches = encoded(*WORDS).batches(size, order=order)
-    # Each pair answers with the name that its first word gives it, and with its own length.
-    outputs = [
-        np.stack([batch.inputs["input_ids"][:, 1] - 4, batch.inputs["attention_mask"].sum(axis=1)], axis=1).astype(
-            np.float32
-        )
-        for batch in batches
-    ]
-    found = in_order(outputs, batches)
-    assert found.dtype == np.float32
-    assert found.tolist() == [[row, length] for row, length in enumerate([12, 5, 8, 5, 15, 10, 6])]
+def test_results_come_back_in_the_callers_order() -> None:
+    orders: tuple[Order, ...] = ("length", "given")
+    for order, size in product(orders, (1, 3, 7)):
+        batches = encoded(*WORDS).batches(size, order=order)
+        # Each pair answers with the name that its first word gives it, and with its own length.
+        columns = [
+            (batch.inputs["input_ids"][:, 1] - 4, batch.inputs["attention_mask"].sum(axis=1)) for batch in batches
+        ]
+        found = in_order([np.stack(column, axis=1).astype(np.float32) for column in columns], batches)
+        assert found.dtype == np.float32
+        assert found.tolist() == [[row, length] for row, length in enumerate([12, 5, 8, 5, 15, 10, 6])]
 
 
 # --- the real corpus --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_sorted_batches_of_mrpc_are_nearly_free_of_padding_and_come_back_in_order(
-    split: str, mrpc_dir: Path, modernbert_dir: Path
-) -> None:
+def test_sorted_batches_of_mrpc_are_nearly_free_of_padding(mrpc_dir: Path, modernbert_dir: Path) -> None:
     """As evaluate, bench's offline scenario and the reference of the export gate cut them."""
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir, local_files_only=True)
-    reader = Reader(tokenizer, 8192)
-    pairs = data.load(str(mrpc_dir))[split]
-    tokens = reader.encode(pairs)
-
-    def cost(batches: list[Batch]) -> float:
-        """Tokens that are processed for each real one."""
-        real = sum(batch.real_tokens for batch in batches)
-        assert real == sum(tokens.lengths)
-        return sum(batch.inputs["input_ids"].size for batch in batches) / real
-
-    batches = tokens.batches(32)
-    assert cost(batches) <= 1.05
-    assert cost(tokens.batches(32, order="given")) > 1.3
-    answers = [np.stack([batch.rows, batch.inputs["attention_mask"].sum(axis=1)], axis=1) for batch in batches]
-    ordered = in_order([answer.astype(np.float32) for answer in answers], batches)
-    np.testing.assert_array_equal(ordered[:, 0], np.arange(len(pairs)))
-    np.testing.assert_array_equal(ordered[:, 1], tokens.lengths)
+    for split, pairs in data.load(str(mrpc_dir)).items():
+        tokens = Reader(tokenizer, 8192).encode(pairs)
+        processed = {
+            order: sum(batch.inputs["input_ids"].size for batch in tokens.batches(32, order=order))
+            for order in ("length", "given")
+        }
+        assert processed["length"] <= 1.05 * sum(tokens.lengths), split
+        assert processed["given"] > 1.3 * sum(tokens.lengths), split
