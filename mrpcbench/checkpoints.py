@@ -1,4 +1,4 @@
-"""A training run's folder: what was started in it, what it can be continued from, and whether it is finished."""
+"""A training run's folder: which run was started in it, its newest checkpoint, and whether it is finished."""
 
 import shutil
 from contextlib import suppress
@@ -14,31 +14,31 @@ from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.progress import Observer
 from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, RunRecord
 
-# What a run was started with, so that --resume can tell whether it would continue the same one.
+# What a run was started with: --resume continues only the same run.
 RUN_FILE = "mrpcbench-run.json"
-# The record of a run that is over, beside the model that it made.
+# The record of a finished run, next to its model.
 RECORD_FILE = "mrpcbench-train.json"
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
 def check_output(request: TrainRequest) -> None:
-    """Raise `UsageError` for a folder with an earlier run that nobody asked to replace."""
+    """Raise `UsageError` for a folder with an earlier run, unless it is to be resumed or replaced."""
     folder = Path(request.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
     if request.resume and request.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other: continue the run, or start it anew")
+        raise UsageError("--resume and --overwrite exclude each other: continue the run, or discard it")
     if request.resume or request.overwrite or not folder.is_dir():
         return
     if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
         raise UsageError(
-            f"--output-dir {folder}: holds a model or a run already; continue it with --resume, replace it with "
+            f"--output-dir {folder}: already holds a model or a run; continue it with --resume, replace it with "
             "--overwrite, or name another folder"
         )
 
 
 def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
-    """All that the weights at the end depend on."""
+    """Everything that determines the final weights."""
     return Lineage(
         model=base,
         base_model=base.name,
@@ -51,7 +51,7 @@ def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdent
 
 
 def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
-    """Note in the output folder that `run` is started, or find the checkpoint to continue from."""
+    """Note in the output folder that `run` was started. To resume, return its newest checkpoint, if any, instead."""
     folder = Path(request.output_dir)
     if request.resume:
         checkpoint = newest_checkpoint(folder)
@@ -59,14 +59,14 @@ def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | Non
         return checkpoint
     for old in folder.glob("checkpoint-*"):
         shutil.rmtree(old)
-    # Until this run ends, a model in the folder is not the one that it makes.
+    # Until this run ends, a model in the folder is that of another run.
     (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
     store.save_lineage(run, folder, RUN_FILE)
     return None
 
 
 def check_same_run(now: Lineage, folder: Path) -> None:
-    """Raise `UsageError` where another run than `now`, or none, was started in `folder`; it names what differs."""
+    """Raise `UsageError` unless the run `now` was started in `folder`. The message names what differs."""
     before = store.load_lineage(folder, RUN_FILE)
     if before is None:
         raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
@@ -76,28 +76,28 @@ def check_same_run(now: Lineage, folder: Path) -> None:
     if before.precision != now.precision:
         changed.append(f"precision {before.precision} (now {now.precision})")
     if before.base_model_sha256 != now.base_model_sha256:
-        changed.append(f"another model than {now.base_model}")
+        changed.append(f"a model other than {now.base_model}")
     if before.train_data_sha256 != now.train_data_sha256:
         changed.append("other training pairs")
     if before.validation_data_sha256 != now.validation_data_sha256:
         changed.append("other validation pairs")
     if changed:
-        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; give it the same")
+        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; use the same options")
 
 
 def finished(run: Lineage, folder: Path) -> RunRecord | None:
-    """The record of `run` where the model in `folder` is what it ended with; else None."""
+    """The record of `run` if it is finished and `folder` holds its model; else None."""
     lineage = store.load_lineage(folder)
     if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
-    with suppress(UsageError):  # the record is not there, or of another version: it is made again
+    with suppress(UsageError):  # the record is missing or has another version: it is written again
         record = store.load(folder / RECORD_FILE)
         return record if record.model == lineage.model else None
     return None
 
 
 def newest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None: a kill can leave one that was not."""
+    """The newest complete checkpoint, or None. A kill while saving leaves an incomplete one."""
     numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
     steps = {int(number): path for path, number in numbered if number.isdigit()}
     for step in sorted(steps, reverse=True):
@@ -111,5 +111,5 @@ def newest_checkpoint(output_dir: Path) -> Path | None:
 
 
 def state_of(checkpoint: Path) -> TrainerState:
-    """The Trainer's state when it wrote `checkpoint`, with the log so far."""
+    """The Trainer's state at `checkpoint`, with its log until then."""
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

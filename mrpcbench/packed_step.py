@@ -1,7 +1,7 @@
-"""One optimiser step of a ModernBERT classifier without padding: gradients in bf16, float32 masters, AdamW on these.
+"""One optimiser step of a ModernBERT classifier without padding: gradients in bf16, AdamW on float32 masters.
 
-The model's own parameters are the masters, so that saving, exporting and resuming stay Hugging Face's. What a recorder
-records is run again as one launch; in a step the host waits for nothing.
+The model's own parameters are the masters, so saving, exporting and resuming are Hugging Face's. A recording (a CUDA
+graph on a GPU) is replayed as one launch, and the host never waits for the device in a step.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,10 +17,10 @@ from mrpcbench import packed
 from mrpcbench.backends.graphs import MOST, RecordWork
 from mrpcbench.packing import Resident, Shape
 
-# The encoder's layers and its last norm compute in `dtype`; embeddings, their norm and the head stay in float32, as
-# little as they cost: the rows of a table are read once, the head once a pair.
+# The encoder's layers and its last norm compute in `dtype`. Embeddings, their norm and the head stay in float32, which
+# costs little: each token reads one row of the table, and the head runs once per pair.
 IN_DTYPE = ("model.layers.", "model.final_norm.")
-IGNORED = -100  # cross-entropy's own mark of a target that does not count
+IGNORED = -100  # the default `ignore_index` of torch's cross_entropy
 
 
 class Labelled:
@@ -31,15 +31,15 @@ class Labelled:
         self._labels = torch.from_numpy(labels).to(device)
 
     def targets(self, rows: torch.Tensor) -> torch.Tensor:
-        """Labels of `rows`, int64 [S] on the device; of an empty one, -1, `IGNORED`."""
+        """Labels of `rows`, int64 [S] on the device; `IGNORED` for row -1, an empty segment."""
         return self._labels[rows.clamp(min=0)].masked_fill_(rows < 0, IGNORED)
 
 
 class PackedStep:
-    """Loss and gradients of `net`, whose weights are float32, in the arithmetic `dtype`.
+    """Loss and gradients of `net`, whose weights are float32, computed in `dtype`.
 
-    With `recorder` batches are filled up to few shapes, and each shape is recorded at its first sight. `accumulates`
-    says that gradients of several batches are added up.
+    With `recorder`, batches are padded to a few shapes, and each shape is recorded when it first occurs. `accumulates`
+    allows adding up the gradients of several batches.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class PackedStep:
         copies = {name: self.masters[name].detach().to(dtype).requires_grad_() for name in self._shadowed}
         self._weights = {**self.masters, **copies}
         self._found = [torch.zeros_like(master) for master in self.masters.values()]
-        # What the optimiser reads: aligned with the masters.
+        # The optimiser reads these; same order as the masters.
         self.gradients = [torch.zeros_like(found) for found in self._found] if accumulates else self._found
         self._scale = torch.ones((), device=self._device)
         self._loss = torch.zeros((), device=self._device)
         self._windowless = packed.windowless(net.config) if recorder else None
-        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}  # in the order of their last use
+        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}  # least recently used first
 
     def refresh(self) -> None:
-        """Copy the masters to the weights that compute, after the masters have changed."""
+        """Copy the masters to the weights in `dtype`, after the masters have changed."""
         with torch.no_grad():
             if self._shadowed:
                 torch._foreach_copy_(
@@ -78,9 +78,9 @@ class PackedStep:
                 )
 
     def backward(self, rows: NDArray[np.int64], *, scale: float = 1.0, adds: bool = False) -> torch.Tensor:
-        """The mean loss of the pairs `rows` [B] times `scale`, on the device, and its gradients in `gradients`.
+        """The mean loss of the pairs `rows` [B] times `scale`, on the device; puts its gradients into `gradients`.
 
-        With `adds` these are added to what is there, which needs `accumulates`.
+        With `adds` they are added to those that are there, which needs `accumulates`.
         """
         shape = self.shape(rows)
         self._scale.fill_(scale)
@@ -117,10 +117,10 @@ class PackedStep:
     def _recorded(
         self, recorder: RecordWork, shape: Shape, given: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[], None]]:
-        """Where the rows of `shape` are put, and what then computes their loss and gradients.
+        """The input tensor for rows of `shape`, and the function that then computes their loss and gradients.
 
-        What runs before the recording runs on `given`, rows that do fill `shape`: kernels rely on that. Past the most
-        recordings the least recently used one goes.
+        Warm-up runs use `given`, rows that really fill `shape`: kernels rely on that. If there are too many recordings,
+        the least recently used one is dropped.
         """
         while len(self._recordings) >= MOST:
             del self._recordings[next(iter(self._recordings))]
@@ -140,15 +140,15 @@ class PackedStep:
         return found.float()
 
     def _host(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """In memory of its own that the device can read while the host goes on."""
+        """`rows` in memory that the device can read asynchronously."""
         found = torch.from_numpy(rows)
         return found.pin_memory() if self._device.type == "cuda" else found
 
 
 class PackedAdamW(torch.optim.AdamW):
-    """torch's fused AdamW over the masters of a `PackedStep`; it clips, and hands the new weights on.
+    """torch's fused AdamW over the masters of a `PackedStep`, with clipping; it also refreshes the step's weights.
 
-    `attach` it to its step before the first. Its state is that of `torch.optim.AdamW`, in checkpoints too.
+    Call `attach` before the first step. Its state is that of `torch.optim.AdamW`, also in checkpoints.
     """
 
     _step: PackedStep
@@ -158,16 +158,16 @@ class PackedAdamW(torch.optim.AdamW):
         super().__init__(params, **{**options, "fused": True})
 
     def attach(self, step: PackedStep, max_norm: float) -> None:
-        """Take the gradients of `step`, with their norm clipped at `max_norm`, or not at all where that is 0."""
+        """Use the gradients of `step`, with their norm clipped at `max_norm` unless that is 0."""
         self._step, self._max_norm = step, max_norm
         device = step.gradients[0].device
-        # A recording reads its learning rate where the host can change it: in a tensor.
+        # A recording reads its learning rate from a tensor, which the host can change.
         self._rates = [torch.zeros((), device=device) for _ in self.param_groups]
         self.gradient_norm = torch.zeros((), device=device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure computes its loss
-        """One step with the gradients that are there; no state is made in it, so that it can be recorded."""
+        """One step with the present gradients. It creates no state, so it can be recorded."""
         for rate, group in zip(self._rates, self.param_groups, strict=True):
             rate.fill_(float(group["lr"]))
         if self._replay is None:
@@ -187,7 +187,7 @@ class PackedAdamW(torch.optim.AdamW):
                     }
         if recorder is None:
             return self._update
-        # A first run would be a step: its kernels are loaded by that of another weight.
+        # A warm-up run would change the weights, so the kernels are loaded by a step of another weight.
         other = torch.nn.Parameter(torch.zeros(1, device=self.gradient_norm.device))
         other.grad = torch.ones_like(other)
         torch.nn.utils.clip_grad_norm_([other], 1.0, foreach=True)

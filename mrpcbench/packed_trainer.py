@@ -1,6 +1,6 @@
-"""The Hugging Face Trainer with the packed step in its middle: `mrpcbench train --engine packed`.
+"""The Hugging Face Trainer with training steps without padding: `mrpcbench train --engine packed`.
 
-Order of the data, schedule, log, evaluation, checkpoints and resuming are the Trainer's own.
+The order of the data, the schedule, the log, evaluation, checkpoints and resuming are the Trainer's own.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ ROW = "row"
 
 
 class RowCollator:
-    """A batch is the numbers of its pairs, `row` int64 [B], on the host: the tokens are on the device already."""
+    """Makes a batch of row numbers, int64 [B] on the host. The tokens of the rows are already on the device."""
 
     def __init__(self) -> None:
         self.real_tokens = 0
         self.padding_tokens = 0
-        # Set once there is a step, which alone knows the shape that a batch is filled up to.
+        # Set when the step exists: it knows the shape to which a batch is padded.
         self.step: PackedStep | None = None
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, NDArray[np.int64]]:
@@ -49,9 +49,9 @@ class RowCollator:
 
 
 class PackedTrainer(ObservedTrainer):
-    """A Trainer whose steps and evaluations run packed; `precision` is bf16 or fp32.
+    """A Trainer whose steps and evaluations run without padding; `precision` is bf16 or fp32.
 
-    Raises `UsageError` where the model, the optimiser or the arithmetic cannot run so.
+    Raises `UsageError` for a model, an optimiser or a precision that the packed step does not support.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class PackedTrainer(ObservedTrainer):
         if reason := packed.refusal(config, type(loaded.model).__name__, training=True):
             raise UsageError(f"--engine packed: {reason}")
         if precision == "fp16":
-            raise UsageError("--engine packed: it trains in bf16 or fp32; use --precision bf16, or --engine trainer")
-        self.get_optimizer_cls_and_kwargs(arguments)  # refuses now what it would refuse once the run has begun
-        # The step clips in its own recording; the Trainer's clipping would wait for the gradients of its own model.
+            raise UsageError("--engine packed: trains in bf16 or fp32; use --precision bf16, or --engine trainer")
+        self.get_optimizer_cls_and_kwargs(arguments)  # raises for an unsupported optimiser, before the run begins
+        # The optimiser clips in its own recording. The Trainer would clip gradients that are not there.
         max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
         arguments.remove_unused_columns = False
         counted = RowCollator()
@@ -116,17 +116,17 @@ class PackedTrainer(ObservedTrainer):
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[PackedAdamW], Any]:
-        """The Trainer's own options of AdamW, for the class that is recorded."""
+        """The Trainer's options of AdamW, for `PackedAdamW`."""
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
         if kind is not torch.optim.AdamW:
             raise UsageError(
-                f"--engine packed: it has AdamW alone; use --optim adamw_torch, or --engine trainer for "
+                f"--engine packed: supports AdamW only; use --optim adamw_torch, or --engine trainer for "
                 f"{args.optim.value}"
             )
         return PackedAdamW, options
 
     def create_optimizer(self) -> Any:
-        """The Trainer's own, on the gradients of the packed step; a checkpoint's weights are loaded by now."""
+        """The Trainer's own, on the gradients of the packed step. A checkpoint's weights are already loaded."""
         made = super().create_optimizer()
         made.attach(self.step, self._max_norm)
         self._adamw: PackedAdamW = made
@@ -148,7 +148,7 @@ class PackedTrainer(ObservedTrainer):
         return functional.cross_entropy(logits, labels), logits, labels
 
     def floating_point_ops(self, inputs: dict[str, NDArray[np.int64]]) -> float:
-        """The Trainer's own estimate, six operations a token and weight, of the tokens that are not padding."""
+        """The Trainer's own estimate, six operations per token and weight, for tokens that are not padding."""
         return float(self._token_flops * self.step.real_tokens(inputs[ROW]))
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -159,12 +159,12 @@ class PackedTrainer(ObservedTrainer):
 
 
 def recorder_on(device: torch.device) -> RecordWork | None:
-    """What records steps on `device`: a GPU's graphs, or nothing."""
+    """Records steps on `device` as CUDA graphs; None on the CPU."""
     return Recorder() if device.type == "cuda" else None
 
 
 def _rows(split: Dataset) -> Dataset:
-    """What the Trainer's samplers see of a split."""
+    """The columns of a split that the Trainer's samplers need."""
     return Dataset.from_dict({ROW: np.arange(len(split)), LENGTH: split[LENGTH]})
 
 

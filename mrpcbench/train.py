@@ -35,9 +35,9 @@ SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> RunRecord:
     """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
 
-    The record is saved after every epoch. Raises `UsageError` where the model, the data or the output folder is not as
-    needed, `MissingError` where the device cannot do what was asked, `InterruptedRunError` after an interrupt, when a
-    checkpoint is saved from which `resume` continues.
+    The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
+    `MissingError` if the device cannot train as requested, and `InterruptedRunError` after Ctrl-C, with a checkpoint
+    saved from which `resume` continues.
     """
     check(request, recipe)
     if recipe.max_steps == 0 or recipe.max_steps < -1:
@@ -58,13 +58,13 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
         seed=recipe.seed,
         new_head=True,
     )
-    _tell_load_report(loaded, observer)
+    _report_mismatches(loaded, observer)
     identities = tuple(data.identity(split, request.data, name) for name, split in pairs.items())
     run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
     if request.resume:
         checkpoints.check_same_run(run, output_dir)
         if done := checkpoints.finished(run, output_dir):
-            observer.say(f"the run in {output_dir} is finished; nothing is trained, and this is its record")
+            observer.say(f"the run in {output_dir} is finished: nothing to train, this is its record")
             store.save(done, results)
             _push(request, observer)
             return done
@@ -78,7 +78,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     return _finish(trainer, loaded, record, request, results, observer)
 
 
-def _tell_load_report(loaded: models.LoadedModel, observer: Observer) -> None:
+def _report_mismatches(loaded: models.LoadedModel, observer: Observer) -> None:
     for kind, keys in (("missing from", loaded.report.missing), ("unexpected in", loaded.report.unexpected)):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
@@ -98,12 +98,14 @@ def _trainer(
     observer: Observer,
     precision: str,
 ) -> ObservedTrainer:
-    """What trains by the engine of `recipe`; raises `MissingError` where it would not train in `precision`."""
+    """The trainer for the engine of `recipe`. Raises `MissingError` if it would not train in `precision`."""
     if recipe.engine == "packed":
         return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
     trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
     if trainer.precision != precision:
-        raise MissingError(f"--precision {recipe.precision}: {precision} was asked and {trainer.precision} would run")
+        raise MissingError(
+            f"--precision {recipe.precision}: requested {precision}, but {trainer.precision} would be used"
+        )
     return trainer
 
 
@@ -142,7 +144,7 @@ def _first_record(
 def _run(
     trainer: ObservedTrainer, record: RunRecord, checkpoint: Path | None, results: Path, observer: Observer
 ) -> RunRecord:
-    """Train to the end, saving the record at every epoch, and return it with the log."""
+    """Train to the end, save the record after every epoch, and return it with the complete log."""
     before = _special_tokens(trainer.model.config)
     begun = record.train
     assert begun is not None
@@ -155,7 +157,7 @@ def _run(
     begin, spent = time.monotonic(), dict[str, Any]()
     reached = checkpoints.state_of(checkpoint) if checkpoint else None
     if checkpoint and reached and reached.global_step >= begun.total_steps:
-        # Stopped after its last checkpoint: nothing is left to train, and the Trainer would take a step too many.
+        # The run stopped after its last checkpoint. Nothing is left to train, and the Trainer would take another step.
         trainer.state = reached
         trainer.model.config = models.load_config(checkpoint, checkpoint.name)
     else:
@@ -164,7 +166,7 @@ def _run(
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
     if aligned:
-        observer.say(f"set as the tokenizer has them, or None where it has none: the model's {', '.join(aligned)}")
+        observer.say(f"special tokens aligned with the tokenizer: {', '.join(aligned)}")
     section = replace(
         begun,
         aligned_tokens=aligned,
@@ -184,12 +186,12 @@ def _train(trainer: ObservedTrainer, interruptible: Interruptible, checkpoint: P
         with interruptible.catching_interrupts():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
-        raise InterruptedRunError(_where_it_stopped(trainer)) from None
+        raise InterruptedRunError(_interruption(trainer)) from None
     finally:
         transformers_logging.set_verbosity(level)
 
 
-def _where_it_stopped(trainer: ObservedTrainer) -> str:
+def _interruption(trainer: ObservedTrainer) -> str:
     state, folder = trainer.state, Path(trainer.args.output_dir)
     saved = checkpoints.newest_checkpoint(folder)
     kept = f"{saved.name} is saved and --resume continues from it" if saved else "no checkpoint is saved yet"
@@ -208,12 +210,12 @@ def _finish(
     results: Path,
     observer: Observer,
 ) -> RunRecord:
-    """Save the best model with its tokenizer, lineage, log and card, and then the finished record."""
+    """Save the best model with its tokenizer, lineage, log and card, then the finished record."""
     section = record.train
     assert section is not None
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
-    # The best epoch's weights from this very folder, wherever it was when the Trainer noted the checkpoint's path.
+    # The path that the Trainer noted for its best checkpoint is out of date if the folder was moved.
     load_model(model, folder / f"checkpoint-{section.best_step}" / "model.safetensors")
     identity = replace(
         loaded.identity,
