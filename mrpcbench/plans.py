@@ -88,7 +88,7 @@ class TrainRequest:
     device: Device = about(DEVICE_HELP, default="auto")
     random_init: bool = about(RANDOM_HELP, default=False)
     resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", default=False)
-    overwrite: bool = about("Train anew although --output-dir holds a run; its checkpoints are removed.", default=False)
+    overwrite: bool = about("Discard the run in --output-dir and retrain; its checkpoints are removed.", default=False)
     report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none")
     push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", default=None)
 
@@ -114,12 +114,12 @@ class TrainRecipe:
     optim: str = about("Optimiser (a transformers name).", default="adamw_torch")
     adam_beta1: float = about("AdamW's decay rate of the first moment.", default=0.9)
     adam_beta2: float = about("AdamW's decay rate of the second moment.", default=0.98)
-    adam_epsilon: float = about("AdamW's term against division by zero.", default=1e-6)
+    adam_epsilon: float = about("AdamW's epsilon.", default=1e-6)
     weight_decay: float = about("AdamW's weight decay.", default=0.0)
     max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, least=0)
-    gradient_accumulation_steps: int = about("Batches added up before one optimiser step.", default=1, least=1)
+    gradient_accumulation_steps: int = about("Batches accumulated before one optimiser step.", default=1, least=1)
     group_by_length: bool = about(
-        "Put training pairs of like length into one batch: less padding, and another order than the reference run's.",
+        "Group training pairs of similar length into batches: less padding, but not the reference run's order.",
         default=False,
     )
     engine: Engine = about(
@@ -128,10 +128,10 @@ class TrainRecipe:
         default="trainer",
     )
     precision: Precision = about(
-        "Arithmetic of training; 'auto' is bf16 on a GPU that has it, else fp32.", default="auto"
+        "Arithmetic of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto"
     )
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
-        "Validation metric by which the best epoch is chosen.", default="loss"
+        "Validation metric that selects the best epoch.", default="loss"
     )
     seed: int = about("Seed of the new head, the data order and dropout.", default=42, least=0)
 
