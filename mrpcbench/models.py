@@ -41,7 +41,7 @@ class LoadedModel:
 
 
 def locate(model: str, *, onnx: bool = False) -> Path:
-    """The folder that `--model` means: a folder, the shipped checkpoint, or a snapshot of a hub repository.
+    """The folder that `--model` means: a folder, the bundled checkpoint, or a snapshot of a hub repository.
 
     `onnx` says whether the graph of a hub repository is wanted, or its weights.
     """
