@@ -17,7 +17,7 @@ from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
 from mrpcbench.reading import reader_for
-from mrpcbench.schema import AbPair, AbSection, AbSide, ModelIdentity, Placement, RunRecord
+from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide, ModelIdentity, Placement
 
 Name = Literal["a", "b"]
 NAMES: tuple[Name, Name] = ("a", "b")
@@ -34,7 +34,7 @@ class Known:
     model: ModelIdentity
 
 
-def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
+def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     """Measure side B against side A, and again where B looks slower; write the record to `results` after every pair.
 
     Raises `UsageError` where the number of pairs cannot reach the level or a model or the data is not there,
@@ -46,8 +46,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
     environment = capture()
     known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
-    record = RunRecord(
-        command="ab",
+    record = AbRecord(
         complete=False,
         environment=environment,
         model=known["b"].model,
@@ -55,7 +54,6 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
         ab=AbSection(plan=_public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
     )
     observer.began(record)
-    assert record.ab is not None
     if not apart(record.ab):
         workload = _workload(plan, reader_for(known["a"].spec).encode(pairs))
         try:
@@ -63,7 +61,6 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> RunRecord:
                 record = _measured(duel, record, limits, results, observer)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
-    assert record.ab is not None
     judged = replace(record.ab, comparison=comparison_of(record, limits))
     record = replace(record, complete=True, ab=judged)
     store.save(record, results)
@@ -114,12 +111,11 @@ def _side(known: Known) -> AbSide:
     )
 
 
-def _measured(duel: Duel, record: RunRecord, limits: Policy, results: Path, observer: Observer) -> RunRecord:
+def _measured(duel: Duel, record: AbRecord, limits: Policy, results: Path, observer: Observer) -> AbRecord:
     """The record with its pairs; they are run a second time where the first say "slower"."""
     for grown in _pairs(duel, record, "ab", observer):
         record = grown
         store.save(record, results)
-    assert record.ab is not None
     if looks_slower(record.ab.pairs, limits):
         observer.say("B looks slower: once more, for a slowdown must show twice")
         for grown in _pairs(duel, record, "confirmation", observer):
@@ -128,10 +124,9 @@ def _measured(duel: Duel, record: RunRecord, limits: Policy, results: Path, obse
     return record
 
 
-def _pairs(duel: Duel, record: RunRecord, part: Part, observer: Observer) -> Iterator[RunRecord]:
+def _pairs(duel: Duel, record: AbRecord, part: Part, observer: Observer) -> Iterator[AbRecord]:
     """The record after every pair of a part of the run."""
     section = record.ab
-    assert section is not None
     count = section.plan.process_pairs
     for done, (order, ran) in enumerate(duel.rounds(count), 1):
         pair = AbPair(

@@ -17,7 +17,15 @@ from mrpcbench.figures import best_load
 from mrpcbench.gates.seeds import best_epoch
 from mrpcbench.plans import BaselineFolder, BaselineRequest
 from mrpcbench.progress import Observer
-from mrpcbench.schema import EvaluateSection, KeptBaseline, RunRecord
+from mrpcbench.schema import (
+    BenchRecord,
+    EvaluateRecord,
+    EvaluateSection,
+    ExportRecord,
+    KeptBaseline,
+    Record,
+    TrainRecord,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # The commands whose records are compared; one of ab holds both of its sides.
@@ -31,7 +39,7 @@ class _Chosen:
 
     path: Path
     content: bytes
-    record: RunRecord
+    record: Record
     predictions: bytes | None
 
 
@@ -100,30 +108,31 @@ def _choose(path: Path, observer: Observer) -> _Chosen:
         raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMMANDS)}")
     if not record.complete:
         raise UsageError(f"{path}: not complete, so nothing can be held against it; let the run end")
-    if record.export and (record.export.gate is None or record.export.gate.verdict.outcome != "PASS"):
-        why = record.export.gate.verdict.reason if record.export.gate else "it was not judged"
+    gate = record.export.gate if isinstance(record, ExportRecord) else None
+    if isinstance(record, ExportRecord) and (gate is None or gate.verdict.outcome != "PASS"):
+        why = gate.verdict.reason if gate else "it was not judged"
         raise UsageError(f"{path}: this export did not pass its own gate ({why}); export a graph that does")
     if not _has_result(record):
         raise UsageError(f"{path}: holds no figure to compare with; run the command again")
     for warning in _warnings(record):
         observer.say(f"warning: {path}: {warning}")
     predictions = None
-    if record.evaluate:
+    if isinstance(record, EvaluateRecord):
         predictions = _predictions(path, record.evaluate).read_bytes()
     return _Chosen(path, path.read_bytes(), record, predictions)
 
 
-def _has_result(record: RunRecord) -> bool:
+def _has_result(record: Record) -> bool:
     """Whether a complete record has anything to compare: a best epoch of train, a timed row of bench."""
-    if record.train is not None:
+    if isinstance(record, TrainRecord):
         return best_epoch(record.train) is not None
-    if record.bench is not None:
+    if isinstance(record, BenchRecord):
         return any(row.samples_ms or best_load(row) for row in record.bench.rows)
     return True
 
 
-def _warnings(record: RunRecord) -> Iterator[str]:
-    rows = record.bench.rows if record.bench else ()
+def _warnings(record: Record) -> Iterator[str]:
+    rows = record.bench.rows if isinstance(record, BenchRecord) else ()
     invalid = [row for row in rows if row.broken_rules]
     if invalid:
         broken = (invalid[0].broken_rules or ("",))[0]
@@ -173,5 +182,5 @@ def _write(chosen: Sequence[_Chosen], staged: Path) -> None:
             count += 1
             path = staged / f"{item.path.stem}-{count}.json"
         path.write_bytes(item.content)
-        if item.record.evaluate and item.predictions is not None:
+        if isinstance(item.record, EvaluateRecord) and item.predictions is not None:
             (staged / item.record.evaluate.predictions_file).write_bytes(item.predictions)

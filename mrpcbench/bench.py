@@ -27,9 +27,9 @@ from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
 from mrpcbench.reading import model_folder
 from mrpcbench.schema import (
+    BenchRecord,
     BenchSection,
     LoadPoint,
-    RunRecord,
 )
 from mrpcbench.validity import broken_rules
 
@@ -38,7 +38,7 @@ MEASURE = BenchControl()
 
 def bench(
     spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer, control: BenchControl = MEASURE
-) -> RunRecord:
+) -> BenchRecord:
     """Measure every contender, scenario and batch size of `plan`, and write the record to `results` after every row.
 
     `spec` says what all contenders share; its own `backend` is replaced by each of theirs. Raises `UsageError` where
@@ -55,8 +55,7 @@ def bench(
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     lanes = open_lanes(field, plan, pairs, observer)
-    record = RunRecord(
-        command="bench",
+    record = BenchRecord(
         complete=False,
         environment=environment,
         model=lanes[0].session.model,
@@ -80,11 +79,11 @@ def bench(
     return record
 
 
-def _rows(record: RunRecord) -> int:
-    return len(record.bench.rows) if record.bench else 0
+def _rows(record: BenchRecord) -> int:
+    return len(record.bench.rows)
 
 
-def _where_it_stopped(record: RunRecord, results: Path) -> str:
+def _where_it_stopped(record: BenchRecord, results: Path) -> str:
     if not _rows(record):
         return "interrupted; no row was finished"
     return f"interrupted; the finished rows are in {results}"
@@ -100,13 +99,12 @@ def _workload(plan: BenchPlan) -> Dataset:
 
 
 def _measured(
-    record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer
-) -> Iterator[RunRecord]:
+    record: BenchRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer
+) -> Iterator[BenchRecord]:
     """The record after every row: first the rounds, then the loads, then where the time goes.
 
     Every other round runs backwards, so that drift favours no row.
     """
-    assert record.bench is not None
     rounds = record.bench.plan.rounds
     for lane in lanes:
         lane.warm_up(record.bench.plan.warmup)
@@ -148,9 +146,8 @@ def _tell_load(observer: Observer, lane: Lane, point: LoadPoint) -> None:
     observer.say(f"{lane.name}: {point.rate_per_s:.1f} requests/s {kept}")
 
 
-def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> RunRecord:
+def _grown(record: BenchRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> BenchRecord:
     """The record with the rows so far, each judged by the rounds that it has run."""
-    assert record.bench is not None
     fixed_shape = record.bench.plan.seq_len is not None
     rounds_done = min((lane.rounds for lane in lanes if lane.scenario != "server"), default=0)
     measured = [lane for lane in lanes if lane.has_row]
@@ -164,9 +161,8 @@ def _grown(record: RunRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> R
     return replace(record, bench=section)
 
 
-def _with_ceilings(record: RunRecord, observer: Observer) -> RunRecord:
+def _with_ceilings(record: BenchRecord, observer: Observer) -> BenchRecord:
     """The finished record, with what the machine itself can do: last, for its large arrays would count as a row's."""
-    assert record.bench is not None
     placed = {(row.placement.device, row.placement.product_dtype) for row in record.bench.rows if row.work}
     if placed:
         observer.say("measuring what this machine can do at best")

@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.schema import RunRecord, TrainSection
+from mrpcbench.schema import TrainRecord, TrainSection
 
 GLUE_DATASET = "nyu-mll/glue"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -16,10 +16,9 @@ PACKAGES = ("transformers", "torch", "datasets", "tokenizers")
 NOT_UPLOADED = ["checkpoint-*/**", "runs/**", ".*", ".*/**", "onnx/**", "mrpcbench-run.json"]
 
 
-def model_card(record: RunRecord) -> str:
+def model_card(record: TrainRecord) -> str:
     """README.md of the model that the train `record` made: what it is, how it was trained, how accurate it is."""
     section = record.train
-    assert section is not None
     training, validation = record.data
     packages = record.environment.packages
     card = ModelCard.from_template(
@@ -36,7 +35,7 @@ def model_card(record: RunRecord) -> str:
     return f"{card}\n"
 
 
-def _metadata(record: RunRecord, section: TrainSection) -> ModelCardData:
+def _metadata(record: TrainRecord, section: TrainSection) -> ModelCardData:
     best = next(line for line in section.epochs if line.step == section.best_step)
     base, from_hub = section.base_model.name, [item.source.startswith("hub:") for item in record.data]
     validation = record.data[1]

@@ -12,7 +12,7 @@ from mrpcbench import store
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.progress import Observer
-from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, RunRecord
+from mrpcbench.schema import DataIdentity, Lineage, ModelIdentity, TrainRecord
 
 # What a run was started with: --resume continues only the same run.
 RUN_FILE = "mrpcbench-run.json"
@@ -85,13 +85,13 @@ def check_same_run(now: Lineage, folder: Path) -> None:
         raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; use the same options")
 
 
-def finished(run: Lineage, folder: Path) -> RunRecord | None:
+def finished(run: Lineage, folder: Path) -> TrainRecord | None:
     """The record of `run` if it is finished and `folder` holds its model; else None."""
     lineage = store.load_lineage(folder)
     if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
     with suppress(UsageError):  # the record is missing or has another version: it is written again
-        record = store.load(folder / RECORD_FILE)
+        record = store.load_as(TrainRecord, folder / RECORD_FILE)
         return record if record.model == lineage.model else None
     return None
 

@@ -34,7 +34,7 @@ from mrpcbench.plans import (
     about,
     described,
 )
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import AbRecord, ExportRecord, Record
 from mrpcbench.verdicts import EXIT_STATUS, Comparison
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def ab(plan: AbPlan, wish: Publish, output: Output) -> None:
         check_publish(wish)
         path = output.path("ab")
         record = work(plan, path, terminal)
-        if record.ab and record.ab.comparison:
+        if record.ab.comparison:
             _publish(record.ab.comparison, wish, terminal)
         _deliver(record, path, output, terminal)
 
@@ -290,7 +290,7 @@ def env(form: Form) -> None:
         terminal.environment(work(), as_json=form.json)
 
 
-def _deliver(record: RunRecord, path: Path, output: Output, terminal: "Terminal") -> None:
+def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
     """Show a finished record, and exit with the code of its verdict."""
     if output.json:
         terminal.print_json(record)
@@ -300,10 +300,10 @@ def _deliver(record: RunRecord, path: Path, output: Output, terminal: "Terminal"
         raise typer.Exit(status)
 
 
-def _status(record: RunRecord) -> ExitStatus:
-    if record.export and record.export.gate:
+def _status(record: Record) -> ExitStatus:
+    if isinstance(record, ExportRecord) and record.export.gate:
         return EXIT_STATUS[record.export.gate.verdict.outcome]
-    if record.ab and record.ab.comparison:
+    if isinstance(record, AbRecord) and record.ab.comparison:
         return EXIT_STATUS[record.ab.comparison.verdict.outcome]
     return ExitStatus.OK
 
@@ -327,7 +327,7 @@ def _funnel(traceback: bool) -> "Iterator[Terminal]":
     except BaseException as error:
         if traceback:
             print_exc()
-        if isinstance(error, InterruptedRunError) and isinstance(error.record, RunRecord):
+        if isinstance(error, InterruptedRunError) and isinstance(error.record, Record):
             terminal.tables(error.record)
         message, status = _explain(error)
         terminal.error(message)

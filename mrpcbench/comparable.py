@@ -18,13 +18,29 @@ on everything, so bench is strictest; new packages may differ, since they are wh
 is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be shown to differ, and is a warning.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, product
 
-from mrpcbench.schema import BenchRow, BenchSection, Command, ModelIdentity, Placement, RunRecord, TrainSection
+from mrpcbench.schema import (
+    AbRecord,
+    BenchRecord,
+    BenchRow,
+    BenchSection,
+    Command,
+    EvaluateRecord,
+    ExportRecord,
+    ModelIdentity,
+    Placement,
+    Record,
+    RunRecord,
+    TrainRecord,
+    TrainSection,
+)
 
-Named = tuple[str, RunRecord]
+Named = tuple[str, Record]
+# The commands whose records can be compared; one of ab holds its own verdict.
+COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 
 # A baseline may hold several records of these: runs with different seeds, and repeated runs on one machine.
 SEVERAL: tuple[Command, ...] = ("train", "bench")
@@ -68,9 +84,9 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
     return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
 
 
-def facts(record: RunRecord) -> Facts:
+def facts(record: Record) -> Facts:
     """What of `record` is held against the other side."""
-    own = FACTS[record.command](record)
+    own = _own_facts(record)
     python: dict[str, object] = {"python": record.environment.python}
     return Facts(
         must={**_data(record), **_architecture(record.model), **own.must},
@@ -82,13 +98,12 @@ def facts(record: RunRecord) -> Facts:
 # --- facts of each kind -----------------------------------------------------------------------------------------------
 
 
-def _train(record: RunRecord) -> Facts:
-    assert record.train is not None
+def _train(record: TrainRecord) -> Facts:
     section, base = record.train, record.train.base_model
     # What was asked of the arithmetic may be 'auto'; what it was is the placement's.
     recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
     # A head or encoder weights that were made new are in the base model's hash, and come from the seed.
-    identity = _loaded(section) if _has_new_weights(record) else {"base_model_sha256": base.model_sha256}
+    identity = _loaded(section) if _has_new_weights(section) else {"base_model_sha256": base.model_sha256}
     return Facts(
         must={
             **identity,
@@ -109,16 +124,14 @@ def _loaded(section: TrainSection) -> dict[str, object]:
     return {**found, "loaded_sha256": section.load_report.loaded_sha256 or UNKNOWN}
 
 
-def _evaluate(record: RunRecord) -> Facts:
-    assert record.evaluate is not None
+def _evaluate(record: EvaluateRecord) -> Facts:
     section = record.evaluate
     may = {**_where(section.placement), "dtype": section.placement.dtype, "batch_size": section.batch_size}
     may |= _graph(record.model)
     return Facts(must=_weights(record.model), may={**may, **_settings(record)})
 
 
-def _export(record: RunRecord) -> Facts:
-    assert record.export is not None
+def _export(record: ExportRecord) -> Facts:
     section = record.export
     where = {"device": section.placement.device, "provider": section.placement.provider}
     may = {"engine": section.placement.engine, "threads": section.placement.threads, "opset": section.opset}
@@ -129,8 +142,7 @@ def _export(record: RunRecord) -> Facts:
     )
 
 
-def _bench(record: RunRecord) -> Facts:
-    assert record.bench is not None
+def _bench(record: BenchRecord) -> Facts:
     plan, machine, settings = record.bench.plan, record.environment, record.environment.settings
     must: dict[str, object] = {
         **{name: getattr(machine, name) for name in ("machine_sha256", "system", "cpu", "cpu_cores", "gpu")},
@@ -144,12 +156,19 @@ def _bench(record: RunRecord) -> Facts:
     return Facts(must=must, may={**may, "cuda": machine.cuda})
 
 
-FACTS: Mapping[Command, Callable[[RunRecord], Facts]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "export": _export,
-    "bench": _bench,
-}
+def _own_facts(record: Record) -> Facts:
+    """What only the records of its command have."""
+    match record:
+        case TrainRecord():
+            return _train(record)
+        case EvaluateRecord():
+            return _evaluate(record)
+        case ExportRecord():
+            return _export(record)
+        case BenchRecord():
+            return _bench(record)
+        case AbRecord():
+            raise ValueError("a record of ab holds its own verdict")
 
 
 def _row(row: BenchRow, bench: BenchSection) -> Facts:
@@ -199,10 +218,9 @@ def _prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
-def _has_new_weights(record: RunRecord) -> bool:
-    assert record.train is not None
-    report = record.train.load_report
-    return record.train.base_model.weights == "random-init" or bool(report.new_head or report.missing)
+def _has_new_weights(section: TrainSection) -> bool:
+    report = section.load_report
+    return section.base_model.weights == "random-init" or bool(report.new_head or report.missing)
 
 
 # --- differences ------------------------------------------------------------------------------------------------------
@@ -218,14 +236,14 @@ def _apart(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
     return refused, allowed
 
 
-def _first_rows(records: Sequence[RunRecord]) -> dict[str, tuple[BenchRow, BenchSection]]:
+def _first_rows(records: Sequence[Record]) -> dict[str, tuple[BenchRow, BenchSection]]:
     """Each row of the benchmarks by its name, with the section that holds it: of several, the first."""
-    sections = [record.bench for record in reversed(records) if record.bench]
+    sections = [record.bench for record in reversed(records) if isinstance(record, BenchRecord)]
     return {str(row.id): (row, section) for section in sections for row in section.rows}
 
 
 def _rows_apart(
-    before: Mapping[str, tuple[BenchRow, BenchSection]], now: RunRecord
+    before: Mapping[str, tuple[BenchRow, BenchSection]], now: Record
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The same for the rows of a benchmark: what must not differ with the rows where it does, and what may."""
     refused: dict[str, list[str]] = {}
@@ -245,9 +263,9 @@ def _rows_apart(
     return refused, allowed
 
 
-def _limits_apart(was: RunRecord, now: RunRecord) -> Iterator[str]:
+def _limits_apart(was: Record, now: Record) -> Iterator[str]:
     """Limits of the export gate that differ; a gate that is missing is judged, and not refused."""
-    before, after = (record.export.gate if record.export else None for record in (was, now))
+    before, after = (record.export.gate if isinstance(record, ExportRecord) else None for record in (was, now))
     if before and after:
         limits = ("flips_allowed", "delta_allowed")
         yield from _changes(*({name: getattr(gate, name) for name in limits} for gate in (before, after)))
@@ -257,7 +275,7 @@ def _seeds_apart(baseline: Sequence[Named], current: Sequence[Named]) -> Iterato
     """Runs of one side that are no separate runs, and the same seed that made other weights to begin from."""
     began: dict[int, str] = {}
     for side, records in (("baseline", baseline), ("current side", current)):
-        sections = [record.train for _, record in records if record.train is not None]
+        sections = [record.train for _, record in records if isinstance(record, TrainRecord)]
         seeds = [section.recipe.seed for section in sections]
         for seed in dict.fromkeys(seed for seed in seeds if seeds.count(seed) > 1):
             yield f"seed {seed}: {seeds.count(seed)} times on the {side}; a seed counts once"
@@ -269,7 +287,7 @@ def _seeds_apart(baseline: Sequence[Named], current: Sequence[Named]) -> Iterato
 
 def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
     """Records of the same run: on both sides, or twice among the baseline's benchmarks, where each counts as a run."""
-    benchmarks = [named for named in baseline if named[1].bench]
+    benchmarks = [named for named in baseline if isinstance(named[1], BenchRecord)]
     for (name, was), (other, now) in (*product(baseline, current), *combinations(benchmarks, 2)):
         when, then = was.environment, now.environment
         if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
@@ -280,7 +298,7 @@ def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[s
     """Graphs that did not pass the export gate, where that is not itself what is judged."""
     for side, records in (("baseline", baseline), ("current side", current)):
         for _, record in records:
-            models = [row.model for row in record.bench.rows] if record.bench else [record.model]
+            models = [row.model for row in record.bench.rows] if isinstance(record, BenchRecord) else [record.model]
             judged = record.command == "export" and side != "baseline"
             if not judged and any(model.graph_sha256 and not model.proven for model in models):
                 yield f"the graph of the {side} is unproven"

@@ -14,7 +14,7 @@ import numpy as np
 
 from mrpcbench import policy as policies
 from mrpcbench import store
-from mrpcbench.comparable import FACTS, SEVERAL, comparability
+from mrpcbench.comparable import COMPARED, SEVERAL, comparability
 from mrpcbench.environment import is_a_home
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
@@ -24,7 +24,16 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.metrics import confusion
 from mrpcbench.plans import ComparePlan
 from mrpcbench.policy import Policy
-from mrpcbench.schema import Command, RunRecord
+from mrpcbench.schema import (
+    AbRecord,
+    BenchRecord,
+    Command,
+    EvaluateRecord,
+    ExportRecord,
+    Placement,
+    Record,
+    TrainRecord,
+)
 from mrpcbench.verdicts import Compared, Comparison, MetricResult, overall
 
 
@@ -33,7 +42,7 @@ class _Loaded:
     """A record and the file that it came from."""
 
     path: Path
-    record: RunRecord
+    record: Record
 
 
 def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
@@ -68,32 +77,45 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
 def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:
     """The metrics of two sides that may be compared."""
     was, now = before[0].record, after[0].record
-    if now.bench:
-        return judge_bench([item.record.bench for item in before if item.record.bench], now.bench, policy)
-    if was.export and now.export:
+    if isinstance(now, BenchRecord):
+        baseline = [item.record.bench for item in before if isinstance(item.record, BenchRecord)]
+        return judge_bench(baseline, now.bench, policy)
+    if isinstance(was, ExportRecord) and isinstance(now, ExportRecord):
         return judge_export(was.export, now.export)
-    if was.evaluate and now.evaluate:
-        old, new = _answered(before[0]), _answered(after[0])
+    if isinstance(was, EvaluateRecord) and isinstance(now, EvaluateRecord):
+        old, new = _answered(before[0].path, was), _answered(after[0].path, now)
         if old.labels != new.labels:
             raise UsageError(
                 f"{after[0].path}: its predictions have other labels than the baseline's, for one data_sha256"
             )
         return judge_evaluate(old, new, policy)
-    runs = [[item.record.train for item in side if item.record.train] for side in (before, after)]
+    runs = [[item.record.train for item in side if isinstance(item.record, TrainRecord)] for side in (before, after)]
     return judge_train(runs[0], runs[1], policy)
 
 
 def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
     record = item.record
-    section = record.train or record.evaluate or record.export
     return Compared(
         name=names[item.path],
         started_at=record.environment.started_at,
         git_commit=record.environment.git_commit,
         model=f"{record.model.name} ({record.model.label})",
         model_sha256=record.model.model_sha256,
-        engine=section.placement.in_words if section else None,
+        engine=placement.in_words if (placement := _placement(record)) else None,
     )
+
+
+def _placement(record: Record) -> Placement | None:
+    """What ran the model of a record; None where each of its rows or sides has its own."""
+    match record:
+        case TrainRecord():
+            return record.train.placement
+        case EvaluateRecord():
+            return record.evaluate.placement
+        case ExportRecord():
+            return record.export.placement
+        case BenchRecord() | AbRecord():
+            return None
 
 
 def _told_apart(path: Path, paths: Sequence[Path]) -> str:
@@ -126,8 +148,10 @@ def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> li
     named = ", ".join(str(path) for path in paths)
     if len(kinds) > 1:
         raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
-    if kinds[0] not in FACTS:
-        raise UsageError(f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(FACTS)}")
+    if kinds[0] not in COMPARED:
+        raise UsageError(
+            f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(COMPARED)}"
+        )
     if len(found) > 1 and kinds[0] not in several:
         raise UsageError(f"{named}: {len(found)} records of {kinds[0]} on the {side}; name one")
     for item in found:
@@ -145,38 +169,37 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _problem(record: RunRecord) -> str | None:
+def _problem(record: Record) -> str | None:
     """Why nothing can be judged by `record`, whatever the other side is."""
     if not record.complete:
         return "the run was not finished (complete: false); finish it, or run it again"
     if not record.data or any(item.pairs < 1 for item in record.data):
         return "it is about no pairs"
-    if record.bench is not None and not record.bench.rows:
+    if isinstance(record, BenchRecord) and not record.bench.rows:
         return "it has no rows"
-    if record.bench is not None and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
+    if isinstance(record, BenchRecord) and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
         return "it has two rows of one name"
-    if record.train is not None and best_epoch(record.train) is None:
+    if isinstance(record, TrainRecord) and best_epoch(record.train) is None:
         return f"no epoch in it ends at the best step, {record.train.best_step}"
     return None
 
 
-def _answered(item: _Loaded) -> Answered:
-    """The predictions beside the record, which must be those that it was made with."""
-    section = item.record.evaluate
-    assert section is not None
-    path = item.path.parent / Path(section.predictions_file).name
+def _answered(file: Path, record: EvaluateRecord) -> Answered:
+    """The predictions beside the record in `file`, which must be those that it was made with."""
+    section = record.evaluate
+    path = file.parent / Path(section.predictions_file).name
     try:
         rows = store.load_jsonl(path, section.predictions_sha256)
     except UsageError as error:
         advice = "put the file beside the record, or run `mrpcbench evaluate` again"
-        raise UsageError(f"{item.path} needs its predictions: {error}; {advice}") from None
+        raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
     for index, row in enumerate(rows):
         if not _is_answer(row, index):
             raise UsageError(f"{path}: line {index + 1} is no prediction")
     labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
-    counted = {section.score.pairs, item.record.data[0].pairs, len(rows)}
+    counted = {section.score.pairs, record.data[0].pairs, len(rows)}
     if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
-        raise UsageError(f"{path}: {len(rows)} predictions that do not come to the score in {item.path}")
+        raise UsageError(f"{path}: {len(rows)} predictions that do not come to the score in {file}")
     return Answered(score=section.score, labels=labels, predictions=predictions)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mrpcbench import render, render_verdict, store
 from mrpcbench.plans import BenchView
-from mrpcbench.schema import EnvironmentReport, KeptBaseline, PairAnswer, RunRecord
+from mrpcbench.schema import EnvironmentReport, KeptBaseline, PairAnswer, Record, RunRecord
 from mrpcbench.verdicts import Comparison
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
@@ -95,12 +95,12 @@ class Terminal:
 
     # --- results and errors ---
 
-    def tables(self, record: RunRecord) -> None:
+    def tables(self, record: Record) -> None:
         """The record's tables."""
         self._stop_progress()
         self._out.print(render.render(record, self.view))
 
-    def show(self, record: RunRecord, path: Path) -> None:
+    def show(self, record: Record, path: Path) -> None:
         """The record's tables, and where the record is."""
         self.tables(record)
         self._out.print(f"record: {path}\n", soft_wrap=True)

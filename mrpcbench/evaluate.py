@@ -17,10 +17,10 @@ from mrpcbench.metrics import score
 from mrpcbench.plans import BackendSpec, EvaluatePlan, check
 from mrpcbench.progress import Observer
 from mrpcbench.reading import check_labels, label_names, model_folder, reader_for
-from mrpcbench.schema import EvaluateSection, PairAnswer, RunRecord
+from mrpcbench.schema import EvaluateRecord, EvaluateSection, PairAnswer
 
 
-def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> RunRecord:
+def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> EvaluateRecord:
     """Score the model of `spec` on the split of `plan`; write the record to `results` and the predictions beside it.
 
     Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
@@ -57,8 +57,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
         real_tokens=sum(batch.real_tokens for batch in batches),
         padding_tokens=sum(batch.padding_tokens for batch in batches),
     )
-    record = RunRecord(
-        command="evaluate",
+    record = EvaluateRecord(
         complete=True,
         environment=environment,
         model=session.model,

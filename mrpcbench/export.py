@@ -21,14 +21,14 @@ from mrpcbench.plans import BackendSpec, ExportPlan
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
     ExportGate,
+    ExportRecord,
     ExportSection,
     Lineage,
     Placement,
-    RunRecord,
 )
 
 
-def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
+def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
     """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
 
     A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
@@ -52,8 +52,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> RunRecord:
     _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
     session = open_onnx(BackendSpec(backend="onnx", model=str(folder), device=plan.device))
-    record = RunRecord(
-        command="export",
+    record = ExportRecord(
         complete=False,
         environment=environment,
         model=session.model,
@@ -153,9 +152,8 @@ def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Pl
     )
 
 
-def _conclude(record: RunRecord, gate: ExportGate, device: str, folder: Path, results: Path) -> RunRecord:
+def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path) -> ExportRecord:
     """Mark the graph as proven where it is, and save the finished record."""
-    assert record.export is not None
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)
     assert lineage is not None

@@ -17,14 +17,14 @@ from mrpcbench.plans import (
     TrainRequest,
 )
 from mrpcbench.progress import Observer
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import Record
 from mrpcbench.train import train
 
 # A pass over the bundled pairs takes a tenth of a second; of three, one disturbed pass would decide.
 ROUNDS = 9
 
 
-def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[RunRecord, Path]]:
+def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[Record, Path]]:
     """Train, evaluate, export and bench the bundled checkpoint on the bundled pairs.
 
     Yields each record with its path as soon as it is written. Everything is written below `request.output_dir`.
@@ -32,7 +32,7 @@ def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple
     folder = Path(request.output_dir)
     model, results = str(folder / "tiny_ModernBERT_ft"), folder / "results"
     wish = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
-    steps: dict[str, Callable[[Path], RunRecord]] = {
+    steps: dict[str, Callable[[Path], Record]] = {
         "train": lambda path: train(wish, TrainRecipe(), path, observer),
         "evaluate": lambda path: evaluate(
             BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer

@@ -1,8 +1,7 @@
 """Records as rich renderables. Prints nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
-from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,14 +11,19 @@ from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
 from mrpcbench.render_verdict import comparison, judged
 from mrpcbench.schema import (
-    Command,
+    AbRecord,
+    BenchRecord,
     EnvironmentReport,
     EvalScore,
+    EvaluateRecord,
     ExportGate,
+    ExportRecord,
     ExportSection,
     KeptBaseline,
     PairAnswer,
+    Record,
     RunRecord,
+    TrainRecord,
     TrainSection,
 )
 from mrpcbench.tables import (
@@ -49,19 +53,26 @@ EPOCHS_A_TABLE = 5
 BY_SPEED = BenchView()
 
 
-def render(record: RunRecord, view: BenchView = BY_SPEED) -> RenderableType:
+def render(record: Record, view: BenchView = BY_SPEED) -> RenderableType:
     """The result of `record` as tables, and under each what it was measured on; `view` is a benchmark's."""
-    shown: dict[Command, Callable[[RunRecord], Iterator[RenderableType]]] = {
-        "train": _train,
-        "evaluate": _evaluate,
-        "export": _export,
-        "bench": partial(bench, view=view),
-        "ab": _ab,
-    }
-    parts = shown[record.command](record)
+    parts = _parts(record, view)
     if record.complete:
         return Group(*parts)
     return Group(Text("INCOMPLETE: the run did not end; this is what it finished.", "bold"), *parts)
+
+
+def _parts(record: Record, view: BenchView) -> Iterator[RenderableType]:
+    match record:
+        case TrainRecord():
+            return _train(record)
+        case EvaluateRecord():
+            return _evaluate(record)
+        case ExportRecord():
+            return _export(record)
+        case BenchRecord():
+            return bench(record, view)
+        case AbRecord():
+            return _ab(record)
 
 
 def opening(record: RunRecord) -> RenderableType:
@@ -71,7 +82,7 @@ def opening(record: RunRecord) -> RenderableType:
     for item in record.data:
         share = item.positives / item.pairs
         shown.add_row("data", f"{item.source} {item.split}: {item.pairs} pairs, {share:.1%} equivalent")
-    if record.train is None:
+    if not isinstance(record, TrainRecord):
         return shown
     recipe = facts("Recipe", [(name, plain(getattr(record.train.recipe, name))) for name in RECIPE_SHOWN])
     recipe.add_row("total steps", str(record.train.total_steps))
@@ -105,9 +116,8 @@ def pair_answer(found: PairAnswer) -> RenderableType:
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
-def _train(record: RunRecord) -> Iterator[RenderableType]:
+def _train(record: TrainRecord) -> Iterator[RenderableType]:
     section = record.train
-    assert section is not None
     by_epoch = table(
         *("Validation metrics by epoch", "epoch", "training loss", "validation loss", "accuracy", "F1"),
         numeric=True,
@@ -188,9 +198,8 @@ def _best_and_final(section: TrainSection) -> Iterator[tuple[str, str]]:
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(record: RunRecord) -> Iterator[RenderableType]:
+def _evaluate(record: EvaluateRecord) -> Iterator[RenderableType]:
     section = record.evaluate
-    assert section is not None
     score, data = section.score, record.data[0]
     shown = table(
         *(f"Score on {data.source} {data.split}", "metric", "value", "95% interval", "majority class"),
@@ -219,9 +228,8 @@ def _confusion(score: EvalScore, names: tuple[str, str]) -> PlainTable:
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
-def _export(record: RunRecord) -> Iterator[RenderableType]:
+def _export(record: ExportRecord) -> Iterator[RenderableType]:
     section = record.export
-    assert section is not None
     large = [f"{name} {size / 1e6:.1f} MB" for name, size in section.files.items() if size > 1e5]
     shown = facts("Export", [("graph", _graph(section))])
     shown.add_row("files", ", ".join(large))
@@ -278,9 +286,8 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
     return shown
 
 
-def _ab(record: RunRecord) -> Iterator[RenderableType]:
+def _ab(record: AbRecord) -> Iterator[RenderableType]:
     section = record.ab
-    assert section is not None
     if section.comparison is not None:
         yield comparison(section.comparison)
     for name, side in (("A", section.a), ("B", section.b)):

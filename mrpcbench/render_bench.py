@@ -12,11 +12,11 @@ from mrpcbench.ranking import best, ratio, references
 from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
 from mrpcbench.render_use import resources_table, spans_tables
 from mrpcbench.schema import (
+    BenchRecord,
     BenchRow,
     BenchSection,
     Ceilings,
     LoadPoint,
-    RunRecord,
     Work,
 )
 from mrpcbench.statistics import quantile, samples_needed
@@ -38,10 +38,9 @@ from mrpcbench.tables import (
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")
 
 
-def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
+def bench(record: BenchRecord, view: BenchView) -> Iterator[RenderableType]:
     """One table a scenario, its rows as `view` wants them, where the time went, and what must not be overlooked."""
     section = record.bench
-    assert section is not None
     shown: list[BenchRow] = []
     for scenario in SCENARIOS:
         rows = [row for row in section.rows if row.scenario == scenario]
@@ -61,9 +60,8 @@ def bench(record: RunRecord, view: BenchView) -> Iterator[RenderableType]:
 # --- single-stream and offline ----------------------------------------------------------------------------------------
 
 
-def _steady_table(rows: list[BenchRow], record: RunRecord) -> PlainTable:
+def _steady_table(rows: list[BenchRow], record: BenchRecord) -> PlainTable:
     section = record.bench
-    assert section is not None
     title, more = f"{rows[0].scenario}: {_order_words(rows)}", ""
     if _orders(rows) == {"length", "given"}:
         more += f"\nin the order given: {_names(rows, lambda row: row.order == 'given')}; the others sorted by length"
@@ -152,9 +150,8 @@ def _score(value: float | None) -> str:
 # --- server -----------------------------------------------------------------------------------------------------------
 
 
-def _server_table(rows: list[BenchRow], record: RunRecord, view: BenchView) -> PlainTable:
+def _server_table(rows: list[BenchRow], record: BenchRecord, view: BenchView) -> PlainTable:
     """A line for each load of each row; in bold the best load of the best row."""
-    assert record.bench is not None
     plan = record.bench.plan
     lines = [(row, point) for row in rows for point in _by_rate(row)]
     winners = rows if len(rows) == 1 else best(rows)
@@ -207,8 +204,7 @@ def _load_percentile(point: LoadPoint, share: float) -> str:
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _caption(rows: list[BenchRow], counted: str, record: RunRecord) -> str:
-    assert record.bench is not None
+def _caption(rows: list[BenchRow], counted: str, record: BenchRecord) -> str:
     return (
         f"{model_line(record.model)}\n{_places(rows, record)}\n"
         f"{counted}; {record.data[0].source} {record.data[0].split}; "
@@ -217,7 +213,7 @@ def _caption(rows: list[BenchRow], counted: str, record: RunRecord) -> str:
     )
 
 
-def _places(rows: list[BenchRow], record: RunRecord) -> str:
+def _places(rows: list[BenchRow], record: BenchRecord) -> str:
     """Where each contender ran, and its graph where that is not the one that the record names; equals together."""
     names: dict[str, dict[str, None]] = {}
     for row in rows:

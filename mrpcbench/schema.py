@@ -4,8 +4,9 @@
 Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from mrpcbench.plans import (
     AbPlan,
@@ -542,21 +543,61 @@ class AbSection:
 
 @described
 class RunRecord:
-    """One run of one command. Exactly the section that `command` names is present."""
+    """What the record of every command holds; each command has a class of its own with its result."""
 
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
-    command: Command = about("The command that ran, and the section that holds its result.")
+    command: Command = about("The command that ran, which names the field of its result.")
     complete: bool = about("False while the run goes on, and for good where it was interrupted.")
     environment: Environment = about("The machine and the software.")
     model: ModelIdentity = about("The model that the record is about.")
     data: tuple[DataIdentity, ...] = about("The splits that were read.")
-    train: TrainSection | None = about("Result of train.", default=None)
-    evaluate: EvaluateSection | None = about("Result of evaluate.", default=None)
-    export: ExportSection | None = about("Result of export.", default=None)
-    bench: BenchSection | None = about("Result of bench.", default=None)
-    ab: AbSection | None = about("Result of ab.", default=None)
 
-    def __post_init__(self) -> None:
-        present = [name for name in get_args(Command) if getattr(self, name) is not None]
-        if present != [self.command]:
-            raise ValueError(f"a record of {self.command} must hold that section alone, not {present}")
+
+@described
+class TrainRecord(RunRecord):
+    """One run of `train`."""
+
+    command: Literal["train"] = about("The command that ran.", default="train")
+    train: TrainSection = about("Its result.")
+
+
+@described
+class EvaluateRecord(RunRecord):
+    """One run of `evaluate`."""
+
+    command: Literal["evaluate"] = about("The command that ran.", default="evaluate")
+    evaluate: EvaluateSection = about("Its result.")
+
+
+@described
+class ExportRecord(RunRecord):
+    """One run of `export`."""
+
+    command: Literal["export"] = about("The command that ran.", default="export")
+    export: ExportSection = about("Its result.")
+
+
+@described
+class BenchRecord(RunRecord):
+    """One run of `bench`."""
+
+    command: Literal["bench"] = about("The command that ran.", default="bench")
+    bench: BenchSection = about("Its result.")
+
+
+@described
+class AbRecord(RunRecord):
+    """One run of `ab`."""
+
+    command: Literal["ab"] = about("The command that ran.", default="ab")
+    ab: AbSection = about("Its result.")
+
+
+Record = TrainRecord | EvaluateRecord | ExportRecord | BenchRecord | AbRecord
+RECORDS: Mapping[str, type[Record]] = {
+    "train": TrainRecord,
+    "evaluate": EvaluateRecord,
+    "export": ExportRecord,
+    "bench": BenchRecord,
+    "ab": AbRecord,
+}

@@ -14,27 +14,37 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
-from mrpcbench.schema import Lineage, RunRecord
+from mrpcbench.schema import RECORDS, Lineage, Record, RunRecord
 from mrpcbench.upgrade import SCHEMA_VERSION, is_newer, upgrade
 from mrpcbench.verdicts import Comparison
 
 LINEAGE_FILE = "mrpcbench.json"
 SCHEMA_FILE = "results.schema.json"
 
+Extra = Literal["ignore", "forbid"]
 T = TypeVar("T")
 
+R = TypeVar("R", bound=RunRecord)
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RunRecord, Lineage, Comparison)}
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What reads and writes `kind`: made when it is first needed, because that takes time."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def dumps(value: RunRecord | Lineage | Comparison) -> str:
     """`value` as indented JSON, checked by the same rules that reading applies: what is written can be read."""
-    adapter = _ADAPTERS[type(value)]
+    adapter = _adapter(type(value))
     text = adapter.dump_json(value, indent=2).decode() + "\n"
     adapter.validate_json(text)
     return text
@@ -45,9 +55,22 @@ def save(record: RunRecord, path: Path) -> None:
     write_text(path, dumps(record))
 
 
-def load(path: Path) -> RunRecord:
+def load(path: Path) -> Record:
     """The record in `path`; raises `UsageError` where it is absent, truncated, of another version or not a record."""
-    return _parse(RunRecord, path)
+    document, extra = _read(path)
+    command = document.get("command")
+    kind = RECORDS.get(command) if isinstance(command, str) else None
+    if kind is None:
+        raise UsageError(f"{path}: not a valid record: command {command!r} is none of {', '.join(RECORDS)}")
+    return _validated(kind, document, extra, path)
+
+
+def load_as(kind: type[R], path: Path) -> R:
+    """The record in `path`; raises `UsageError` as `load` does, and where the record is not of the class `kind`."""
+    record = load(path)
+    if not isinstance(record, kind):
+        raise UsageError(f"{path}: a record of {record.command}; name one of {kind.command}")
+    return record
 
 
 def save_lineage(lineage: Lineage, folder: Path, name: str = LINEAGE_FILE) -> None:
@@ -58,10 +81,11 @@ def save_lineage(lineage: Lineage, folder: Path, name: str = LINEAGE_FILE) -> No
 def load_lineage(folder: Path, name: str = LINEAGE_FILE) -> Lineage | None:
     """The lineage beside the model in `folder`, or None where no command of this project wrote one."""
     path = folder / name
-    return _parse(Lineage, path) if path.exists() else None
+    return _validated(Lineage, *_read(path), path) if path.exists() else None
 
 
-def _parse(kind: type[T], path: Path) -> T:
+def _read(path: Path) -> tuple[dict[str, Any], Extra]:
+    """The JSON object in `path` in the present version, and what becomes of fields that are not known here."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
@@ -73,12 +97,15 @@ def _parse(kind: type[T], path: Path) -> T:
         raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
     try:
         # A newer minor version only adds fields, so those that are not known here can be ignored.
-        extra: Literal["ignore", "forbid"] = "ignore" if is_newer(document) else "forbid"
+        return upgrade(document), "ignore" if is_newer(document) else "forbid"
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _validated(kind: type[T], document: dict[str, Any], extra: Extra, path: Path) -> T:
     try:
-        found: T = _ADAPTERS[kind].validate_json(json.dumps(upgrade(document)), extra=extra)
-        return found
+        # By way of JSON, in which a list stands for a tuple although nothing else may stand for anything.
+        return _adapter(kind).validate_json(json.dumps(document), extra=extra)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -220,20 +247,21 @@ def to_json(value: Any) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a `RunRecord`, every field with its description."""
-    schema = _ADAPTERS[RunRecord].json_schema()
-    kinds = {kind.__name__: kind for kind in _record_kinds(RunRecord)}
-    for name, body in {"RunRecord": schema, **schema["$defs"]}.items():
-        kind = kinds[name]
+    """The JSON Schema of a record, which `command` tells apart; every field has its description."""
+    schema = TypeAdapter(Annotated[Record, Field(discriminator="command")]).json_schema()
+    for kind in _record_kinds():
+        body = schema["$defs"][kind.__name__]
+        if issubclass(kind, RunRecord):  # these have a value of their own in code, and are read all the same
+            body["required"] = ["schema_version", "command", *body["required"]]
         body["description"] = (kind.__doc__ or "").split("\n\n")[0]
         for item in dataclasses.fields(kind):
             body["properties"][item.name]["description"] = item.metadata["about"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _record_kinds(kind: type) -> list[type]:
-    """`kind` and every dataclass that its fields mention, each once, in the order met."""
-    kinds = [kind]
+def _record_kinds() -> list[type]:
+    """The classes of records and every dataclass that their fields mention, each once, in the order met."""
+    kinds: list[type] = list(RECORDS.values())
     for item in kinds:
         kinds += [found for found in _dataclasses_in(*get_type_hints(item).values()) if found not in kinds]
     return list(dict.fromkeys(kinds))
@@ -256,14 +284,18 @@ def format_page() -> str:
         "",
         "A record is one JSON document, written to a temporary file that replaces the old one, with `complete: false` "
         "until the command ends. A truncated file, a missing field, an unknown field or another major version is an "
-        "error that names the file and the place. A minor version only adds fields: a reader ignores unknown fields in "
-        "a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as well "
-        "(`mrpcbench/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a record is read. "
-        "No field holds an absolute path, a user's name or a host's name.",
+        "error that names the file and the place. `command` tells the classes of records apart; each has the fields "
+        "of RunRecord and one with the command's result. A minor version only adds fields: a reader ignores unknown "
+        "fields in a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as "
+        "well (`mrpcbench/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a record is "
+        "read. No field holds an absolute path, a user's name or a host's name.",
     ]
-    for kind in _record_kinds(RunRecord):
+    shared = dataclasses.fields(RunRecord)
+    for kind in (RunRecord, *_record_kinds()):
         lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
         for item in dataclasses.fields(kind):
+            if kind is not RunRecord and item in shared:
+                continue
             shown = item.type.__name__ if isinstance(item.type, type) and not get_args(item.type) else str(item.type)
             named = re.sub(r"\b(typing|mrpcbench\.\w+)\.", "", shown)
             cells = [cell.replace("|", r"\|") for cell in (f"`{item.name}`", named, item.metadata["about"])]

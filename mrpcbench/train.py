@@ -22,7 +22,7 @@ from mrpcbench.schema import (
     DataIdentity,
     Environment,
     EpochMetrics,
-    RunRecord,
+    TrainRecord,
     TrainSection,
 )
 from mrpcbench.train_arguments import LENGTH, resolve_precision, training_arguments
@@ -32,7 +32,7 @@ from mrpcbench.trainer import ObservedTrainer
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> RunRecord:
+def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> TrainRecord:
     """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
 
     The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
@@ -116,7 +116,7 @@ def _first_record(
     trainer: ObservedTrainer,
     environment: Environment,
     checkpoint: Path | None,
-) -> RunRecord:
+) -> TrainRecord:
     section = TrainSection(
         recipe=recipe,
         placement=trainer.placement,
@@ -131,8 +131,7 @@ def _first_record(
         real_tokens=0,
         padding_tokens=0,
     )
-    return RunRecord(
-        command="train",
+    return TrainRecord(
         complete=False,
         environment=environment,
         model=loaded.identity,
@@ -142,12 +141,11 @@ def _first_record(
 
 
 def _run(
-    trainer: ObservedTrainer, record: RunRecord, checkpoint: Path | None, results: Path, observer: Observer
-) -> RunRecord:
+    trainer: ObservedTrainer, record: TrainRecord, checkpoint: Path | None, results: Path, observer: Observer
+) -> TrainRecord:
     """Train to the end, save the record after every epoch, and return it with the complete log."""
     before = _special_tokens(trainer.model.config)
     begun = record.train
-    assert begun is not None
 
     def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
         store.save(replace(record, train=replace(begun, epochs=epochs)), results)
@@ -205,14 +203,13 @@ def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:
 def _finish(
     trainer: ObservedTrainer,
     loaded: models.LoadedModel,
-    record: RunRecord,
+    record: TrainRecord,
     request: TrainRequest,
     results: Path,
     observer: Observer,
-) -> RunRecord:
+) -> TrainRecord:
     """Save the best model with its tokenizer, lineage, log and card, then the finished record."""
     section = record.train
-    assert section is not None
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
     # The path that the Trainer noted for its best checkpoint is out of date if the folder was moved.

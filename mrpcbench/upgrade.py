@@ -12,6 +12,8 @@ from typing import Any
 MAJOR, MINOR = 2, 0
 SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
 
+COMMANDS_OF_VERSION_1 = ("train", "evaluate", "export", "bench", "ab", "selftest")
+
 # A path names a field of a record or of a lineage file, from its top; `*` stands for every item of a list.
 # Fields of version 1 that version 2.0 no longer has:
 DROPPED: tuple[str, ...] = (
@@ -49,6 +51,10 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
     is_newer(document)
     made = deepcopy(document)
     if made["schema_version"] == 1:
+        # A record held a field for the result of each command, null but for its own.
+        for name in COMMANDS_OF_VERSION_1:
+            if "command" in made and name in made and made[name] is None:
+                del made[name]
         for path, name in RENAMED.items():
             for holder, old in _fields_at(made, path):
                 holder[name] = holder.pop(old)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mrpcbench.plans import AbPlan, BackendSpec, BenchPlan, TrainRecipe
 from mrpcbench.schema import (
+    RECORDS,
     AbPair,
     AbSection,
     AbSide,
@@ -25,8 +26,8 @@ from mrpcbench.schema import (
     ModelIdentity,
     ParityTrial,
     Placement,
+    Record,
     Resources,
-    RunRecord,
     TrainSection,
 )
 from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
@@ -265,7 +266,7 @@ def make_ab(**changes: Any) -> AbSection:
     return replace(section, **changes)
 
 
-def make_record(command: Command, **changes: Any) -> RunRecord:
+def make_record(command: Command, **changes: Any) -> Record:
     """A finished record of `command`; `changes` are fields of the record, its section among them."""
     proven = replace(MODEL, graph_sha256="e" * 64, proven=True)
     sections: dict[Command, Callable[[], Any]] = {
@@ -276,14 +277,13 @@ def make_record(command: Command, **changes: Any) -> RunRecord:
         "ab": make_ab,
     }
     fields: dict[str, Any] = {
-        "command": command,
         "complete": True,
         "environment": ENVIRONMENT,
         "model": proven if command == "export" else MODEL,
         "data": (make_data("train", pairs=3668, positives=2474), make_data()) if command == "train" else (make_data(),),
         command: sections[command](),
     }
-    return RunRecord(**{**fields, **changes})
+    return RECORDS[command](**{**fields, **changes})
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -51,7 +51,6 @@ def test_two_real_sides_leave_a_record_with_their_samples_and_a_verdict(plan: Ab
     record = ab(plan, tmp_path / "ab.json", Listener())
     assert record == store.load(tmp_path / "ab.json")
     assert record.complete
-    assert record.ab is not None
     assert [pair.first for pair in record.ab.pairs] == ["a", "b", "a", "b", "a"]
     assert all(len(pair.a_samples_ms) == len(pair.b_samples_ms) == 50 for pair in record.ab.pairs)
     assert record.ab.comparison is not None
@@ -126,7 +125,6 @@ def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_p
     record = ab(plan, tmp_path / "ab.json", Listener())
     assert record == store.load(tmp_path / "ab.json")
     assert record.complete
-    assert record.ab is not None
     assert record.ab.comparison is not None
     assert record.ab.comparison.verdict.outcome == "INCOMPARABLE"
     assert asked == []
@@ -148,7 +146,6 @@ def test_an_interrupt_leaves_a_record_that_no_verdict_is_in(
         ab(plan, tmp_path / "ab.json", Listener())
     kept = store.load(tmp_path / "ab.json")
     assert not kept.complete
-    assert kept.ab is not None
     assert kept.ab.comparison is None
     assert len(kept.ab.pairs) == 2
 

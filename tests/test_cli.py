@@ -158,7 +158,6 @@ def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
     assert done.status == 5
     assert "REGRESSION" in done.out
     record = store.load(tmp_path / "r.json")
-    assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "REGRESSION"
     bench = mrpcbench("bench", "--backend", "onnx", "--model", "onnx", "--data", small_data, "--rounds", "1")
@@ -229,14 +228,11 @@ def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path, m
     records = {name: store.load(results / f"{name}.json") for name in ("train", "evaluate", "export", "bench")}
     for name in records:
         assert f"record: mrpcbench_quickstart/results/{name}.json" in done.out
-    assert records["evaluate"].evaluate is not None
     score = records["evaluate"].evaluate.score
     assert score.accuracy >= 0.9
     assert score.majority_accuracy == pytest.approx(0.67, abs=0.01)
-    assert records["export"].export is not None
     assert records["export"].export.gate is not None
     assert records["export"].export.gate.verdict.outcome == "PASS"
-    assert records["bench"].bench is not None
     assert {row.spec.backend for row in records["bench"].bench.rows} == {"torch", "onnx"}
     assert all(row.accuracy == score.accuracy for row in records["bench"].bench.rows)
 

@@ -30,7 +30,7 @@ from mrpcbench.plans import (
     EvaluatePlan,
     ExportPlan,
 )
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import EvaluateRecord
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])
@@ -45,13 +45,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def record(backend: str, exported_model: Path, small_data: Path, results: Path) -> RunRecord:
+def record(backend: str, exported_model: Path, small_data: Path, results: Path) -> EvaluateRecord:
     spec = BackendSpec(backend=backend, model=str(exported_model), device="cpu")
     return evaluate(spec, EvaluatePlan(data=str(small_data), batch_size=7), results, Listener())
 
 
-def test_the_score_agrees_with_scikit_learn_and_the_metric_to_the_last_digit(record: RunRecord, results: Path) -> None:
-    assert record.evaluate is not None
+def test_the_score_agrees_with_scikit_learn_and_the_metric_to_the_last_digit(
+    record: EvaluateRecord, results: Path
+) -> None:
     rows = [json.loads(line) for line in (results.parent / record.evaluate.predictions_file).read_text().splitlines()]
     labels, said = [row["label"] for row in rows], [row["prediction"] for row in rows]
     score = record.evaluate.score
@@ -67,9 +68,8 @@ def test_the_score_agrees_with_scikit_learn_and_the_metric_to_the_last_digit(rec
 
 
 def test_the_predictions_are_in_the_datas_order_whatever_the_batches(
-    record: RunRecord, results: Path, small_data: Path, exported_model: Path, tmp_path: Path
+    record: EvaluateRecord, results: Path, small_data: Path, exported_model: Path, tmp_path: Path
 ) -> None:
-    assert record.evaluate is not None
     rows = [json.loads(line) for line in (results.parent / record.evaluate.predictions_file).read_text().splitlines()]
     truth = load_dataset(
         "json", data_files=str(small_data / "validation.jsonl"), split="train", cache_dir=str(tmp_path)
@@ -85,9 +85,8 @@ def test_the_predictions_are_in_the_datas_order_whatever_the_batches(
 
 
 def test_the_record_holds_the_hash_of_the_predictions_and_no_path(
-    record: RunRecord, results: Path, exported_model: Path
+    record: EvaluateRecord, results: Path, exported_model: Path
 ) -> None:
-    assert record.evaluate is not None
     file = results.parent / record.evaluate.predictions_file
     assert hashlib.sha256(file.read_bytes()).hexdigest() == record.evaluate.predictions_sha256
     assert store.load(results) == record
@@ -101,7 +100,6 @@ def test_predictions_go_to_the_output_folder_where_one_is_named(
 ) -> None:
     plan = EvaluatePlan(data=str(small_data), output_dir=str(tmp_path / "out"))
     record = evaluate(BackendSpec(model=str(tuned_model), device="cpu"), plan, tmp_path / "r.json", Listener())
-    assert record.evaluate is not None
     assert (tmp_path / "out" / record.evaluate.predictions_file).exists()
 
 
@@ -164,7 +162,6 @@ def test_other_encoders_are_scored_and_exported_whatever_their_tokenizer_gives(
     for backend in ("torch", "onnx"):
         spec = BackendSpec(backend=backend, model=str(tmp_path / "model"), device="cpu")  # type: ignore[arg-type]
         record = evaluate(spec, EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
-        assert record.evaluate is not None
         scores.append(record.evaluate.score.loss)
         if backend == "torch":
             plan = ExportPlan(model=str(tmp_path / "model"), data=str(small_data), device="cpu")

@@ -28,7 +28,7 @@ from mrpcbench.graphs import optimum
 from mrpcbench.parity import judge
 from mrpcbench.plans import BackendSpec, Device, ExportPlan, Optimize
 from mrpcbench.reading import reader_for
-from mrpcbench.schema import ParityTrial, RunRecord
+from mrpcbench.schema import ExportRecord, ParityTrial
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def copied(tuned_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
 
 
-def run(model: Path, small_data: Path, **changes: object) -> RunRecord:
+def run(model: Path, small_data: Path, **changes: object) -> ExportRecord:
     plan = replace(ExportPlan(model=str(model), data=str(small_data), device="cpu"), **changes)  # type: ignore[arg-type]
     return export(plan, model.parent / "export.json", Listener())
 
@@ -44,7 +44,6 @@ def run(model: Path, small_data: Path, **changes: object) -> RunRecord:
 def test_an_export_is_proven_on_every_pair_at_three_batch_sizes_and_paddings(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data)
     assert record.complete
-    assert record.export is not None
     gate = record.export.gate
     assert gate is not None
     assert gate.verdict.outcome == "PASS"
@@ -98,7 +97,6 @@ def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
 
     monkeypatch.setattr(verb, "_write_onnx", write)
     record = run(copied, small_data)
-    assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "REGRESSION"
     assert record.model.proven is False
@@ -146,7 +144,6 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
 ) -> None:
     """A short pair beside a long one leaves rows of padding that are masked throughout: NaN where a mask overflows."""
     record = run(copied, small_data, dtype="fp16", device=device)
-    assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "PASS"
     spec = BackendSpec(backend="onnx", model=str(copied), device=device)
@@ -166,7 +163,6 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
 
 def test_another_opset_is_written_as_asked(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data, opset=17)
-    assert record.export is not None
     assert record.export.opset == 17
 
 
@@ -195,7 +191,6 @@ def test_the_proof_needs_no_labels(copied: Path, tmp_path: Path) -> None:
     rows = [{"sentence1": "A cat sat.", "sentence2": "A cat was sitting.", "label": -1}] * 3
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     record = run(copied, tmp_path, split="test")
-    assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.pairs == 3
 
@@ -312,7 +307,6 @@ def test_every_graph_is_proven_in_a_folder_of_its_own_and_says_what_it_is(
     copied: Path, small_data: Path, optimize: Optimize, dtype: str, runs_in: str
 ) -> None:
     record = run(copied, small_data, optimize=optimize)
-    assert record.export is not None
     assert (record.export.optimize, record.export.dtype) == (optimize, dtype)
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "PASS", record.export.gate.verdict
@@ -384,8 +378,6 @@ def test_optimums_own_optimiser_writes_o3_to_a_folder_of_its_own_and_the_gate_ju
 ) -> None:
     plain = run(copied, small_data)
     record = run(copied, small_data, optimize="o3")
-    assert record.export is not None
-    assert plain.export is not None
     assert (record.export.optimize, record.export.dtype, record.model.optimize) == ("o3", "fp32", "o3")
     assert record.export.nodes < plain.export.nodes
     graph = onnx.load(copied / "onnx-o3" / "model.onnx").graph
@@ -413,7 +405,6 @@ def test_o4_is_refused_where_there_is_no_gpu_before_any_work(
 @pytest.mark.gpu
 def test_o4_is_made_and_judged_on_the_gpu(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data, optimize="o4", device="cuda")
-    assert record.export is not None
     assert (record.export.dtype, record.export.placement.dtype) == ("fp16", "fp16")
     assert record.export.gate is not None
     assert record.export.gate.flips_allowed == 0  # half a per cent of 40 pairs

@@ -36,7 +36,6 @@ class Evaluated:
         spec, plan = BackendSpec(model=str(model), device="cpu"), EvaluatePlan(data=str(pairs))
         evaluate(spec, plan, self.baseline, Silent())
         self.record = evaluate(spec, plan, self.second, Silent())
-        assert self.record.evaluate is not None
         self.section = self.record.evaluate
         answers = store.load_jsonl(self.second.with_name(self.section.predictions_file), self.predictions_sha256)
         self.logits = np.array([row["logits"] for row in answers], np.float32)

@@ -117,7 +117,6 @@ def test_a_graph_for_cuda_is_proven_on_the_gpu_where_it_is_replayed(
     folder = str(tmp_path / "onnx-cuda")
     plan = ExportPlan(model=str(tuned_model), data=str(small_data), device="cuda", optimize="cuda", output_dir=folder)
     record = export(plan, tmp_path / "r.json", Listener())
-    assert record.export is not None
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "PASS"
     assert record.export.placement.provider == "CUDAExecutionProvider, CUDA graphs"

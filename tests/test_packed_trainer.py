@@ -17,7 +17,7 @@ from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.progress import Silent
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import TrainRecord
 from mrpcbench.train_arguments import training_arguments
 
 PACKED = replace(RECIPE, engine="packed", precision="fp32")
@@ -29,7 +29,7 @@ def request_(training_data: Path, tmp_path: Path) -> TrainRequest:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRecord:
     folder = tmp_path_factory.mktemp("uninterrupted")
     request = TrainRequest(model="quickstart", data=str(training_data), output_dir=str(folder / "model"), device="cpu")
     return run(request, PACKED)
@@ -69,7 +69,7 @@ def test_it_follows_the_trainers_float32_losses(
 
 
 def test_recorded_steps_train_as_those_that_are_not(
-    request_: TrainRequest, uninterrupted: RunRecord, monkeypatch: pytest.MonkeyPatch
+    request_: TrainRequest, uninterrupted: TrainRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     monkeypatch.setattr(packed_trainer, "recorder_on", lambda device: recorder)
@@ -83,7 +83,7 @@ def test_recorded_steps_train_as_those_that_are_not(
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
-    request_: TrainRequest, uninterrupted: RunRecord
+    request_: TrainRequest, uninterrupted: TrainRecord
 ) -> None:
     with pytest.raises(InterruptedRunError, match="checkpoint-9 is saved and --resume"):
         run(request_, PACKED, SignalAt(9))
@@ -104,7 +104,7 @@ def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainReques
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-3), name
 
 
-def test_the_record_says_what_ran(uninterrupted: RunRecord) -> None:
+def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
     section = section_of(uninterrupted)
     assert section.placement.engine.startswith("packed step, torch")
     assert section.placement.provider == "packed, sdpa"

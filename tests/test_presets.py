@@ -19,7 +19,7 @@ from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan
 from mrpcbench.presets import PEERS, Entries, Entry, enough_rounds, field_of, left_to_preset
 from mrpcbench.progress import Silent
 from mrpcbench.rows import RowSelector
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import BenchRecord
 
 PLAN = BenchPlan(preset="peers")
 FAKES = Entries(
@@ -197,7 +197,7 @@ def test_a_model_that_is_not_there_is_called_so_before_its_graphs(tmp_path: Path
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def measure(results: Path, data: Path, control: BenchControl = MEASURE, **values: object) -> RunRecord:
+def measure(results: Path, data: Path, control: BenchControl = MEASURE, **values: object) -> BenchRecord:
     plan = asked(data=str(data), **values)
     return bench(BackendSpec(model="quickstart", device="cpu"), plan, results, Listener(), control)
 
@@ -207,7 +207,6 @@ def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
 ) -> None:
     record = measure(tmp_path / "r.json", small_data)
     assert record == store.load(tmp_path / "r.json")
-    assert record.bench is not None
     found = [(row.case, row.scenario, row.batch_size, row.order) for row in record.bench.rows]
     assert found == [
         ("theirs", "offline", 32, "given"),
@@ -273,7 +272,6 @@ def test_a_whole_run_on_graphs_of_the_real_exporter(
     listener = Listener()
     plan = asked(data=str(small_data), rounds=1)
     record = bench(BackendSpec(model=str(model), device="cpu"), plan, tmp_path / "r.json", listener)
-    assert record.bench is not None
     rows = {(row.case, row.batch_size): row for row in record.bench.rows}
     assert len(rows) == len(record.bench.rows) == 5 + 3 * 3
     assert sum(line.startswith("opening ") for line in listener.lines) == 6  # two share a session with another

@@ -7,7 +7,7 @@ import pytest
 from conftest import REPOSITORY
 
 from mrpcbench import store
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import Record
 from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -16,7 +16,7 @@ OTHERS = {"gate", "peers-cpu"}
 RUNS = ("quickstart", "modernbert-4x256-from-scratch", "modernbert-base-random-init")
 
 
-def record(run: str, command: str) -> RunRecord:
+def record(run: str, command: str) -> Record:
     return store.load(REPOSITORY / "results" / run / f"{command}.json")
 
 

@@ -31,7 +31,7 @@ from records import (
 from mrpcbench import store
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import TrainRecipe
-from mrpcbench.schema import Command, Lineage
+from mrpcbench.schema import RECORDS, BenchRecord, Command, Lineage, TrainRecord
 from mrpcbench.upgrade import MAJOR, MINOR, SCHEMA_VERSION, upgrade
 
 # results/gate holds the output of a script, and no records.
@@ -122,7 +122,7 @@ def test_a_newer_minor_version_is_otherwise_read_as_strictly(tmp_path: Path) -> 
         path, document = written(tmp_path)
         document["schema_version"] = NEWER_MINOR
         put(document, where, value)
-        assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+        assert f"not a valid EvaluateRecord: {where}: " in refusal(path, document)
 
 
 def test_a_field_that_an_older_minor_version_lacks_has_its_default(tmp_path: Path) -> None:
@@ -159,10 +159,21 @@ def test_a_value_of_the_wrong_type_is_refused_before_anything_is_written(tmp_pat
 
 
 def test_a_record_without_its_section_or_with_another_cannot_be_made() -> None:
-    with pytest.raises(ValueError, match=r"a record of bench must hold that section alone, not \[\]"):
-        make_record("bench", bench=None)
-    with pytest.raises(ValueError, match=r"not \['evaluate', 'bench'\]"):
-        make_record("bench", evaluate=make_evaluate())
+    for command in COMMANDS:
+        record = make_record(command)
+        fields = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+        with pytest.raises(TypeError, match=f"missing 1 required keyword-only argument: '{command}'"):
+            RECORDS[command](**{name: value for name, value in fields.items() if name != command})
+        for other in set(COMMANDS) - {command}:
+            with pytest.raises(TypeError, match=f"unexpected keyword argument '{other}'"):
+                RECORDS[command](**fields, **{other: getattr(make_record(other), other)})
+
+
+def test_a_command_that_needs_one_kind_of_record_refuses_another_by_name(tmp_path: Path) -> None:
+    path, _ = written(tmp_path, "bench")
+    assert store.load_as(BenchRecord, path) == make_record("bench")
+    with pytest.raises(UsageError, match=r"record\.json: a record of bench; name one of train"):
+        store.load_as(TrainRecord, path)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -227,7 +238,7 @@ def test_an_unknown_field_is_named_with_its_place(where: str, tmp_path: Path) ->
     path, document = written(tmp_path)
     put(document, where, 1)
     line = refusal(path, document)
-    assert f"not a valid RunRecord: {where}: " in line
+    assert f"not a valid EvaluateRecord: {where}: " in line
     assert "nexpected" in line
 
 
@@ -243,14 +254,13 @@ def test_an_unknown_field_is_named_with_its_place(where: str, tmp_path: Path) ->
         ("complete", "true"),
         ("model.name", 3),
         ("model.weights", "trained"),
-        ("command", "compare"),
         ("environment.argv", "mrpcbench"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_its_place(where: str, value: object, tmp_path: Path) -> None:
     path, document = written(tmp_path)
     put(document, where, value)
-    assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+    assert f"not a valid EvaluateRecord: {where}: " in refusal(path, document)
 
 
 @pytest.mark.parametrize("where", ["model", "complete", "evaluate.score.f1", "environment.machine_sha256"])
@@ -261,7 +271,7 @@ def test_a_missing_field_is_named_with_its_place(where: str, tmp_path: Path) -> 
     for part in parents:
         holder = holder[part]
     del holder[last]
-    assert f"not a valid RunRecord: {where}: " in refusal(path, document)
+    assert f"not a valid EvaluateRecord: {where}: " in refusal(path, document)
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
@@ -280,12 +290,18 @@ def test_several_faults_are_one_line_that_counts_them(tmp_path: Path) -> None:
 
 def test_a_section_that_its_command_does_not_name_is_refused(tmp_path: Path) -> None:
     path, document = written(tmp_path)
-    document["command"] = "bench"
-    line = refusal(path, document)
-    assert "a record of bench must hold that section alone, not ['evaluate']" in line
-    _, other = written(tmp_path, "bench")
-    both = {**other, "evaluate": document["evaluate"]}
-    assert "not ['evaluate', 'bench']" in refusal(path, both)
+    other = json.loads(store.dumps(make_record("bench")))
+    assert "not a valid EvaluateRecord: bench: " in refusal(path, {**document, "bench": other["bench"]})
+    # Fields of another command's result are refused even where they say nothing, as in version 1.
+    assert "not a valid EvaluateRecord: bench: " in refusal(path, {**document, "bench": None})
+    assert "not a valid BenchRecord: bench: " in refusal(path, {**document, "command": "bench"})
+
+
+def test_a_command_that_has_no_records_is_named_with_those_that_have(tmp_path: Path) -> None:
+    path, document = written(tmp_path)
+    for command in ("compare", "selftest", "", None, 3, ["bench"]):
+        line = refusal(path, {**document, "command": command})
+        assert line.endswith(f"not a valid record: command {command!r} is none of train, evaluate, export, bench, ab")
 
 
 # --- writing in one step ----------------------------------------------------------------------------------------------
@@ -531,7 +547,7 @@ def test_the_page_of_the_format_is_the_generated_one() -> None:
 def test_the_schema_itself_is_valid_and_describes_every_field() -> None:
     schema = store.json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    for name, body in {"RunRecord": schema, **schema["$defs"]}.items():
+    for name, body in schema["$defs"].items():
         assert body["description"], name
         assert body["additionalProperties"] is False, name
         for field, meaning in body["properties"].items():
@@ -556,7 +572,7 @@ def test_a_record_that_cannot_be_read_is_not_valid_by_the_schema(where: str, val
         jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
 
 
-@pytest.mark.parametrize("kind", ["RunRecord", "BenchRow", "TrainRecipe", "Interval", "BackendSpec"])
+@pytest.mark.parametrize("kind", ["RunRecord", "BenchRecord", "BenchRow", "TrainRecipe", "Interval", "BackendSpec"])
 def test_the_page_shows_every_class_of_the_format(kind: str) -> None:
     assert f"\n## {kind}\n" in store.format_page()
 

@@ -30,7 +30,7 @@ from mrpcbench import models, store
 from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
-from mrpcbench.schema import EpochMetrics, RunRecord, TrainSection
+from mrpcbench.schema import EpochMetrics, TrainRecord, TrainSection
 from mrpcbench.train import train
 from mrpcbench.train_arguments import training_arguments
 
@@ -43,25 +43,24 @@ def request_(training_data: Path, tmp_path: Path) -> TrainRequest:
     return TrainRequest(model="quickstart", data=str(training_data), output_dir=str(tmp_path / "model"), device="cpu")
 
 
-def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener | None = None) -> RunRecord:
+def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener | None = None) -> TrainRecord:
     folder = Path(request.output_dir)
     return train(request, recipe, folder.parent / f"{folder.name}.json", listener or Listener())
 
 
-def section_of(record: RunRecord) -> TrainSection:
-    assert record.train is not None
+def section_of(record: TrainRecord) -> TrainSection:
     return record.train
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRecord:
     folder = tmp_path_factory.mktemp("uninterrupted")
     return run(
         TrainRequest(model="quickstart", data=str(training_data), output_dir=str(folder / "model"), device="cpu")
     )
 
 
-def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: RunRecord) -> None:
+def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: TrainRecord) -> None:
     section = section_of(uninterrupted)
     assert section.total_steps == 12
     assert [line.step for line in section.epochs] == [6, 12]
@@ -71,7 +70,7 @@ def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: Run
     assert uninterrupted.complete
 
 
-def test_the_record_says_where_the_time_went(uninterrupted: RunRecord) -> None:
+def test_the_record_says_where_the_time_went(uninterrupted: TrainRecord) -> None:
     section = section_of(uninterrupted)
     parts = (section.cold_s, section.evaluate_s, section.save_s)
     assert all(part is not None and part > 0 for part in parts)
@@ -79,7 +78,7 @@ def test_the_record_says_where_the_time_went(uninterrupted: RunRecord) -> None:
 
 
 def test_training_counts_its_tokens_and_not_those_of_the_evaluations(
-    uninterrupted: RunRecord, training_data: Path, checkpoint_dir: Path
+    uninterrupted: TrainRecord, training_data: Path, checkpoint_dir: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir)
     rows = [json.loads(line) for line in (training_data / "train.jsonl").read_text().splitlines()]
@@ -213,7 +212,7 @@ def without_train_loss(epochs: tuple[EpochMetrics, ...]) -> list[EpochMetrics]:
 
 @pytest.mark.parametrize("step", [6, 9, 12])
 def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
-    step: int, request_: TrainRequest, uninterrupted: RunRecord
+    step: int, request_: TrainRequest, uninterrupted: TrainRecord
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
     message = rf"step {step} of 12; checkpoint-{step} is saved and --resume"
@@ -254,7 +253,7 @@ class DiesAt(Listener):
 
 
 def test_a_killed_run_resumes_to_the_same_weights(
-    request_: TrainRequest, uninterrupted: RunRecord, tmp_path: Path
+    request_: TrainRequest, uninterrupted: TrainRecord, tmp_path: Path
 ) -> None:
     with pytest.raises(GeneratorExit):
         run(request_, listener=DiesAt(9))

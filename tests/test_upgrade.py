@@ -57,6 +57,12 @@ def test_a_reference_row_of_version_1_is_named_as_other_rows_are() -> None:
         assert upgrade(document)["bench"]["reference"] == {"row": new, "labels": "10"}
 
 
+def test_a_record_of_version_1_loses_the_empty_fields_of_other_commands() -> None:
+    empty = dict.fromkeys(("train", "evaluate", "export", "bench", "ab", "selftest"))
+    document = {"schema_version": 1, "command": "train", **empty, "train": {}, "export": {"a": 1}}
+    assert upgrade(document) == {"schema_version": "2.0", "command": "train", "train": {}, "export": {"a": 1}}
+
+
 def test_every_version_becomes_the_present_one_and_the_document_given_stays_as_it_was() -> None:
     record = json.loads(store.dumps(make_record("ab")))
     for version in (1, SCHEMA_VERSION, "2.99"):

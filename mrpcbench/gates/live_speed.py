@@ -7,7 +7,7 @@ from statistics import median
 
 from mrpcbench.errors import UsageError
 from mrpcbench.policy import Policy
-from mrpcbench.schema import AbPair, AbSection, AbSide, RunRecord
+from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide
 from mrpcbench.statistics import median_interval, wilcoxon_p, wilcoxon_smallest_p
 from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 
@@ -96,10 +96,9 @@ def apart(section: AbSection) -> tuple[str, ...]:
     return ("the tokenizers of A and B differ: they would not read the same tokens",)
 
 
-def comparison_of(record: RunRecord, limits: Policy) -> Comparison:
+def comparison_of(record: AbRecord, limits: Policy) -> Comparison:
     """What the finished pairs of a live comparison say, under these limits."""
     section = record.ab
-    assert section is not None
     pairs, confirmation = section.pairs, section.confirmation
     differences = apart(section)
     metrics = [] if differences else [_speed(section, pairs, confirmation, limits), *_noise_floor(section, pairs)]
@@ -193,7 +192,7 @@ def _in_per_cent(shares: Interval) -> Interval:
     return replace(shares, low=shares.low * 100, high=shares.high * 100)
 
 
-def _compared(side: AbSide, record: RunRecord) -> Compared:
+def _compared(side: AbSide, record: AbRecord) -> Compared:
     return Compared(
         name=side.spec.model,
         started_at=record.environment.started_at,
