@@ -10,13 +10,14 @@ from mrpcbench import data, policy, store
 from mrpcbench.backends import open_session
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
-from mrpcbench.environment import capture, public_name
+from mrpcbench.environment import capture
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.gates.live_speed import apart, check_reach, comparison_of, log_ratio, looks_slower
 from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
 from mrpcbench.reading import reader_for
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide, ModelIdentity, Placement
 
 Name = Literal["a", "b"]

@@ -12,7 +12,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from mrpcbench import data, store, trace
-from mrpcbench.environment import capture, public_name
+from mrpcbench.environment import capture
 from mrpcbench.errors import InterruptedRunError, UsageError, first_line
 from mrpcbench.lanes import Lane
 from mrpcbench.limits import measure_ceilings
@@ -26,6 +26,7 @@ from mrpcbench.plans import (
 from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
 from mrpcbench.reading import model_folder
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import (
     BenchRecord,
     BenchSection,

@@ -15,7 +15,6 @@ import numpy as np
 from mrpcbench import policy as policies
 from mrpcbench import store
 from mrpcbench.comparable import COMPARED, SEVERAL, comparability
-from mrpcbench.environment import is_a_home
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.paired import Answered, judge_evaluate
 from mrpcbench.gates.proof import judge_export
@@ -24,6 +23,7 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.metrics import confusion
 from mrpcbench.plans import ComparePlan
 from mrpcbench.policy import Policy
+from mrpcbench.redaction import is_a_home
 from mrpcbench.schema import (
     AbRecord,
     BenchRecord,

@@ -12,10 +12,10 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from mrpcbench import hub
-from mrpcbench.environment import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
 from mrpcbench.plans import QUICKSTART
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import DataIdentity
 from mrpcbench.tiny import DATA_DIR
 

@@ -17,6 +17,7 @@ import torch
 
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import Device
+from mrpcbench.redaction import public_argv
 from mrpcbench.schema import Environment
 from mrpcbench.versions import installed_versions
 
@@ -24,8 +25,6 @@ SETTINGS = (
     "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
     "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF"
 ).split()
-# Options whose value is never a public name, whatever it looks like.
-ALWAYS_CUT = {"--output-dir", "--results", "--profile", "--push-to-hub"}
 
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
@@ -109,40 +108,6 @@ def resolve_threads(asked: int = 0) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]*", first, re.ASCII):
         raise UsageError(f"OMP_NUM_THREADS={text}: not a positive integer; set it to a number of threads, or unset it")
     return int(first)
-
-
-def public_name(text: str) -> str:
-    """A model, data source or path as a record may show it: a hub id or a bare name as it is, a path's last part."""
-    looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
-    if looks_like_hub_id and not Path(text).exists():
-        return text
-    path = Path(text).resolve()
-    return "home folder" if is_a_home(path) else path.name or "root folder"
-
-
-def is_a_home(folder: Path) -> bool:
-    """Whether `folder`, an absolute path, is named after a user."""
-    return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
-
-
-def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """The command line with each path cut to its last part, also behind `--option=`, and each owner of a repository."""
-    shown: list[str] = []
-    for index, part in enumerate(argv):
-        option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
-        previous = argv[index - 1] if index else ""
-        if index == 0 or (option or previous) in ALWAYS_CUT:
-            value = Path(value).name or value
-        elif _names_a_path(value):
-            value = public_name(value)
-        shown.append(option + equals + value)
-    return tuple(shown)
-
-
-def _names_a_path(value: str) -> bool:
-    # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
-    named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
-    return os.sep in value and (named_as_path or Path(value).exists())
 
 
 def _machine_sha256() -> str:

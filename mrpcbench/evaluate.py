@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from mrpcbench import data, store
 from mrpcbench.backends import open_session
 from mrpcbench.batches import in_order
-from mrpcbench.environment import capture, public_name
+from mrpcbench.environment import capture
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.metrics import score
 from mrpcbench.plans import BackendSpec, EvaluatePlan, check
 from mrpcbench.progress import Observer
 from mrpcbench.reading import check_labels, label_names, model_folder, reader_for
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import EvaluateRecord, EvaluateSection, PairAnswer
 
 

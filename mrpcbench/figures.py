@@ -1,13 +1,14 @@
-"""What a benchmark's samples and a training's times come to: rates, percentiles, energy, padding, spans.
+"""Figures derived from the samples of a benchmark and the times of a training: rates, percentiles, energy, spans.
 
 Standard library only.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from mrpcbench.schema import BenchRow, LoadPoint, SpanName, TrainSection
+from mrpcbench.schema import BenchRow, Ceilings, LoadPoint, SpanName, TrainSection, Work
 from mrpcbench.statistics import median_interval, quantile, samples_needed
 from mrpcbench.verdicts import Interval
 
@@ -126,6 +127,33 @@ def joules_per_thousand(row: BenchRow) -> float | None:
     energy_j = row.resources.gpu_energy_j if row.resources else None
     pairs = pairs_timed(row)
     return None if energy_j is None or not pairs else energy_j / pairs * 1e3
+
+
+def least_s(work: Work, ceilings: Ceilings) -> float:
+    """Seconds that `work` takes where one of the two `ceilings` is reached all the time."""
+    return max(work.flops / ceilings.flops_per_s, work.moved_bytes / ceilings.bytes_per_s)
+
+
+def share_of_limit(work: Work, ceilings: Ceilings, seconds: float) -> float:
+    """The least time for `work` divided by the `seconds` it took: 1 is the limit."""
+    return least_s(work, ceilings) / seconds
+
+
+def flops_share(work: Work, ceilings: Ceilings, seconds: float) -> float:
+    """Model FLOP utilisation: the rate of useful arithmetic over `seconds`, divided by its ceiling."""
+    return work.flops / ceilings.flops_per_s / seconds
+
+
+def row_share(
+    row: BenchRow, ceilings: Sequence[Ceilings], share: Callable[[Work, Ceilings, float], float]
+) -> float | None:
+    """`share_of_limit` or `flops_share` of a benchmark's row, for one round of it.
+
+    None where its work is not known, or its device's ceiling in its arithmetic was not measured.
+    """
+    place = row.placement.device, row.placement.product_dtype
+    found = next((item for item in ceilings if (item.device, item.dtype) == place), None)
+    return share(row.work, found, row.pairs / pairs_per_s(row)) if found and row.work else None
 
 
 def padding_share(row: BenchRow) -> float:

@@ -11,9 +11,9 @@ from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.clock import Clock, WallClock, timed
 from mrpcbench.contenders import Contender
-from mrpcbench.environment import public_name
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Scenario
+from mrpcbench.redaction import public_name
 from mrpcbench.rows import RowId
 from mrpcbench.schema import (
     BenchRow,

@@ -16,8 +16,7 @@ from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
 from mrpcbench.environment import device_name
-from mrpcbench.figures import pairs_per_s
-from mrpcbench.schema import BenchRow, Ceilings, Work
+from mrpcbench.schema import Ceilings, Work
 
 Clock = Callable[[], float]
 Call = Callable[[], object]
@@ -121,33 +120,6 @@ def keys_seen(length: int, window: int | None) -> int:
     """Pairs (i, j) of `length` tokens with |i - j| <= `window`; with None all of them."""
     reach = length - 1 if window is None else min(window, length - 1)
     return length * (2 * reach + 1) - reach * (reach + 1)
-
-
-def least_s(work: Work, ceilings: Ceilings) -> float:
-    """Seconds that `work` takes where one of the two `ceilings` is reached all the time."""
-    return max(work.flops / ceilings.flops_per_s, work.moved_bytes / ceilings.bytes_per_s)
-
-
-def share_of_limit(work: Work, ceilings: Ceilings, seconds: float) -> float:
-    """The least time for `work` divided by the `seconds` it took: 1 is the limit."""
-    return least_s(work, ceilings) / seconds
-
-
-def flops_share(work: Work, ceilings: Ceilings, seconds: float) -> float:
-    """Model FLOP utilisation: the rate of useful arithmetic over `seconds`, divided by its ceiling."""
-    return work.flops / ceilings.flops_per_s / seconds
-
-
-def row_share(
-    row: BenchRow, ceilings: Sequence[Ceilings], share: Callable[[Work, Ceilings, float], float]
-) -> float | None:
-    """`share_of_limit` or `flops_share` of a benchmark's row, for one round of it.
-
-    None where its work is not known, or its device's ceiling in its arithmetic was not measured.
-    """
-    place = row.placement.device, row.placement.product_dtype
-    found = next((item for item in ceilings if (item.device, item.dtype) == place), None)
-    return share(row.work, found, row.pairs / pairs_per_s(row)) if found and row.work else None
 
 
 def measure_ceilings(device: str, dtype: str, clock: Clock = time.perf_counter) -> Ceilings:

@@ -18,9 +18,9 @@ from transformers import (
 
 from mrpcbench import hub, store
 from mrpcbench.batches import Reader
-from mrpcbench.environment import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.plans import DEFAULT_MODEL_DIR, QUICKSTART
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import LoadReport, ModelIdentity
 from mrpcbench.tiny import CHECKPOINT_DIR
 

@@ -5,8 +5,16 @@ from functools import partial
 
 from rich.console import RenderableType
 
-from mrpcbench.figures import best_load, joules_per_thousand, padding_share, pairs_per_s, percentile_ms
-from mrpcbench.limits import flops_share, row_share, share_of_limit
+from mrpcbench.figures import (
+    best_load,
+    flops_share,
+    joules_per_thousand,
+    padding_share,
+    pairs_per_s,
+    percentile_ms,
+    row_share,
+    share_of_limit,
+)
 from mrpcbench.plans import BenchView, Order, Scenario
 from mrpcbench.ranking import best, ratio, references
 from mrpcbench.render_ratio import multiple, ratio_header, ratio_table

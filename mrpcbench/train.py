@@ -12,12 +12,13 @@ from transformers import PretrainedConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench import card, checkpoints, data, models, store
-from mrpcbench.environment import capture, exact_float32, public_name, resolve_device, resolve_threads
+from mrpcbench.environment import capture, exact_float32, resolve_device, resolve_threads
 from mrpcbench.epoch_log import epochs_of, metrics_csv
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.packed_trainer import PackedTrainer
 from mrpcbench.plans import TrainRecipe, TrainRequest, check
 from mrpcbench.progress import Observer
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import (
     DataIdentity,
     Environment,

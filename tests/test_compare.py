@@ -3,6 +3,9 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +240,24 @@ def test_a_benchmark_is_compared_with_a_folder_of_several(tmp_path: Path) -> Non
     assert found.verdict.outcome == "PASS"
     assert "99% prediction limit of 4 baseline records" in found.verdict.reason
     assert len(found.baseline) == 4
+
+
+def test_comparing_benchmarks_and_keeping_them_loads_no_engine(tmp_path: Path) -> None:
+    """Nor scipy.stats, which takes 0.8 s: a prediction limit needs scipy.special alone."""
+    old = [benched(tmp_path / "old" / f"{day}.json", 10.0, day=day) for day in (1, 2, 3)]
+    new = benched(tmp_path / "new.json", 10.0, day=4)
+    program = """
+        import sys
+        from mrpcbench.cli import app
+        app(sys.argv[1:], standalone_mode=False)
+        heavy = "torch transformers datasets evaluate onnxruntime onnx optimum scipy.stats"
+        print("LOADED", [name for name in heavy.split() if name in sys.modules])
+    """
+    kept = ["baseline", "set", "main", *map(str, old), "--folder", str(tmp_path / "kept")]
+    for arguments in (kept, ["compare", str(tmp_path / "old"), str(new)]):
+        command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.endswith("LOADED []\n"), done.stdout + done.stderr
 
 
 def test_a_run_that_is_in_a_baseline_twice_is_incomparable(tmp_path: Path) -> None:

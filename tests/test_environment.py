@@ -26,13 +26,12 @@ from mrpcbench.environment import (
     cuda_problem,
     device_name,
     installed_versions,
-    public_argv,
-    public_name,
     resolve_device,
     resolve_threads,
     usable_cores,
 )
 from mrpcbench.errors import ExitStatus, MissingError, UsageError
+from mrpcbench.redaction import public_argv, public_name
 
 # --- names and paths --------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ TOOLS = (
         "folders",
         "batches",
     ),
-    *("packing", "packed", "packed_step", "packed_trainer", "metrics", "glue_metric", "environment"),
+    *("packing", "packed", "packed_step", "packed_trainer", "metrics", "glue_metric", "environment", "redaction"),
 )
 MEASURING = (
     *("clock", "contenders", "lanes", "limits", "lineup", "presets", "sensors", "server", "spans"),

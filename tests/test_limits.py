@@ -24,7 +24,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from mrpcbench import limits
+from mrpcbench import figures, limits
 from mrpcbench.environment import device_name
 from mrpcbench.schema import Ceilings, Work
 
@@ -192,16 +192,16 @@ CEILINGS = Ceilings(device="cpu", dtype="fp32", flops_per_s=100.0, bytes_per_s=1
 @pytest.mark.parametrize(("flops", "moved_bytes", "least"), [(400.0, 20.0, 4.0), (400.0, 80.0, 8.0)])
 def test_the_limit_is_the_longer_of_computing_and_moving(flops: float, moved_bytes: float, least: float) -> None:
     needed = Work(flops=flops, moved_bytes=moved_bytes)
-    assert limits.least_s(needed, CEILINGS) == least
-    assert limits.share_of_limit(needed, CEILINGS, least) == 1
-    assert limits.share_of_limit(needed, CEILINGS, 16.0) == least / 16
-    assert limits.flops_share(needed, CEILINGS, 16.0) == 4 / 16
+    assert figures.least_s(needed, CEILINGS) == least
+    assert figures.share_of_limit(needed, CEILINGS, least) == 1
+    assert figures.share_of_limit(needed, CEILINGS, 16.0) == least / 16
+    assert figures.flops_share(needed, CEILINGS, 16.0) == 4 / 16
 
 
 def test_a_faster_machine_leaves_a_smaller_share() -> None:
     needed = Work(flops=400.0, moved_bytes=20.0)
     faster = replace(CEILINGS, flops_per_s=200.0)
-    assert limits.share_of_limit(needed, faster, 16.0) == limits.share_of_limit(needed, CEILINGS, 16.0) / 2
+    assert figures.share_of_limit(needed, faster, 16.0) == figures.share_of_limit(needed, CEILINGS, 16.0) / 2
 
 
 # --- the ceilings of a machine ----------------------------------------------------------------------------------------

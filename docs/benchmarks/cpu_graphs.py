@@ -34,10 +34,11 @@ from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import Batch, EncodedPairs, Order
 from mrpcbench.clock import timed
-from mrpcbench.environment import capture, public_name, usable_cores
+from mrpcbench.environment import capture, usable_cores
 from mrpcbench.errors import ExitStatus
 from mrpcbench.plans import BackendSpec
 from mrpcbench.reading import reader_for
+from mrpcbench.redaction import public_name
 from mrpcbench.statistics import median_interval
 from mrpcbench.store import to_json, write_text
 

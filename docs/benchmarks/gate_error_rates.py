@@ -23,11 +23,12 @@ from mrpcbench import data
 from mrpcbench.backends import open_session
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
-from mrpcbench.environment import capture, public_name
+from mrpcbench.environment import capture
 from mrpcbench.gates.live_speed import check_reach, fails, log_ratio
 from mrpcbench.plans import DEFAULT_MODEL_DIR, BackendSpec
 from mrpcbench.policy import Policy
 from mrpcbench.reading import reader_for
+from mrpcbench.redaction import public_name
 from mrpcbench.store import to_json, write_text
 
 FORMAT = "gate-error-rates 1"

@@ -19,8 +19,7 @@ from statistics import median
 
 from mrpcbench import store
 from mrpcbench.errors import ExitStatus
-from mrpcbench.figures import pairs_per_s, percentile_ms, relative_speed, steps_per_s
-from mrpcbench.limits import flops_share, row_share
+from mrpcbench.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
 from mrpcbench.presets import graphs_of
 from mrpcbench.schema import BenchRow, RunRecord, TrainSection
 

@@ -12,10 +12,11 @@ import onnxruntime as ort
 
 from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
-from mrpcbench.environment import cuda_problem, device_name, public_name, resolve_device, resolve_threads
+from mrpcbench.environment import cuda_problem, device_name, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.plans import BackendSpec, Device, Optimize
+from mrpcbench.redaction import public_name
 from mrpcbench.schema import ModelIdentity
 
 GRAPH_DTYPES = {
