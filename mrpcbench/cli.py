@@ -5,16 +5,15 @@ The only module that prints or exits. Results go to stdout, everything else to s
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from traceback import print_exc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
+from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.funnel import Funnel, Invocation
+from mrpcbench.help import PanelCommand, PanelGroup
 from mrpcbench.options import given, with_options
 from mrpcbench.plans import (
     AbPlan,
@@ -27,15 +26,15 @@ from mrpcbench.plans import (
     ComparePlan,
     EvaluatePlan,
     ExportPlan,
+    Form,
+    Output,
     Publish,
     QuickstartRequest,
     TrainRecipe,
     TrainRequest,
-    about,
-    described,
 )
 from mrpcbench.schema import AbRecord, ExportRecord, Record
-from mrpcbench.verdicts import EXIT_STATUS, Comparison
+from mrpcbench.verdicts import EXIT_STATUS, Comparison, Verdict
 
 if TYPE_CHECKING:
     from mrpcbench.console import Terminal
@@ -44,39 +43,11 @@ TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse 
 
 app = typer.Typer(
     name="mrpcbench",
-    help="From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a proven ONNX model, and figures to trust.",
-    no_args_is_help=True,
+    cls=Funnel,
     pretty_exceptions_enable=False,
-    # Plain help cuts no option's name at 80 columns, as rich's panels do, and is there sooner.
-    rich_markup_mode=None,
+    rich_markup_mode=None,  # the help has panels of its own
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@described
-class Output:
-    """Where a result goes, and in which form."""
-
-    results: str | None = about("File for the record; else results/<time>-<command>.json.", default=None)
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
-    traceback: bool = about("Show where an error was raised.", default=False)
-
-    def path(self, command: str) -> Path:
-        """The record's file."""
-        from mrpcbench.store import default_path
-
-        path = Path(self.results) if self.results else default_path(command)
-        if path.is_dir():
-            raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
-        return path
-
-
-@described
-class Form:
-    """The form of a result that is no record."""
-
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
-    traceback: bool = about("Show where an error was raised.", default=False)
 
 
 def _version(wanted: bool) -> None:
@@ -87,68 +58,104 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the work.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show the verdict, the record's path, warnings and errors alone.")
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a proven ONNX model, and figures to trust."""
+    """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a verified ONNX model, and reliable measurements.
+
+    Options that are listed here stand before the command: `mrpcbench -v train`.
+    """
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(ExitStatus.USAGE)
+    _prepare_process()
+    invocation = context.obj
+    invocation.detail = "verbose" if verbose else "quiet" if quiet else "normal"
+    invocation.traceback = traceback
 
 
-@app.command()
+def _terminal(context: typer.Context) -> "Terminal":
+    invocation: Invocation = context.obj
+    return invocation.terminal
+
+
+def _record_path(output: Output, command: str) -> Path:
+    """The record's file."""
+    from mrpcbench.store import default_path
+
+    path = Path(output.results) if output.results else default_path(command)
+    if path.is_dir():
+        raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
+    return path
+
+
+@app.command(cls=PanelCommand)
 @with_options(TrainRequest, TrainRecipe, Output)
-def train(request: TrainRequest, recipe: TrainRecipe, output: Output) -> None:
+def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: typer.Context) -> None:
     """Fine-tune a checkpoint; by default, the published reference run.
 
     Writes the model folder with its checkpoints, metrics.csv and model card, and a record.
     """
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.train import train as work
+    terminal = _terminal(context)
+    from mrpcbench.train import train as work
 
-        path = output.path("train")
-        _deliver(work(request, recipe, path, terminal), path, output, terminal)
+    path = _record_path(output, "train")
+    _deliver(work(request, recipe, path, terminal), path, output, terminal)
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(BackendSpec, EvaluatePlan, Output)
 def evaluate(
     spec: BackendSpec,
     plan: EvaluatePlan,
     output: Output,
+    context: typer.Context,
     pair: Annotated[
         tuple[str, str] | None,
         typer.Option(help="Classify this one pair of sentences, and write no record.", metavar="SENTENCE SENTENCE"),
     ] = None,
 ) -> None:
     """Score a fine-tuned model, with intervals and every prediction."""
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.evaluate import classify
-        from mrpcbench.evaluate import evaluate as work
+    terminal = _terminal(context)
+    from mrpcbench.evaluate import classify
+    from mrpcbench.evaluate import evaluate as work
 
-        if pair is not None:
-            terminal.answer(classify(spec, *pair), as_json=output.json)
-            return
-        path = output.path("evaluate")
-        _deliver(work(spec, plan, path, terminal), path, output, terminal)
+    if pair is not None:
+        terminal.answer(classify(spec, *pair), as_json=output.json)
+        return
+    path = _record_path(output, "evaluate")
+    _deliver(work(spec, plan, path, terminal), path, output, terminal)
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(ExportPlan, Output)
-def export(plan: ExportPlan, output: Output) -> None:
+def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
     """Export a fine-tuned model to ONNX, and prove it equal.
 
     Every pair goes through the model and the graph, in three batch sizes and paddings. Exit code 5 where the proof
     fails; the files stay, marked as unproven.
     """
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.export import export as work
+    terminal = _terminal(context)
+    from mrpcbench.export import export as work
 
-        path = output.path("export")
-        _deliver(work(plan, path, terminal), path, output, terminal)
+    path = _record_path(output, "export")
+    _deliver(work(plan, path, terminal), path, output, terminal)
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(BenchPlan, BackendSpec, BenchControl, BenchView, Output)
 def bench(
     plan: BenchPlan,
@@ -159,28 +166,29 @@ def bench(
     context: typer.Context,
 ) -> None:
     """Measure engines side by side, interleaved, on real pairs."""
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.bench import bench as work
-        from mrpcbench.presets import enough_rounds, field_of, left_to_preset
-        from mrpcbench.ranking import check_view
+    terminal = _terminal(context)
+    from mrpcbench.bench import bench as work
+    from mrpcbench.presets import enough_rounds, field_of, left_to_preset
+    from mrpcbench.ranking import check_view
 
-        path = output.path("bench")
-        plan = left_to_preset(plan, said := given(context))
-        if "rounds" not in said:
-            plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(view.relative_to)))
-        entered = field_of(spec, plan)
-        check_view(view, entered)
-        terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)
-        record = work(spec, plan, path, terminal, control)
-        _deliver(record, path, output, terminal)
+    path = _record_path(output, "bench")
+    plan = left_to_preset(plan, said := given(context))
+    if "rounds" not in said:
+        plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(view.relative_to)))
+    entered = field_of(spec, plan)
+    check_view(view, entered)
+    terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)
+    record = work(spec, plan, path, terminal, control)
+    _deliver(record, path, output, terminal)
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(ComparePlan, Publish, Form)
 def compare(
     plan: ComparePlan,
     wish: Publish,
     form: Form,
+    context: typer.Context,
     baseline: Annotated[
         Path, typer.Argument(help="Record that is held to be good; of train also a folder of several.")
     ],
@@ -190,37 +198,37 @@ def compare(
 
     0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 where a record cannot be read.
     """
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.compare import compare as work
-        from mrpcbench.publish import check_publish
+    terminal = _terminal(context)
+    from mrpcbench.compare import compare as work
+    from mrpcbench.publish import check_publish
 
-        check_publish(wish)
-        found = work([baseline], [current], plan)
-        if form.json:
-            terminal.print_json(found)
-        else:
-            terminal.comparison(found)
-        _publish(found, wish, terminal)
-        raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
+    check_publish(wish)
+    found = work([baseline], [current], plan)
+    if form.json:
+        terminal.print_json(found)
+    else:
+        terminal.comparison(found)
+    _publish(found, wish, terminal)
+    raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(AbPlan, Publish, Output)
-def ab(plan: AbPlan, wish: Publish, output: Output) -> None:
+def ab(plan: AbPlan, wish: Publish, output: Output, context: typer.Context) -> None:
     """Hold side B's speed against side A's, live, in fresh processes.
 
     0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """
-    with _funnel(output.traceback) as terminal:
-        from mrpcbench.ab import ab as work
-        from mrpcbench.publish import check_publish
+    terminal = _terminal(context)
+    from mrpcbench.ab import ab as work
+    from mrpcbench.publish import check_publish
 
-        check_publish(wish)
-        path = output.path("ab")
-        record = work(plan, path, terminal)
-        if record.ab.comparison:
-            _publish(record.ab.comparison, wish, terminal)
-        _deliver(record, path, output, terminal)
+    check_publish(wish)
+    path = _record_path(output, "ab")
+    record = work(plan, path, terminal)
+    if record.ab.comparison:
+        _publish(record.ab.comparison, wish, terminal)
+    _deliver(record, path, output, terminal)
 
 
 def _publish(found: Comparison, wish: Publish, terminal: "Terminal") -> None:
@@ -231,123 +239,85 @@ def _publish(found: Comparison, wish: Publish, terminal: "Terminal") -> None:
 
 kept = typer.Typer(
     help="Manage baselines.",
-    no_args_is_help=True,
+    cls=PanelGroup,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(kept, name="baseline")
 
 
-@kept.command("set")
+@kept.command("set", cls=PanelCommand)
 @with_options(BaselineFolder, BaselineRequest, Form)
 def baseline_set(
     kept_in: BaselineFolder,
     request: BaselineRequest,
     form: Form,
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
     records: Annotated[list[Path], typer.Argument(help="Record to keep; several of train.", metavar="RECORD...")],
 ) -> None:
     """Keep a record, with its predictions, as a baseline."""
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.baseline import set_baseline
+    terminal = _terminal(context)
+    from mrpcbench.baseline import set_baseline
 
-        found = set_baseline(name, records, kept_in, request, terminal)
-        terminal.baseline(found, as_json=form.json)
+    found = set_baseline(name, records, kept_in, request, terminal)
+    terminal.baseline(found, as_json=form.json)
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(QuickstartRequest, Form)
-def quickstart(request: QuickstartRequest, form: Form) -> None:
+def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -> None:
     """Train, evaluate, export and bench a tiny model that ships here."""
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.quickstart import quickstart as work
+    terminal = _terminal(context)
+    from mrpcbench.quickstart import quickstart as work
 
-        records = []
-        for record, path in work(request, terminal):
-            records.append(record)
-            if not form.json:
-                terminal.heading(f"{len(records)}/4 {record.command}")
-                terminal.show(record, path)
-            if _status(record):
-                break
-        if form.json:
-            terminal.print_json(records)
-        if status := _status(records[-1]):
-            raise typer.Exit(status)
+    records = []
+    for record, path in work(request, terminal):
+        records.append(record)
+        verdict = _verdict(record)
         if not form.json:
-            model = Path(request.output_dir, "tiny_ModernBERT_ft")
-            terminal.heading("Trained, scored, exported, proven equal, measured. Ask the model yourself:")
-            terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
+            terminal.heading(f"{len(records)}/4 {record.command}")
+            terminal.show(record, path, verdict)
+        if verdict and verdict.outcome != "PASS":
+            break
+    if form.json:
+        terminal.print_json(records)
+    if verdict := _verdict(records[-1]):
+        raise typer.Exit(EXIT_STATUS[verdict.outcome])
+    if not form.json:
+        model = Path(request.output_dir, "tiny_ModernBERT_ft")
+        terminal.heading("Trained, evaluated, exported, verified and benchmarked. Try it:")
+        terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 @with_options(Form)
-def env(form: Form) -> None:
+def env(form: Form, context: typer.Context) -> None:
     """Show what would run here, and what is missing."""
-    with _funnel(form.traceback) as terminal:
-        from mrpcbench.env import env as work
+    terminal = _terminal(context)
+    from mrpcbench.env import env as work
 
-        terminal.environment(work(), as_json=form.json)
+    terminal.environment(work(), as_json=form.json)
 
 
 def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
     """Show a finished record, and exit with the code of its verdict."""
+    verdict = _verdict(record)
     if output.json:
         terminal.print_json(record)
     else:
-        terminal.show(record, path)
-    if status := _status(record):
-        raise typer.Exit(status)
+        terminal.show(record, path, verdict)
+    if verdict and verdict.outcome != "PASS":
+        raise typer.Exit(EXIT_STATUS[verdict.outcome])
 
 
-def _status(record: Record) -> ExitStatus:
+def _verdict(record: Record) -> Verdict | None:
+    """The verdict of a command that judges; None of the others."""
     if isinstance(record, ExportRecord) and record.export.gate:
-        return EXIT_STATUS[record.export.gate.verdict.outcome]
+        return record.export.gate.verdict
     if isinstance(record, AbRecord) and record.ab.comparison:
-        return EXIT_STATUS[record.ab.comparison.verdict.outcome]
-    return ExitStatus.OK
-
-
-@contextmanager
-def _funnel(traceback: bool) -> "Iterator[Terminal]":
-    """Every exception of a command becomes one line on stderr and an exit code here, and nowhere else."""
-    _prepare_process()
-    from mrpcbench.console import Terminal
-
-    terminal = Terminal()
-    try:
-        with terminal:
-            yield terminal
-    except (typer.Exit, SystemExit):
-        raise
-    except BrokenPipeError:
-        # Whoever read the results has stopped; Python would complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(ExitStatus.FAILED) from None
-    except BaseException as error:
-        if traceback:
-            print_exc()
-        if isinstance(error, InterruptedRunError) and isinstance(error.record, Record):
-            terminal.tables(error.record)
-        message, status = _explain(error)
-        terminal.error(message)
-        raise typer.Exit(status) from None
-
-
-def _explain(error: BaseException) -> tuple[str, ExitStatus]:
-    """One line that says what went wrong, and the exit code for it."""
-    match error:
-        case KeyboardInterrupt():
-            return "interrupted", ExitStatus.INTERRUPTED
-        case MrpcbenchError():
-            return str(error), error.status
-        case OSError():
-            return f"{error.filename or 'input or output'}: {error.strerror or error}", ExitStatus.FAILED
-        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it would take a second
-            return f"out of GPU memory; use a smaller --batch-size ({first_line(error)})", ExitStatus.FAILED
-        case _:  # whatever is left is a bug, and is called one
-            text = f"internal error: {type(error).__name__}: {error} (--traceback shows where)"
-            return " ".join(text.split()), ExitStatus.FAILED
+        return record.ab.comparison.verdict
+    return None
 
 
 def _prepare_process() -> None:

@@ -5,8 +5,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,8 +12,9 @@ from rich.text import Text
 
 from mrpcbench import render, render_verdict, store
 from mrpcbench.plans import BenchView
+from mrpcbench.progress import Detail
 from mrpcbench.schema import EnvironmentReport, KeptBaseline, PairAnswer, Record, RunRecord
-from mrpcbench.verdicts import Comparison
+from mrpcbench.verdicts import Comparison, Verdict
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
 QUIET_LINE_EVERY_S = 10
@@ -29,9 +28,13 @@ def _pipe_width() -> int:
 
 
 class Terminal:
-    """Speaks for one command; `view` is how it shows a benchmark, a finished and an interrupted one."""
+    """Shows the progress and the result of one command; `view` is how it shows a benchmark.
 
-    def __init__(self) -> None:
+    `quiet` shows the verdict, the record's path and warnings alone; `verbose` also what is about to run.
+    """
+
+    def __init__(self, detail: Detail = "normal") -> None:
+        self._detail = detail
         self.view = BenchView()
         width = None if sys.stdout.isatty() else _pipe_width()
         # A name may hold brackets or colons; what it says is text, not markup.
@@ -42,26 +45,29 @@ class Terminal:
         self._tasks: dict[str, TaskID] = {}
         self._last_line = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop_progress()
+    def close(self) -> None:
+        """Stop the progress bars."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._tasks = None, {}
 
     # --- an Observer ---
 
     def began(self, record: RunRecord) -> None:
-        """Show what is about to run."""
-        self._err.print(render.opening(record))
+        """Show what is about to run, where that was asked for."""
+        if self._detail == "verbose":
+            self._err.print(render.opening(record))
 
     def say(self, text: str) -> None:
-        """One line on stderr."""
+        """One line on stderr; a quiet terminal shows warnings alone."""
+        if self._detail == "quiet" and not text.startswith("warning:"):
+            return
         (self._progress.console if self._progress else self._err).print(text)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """A bar on a terminal; elsewhere a line now and then, and one at the end."""
+        if self._detail == "quiet":
+            return
         if self._err.is_terminal:
             self._bar(task, done, total, detail)
             return
@@ -88,37 +94,40 @@ class Terminal:
         if detail:
             self._progress.update(self._tasks[task], detail=detail)
 
-    def _stop_progress(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress, self._tasks = None, {}
+    # --- results ---
 
-    # --- results and errors ---
+    def partial(self, record: object) -> None:
+        """The finished part of an interrupted run."""
+        self.close()
+        if isinstance(record, Record):
+            self._out.print(render.render(record, self.view))
 
-    def tables(self, record: Record) -> None:
-        """The record's tables."""
-        self._stop_progress()
-        self._out.print(render.render(record, self.view))
-
-    def show(self, record: Record, path: Path) -> None:
-        """The record's tables, and where the record is."""
-        self.tables(record)
-        self._out.print(f"record: {path}\n", soft_wrap=True)
+    def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
+        """The record's tables and its path; on a quiet terminal its verdict and its path."""
+        self.close()
+        if self._detail != "quiet":
+            self._out.print(render.render(record, self.view))
+        elif verdict is not None:
+            self._out.print(render_verdict.judged(verdict), soft_wrap=True)
+        self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
-        """What a comparison found, and its verdict."""
-        self._stop_progress()
-        self._out.print(render_verdict.comparison(found))
+        """What a comparison found, and its verdict; on a quiet terminal the verdict."""
+        self.close()
+        if self._detail == "quiet":
+            self._out.print(render_verdict.judged(found.verdict), soft_wrap=True)
+        else:
+            self._out.print(render_verdict.comparison(found))
 
     def annotate(self, lines: Sequence[str]) -> None:
         """Commands to a CI runner, each on one line of stderr however long it is."""
-        self._stop_progress()
+        self.close()
         for line in lines:
             self._err.print(line, soft_wrap=True)
 
     def print_json(self, record: RunRecord | Comparison | Sequence[RunRecord]) -> None:
         """One JSON document: a record, a comparison, or a list of records."""
-        self._stop_progress()
+        self.close()
         if isinstance(record, RunRecord | Comparison):
             sys.stdout.write(store.dumps(record))
         else:
@@ -126,7 +135,9 @@ class Terminal:
 
     def heading(self, text: str) -> None:
         """A line on stdout that says what the next results are."""
-        self._stop_progress()
+        self.close()
+        if self._detail == "quiet":
+            return
         self._out.print(Text(text, "bold"), soft_wrap=True)
 
     def answer(self, found: PairAnswer, *, as_json: bool) -> None:
@@ -149,9 +160,3 @@ class Terminal:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.baseline(found), soft_wrap=True)
-
-    def error(self, message: str) -> None:
-        """One line on stderr."""
-        self._stop_progress()
-        line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
-        self._err.print(line, soft_wrap=True)

@@ -336,3 +336,18 @@ class Publish:
     junit: str | None = about(
         "Write the verdict to this file as JUnit XML, a test case for each gated metric.", default=None
     )
+
+
+@described
+class Output:
+    """Where a record goes, and in which form it is shown."""
+
+    results: str | None = about("File for the record; else results/<time>-<command>.json.", default=None)
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
+
+
+@described
+class Form:
+    """The form of a result that is no record."""
+
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)

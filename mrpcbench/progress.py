@@ -1,8 +1,11 @@
 """How a verb speaks while it works, without knowing whether anyone listens. Standard library only."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mrpcbench.schema import RunRecord
+
+# How much a command shows of its progress and its result.
+Detail = Literal["quiet", "normal", "verbose"]
 
 
 class Observer(Protocol):

@@ -65,6 +65,30 @@ def test_tables_go_to_stdout_and_progress_to_stderr(mrpcbench: Run, tuned_model:
     assert "evaluate 2/2" in done.err
 
 
+def test_quiet_shows_the_path_of_the_record_alone_and_verbose_what_is_about_to_run(
+    mrpcbench: Run, tuned_model: Path, small_data: Path
+) -> None:
+    source = ("--model", tuned_model, "--data", small_data, "--pairs", "8")
+    command = ("bench", *source, "--rounds", "1", "--batch-size", "8", "--results", "r.json")
+    quiet, normal, verbose = (mrpcbench(*options, *command) for options in (("-q",), (), ("-v",)))
+    assert (quiet.out, quiet.err) == ("record: r.json\n", "")
+    assert "pairs/s" in normal.out
+    assert "opening torch" in normal.err
+    assert "About to run" not in normal.err
+    assert "About to run" in verbose.err
+    assert "error: --verbose and --quiet" in mrpcbench("-q", "-v", *command).err
+
+
+def test_quiet_shows_the_verdict_of_a_command_that_judges(mrpcbench: Run, tuned_model: Path, small_data: Path) -> None:
+    done = mrpcbench(
+        "-q", "export", "--model", tuned_model, "--data", small_data, "--output-dir", "o", "--results", "r"
+    )
+    verdict, record = done.out.splitlines()
+    assert verdict.startswith("PASS: ")
+    assert record == "record: r"
+    assert done.err == ""
+
+
 def test_one_pair_is_classified_without_a_record(mrpcbench: Run, tuned_model: Path, tmp_path: Path) -> None:
     pair = ("The doctor gave 3 books to the nurse.", "The nurse received three books from the doctor.")
     done = mrpcbench("evaluate", "--model", tuned_model, "--pair", *pair, "--json")
@@ -176,7 +200,7 @@ def test_a_bug_is_called_one_in_one_line_and_traceback_shows_where(
     done = mrpcbench(*arguments)
     assert done.status == 1
     assert "internal error: ZeroDivisionError: by zero" in _one_line(done)
-    assert "Traceback" in mrpcbench(*arguments, "--traceback").err
+    assert "Traceback" in mrpcbench("--traceback", *arguments).err
 
 
 def test_an_interrupt_is_exit_code_130(mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,12 @@ Run = Callable[..., Outcome]
 def failing(mrpcbench: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Run `mrpcbench env` with work that raises what is given."""
 
-    def run(error: BaseException, *arguments: str) -> Outcome:
+    def run(error: BaseException, *arguments: str, options: tuple[str, ...] = ()) -> Outcome:
         def work() -> None:
             raise error
 
         monkeypatch.setattr(env, "env", work)
-        return mrpcbench("env", *arguments)
+        return mrpcbench(*options, "env", *arguments)
 
     return run
 
@@ -69,7 +69,7 @@ def test_every_error_of_the_project_carries_a_failing_exit_code_of_its_own() -> 
         (
             ValueError("first line\n  second line"),
             1,
-            "error: internal error: ValueError: first line second line (--traceback shows where)",
+            "error: internal error: ValueError: first line second line (`mrpcbench --traceback` shows where)",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
@@ -103,7 +103,7 @@ def test_an_error_is_shown_word_for_word(message: str, failing: Callable[..., Ou
 
 
 def test_a_traceback_is_shown_where_it_is_asked_for_and_nowhere_else(failing: Callable[..., Outcome]) -> None:
-    asked = failing(ValueError("deep"), "--traceback")
+    asked = failing(ValueError("deep"), options=("--traceback",))
     assert asked.status == 1
     assert "Traceback (most recent call last)" in asked.err
     assert "in work" in asked.err
@@ -124,7 +124,9 @@ def test_an_option_that_is_not_one_is_a_usage_error(arguments: tuple[str, ...], 
     found = mrpcbench(*arguments)
     assert found.status == ExitStatus.USAGE
     assert found.out == ""
-    assert "Traceback" not in found.err
+    (line,) = found.err.splitlines()
+    assert line.startswith("error: ")
+    assert " (see `mrpcbench " in line
 
 
 @pytest.mark.parametrize(("option", "count"), [("--batch-size", "0"), ("--batch-size", "-1"), ("--threads", "-1")])

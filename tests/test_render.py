@@ -121,7 +121,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(
     command: Command, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = replace(with_model(command, replace(MODEL, name=name)), data=(make_data(source=name),) * 2)
-    terminal = Terminal()
+    terminal = Terminal("verbose")
     terminal.began(record)
     terminal.say(f"opening {name}")
     terminal.show(record, Path(f"{name}.json"))

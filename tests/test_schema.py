@@ -25,6 +25,8 @@ from mrpcbench.plans import (
     ComparePlan,
     EvaluatePlan,
     ExportPlan,
+    Form,
+    Output,
     Publish,
     QuickstartRequest,
     TrainRecipe,
@@ -41,15 +43,15 @@ CLASSES = [
 # What is read by people and by programs that asked with --json, but never read back.
 ANSWERS = {"EnvironmentReport", "KeptBaseline", "PairAnswer"}
 REQUESTS = {
-    "train": (TrainRequest, TrainRecipe, cli.Output),
-    "evaluate": (BackendSpec, EvaluatePlan, cli.Output),
-    "export": (ExportPlan, cli.Output),
-    "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, cli.Output),
-    "compare": (ComparePlan, Publish, cli.Form),
-    "ab": (AbPlan, Publish, cli.Output),
-    "baseline set": (BaselineFolder, BaselineRequest, cli.Form),
-    "quickstart": (QuickstartRequest, cli.Form),
-    "env": (cli.Form,),
+    "train": (TrainRequest, TrainRecipe, Output),
+    "evaluate": (BackendSpec, EvaluatePlan, Output),
+    "export": (ExportPlan, Output),
+    "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, Output),
+    "compare": (ComparePlan, Publish, Form),
+    "ab": (AbPlan, Publish, Output),
+    "baseline set": (BaselineFolder, BaselineRequest, Form),
+    "quickstart": (QuickstartRequest, Form),
+    "env": (Form,),
 }
 COMMAND_LINE: dict[str, Any] = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 COMMAND_LINE |= {f"baseline {name}": command for name, command in COMMAND_LINE.pop("baseline").commands.items()}

@@ -1,0 +1,79 @@
+"""Help with the options of a command in panels, one for each group. Nothing is cut at 80 columns.
+
+Typer's own panels have a column each for names and types, and cut a long name with an ellipsis; here both share one.
+"""
+
+from io import StringIO
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
+
+# Of the order in which panels are shown; others follow as they come.
+PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Output", "Options", "Advanced")
+WIDTH = 80
+NAMES_WIDTH = 32
+
+
+class PanelCommand(TyperCommand):
+    """A command whose help has panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Add the panels."""
+        formatter.write(_panels(self, ctx))
+
+
+class PanelGroup(TyperGroup):
+    """A group of commands whose help has panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Add the panels, and one of the commands."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(Text(name, "bold cyan"), Text(item.get_short_help_str(2 * WIDTH))) for name, item in commands if item]
+        formatter.write(_panels(self, ctx) + _rendered("Commands", rows))
+
+
+def _panels(command: TyperCommand | TyperGroup, ctx: Any) -> str:
+    found: dict[str, list[tuple[Text, Text]]] = {}
+    for item in command.get_params(ctx):
+        is_argument = item.param_type_name == "argument"
+        name = getattr(item, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+        found.setdefault(name, []).append((_names(item, ctx), _meaning(item, ctx)))
+    order = [*(name for name in PANELS if name in found), *(name for name in found if name not in PANELS)]
+    return "".join(_rendered(name, found[name]) for name in order)
+
+
+def _names(item: Any, ctx: Any) -> Text:
+    """The names, on a line each where they are long, then the type, unless it is a flag or a list of choices."""
+    if item.param_type_name == "argument":
+        return Text(item.make_metavar(ctx=ctx), "bold cyan")
+    one_line = ", ".join(item.opts)
+    names = Text(one_line if len(one_line) <= NAMES_WIDTH else "\n".join(item.opts), "bold cyan")
+    return names if item.is_flag or _choices(item) else Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}", "dim"))
+
+
+def _meaning(item: Any, ctx: Any) -> Text:
+    """The help text, then in brackets the choices, the bounds and the default."""
+    text = item.get_help_record(ctx)[1] if item.param_type_name == "option" else item.help or ""
+    choices = " | ".join(_choices(item))
+    return Text(f"{text} [{choices}]" if choices else text)
+
+
+def _choices(item: Any) -> tuple[str, ...]:
+    return tuple(str(getattr(one, "value", one)) for one in getattr(item.type, "choices", ()))
+
+
+def _rendered(title: str, rows: list[tuple[Text, Text]]) -> str:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(max_width=NAMES_WIDTH, overflow="fold")
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    shown = StringIO()
+    console = Console(file=shown, width=WIDTH, force_terminal=True, color_system="standard", legacy_windows=False)
+    console.print(Panel(table, title=title, title_align="left", box=box.ROUNDED, border_style="dim"))
+    return shown.getvalue()
