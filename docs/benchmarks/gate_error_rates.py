@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any, Literal
 
 import psutil
-from scipy.stats import binomtest
 
 from mrpcbench import data
 from mrpcbench.backends import open_session
@@ -29,6 +28,7 @@ from mrpcbench.plans import DEFAULT_MODEL_DIR, BackendSpec
 from mrpcbench.policy import Policy
 from mrpcbench.reading import reader_for
 from mrpcbench.redaction import public_name
+from mrpcbench.statistics import exact_interval
 from mrpcbench.store import to_json, write_text
 
 FORMAT = "gate-error-rates 1"
@@ -157,7 +157,7 @@ def _rate(comparison: Comparison, windows: Windows, runs: Sequence[Sequence[floa
         for run in runs
     ]
     regressions = sum(all(pair) for pair in failed)
-    interval = binomtest(regressions, len(runs)).proportion_ci(confidence_level=0.95, method="exact")
+    interval = exact_interval(regressions, len(runs))
     return Rate(
         engine=comparison.engine,
         slowdown=comparison.slowdown,
@@ -165,8 +165,8 @@ def _rate(comparison: Comparison, windows: Windows, runs: Sequence[Sequence[floa
         runs=len(runs),
         flagged=sum(first for first, _ in failed),
         regressions=regressions,
-        rate_low=float(interval.low),
-        rate_high=float(interval.high),
+        rate_low=interval.low,
+        rate_high=interval.high,
         median_slowdown=math.expm1(median(median(run[:size]) for run in runs)),
     )
 

@@ -21,13 +21,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from scipy.stats import binomtest
-
 from mrpcbench.backends import BACKENDS
 from mrpcbench.compare import compare
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import BackendSpec, ComparePlan
 from mrpcbench.schema import RunRecord
+from mrpcbench.statistics import exact_interval
 from mrpcbench.store import load, to_json, write_text
 from mrpcbench.verdicts import Comparison
 
@@ -214,7 +213,7 @@ def rates(comparisons: Sequence[Judged]) -> Iterator[Rate]:
         own = [item for item in comparisons if (item.baseline, item.slowdown) == (kind, slowdown)]
         counts = [sum(item.outcome == outcome for item in own) for outcome in ("PASS", "REGRESSION")]
         decided = sum(counts)
-        interval = binomtest(counts[1], decided).proportion_ci(0.95, method="exact") if decided else None
+        interval = exact_interval(counts[1], decided) if decided else None
         measured = [
             change for item in own if item.outcome in ("PASS", "REGRESSION") for change in item.measured.values()
         ]
@@ -225,8 +224,8 @@ def rates(comparisons: Sequence[Judged]) -> Iterator[Rate]:
             passes=counts[0],
             regressions=counts[1],
             inconclusive=len(own) - decided,
-            regression_low=float(interval.low) if interval else None,
-            regression_high=float(interval.high) if interval else None,
+            regression_low=interval.low if interval else None,
+            regression_high=interval.high if interval else None,
             median_slowdown=median(measured) if measured else None,
         )
 
