@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from recordings import Recorder
-from test_train import RECIPE, SignalAt, run, section_of, without_train_loss
+from test_train import RECIPE, SignalAt, run, without_train_loss
 from transformers import BertConfig, BertForSequenceClassification
 
 from mrpcbench import models, packed_trainer, trainer
@@ -59,13 +59,13 @@ def test_it_follows_the_trainers_float32_losses(
     assert len(theirs) == len(ours) == 20
     assert max(theirs) - min(theirs) > 0.1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
-    for one, wanted in zip(section_of(record).epochs, section_of(other).epochs, strict=True):
+    for one, wanted in zip(record.train.epochs, other.train.epochs, strict=True):
         assert one.train_learning_rate == wanted.train_learning_rate
         assert one.train_grad_norm == pytest.approx(wanted.train_grad_norm, rel=1e-2)
         assert one.eval_loss == pytest.approx(wanted.eval_loss, abs=1e-4)
         assert one.eval_f1_score == pytest.approx(wanted.eval_f1_score, abs=0.05)
-    assert section_of(record).real_tokens == section_of(other).real_tokens
-    assert section_of(record).padding_tokens == 0 < section_of(other).padding_tokens
+    assert record.train.real_tokens == other.train.real_tokens
+    assert record.train.padding_tokens == 0 < other.train.padding_tokens
 
 
 def test_recorded_steps_train_as_those_that_are_not(
@@ -73,11 +73,11 @@ def test_recorded_steps_train_as_those_that_are_not(
 ) -> None:
     recorder = Recorder()
     monkeypatch.setattr(packed_trainer, "recorder_on", lambda device: recorder)
-    section = section_of(run(request_, PACKED))
+    section = run(request_, PACKED).train
     assert 2 <= recorder.made <= 6  # AdamW's, and those of a few shapes for 12 steps
     assert section.padding_tokens > 0
     assert section.cold_s
-    for line, wanted in zip(section.epochs, section_of(uninterrupted).epochs, strict=True):
+    for line, wanted in zip(section.epochs, uninterrupted.train.epochs, strict=True):
         assert line.eval_loss == pytest.approx(wanted.eval_loss, abs=1e-4)
         assert line.train_grad_norm == pytest.approx(wanted.train_grad_norm, rel=1e-2)
 
@@ -88,24 +88,24 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
     with pytest.raises(InterruptedRunError, match="checkpoint-9 is saved and --resume"):
         run(request_, PACKED, SignalAt(9))
     resumed = run(replace(request_, resume=True), PACKED)
-    assert section_of(resumed).resumed_from_step == 9
+    assert resumed.train.resumed_from_step == 9
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
-    assert without_train_loss(section_of(resumed).epochs) == without_train_loss(section_of(uninterrupted).epochs)
+    assert without_train_loss(resumed.train.epochs) == without_train_loss(uninterrupted.train.epochs)
 
 
 def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = replace(PACKED, max_steps=2)
     parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
-    (whole,) = section_of(run(request_, recipe)).epochs
-    (parts,) = section_of(
-        run(parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4))
-    ).epochs
+    (whole,) = run(request_, recipe).train.epochs
+    (parts,) = run(
+        parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    ).train.epochs
     for name in ("train_loss", "train_grad_norm", "eval_loss"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-3), name
 
 
 def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
-    section = section_of(uninterrupted)
+    section = uninterrupted.train
     assert section.placement.engine.startswith("packed step, torch")
     assert section.placement.provider == "packed, sdpa"
     assert section.placement.dtype == "fp32"
@@ -114,14 +114,14 @@ def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
 
 def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) -> None:
     record = run(request_, replace(PACKED, precision="bf16", max_steps=2))
-    assert section_of(record).placement.dtype == "bf16"
+    assert record.train.placement.dtype == "bf16"
     loaded = models.load_classifier(request_.output_dir)
     assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
     assert loaded.identity.model_sha256 == record.model.model_sha256
 
 
 def test_without_clipping_there_is_no_norm(request_: TrainRequest) -> None:
-    (line,) = section_of(run(request_, replace(PACKED, max_steps=1, max_grad_norm=0))).epochs
+    (line,) = run(request_, replace(PACKED, max_steps=1, max_grad_norm=0)).train.epochs
     assert line.train_grad_norm is None
 
 
@@ -153,10 +153,8 @@ def test_grouped_by_length_the_trainer_pads_less_and_sees_as_many_tokens(
     request_: TrainRequest, tmp_path: Path
 ) -> None:
     recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=12)
-    plain = section_of(run(request_, recipe))
-    grouped = section_of(
-        run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True))
-    )
+    plain = run(request_, recipe).train
+    grouped = run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True)).train
     assert grouped.real_tokens == plain.real_tokens
     assert grouped.padding_tokens < plain.padding_tokens / 2
 
@@ -189,7 +187,7 @@ def test_on_a_gpu_it_trains_as_the_trainer_does_within_bf16(
     theirs, ours = losses_of(trainer.ObservedTrainer, monkeypatch), losses_of(PackedTrainer, monkeypatch)
     recipe = replace(RECIPE, max_steps=24, learning_rate=1e-4, precision="bf16")
     run(replace(request_, device="cuda", output_dir=str(tmp_path / "trainer")), recipe)
-    section = section_of(run(replace(request_, device="cuda"), replace(recipe, engine="packed")))
+    section = run(replace(request_, device="cuda"), replace(recipe, engine="packed")).train
     assert section.placement.provider == "packed, varlen attention, CUDA graphs"
     assert section.cold_s
     np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=0.05)

@@ -30,7 +30,7 @@ from mrpcbench import models, store
 from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
-from mrpcbench.schema import EpochMetrics, TrainRecord, TrainSection
+from mrpcbench.schema import EpochMetrics, TrainRecord
 from mrpcbench.train import train
 from mrpcbench.train_arguments import training_arguments
 
@@ -48,10 +48,6 @@ def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener 
     return train(request, recipe, folder.parent / f"{folder.name}.json", listener or Listener())
 
 
-def section_of(record: TrainRecord) -> TrainSection:
-    return record.train
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRecord:
     folder = tmp_path_factory.mktemp("uninterrupted")
@@ -61,7 +57,7 @@ def uninterrupted(training_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: TrainRecord) -> None:
-    section = section_of(uninterrupted)
+    section = uninterrupted.train
     assert section.total_steps == 12
     assert [line.step for line in section.epochs] == [6, 12]
     assert [line.train_learning_rate for line in section.epochs] == pytest.approx([1e-3 * 7 / 12, 1e-3 / 12])
@@ -71,7 +67,7 @@ def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: Tra
 
 
 def test_the_record_says_where_the_time_went(uninterrupted: TrainRecord) -> None:
-    section = section_of(uninterrupted)
+    section = uninterrupted.train
     parts = (section.cold_s, section.evaluate_s, section.save_s)
     assert all(part is not None and part > 0 for part in parts)
     assert sum(part or 0 for part in parts) < (section.train_s or 0)
@@ -83,8 +79,8 @@ def test_training_counts_its_tokens_and_not_those_of_the_evaluations(
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_dir)
     rows = [json.loads(line) for line in (training_data / "train.jsonl").read_text().splitlines()]
     tokens = sum(len(tokenizer(row["sentence1"], row["sentence2"])["input_ids"]) for row in rows)
-    assert section_of(uninterrupted).real_tokens == 2 * tokens
-    assert section_of(uninterrupted).padding_tokens > 0
+    assert uninterrupted.train.real_tokens == 2 * tokens
+    assert uninterrupted.train.padding_tokens > 0
 
 
 def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_from(tuned_model: Path) -> None:
@@ -107,8 +103,8 @@ def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_
 ) -> None:
     recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high: the loss does not fall steadily
     record = run(request_, recipe)
-    best_step = section_of(record).best_step
-    assert best_step != section_of(record).total_steps
+    best_step = record.train.best_step
+    assert best_step != record.train.total_steps
     moved = Path(request_.output_dir).rename(tmp_path / "moved")
     best = models.load_classifier(str(moved / f"checkpoint-{best_step}")).identity.model_sha256
     assert models.load_classifier(str(moved)).identity.model_sha256 == best == record.model.model_sha256
@@ -132,7 +128,7 @@ def test_the_model_card_has_the_hubs_metadata(tuned_model: Path) -> None:
     assert card.data.pipeline_tag == "text-classification"
     assert "pretrained weights" in card.text
     record = store.load(tuned_model / "mrpcbench-train.json")
-    epochs = section_of(record).epochs
+    epochs = record.train.epochs
     assert [f"| {line.train_epoch:g} | {line.step} |" in card.text for line in epochs] == [True, True]
     assert f"`{record.model.model_sha256}`" in card.text
 
@@ -144,7 +140,7 @@ def test_the_observer_gets_the_start_every_step_and_the_alignment_and_the_record
     record = run(request_, replace(RECIPE, max_steps=2), listener)
     (began,) = listener.records
     assert not began.complete
-    assert section_of(began).total_steps == 2
+    assert began.train.total_steps == 2
     assert [(task, done, total) for task, done, total, _ in listener.steps] == [("train", 1, 2), ("train", 2, 2)]
     assert re.fullmatch(r"loss \d\.\d{4}  lr 5\.00e-04  \d+ pairs/s", listener.steps[-1][3])
     assert any("eos_token_id" in line for line in listener.lines)
@@ -156,7 +152,7 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(request_: TrainRequest) 
     with pytest.raises(UsageError, match="--overwrite"):
         run(request_)
     again = run(replace(request_, overwrite=True), replace(RECIPE, max_steps=2))
-    assert section_of(again).total_steps == 2
+    assert again.train.total_steps == 2
     assert [path.name for path in Path(request_.output_dir).glob("checkpoint-*")] == ["checkpoint-2"]
 
 
@@ -223,7 +219,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
     # Earlier versions wrote this file into a checkpoint.
     (Path(request_.output_dir) / f"checkpoint-{step}" / "mrpcbench-loss.json").write_text("{}")
     resumed = run(replace(request_, resume=True))
-    found, wanted = section_of(resumed), section_of(uninterrupted)
+    found, wanted = resumed.train, uninterrupted.train
     assert found.resumed_from_step == step
     assert found.best_step == wanted.best_step
     assert without_train_loss(found.epochs) == without_train_loss(wanted.epochs)
@@ -234,7 +230,7 @@ def test_a_resumed_epoch_logs_the_mean_loss_of_its_steps_since_the_resume(reques
     with pytest.raises(InterruptedRunError):
         run(request_, listener=SignalAt(5))
     listener = Listener()
-    (line, _) = section_of(run(replace(request_, resume=True), RECIPE, listener)).epochs
+    (line, _) = run(replace(request_, resume=True), RECIPE, listener).train.epochs
     (_, step, _, figures) = listener.steps[0]
     assert (line.step, step) == (6, 6)
     assert f"loss {line.train_loss:.4f} " in figures
@@ -259,12 +255,12 @@ def test_a_killed_run_resumes_to_the_same_weights(
         run(request_, listener=DiesAt(9))
     half = store.load(tmp_path / "model.json")
     assert not half.complete
-    assert [line.step for line in section_of(half).epochs] == [6]
+    assert [line.step for line in half.train.epochs] == [6]
     # A kill in the middle of a save leaves a newer checkpoint that is not complete.
     (Path(request_.output_dir) / "checkpoint-9").mkdir()
     resumed = run(replace(request_, resume=True))
-    assert section_of(resumed).resumed_from_step == 6
-    assert [line.step for line in section_of(resumed).epochs] == [6, 12]
+    assert resumed.train.resumed_from_step == 6
+    assert [line.step for line in resumed.train.epochs] == [6, 12]
     assert resumed.model.model_sha256 == uninterrupted.model.model_sha256
 
 
@@ -275,8 +271,8 @@ def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_
     again = run(replace(request_, resume=True), recipe)
     assert again.model.model_sha256 == first.model.model_sha256
     for name in ("epochs", "best_step", "aligned_tokens"):
-        assert getattr(section_of(again), name) == getattr(section_of(first), name), name
-    assert section_of(again).train_s is None  # a time without a step is no training time
+        assert getattr(again.train, name) == getattr(first.train, name), name
+    assert again.train.train_s is None  # a time without a step is no training time
     assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
@@ -295,16 +291,16 @@ def test_a_run_that_replaced_a_finished_one_is_not_mistaken_for_it(request_: Tra
     run(request_, recipe)
     with pytest.raises(InterruptedRunError):
         run(replace(request_, overwrite=True), recipe, SignalAt(2))
-    assert section_of(run(replace(request_, resume=True), recipe)).resumed_from_step == 2
+    assert run(replace(request_, resume=True), recipe).train.resumed_from_step == 2
 
 
 def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = replace(RECIPE, max_steps=2)
     parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
-    (whole,) = section_of(run(request_, recipe)).epochs
-    (parts,) = section_of(
-        run(parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4))
-    ).epochs
+    (whole,) = run(request_, recipe).train.epochs
+    (parts,) = run(
+        parts_request, replace(recipe, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    ).train.epochs
     assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-3)
     assert parts.train_grad_norm == pytest.approx(whole.train_grad_norm, rel=1e-3)
 
@@ -313,7 +309,7 @@ def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    section = section_of(run(request_, replace(RECIPE, precision="fp32", max_steps=1)))
+    section = run(request_, replace(RECIPE, precision="fp32", max_steps=1)).train
     assert section.placement.dtype == "fp32"
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
 
@@ -347,7 +343,7 @@ def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
 
 def test_bf16_training_runs_on_the_cpu_and_says_so(request_: TrainRequest) -> None:
     record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
-    assert section_of(record).placement.dtype == "bf16"
+    assert record.train.placement.dtype == "bf16"
 
 
 def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest) -> None:
@@ -358,7 +354,7 @@ def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest)
 
 def test_a_diverged_run_is_recorded_as_such(request_: TrainRequest) -> None:
     record = run(request_, replace(RECIPE, learning_rate=1e30, max_steps=3))
-    assert section_of(record).epochs[-1].eval_loss is None
+    assert record.train.epochs[-1].eval_loss is None
     assert store.load(Path(request_.output_dir).parent / "model.json") == record
 
 
@@ -378,7 +374,7 @@ def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
     )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # faster for so small a model
     record = run(request, TrainRecipe())
-    section = section_of(record)
+    section = record.train
     assert section.total_steps == 230
     assert [line.step for line in section.epochs] == [115, 230]
     assert [f"{line.train_learning_rate:.6e}" for line in section.epochs] == ["4.034783e-05", "3.478261e-07"]
@@ -457,7 +453,7 @@ def test_one_of_several_gpus_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.gpu
 def test_training_on_a_gpu_takes_bf16_by_itself(request_: TrainRequest) -> None:
-    section = section_of(run(replace(request_, device="cuda"), replace(RECIPE, max_steps=2)))
+    section = run(replace(request_, device="cuda"), replace(RECIPE, max_steps=2)).train
     assert section.placement.dtype == "bf16"
     assert section.placement.device.startswith("cuda")
     assert torch.cuda.max_memory_allocated() > 0
