@@ -108,36 +108,14 @@ def shown_by(suite: Element) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", COMPARISONS)
-def test_a_report_is_valid_by_the_schema(name: str) -> None:
-    suite = suite_of(COMPARISONS[name])
-    assert schema_faults(suite) == []
-    cases = suite.findall("testcase")
-    assert int(suite.attrib["tests"]) == len(cases) > 0
-    assert int(suite.attrib["failures"]) == sum(len(case.findall("failure")) for case in cases)
-    assert int(suite.attrib["errors"]) == sum(len(case.findall("error")) for case in cases)
-
-
-@pytest.mark.parametrize(
-    ("good", "bad"),
-    [
-        (' hostname="localhost"', ""),
-        (' time="0"', ""),
-        (' time="0"', ' time="soon"'),
-        (' time="0"', ' time="0" seconds="0"'),
-        (' type="REGRESSION"', ""),
-        (' classname="mrpcbench.evaluate"', ""),
-        ("<system-err>", "</testsuite>"),
-        ("  <properties>", '  <testcase name="a" classname="b" time="0" /><properties>'),
-        ("<failure ", '<error type="a" message="b" /><failure '),
-        ("<testcase ", "words<testcase "),
-    ],
-)
-def test_a_report_that_is_not_valid_would_be_noticed(good: str, bad: str) -> None:
-    text = junit(OF_EACH_OUTCOME["REGRESSION"])
-    assert good in text
-    broken = text[: text.index("<system-err>")] + bad if good == "<system-err>" else text.replace(good, bad, 1)
-    assert schema_faults(ElementTree.fromstring(broken.encode()))
+def test_a_report_is_valid_by_the_schema() -> None:
+    for name, found in COMPARISONS.items():
+        suite = suite_of(found)
+        assert schema_faults(suite) == [], name
+        cases = suite.findall("testcase")
+        assert int(suite.attrib["tests"]) == len(cases) > 0, name
+        assert int(suite.attrib["failures"]) == sum(len(case.findall("failure")) for case in cases), name
+        assert int(suite.attrib["errors"]) == sum(len(case.findall("error")) for case in cases), name
 
 
 def test_every_gated_metric_is_a_case_and_no_other_metric_is_one() -> None:
@@ -316,11 +294,6 @@ def test_where_the_records_differ_the_whole_comes_before_the_gates() -> None:
         ("error", "mrpcbench evaluate: INCOMPARABLE"),
         ("error", "mrpcbench evaluate accuracy: REGRESSION"),
     ]
-
-
-def test_what_is_no_gate_is_not_annotated() -> None:
-    found = make_comparison(make_metric(), PRECISION, warnings=())
-    assert [read_command(line)[0] for line in annotations(found)] == ["notice"]
 
 
 def test_an_annotation_comes_through_its_escapes_whole() -> None:
