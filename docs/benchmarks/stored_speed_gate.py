@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from mrpcbench.backends import BACKENDS
+from mrpcbench.backends import engine_of, register
 from mrpcbench.compare import compare
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import BackendSpec, ComparePlan
@@ -114,8 +114,9 @@ def slowed_run(share: float, arguments: Sequence[str]) -> None:
     """Run `mrpcbench` with these arguments and with slowed engines, in this process."""
     if share:
         for name in BACKEND_NAMES:
-            globals()[f"open_{name}"] = partial(open_slowed, BACKENDS[name], share)
-            BACKENDS[name] = f"__main__:open_{name}"
+            engine = engine_of(name)
+            globals()[f"open_{name}"] = partial(open_slowed, engine.opener, share)
+            register(name, f"__main__:open_{name}", reads_onnx=engine.reads_onnx)
     from mrpcbench.cli import app
 
     app(list(arguments))
