@@ -396,6 +396,11 @@ class Resources:
     )
     rss_bytes: int | None = about("Main memory of the process at the end of the row.")
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
+    cpu_waits: tuple[float, ...] | None = about(
+        "Of each round, mean number of the process's threads that were ready and waited for a core, because another "
+        "program held it; of a server over its loads; null where the system does not tell.",
+        default=None,
+    )
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
     gpu_clock_mhz: float | None = about("Mean clock of the GPU's multiprocessors.")
     gpu_temperature_c: float | None = about("Highest temperature of the GPU.")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import psutil
@@ -155,6 +156,18 @@ def _ancestors(pid: int) -> set[int]:
 Span = list[tuple[float, GpuSample]]  # seconds on the meter's clock, and what was seen then
 
 
+def waited_s() -> float | None:
+    """Seconds that the threads of this process were ready and waited for a core, all together, since they began.
+
+    The second number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats). None elsewhere.
+    """
+    try:
+        found = [file.read_text(encoding="ascii").split() for file in Path("/proc/self/task").glob("*/schedstat")]
+    except OSError:  # a thread has ended since it was listed, or there is no such file
+        return None
+    return sum(int(numbers[1]) for numbers in found) / 1e9 if found else None
+
+
 @dataclass
 class Meter:
     """Adds up what is used between each `start` and its `stop`; what happens between two spans does not count.
@@ -168,6 +181,7 @@ class Meter:
     background: bool = True
     clock: Callable[[], float] = time.perf_counter
     cpu_clock: Callable[[], float] = time.process_time
+    wait_clock: Callable[[], float | None] = waited_s
     _began: tuple[float, float] | None = field(default=None, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -175,6 +189,8 @@ class Meter:
     _spans: list[Span] = field(default_factory=list, init=False)
     _wall_s: float = field(default=0.0, init=False)
     _cpu_s: float = field(default=0.0, init=False)
+    _waited_s: float | None = field(default=None, init=False)
+    _waits: list[float] = field(default_factory=list, init=False)
     _rss_bytes: int | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -187,14 +203,20 @@ class Meter:
             self._ended.clear()
             self._thread = threading.Thread(target=self._keep_sampling, name="gpu-sensor", daemon=True)
             self._thread.start()
+        self._waited_s = self.wait_clock()
         self._began = self.clock(), self.cpu_clock()
 
     def stop(self) -> Resources:
         """End the span and its thread, and give what all spans so far have used; raises `RuntimeError` outside."""
         if self._began is None:
             raise RuntimeError("this meter does not run")
-        self._wall_s += self.clock() - self._began[0]
+        wall_s = self.clock() - self._began[0]
+        self._wall_s += wall_s
         self._cpu_s += self.cpu_clock() - self._began[1]
+        waited_s = self.wait_clock()
+        if waited_s is not None and self._waited_s is not None and wall_s > 0:
+            # A thread that has ended takes its own count with it.
+            self._waits.append(max(0.0, waited_s - self._waited_s) / wall_s)
         self._began = None
         if self._thread is not None:
             self._ended.set()
@@ -240,6 +262,7 @@ class Meter:
             metered_s=self._wall_s or None,
             rss_bytes=self._rss_bytes,
             cpu_utilisation=self._cpu_s / self._wall_s if self._wall_s else None,
+            cpu_waits=tuple(self._waits) or None,
             gpu_memory_process_bytes=max(_complete(spans, "process_memory_bytes"), default=None),
             gpu_clock_mhz=None if clock_mhz_s is None else clock_mhz_s / seconds,
             gpu_temperature_c=max(_complete(spans, "temperature_c"), default=None),

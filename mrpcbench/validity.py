@@ -21,6 +21,9 @@ FEWEST_ROUNDS = 3
 LARGEST_UNCERTAINTY = 0.05
 # Level of that interval.
 LEVEL = 0.95
+# Share of the time that the engine's threads wait for a core which another program holds. Under a constant load the
+# rounds are steady, but a row can take twice its time.
+LARGEST_WAIT = 0.05
 # A row whose last third of rounds is this much slower or faster than its first is still warming up, or throttled: no
 # figure of all rounds describes either state.
 LARGEST_DRIFT = 0.10
@@ -43,6 +46,7 @@ def _broken(row: BenchRow) -> Iterator[str]:
             yield "no load that was tried meets the target"
     else:
         yield from _unsteady(round_us(row))
+        yield from _waited(row)
     yield from disturbances(row.resources)
 
 
@@ -72,6 +76,16 @@ def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
     uncertainty = uncertainty_of(rounds)
     if uncertainty > LARGEST_UNCERTAINTY:
         yield f"unsteady: the time is known to ±{uncertainty:.0%}, at most ±{LARGEST_UNCERTAINTY:.0%} is allowed"
+
+
+def _waited(row: BenchRow) -> Iterator[str]:
+    """The rule for a busy machine; the quantile is that of the rounds by which the row is judged."""
+    waits = row.resources.cpu_waits if row.resources else None
+    if not waits:
+        return
+    share = quantile(waits, JUDGED_QUANTILE) / max(1, row.placement.threads)
+    if share > LARGEST_WAIT:
+        yield f"busy machine: threads waited for a core {share:.0%} of the time, at most {LARGEST_WAIT:.0%} is allowed"
 
 
 def drift_of(rounds: Sequence[float]) -> float:

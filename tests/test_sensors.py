@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from mrpcbench import sensors
 from mrpcbench.schema import Resources
-from mrpcbench.sensors import GpuSample, GpuSensor, Meter, NvmlSensor, open_gpu_sensor, throttle_names
+from mrpcbench.sensors import GpuSample, GpuSensor, Meter, NvmlSensor, open_gpu_sensor, throttle_names, waited_s
 
 GPU_FIELDS = [name for name in Resources.__dataclass_fields__ if name.startswith("gpu_")]
 FULL = GpuSample(
@@ -219,6 +220,34 @@ def test_cpu_utilisation_is_cpu_seconds_a_second_over_all_spans_alone(script: Sc
         script.now, script.cpu = ended, cpu_ended
         used = meter.stop()
     assert used.cpu_utilisation == (7 + 1) / (4 + 4)
+
+
+def test_waits_are_seconds_per_second_of_each_span(script: Script) -> None:
+    waited = iter([1.0, 3.0, 3.0, 2.5, None, 9.0])
+    meter = Meter(None, clock=lambda: script.now, cpu_clock=lambda: script.cpu, wait_clock=lambda: next(waited))
+    for _ in range(3):
+        meter.start()
+        script.now += 4.0
+        used = meter.stop()
+    assert used.cpu_waits == (0.5, 0.0)  # a thread that ended took its count along, and the last span has none
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="Linux tells how long a thread waited")
+def test_a_thread_that_shares_its_core_waits() -> None:
+    core = min(os.sched_getaffinity(0))
+    program = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    before = os.sched_getaffinity(0)
+    with subprocess.Popen([sys.executable, "-c", program]) as other:
+        try:
+            os.sched_setaffinity(0, [core])
+            began = waited_s() or 0.0
+            until_s = time.process_time() + 0.3
+            while time.process_time() < until_s:
+                pass
+            assert (waited_s() or 0.0) > began
+        finally:
+            os.sched_setaffinity(0, before)
+            other.kill()
 
 
 def test_reading_the_sensor_at_both_ends_is_not_in_the_cpu_figure(script: Script) -> None:

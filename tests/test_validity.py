@@ -109,6 +109,21 @@ def test_the_interval_has_at_most_a_fortieth_beyond_each_end() -> None:
     assert interval_ranks(24) == (1, 10)
 
 
+def busy(*waits: float) -> BenchRow:
+    """A row of two threads that waited for a core so much in each round."""
+    return replace(offline(10.0, 10.0, 10.0, 10.0), resources=replace(NOTHING, cpu_waits=waits))
+
+
+def test_threads_that_wait_for_a_core_in_most_rounds_make_a_row_invalid_however_steady() -> None:
+    assert broken_rules(busy(0.01, 0.0, 0.09, 0.05)) == ()
+    (rule,) = broken_rules(busy(1.0, 1.0, 1.1, 0.9))
+    assert rule == "busy machine: threads waited for a core 49% of the time, at most 5% is allowed"
+
+
+def test_a_quarter_of_the_rounds_without_other_programs_is_enough() -> None:
+    assert broken_rules(busy(1.0, 0.0, 1.0, 0.0)) == ()
+
+
 def test_an_engine_that_fails_requests_is_invalid() -> None:
     assert "failed 3 requests" in broken_rules(replace(offline(1.0, 1.0, 1.0), failed=3))[0]
 
