@@ -190,11 +190,11 @@ def compare(
     form: Form,
     context: typer.Context,
     baseline: Annotated[
-        Path, typer.Argument(help="Record that is held to be good; of train also a folder of several.")
+        Path, typer.Argument(help="Reference record, or a folder of several records of train or bench.")
     ],
-    current: Annotated[Path, typer.Argument(help="Record that is judged; of train also a folder of several.")],
+    current: Annotated[Path, typer.Argument(help="Record to judge, or a folder of train records.")],
 ) -> None:
-    """Judge a record by a baseline; the exit code is the verdict.
+    """Compare a record with a baseline; the exit code is the verdict.
 
     0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 where a record cannot be read.
     """
@@ -254,7 +254,9 @@ def baseline_set(
     form: Form,
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
-    records: Annotated[list[Path], typer.Argument(help="Record to keep; several of train.", metavar="RECORD...")],
+    records: Annotated[
+        list[Path], typer.Argument(help="Record to keep; of train and bench, several.", metavar="RECORD...")
+    ],
 ) -> None:
     """Keep a record, with its predictions, as a baseline."""
     terminal = _terminal(context)

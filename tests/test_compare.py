@@ -224,11 +224,11 @@ def test_comparing_benchmarks_and_keeping_them_loads_no_engine(tmp_path: Path) -
     old = [benched(tmp_path / "old" / f"{day}.json", 10.0, day=day) for day in (1, 2, 3)]
     new = benched(tmp_path / "new.json", 10.0, day=4)
     program = """
-        import sys
-        from mrpcbench.cli import app
-        app(sys.argv[1:], standalone_mode=False)
+        import atexit, sys
         heavy = "torch transformers datasets evaluate onnxruntime onnx optimum scipy.stats"
-        print("LOADED", [name for name in heavy.split() if name in sys.modules])
+        atexit.register(lambda: print("LOADED", [name for name in heavy.split() if name in sys.modules]))
+        from mrpcbench.cli import app
+        app(sys.argv[1:])
     """
     kept = ["baseline", "set", "main", *map(str, old), "--folder", str(tmp_path / "kept")]
     for arguments in (kept, ["compare", str(tmp_path / "old"), str(new)]):
