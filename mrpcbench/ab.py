@@ -12,7 +12,7 @@ from mrpcbench.batches import EncodedPairs
 from mrpcbench.duel import Duel, Process, Side, Workload, side_of
 from mrpcbench.environment import capture
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.gates.live_speed import apart, check_reach, comparison_of, log_ratio, looks_slower
+from mrpcbench.gates.live_speed import check_reach, comparison_of, incompatibilities, log_ratio, looks_slower
 from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
@@ -55,7 +55,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
         ab=AbSection(plan=_public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
     )
     observer.began(record)
-    if not apart(record.ab):
+    if not incompatibilities(record.ab):
         workload = _workload(plan, reader_for(known["a"].spec).encode(pairs))
         try:
             with Duel({name: known[name].side for name in NAMES}, workload) as duel:

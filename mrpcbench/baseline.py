@@ -107,7 +107,7 @@ def _choose(path: Path, observer: Observer) -> _Chosen:
     if record.command not in COMMANDS:
         raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMMANDS)}")
     if not record.complete:
-        raise UsageError(f"{path}: not complete, so nothing can be held against it; let the run end")
+        raise UsageError(f"{path}: not complete; run the command again")
     gate = record.export.gate if isinstance(record, ExportRecord) else None
     if isinstance(record, ExportRecord) and (gate is None or gate.verdict.outcome != "PASS"):
         why = gate.verdict.reason if gate else "it was not judged"
@@ -148,7 +148,7 @@ def _predictions(path: Path, section: EvaluateSection) -> Path:
         raise UsageError(f"{path}: names its predictions {name!r}, and not *{PREDICTIONS} in its own folder")
     predictions = path.parent / name
     if not predictions.is_file():
-        raise UsageError(f"{predictions}: no such file, and {path.name} needs it; copy it beside the record")
+        raise UsageError(f"{predictions}: no such file, and {path.name} needs it; copy it next to the record")
     store.load_jsonl(predictions, section.predictions_sha256)
     return predictions
 

@@ -11,11 +11,11 @@
 
 A setting such as OMP_NUM_THREADS only determines the number of threads, and a row holds the number that was used.
 The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
-Two recipes may be held against one another, and all runs of one side are of one recipe, whatever their seeds.
-Accuracy on the same pairs is a fair question between any two engines or arithmetics, and which weights are better is
-what a checkpoint gate asks, so neither is refused. Another architecture or tokenizer is another project. Time depends
-on everything, so bench is strictest; new packages may differ, since they are what an upgrade is judged by. A value that
-is 'unknown' on one side, as the origin of a model from elsewhere is, cannot be shown to differ, and is a warning.
+Two recipes may be compared. All runs of one side are of one recipe; only their seeds differ.
+Accuracy on the same pairs may be compared between any two engines or arithmetics, and between any weights: that is what
+a checkpoint gate is for. Another architecture or tokenizer is refused. Time depends on everything, so bench is
+strictest; packages may differ, because an upgrade is a reason to compare. A value that is 'unknown' on one side, such
+as the origin of a model from elsewhere, is a warning.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,23 +69,23 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
     rows = _first_rows([record for _, record in baseline])
     for name, record in others:
         prefix = f"{name}: " if len(others) > 1 else ""
-        refused, allowed = _apart(facts(standard), facts(record))
-        in_rows, said = _rows_apart(rows, record)
-        refused += _limits_apart(standard, record)
+        refused, allowed = _differing(facts(standard), facts(record))
+        in_rows, row_warnings = _differing_rows(rows, record)
+        refused += _differing_limits(standard, record)
         refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
         differences += (prefix + line for line in refused)
-        warnings += (prefix + line for line in (*allowed, *said))
+        warnings += (prefix + line for line in (*allowed, *row_warnings))
     for (_, first), *rest in (baseline, current):
         for name, record in rest:
             differences += (f"{name}: {line}" for line in _changes(facts(first).of_a_side, facts(record).of_a_side))
     warnings += _changes(facts(standard).of_a_side, facts(current[0][1]).of_a_side)
-    differences += _seeds_apart(baseline, current)
+    differences += _seed_problems(baseline, current)
     warnings += _unproven(baseline, current)
     return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
 
 
 def facts(record: Record) -> Facts:
-    """What of `record` is held against the other side."""
+    """What of `record` is compared with the other side."""
     own = _own_facts(record)
     python: dict[str, object] = {"python": record.environment.python}
     return Facts(
@@ -226,7 +226,7 @@ def _has_new_weights(section: TrainSection) -> bool:
 # --- differences ------------------------------------------------------------------------------------------------------
 
 
-def _apart(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
+def _differing(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
     """Lines on what differs and must not, and on what differs and may."""
     refused: list[str] = []
     allowed = list(_changes(was.may, now.may))
@@ -242,7 +242,7 @@ def _first_rows(records: Sequence[Record]) -> dict[str, tuple[BenchRow, BenchSec
     return {str(row.id): (row, section) for section in sections for row in section.rows}
 
 
-def _rows_apart(
+def _differing_rows(
     before: Mapping[str, tuple[BenchRow, BenchSection]], now: Record
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The same for the rows of a benchmark: what must not differ with the rows where it does, and what may."""
@@ -254,7 +254,7 @@ def _rows_apart(
             allowed.append(f"{name}: {'missing' if name in before else 'not in the baseline'}")
             continue
         (old, was), (new, bench) = before[name], after[name]
-        must, may = _apart(_row(old, was), _row(new, bench))
+        must, may = _differing(_row(old, was), _row(new, bench))
         for line in must:
             refused.setdefault(line, []).append(name)
         allowed += (f"{old.case}: {line}" for line in may)
@@ -263,7 +263,7 @@ def _rows_apart(
     return refused, allowed
 
 
-def _limits_apart(was: Record, now: Record) -> Iterator[str]:
+def _differing_limits(was: Record, now: Record) -> Iterator[str]:
     """Limits of the export gate that differ; a gate that is missing is judged, and not refused."""
     before, after = (record.export.gate if isinstance(record, ExportRecord) else None for record in (was, now))
     if before and after:
@@ -271,7 +271,7 @@ def _limits_apart(was: Record, now: Record) -> Iterator[str]:
         yield from _changes(*({name: getattr(gate, name) for name in limits} for gate in (before, after)))
 
 
-def _seeds_apart(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+def _seed_problems(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
     """Runs of one side that are no separate runs, and the same seed that made other weights to begin from."""
     began: dict[int, str] = {}
     for side, records in (("baseline", baseline), ("current side", current)):

@@ -59,7 +59,7 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
         if value is not None and command != kind:
             raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
     paths = [item.path for item in (*before, *after)]
-    names = {path: _told_apart(path, paths) for path in paths}
+    names = {path: _distinct_name(path, paths) for path in paths}
     named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
     differences, warnings = comparability(*named)
     metrics = () if differences else _judged(before, after, policy)
@@ -86,7 +86,7 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
         old, new = _answered(before[0].path, was), _answered(after[0].path, now)
         if old.labels != new.labels:
             raise UsageError(
-                f"{after[0].path}: its predictions have other labels than the baseline's, for one data_sha256"
+                f"{after[0].path}: its labels differ from the baseline's, although data_sha256 is the same"
             )
         return judge_evaluate(old, new, policy)
     runs = [[item.record.train for item in side if isinstance(item.record, TrainRecord)] for side in (before, after)]
@@ -118,10 +118,10 @@ def _placement(record: Record) -> Placement | None:
             return None
 
 
-def _told_apart(path: Path, paths: Sequence[Path]) -> str:
-    """The name of the file, with as many of its folders as tell it from the other `paths`, but none that names a user.
+def _distinct_name(path: Path, paths: Sequence[Path]) -> str:
+    """The name of the file, with as many folders as distinguish it from the other `paths`, but none that names a user.
 
-    The same file twice has one name, and so have files that only such a folder tells apart.
+    The same file twice has one name. So have files that differ only in such a folder.
     """
     mine, others = _public_parts(path), [_public_parts(other) for other in paths if other != path]
     for count in range(1, len(mine) + 1):
@@ -170,7 +170,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _problem(record: Record) -> str | None:
-    """Why nothing can be judged by `record`, whatever the other side is."""
+    """Why `record` cannot be compared with any other."""
     if not record.complete:
         return "the run was not finished (complete: false); finish it, or run it again"
     if not record.data or any(item.pairs < 1 for item in record.data):
@@ -185,13 +185,13 @@ def _problem(record: Record) -> str | None:
 
 
 def _answered(file: Path, record: EvaluateRecord) -> Answered:
-    """The predictions beside the record in `file`, which must be those that it was made with."""
+    """The predictions next to the record in `file`; `UsageError` unless the record was made with them."""
     section = record.evaluate
     path = file.parent / Path(section.predictions_file).name
     try:
         rows = store.load_jsonl(path, section.predictions_sha256)
     except UsageError as error:
-        advice = "put the file beside the record, or run `mrpcbench evaluate` again"
+        advice = "put the file next to the record, or run `mrpcbench evaluate` again"
         raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
     for index, row in enumerate(rows):
         if not _is_answer(row, index):
@@ -199,7 +199,7 @@ def _answered(file: Path, record: EvaluateRecord) -> Answered:
     labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
     counted = {section.score.pairs, record.data[0].pairs, len(rows)}
     if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
-        raise UsageError(f"{path}: {len(rows)} predictions that do not come to the score in {file}")
+        raise UsageError(f"{path}: {len(rows)} predictions that do not give the score in {file}")
     return Answered(score=section.score, labels=labels, predictions=predictions)
 
 

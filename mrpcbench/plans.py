@@ -243,7 +243,7 @@ class AbPlan:
     """Two sides, A and B, and how the live speed gate holds B against A."""
 
     a_model: str = about(
-        "Model of side A, which is held to be good: a folder, an ONNX folder or a hub id.", default=DEFAULT_MODEL_DIR
+        "Model of side A, the reference: a folder, an ONNX folder or a hub id.", default=DEFAULT_MODEL_DIR
     )
     b_model: str | None = about("Model." + B_HELP, default=None)
     a_backend: str = about("Engine of side A.", default="torch", engine=True)

@@ -1,4 +1,4 @@
-"""The limits of the gates. `gate.toml` beside this module holds the defaults, with comments.
+"""The limits of the gates. `gate.toml` next to this module holds the defaults, with comments.
 
 A share is a fraction of 1: 0.01 is one point of accuracy. A key that the file leaves out keeps its default. An unknown
 key is an error, because a misspelt gate would never fail.
@@ -42,7 +42,7 @@ class AccuracyPolicy:
     gate: bool = about("Whether accuracy decides.", default=True)
     net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
     floor: Floor | None = about(
-        "Accuracy below which the current side fails, whatever the baseline; else none.", default=None
+        "Accuracy below which the current side fails, regardless of the baseline; else none.", default=None
     )
     margin: Margin | None = about(
         "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", default=None
@@ -56,7 +56,7 @@ class F1Policy:
     gate: bool = about("Whether F1 decides.", default=False)
     net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
     floor: Floor | None = about(
-        "F1 below which the current side fails, whatever the baseline; else none.", default=None
+        "F1 below which the current side fails, regardless of the baseline; else none.", default=None
     )
 
 
@@ -110,7 +110,7 @@ def load(path: Path | None) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--policy {path}: not TOML: {error}") from None
     try:
-        # By way of JSON, where a list may stand for a tuple although nothing else may stand for anything.
+        # Through JSON, so that a list is accepted for a tuple and every other type stays strict.
         return _ADAPTER.validate_json(to_json(document))
     except ValidationError as error:
         others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -120,7 +120,7 @@ def load(path: Path | None) -> Policy:
 def policy_of(plan: ComparePlan) -> Policy:
     """The policy of `--policy` with the limits that have an option of their own; `UsageError` for an impossible one.
 
-    `--margin` gates accuracy, whatever the file says.
+    `--margin` gates accuracy even if the file does not.
     """
     policy = load(Path(plan.policy) if plan.policy else None)
     if plan.margin is not None:

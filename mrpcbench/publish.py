@@ -1,6 +1,6 @@
-"""A verdict for people and programs that watch a CI job: Markdown, JUnit XML and GitHub's annotations. Prints nothing.
+"""A verdict for CI: Markdown, JUnit XML and GitHub's annotations. Prints nothing.
 
-None of the three reads as a pass where the verdict is none.
+None of the three looks like a pass unless the verdict is PASS.
 """
 
 import re
@@ -28,25 +28,25 @@ LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
 }
 
 
-def check_publish(wish: Publish) -> None:
-    """Raise `UsageError` where a file cannot be meant; a command does so before any work."""
-    for flag, name in (("--markdown", wish.markdown), ("--junit", wish.junit)):
+def check_publish(request: Publish) -> None:
+    """Raise `UsageError` for an impossible file; commands call this before any work."""
+    for flag, name in (("--markdown", request.markdown), ("--junit", request.junit)):
         if name is not None and Path(name).is_dir():
             raise UsageError(f"{flag} {name}: a folder; name a file in it")
-    if wish.markdown is not None and wish.junit is not None and _same(wish.markdown, wish.junit):
-        raise UsageError(f"--junit {wish.junit}: the file of --markdown; name another")
+    if request.markdown is not None and request.junit is not None and _same(request.markdown, request.junit):
+        raise UsageError(f"--junit {request.junit}: the file of --markdown; name another")
 
 
-def publish(found: Comparison, wish: Publish, environ: Mapping[str, str]) -> list[str]:
-    """Write what is wished for, and the job's summary in GitHub Actions; the annotations that are to be printed there.
+def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> list[str]:
+    """Write the requested files, and the job's summary in GitHub Actions. Returns the annotations to print there.
 
-    They belong on stderr, which the runner reads as it reads stdout, so that `--json` stays one document.
+    Print them on stderr: the runner reads it like stdout, and `--json` stays one document.
     """
     text, summary = markdown(found), environ.get("GITHUB_STEP_SUMMARY")
-    if wish.markdown is not None and not (summary and _same(wish.markdown, summary)):
-        write_text(Path(wish.markdown), text)
-    if wish.junit is not None:
-        write_text(Path(wish.junit), junit(found))
+    if request.markdown is not None and not (summary and _same(request.markdown, summary)):
+        write_text(Path(request.markdown), text)
+    if request.junit is not None:
+        write_text(Path(request.junit), junit(found))
     if summary:
         # Others write there too: it is added to, and an empty line ends what they left open.
         with Path(summary).open("a", encoding="utf-8") as file:

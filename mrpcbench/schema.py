@@ -539,7 +539,7 @@ class AbSection:
     """What `ab` measured, and its verdict."""
 
     plan: AbPlan = about("What was asked for.")
-    a: AbSide = about("The side that is held to be good.")
+    a: AbSide = about("The reference side.")
     b: AbSide = about("The side that is judged.")
     pairs: tuple[AbPair, ...] = about("The pairs of processes, in the order run.")
     confirmation: tuple[AbPair, ...] = about("As many more, run where the first looked slower.", default=())

@@ -14,7 +14,7 @@ from mrpcbench.figures import JUDGED_QUANTILE, round_us
 from mrpcbench.schema import BenchRow, Resources
 from mrpcbench.statistics import quantile
 
-# Rounds below which nothing can be said about steadiness.
+# With fewer rounds nothing is known about steadiness.
 FEWEST_ROUNDS = 3
 # Half the width of the interval of the row's time, relative to it. Two VALID rows of the same code then differ by less
 # than the 10% that `compare` allows, unless their processes differ.

@@ -78,7 +78,7 @@ class Comparison:
 
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
-    baseline: tuple[Compared, ...] = about("The side that is held to be good.", default=())
+    baseline: tuple[Compared, ...] = about("The reference side.", default=())
     current: tuple[Compared, ...] = about("The side that is judged.", default=())
     differences: tuple[str, ...] = about("What differs and must not: any makes the whole INCOMPARABLE.", default=())
     warnings: tuple[str, ...] = about("What differs, and may.", default=())

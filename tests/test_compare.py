@@ -99,7 +99,7 @@ def test_a_checkpoint_that_loses_five_pairs_of_408_fails_and_four_pass(tmp_path:
     assert outcome(compare([baseline], [four], PLAN)) == ("PASS", ExitStatus.OK)
 
 
-def test_files_of_one_name_are_told_apart_by_as_few_folders_as_that_takes(tmp_path: Path) -> None:
+def test_files_of_one_name_are_distinct_name_by_as_few_folders_as_that_takes(tmp_path: Path) -> None:
     paths = [tmp_path / place / "results" / "e.json" for place in ("one", "two")]
     for day, path in enumerate(paths, 1):
         path.parent.mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_files_of_one_name_are_told_apart_by_as_few_folders_as_that_takes(tmp_pa
 def test_no_folder_that_names_a_user_tells_files_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/data/carol"))
     paths = [Path(place) / "results" / "e.json" for place in ("/home/alice", "/home/bob", "/data/carol", "/tmp/x")]
-    assert [compare_module._told_apart(path, paths) for path in paths] == [
+    assert [compare_module._distinct_name(path, paths) for path in paths] == [
         "e.json",
         "e.json",
         "e.json",
@@ -374,7 +374,7 @@ def test_predictions_that_are_of_another_run_or_missing_are_an_error(
     assert re.search(rf"{path}: sha256 \w+, and the record was made with", refused([two[0]], [two[1]]))
     path.unlink()
     said = refused([two[0]], [two[1]])
-    assert said.startswith(f"{tmp_path / side}.json needs its predictions: {path}: no such file; put the file beside")
+    assert said.startswith(f"{tmp_path / side}.json needs its predictions: {path}: no such file; put the file next to")
 
 
 def rewritten(record: Path, rows: list[Any] | str) -> None:
@@ -423,13 +423,13 @@ def test_too_few_predictions_are_an_error(two: tuple[Path, Path]) -> None:
     rows = rows_of(two[1])
     for kept in (0, 1, PAIRS - 1):
         rewritten(two[1], rows[:kept])
-        assert f"{kept} predictions that do not come to the score in" in refused([two[0]], [two[1]])
+        assert f"{kept} predictions that do not give the score in" in refused([two[0]], [two[1]])
 
 
 def test_predictions_that_do_not_come_to_the_score_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
     worse = scored(tmp_path / "worse.json", range(1))
     rewritten(two[1], rows_of(worse))
-    assert "408 predictions that do not come to the score in" in refused([two[0]], [two[1]])
+    assert "408 predictions that do not give the score in" in refused([two[0]], [two[1]])
 
 
 def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> None:
@@ -437,7 +437,7 @@ def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> N
     rows = rows_of(two[1])
     rows[0], rows[1] = {**rows[1], "index": 0}, {**rows[0], "index": 1}
     rewritten(two[1], rows)
-    assert "other labels than the baseline's" in refused([two[0]], [two[1]])
+    assert "its labels differ from the baseline's" in refused([two[0]], [two[1]])
 
 
 def test_a_name_of_predictions_leads_to_no_other_folder(tmp_path: Path, two: tuple[Path, Path]) -> None:

@@ -362,7 +362,7 @@ def test_an_export_passes_only_where_its_own_gate_did() -> None:
 )
 def test_a_pass_that_its_own_trials_do_not_bear_out_is_none(changes: dict[str, Any]) -> None:
     found = exported(make_gate(**changes)).verdict
-    assert (found.outcome, found.reason) == ("INCONCLUSIVE", "the record says PASS, and its own trials do not")
+    assert (found.outcome, found.reason) == ("INCONCLUSIVE", "the record says PASS, but its own trials contradict it")
 
 
 def test_a_half_precision_gate_may_have_large_differences() -> None:

@@ -319,17 +319,17 @@ def test_an_annotation_is_one_line_of_stderr_however_long(capsys: pytest.Capture
 # --- where it all goes ------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_written_or_annotated_where_nothing_is_wished(tmp_path: Path) -> None:
+def test_nothing_is_written_or_annotated_where_nothing_is_requested(tmp_path: Path) -> None:
     assert publish(SPEEDS, NOTHING, {"GITHUB_STEP_SUMMARY": "", "GITHUB_ACTIONS": "false"}) == []
     assert publish(SPEEDS, NOTHING, {}) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_files_that_are_named_are_written_anew(tmp_path: Path) -> None:
-    wish = Publish(markdown=str(tmp_path / "new" / "verdict.md"), junit=str(tmp_path / "junit.xml"))
+    request = Publish(markdown=str(tmp_path / "new" / "verdict.md"), junit=str(tmp_path / "junit.xml"))
     (tmp_path / "junit.xml").write_text("old", encoding="utf-8")
     for _ in range(2):
-        publish(SPEEDS, wish, {})
+        publish(SPEEDS, request, {})
     assert (tmp_path / "new" / "verdict.md").read_text(encoding="utf-8") == markdown(SPEEDS)
     assert schema_faults(ElementTree.parse(tmp_path / "junit.xml").getroot()) == []
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["junit.xml", "verdict.md"]
@@ -339,9 +339,9 @@ def test_the_files_that_are_named_are_written_anew(tmp_path: Path) -> None:
 def test_the_summary_of_a_job_is_added_to(name: str | None, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     summary.write_text("an earlier step, without an end", encoding="utf-8")
-    wish = Publish(markdown=str(tmp_path / name) if name else None)
+    request = Publish(markdown=str(tmp_path / name) if name else None)
     for found in (SPEEDS, NO_GATE):
-        publish(found, wish, {"GITHUB_STEP_SUMMARY": str(summary)})
+        publish(found, request, {"GITHUB_STEP_SUMMARY": str(summary)})
     assert summary.read_text(encoding="utf-8") == (
         f"an earlier step, without an end\n{markdown(SPEEDS)}\n{markdown(NO_GATE)}"
     )

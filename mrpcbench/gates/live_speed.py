@@ -77,7 +77,7 @@ def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
 def own_ratios(pairs: Sequence[AbPair]) -> list[float]:
     """Log-ratios of side A against itself: every other process of A over the one of A before it.
 
-    These two are a pair of processes apart, so that they show at least the noise that the pairs have.
+    These two ran one pair of processes after the other, so they show at least the noise of the pairs.
     """
     medians = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
     return [math.log(after / before) for before, after in zip(medians[::2], medians[1::2], strict=False)]
@@ -89,8 +89,8 @@ def looks_slower(pairs: Sequence[AbPair], limits: Policy) -> bool:
     return bool(ratios) and fails(ratios, alpha=limits.alpha, slowdown=limits.speed.slowdown)
 
 
-def apart(section: AbSection) -> tuple[str, ...]:
-    """Why the two sides cannot be held against one another at all; empty where they can."""
+def incompatibilities(section: AbSection) -> tuple[str, ...]:
+    """Why the two sides cannot be compared; empty if they can."""
     if section.a.model.tokenizer_sha256 == section.b.model.tokenizer_sha256:
         return ()
     return ("the tokenizers of A and B differ: they would not read the same tokens",)
@@ -100,7 +100,7 @@ def comparison_of(record: AbRecord, limits: Policy) -> Comparison:
     """What the finished pairs of a live comparison say, under these limits."""
     section = record.ab
     pairs, confirmation = section.pairs, section.confirmation
-    differences = apart(section)
+    differences = incompatibilities(section)
     metrics = [] if differences else [_speed(section, pairs, confirmation, limits), *_noise_floor(section, pairs)]
     return Comparison(
         kind="ab",

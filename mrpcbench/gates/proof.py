@@ -1,4 +1,4 @@
-"""Export records: the gate of the graph itself, beside what the earlier graph was. Standard library only."""
+"""Export records: the gate of the current graph, and figures of both graphs. Standard library only."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from mrpcbench.verdicts import MetricResult, Verdict
 
 
 def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[MetricResult, ...]:
-    """The current record's own gate decides; what else the two graphs are is information."""
+    """The gate of the current record decides; other figures of the two graphs are information."""
     sections = (baseline, current)
     flips = [
         max((trial.flips for trial in section.gate.trials), default=None) if section.gate else None
@@ -39,9 +39,9 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
 
 
 def _proof(gate: ExportGate | None) -> Verdict:
-    """The verdict of `gate`; a pass that its own figures do not bear out is none."""
+    """The verdict of `gate`; INCONCLUSIVE if it is a PASS that its own trials contradict."""
     if gate is None:
-        return Verdict(outcome="INCONCLUSIVE", reason="the current record has no gate: the proof was not done")
+        return Verdict(outcome="INCONCLUSIVE", reason="the current record has no gate: the graph was not verified")
     if gate.verdict.outcome != "PASS":
         return gate.verdict
     delta = _largest_delta(gate)
@@ -52,7 +52,7 @@ def _proof(gate: ExportGate | None) -> Verdict:
         trial.f1 is not None and f1.low <= trial.f1 <= f1.high for trial in gate.trials
     )
     if gate.pairs < 1 or too_many or too_large or is_f1_off:
-        return Verdict(outcome="INCONCLUSIVE", reason="the record says PASS, and its own trials do not")
+        return Verdict(outcome="INCONCLUSIVE", reason="the record says PASS, but its own trials contradict it")
     return gate.verdict
 
 
