@@ -16,9 +16,10 @@ from mrpcbench.gates.live_speed import check_reach, comparison_of, incompatibili
 from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve_all
 from mrpcbench.redaction import public_name
 from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide, ModelIdentity, Placement
+from mrpcbench.sources import ModelSource
 
 Name = Literal["a", "b"]
 NAMES: tuple[Name, Name] = ("a", "b")
@@ -45,7 +46,9 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     limits = policy.load(Path(plan.policy) if plan.policy else None)
     check_reach(plan.process_pairs, limits.alpha)
     environment = capture()
-    known: dict[Name, Known] = {name: _known(plan, name, observer) for name in NAMES}
+    specs = {name: _spec(plan, name) for name in NAMES}
+    sources = resolve_all(specs.values())
+    known: dict[Name, Known] = {name: _known(plan, name, specs[name], sources[specs[name]], observer) for name in NAMES}
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     record = AbRecord(
         complete=False,
@@ -56,7 +59,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     )
     observer.began(record)
     if not incompatibilities(record.ab):
-        workload = _workload(plan, reader_for(known["a"].spec).encode(pairs))
+        workload = _workload(plan, sources[specs["a"]].reader.encode(pairs))
         try:
             with Duel({name: known[name].side for name in NAMES}, workload) as duel:
                 record = _measured(duel, record, limits, results, observer)
@@ -75,14 +78,13 @@ def _workload(plan: AbPlan, tokens: EncodedPairs) -> Workload:
     return Workload(batches=batches, calls=plan.calls, warmup=plan.warmup)
 
 
-def _known(plan: AbPlan, name: Name, observer: Observer) -> Known:
+def _known(plan: AbPlan, name: Name, spec: BackendSpec, source: ModelSource, observer: Observer) -> Known:
     """Open a side here once, so that what cannot run ends the command before the first process."""
-    spec = _spec(plan, name)
     observer.say(f"opening side {name.upper()}: {spec.backend} {public_name(spec.model)}")
-    session = open_session(spec)
+    session = open_session(spec, source)
     session.close()
     python = plan.a_python if name == "a" else plan.b_python
-    side = side_of(spec, session.placement)
+    side = side_of(spec, source, session.placement)
     return Known(replace(side, python=python) if python else side, spec, session.placement, session.model)
 
 

@@ -25,7 +25,7 @@ from mrpcbench.plans import (
 )
 from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
-from mrpcbench.reading import model_folder
+from mrpcbench.reading import resolve_all
 from mrpcbench.redaction import public_name
 from mrpcbench.schema import (
     BenchRecord,
@@ -51,11 +51,10 @@ def bench(
         raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
     environment = capture()
     field = field_of(spec, plan)
-    for contender in field.contenders:
-        model_folder(contender.spec)
+    sources = resolve_all(contender.spec for contender in field.contenders)
     pairs = _workload(plan)
     labels = np.asarray(pairs["label"], dtype=np.int64)
-    lanes = open_lanes(field, plan, pairs, observer)
+    lanes = open_lanes(field, sources, plan, pairs, observer)
     record = BenchRecord(
         complete=False,
         environment=environment,

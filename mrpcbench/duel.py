@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import mrpcbench
-from mrpcbench import models, store
+from mrpcbench import store
 from mrpcbench.backends import engine_of
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import model_folder
 from mrpcbench.schema import Placement
+from mrpcbench.sources import ONNX_FILE, ModelSource
 from mrpcbench.worker import save_batches
 
 # Longer than any model takes to load, or to answer; a process that hangs must not hang the gate.
@@ -47,12 +47,15 @@ class Side:
     wait_share: float = 0.0
 
 
-def side_of(spec: BackendSpec, placement: Placement) -> Side:
-    """What the processes of `spec` run, placed as a session of it was; a graph on the CPU is given as a file."""
+def side_of(spec: BackendSpec, source: ModelSource, placement: Placement) -> Side:
+    """What the processes of `spec` run: the files in `source`, placed as a session of it was.
+
+    A graph on the CPU is given as a file, so that its processes load nothing else.
+    """
     device = placement.device.split()[0]
-    changes: dict[str, Any] = {"device": device, "threads": placement.threads}
+    changes: dict[str, Any] = {"device": device, "threads": placement.threads, "model": str(source.folder)}
     if from_graph := spec.backend == "onnx" and device == "cpu":
-        changes |= {"model": str(model_folder(spec) / models.ONNX_FILE), "dtype": placement.dtype}
+        changes |= {"model": str(source.folder / ONNX_FILE), "dtype": placement.dtype}
     return Side(spec=replace(spec, **changes), from_graph=from_graph)
 
 

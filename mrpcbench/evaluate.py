@@ -16,7 +16,7 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.metrics import score
 from mrpcbench.plans import BackendSpec, EvaluatePlan, check
 from mrpcbench.progress import Observer
-from mrpcbench.reading import check_labels, label_names, model_folder, reader_for
+from mrpcbench.reading import resolve
 from mrpcbench.redaction import public_name
 from mrpcbench.schema import EvaluateRecord, EvaluateSection, PairAnswer
 
@@ -28,12 +28,12 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     """
     check(spec, plan)
     environment = capture()
-    model_folder(spec)
+    source = resolve(spec)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
-    check_labels(spec, data.label_names(pairs))
-    batches = reader_for(spec).encode(pairs).batches(plan.batch_size)
-    session = open_session(spec)
+    source.check_labels(data.label_names(pairs))
+    batches = source.reader.encode(pairs).batches(plan.batch_size)
+    session = open_session(spec, source)
     try:
         outputs = []
         for logits in session.infer_many(batches):
@@ -85,8 +85,9 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
     if not sentence1.strip() or not sentence2.strip():
         raise UsageError("--pair: an empty sentence; give two sentences of text")
     texts = {"sentence1": [sentence1], "sentence2": [sentence2]}
-    (batch,) = reader_for(spec).encode(texts).batches(1)
-    session = open_session(spec)
+    source = resolve(spec)
+    (batch,) = source.reader.encode(texts).batches(1)
+    session = open_session(spec, source)
     try:
         logits = session.infer(batch)[0].astype(np.float64)
     finally:
@@ -97,7 +98,7 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
         sentence1=sentence1,
         sentence2=sentence2,
         label=label,
-        label_name=label_names(spec)[label],
+        label_name=source.label_names[label],
         probability=float(shares[label] / shares.sum()),
         logits=(float(logits[0]), float(logits[1])),
         weights=session.model.weights_label,

@@ -26,6 +26,7 @@ from mrpcbench.schema import (
     Lineage,
     Placement,
 )
+from mrpcbench.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
 
 
 def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
@@ -40,18 +41,18 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
     if device == "cuda" and (problem := provider_problem("cuda")):
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
-    models.locate(plan.model)
+    source = weights_source(plan.model)
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split, labelled=False)
-    loaded = models.load_classifier(plan.model, random_init=plan.random_init)
+    loaded = models.load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
     optimum.check(loaded.model, plan.optimize)
-    tokens = models.reader(loaded.tokenizer, loaded.model.config).encode(pairs)
+    tokens = source.reader.encode(pairs)
     instead = ", in place of the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
-    store.replace_folder(folder, lambda staged: _write_onnx(loaded, plan, device, staged))
+    store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
-    session = open_onnx(BackendSpec(backend="onnx", model=str(folder), device=plan.device))
+    session = open_onnx(BackendSpec(backend="onnx", device=plan.device), ModelSource(str(folder), folder))
     record = ExportRecord(
         complete=False,
         environment=environment,
@@ -85,11 +86,11 @@ def _words(plan: ExportPlan) -> str:
 
 def _output_folder(plan: ExportPlan) -> Path:
     """Where the graph goes; raises `UsageError` where that holds something that is not an earlier export."""
-    usual = models.graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
+    usual = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
     folder = Path(plan.output_dir) if plan.output_dir else usual
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / models.ONNX_FILE).exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ONNX_FILE).exists():
         raise UsageError(f"--output-dir {folder}: holds something else than an ONNX export; name another folder")
     lineage = store.load_lineage(folder) if folder.is_dir() else None
     if lineage and lineage.model.graph_sha256 is None:
@@ -105,10 +106,10 @@ def _refresh_lineage(loaded: models.LoadedModel, plan: ExportPlan) -> None:
         store.save_lineage(Lineage(model=loaded.identity), folder)
 
 
-def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, device: str, staged: Path) -> None:
+def _write_onnx(loaded: models.LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
     """Write graph, configuration, tokenizer and lineage into `staged`; nothing is proven yet."""
     if plan.optimize in graphs.FORMS:
-        onnx.save(graphs.make(loaded.model, plan.optimize), staged / models.ONNX_FILE)
+        onnx.save(graphs.make(loaded.model, plan.optimize), staged / ONNX_FILE)
     else:
         optimum.write(
             *(loaded.model, staged),
@@ -120,10 +121,10 @@ def _write_onnx(loaded: models.LoadedModel, plan: ExportPlan, device: str, stage
     loaded.model.config.save_pretrained(staged)
     loaded.tokenizer.save_pretrained(staged)
     identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), optimize=plan.optimize, proven=False)
-    source = None if plan.random_init else store.load_lineage(models.locate(plan.model))
-    if source is None or source.model.model_sha256 != identity.model_sha256:
-        source = Lineage(model=identity)  # what was written of other weights says nothing of these
-    lineage = replace(source, model=identity, dtype=plan.dtype)
+    known = None if plan.random_init else store.load_lineage(source.folder)
+    if known is None or known.model.model_sha256 != identity.model_sha256:
+        known = Lineage(model=identity)  # what was written of other weights says nothing of these
+    lineage = replace(known, model=identity, dtype=plan.dtype)
     store.save_lineage(lineage, staged)
 
 
@@ -139,7 +140,7 @@ def _reference_logits(
 
 
 def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Placement) -> ExportSection:
-    graph = onnx.load(folder / models.ONNX_FILE, load_external_data=False)
+    graph = onnx.load(folder / ONNX_FILE, load_external_data=False)
     return ExportSection(
         dtype=plan.dtype,
         optimize=plan.optimize,

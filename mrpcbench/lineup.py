@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from mrpcbench import data, models
+from mrpcbench import data
 from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import EncodedPairs, Reader
@@ -19,9 +19,9 @@ from mrpcbench.lanes import Lane
 from mrpcbench.limits import work_of
 from mrpcbench.plans import BackendSpec, BenchPlan
 from mrpcbench.progress import Observer
-from mrpcbench.reading import check_labels, model_folder, reader_for
 from mrpcbench.schema import ReferenceAnswers, Work
 from mrpcbench.sensors import Meter, open_gpu_sensor
+from mrpcbench.sources import ModelSource
 from mrpcbench.spans import Tokenise
 
 UNANSWERED = "-"
@@ -32,36 +32,39 @@ class _Engines:
     """Sessions by what was asked of them, each opened once, and how long that took."""
 
     observer: Observer
+    sources: Mapping[BackendSpec, ModelSource]
     opened: dict[BackendSpec, tuple[Session, float]] = field(default_factory=dict)
 
     def session(self, contender: Contender) -> tuple[Session, float]:
         """The session of `contender`, and the milliseconds in which it was opened."""
         if contender.spec not in self.opened:
             self.observer.say(f"opening {contender.name}")
-            self.opened[contender.spec] = timed(partial(open_session, contender.spec))
+            self.opened[contender.spec] = timed(partial(open_session, contender.spec, self.sources[contender.spec]))
         return self.opened[contender.spec]
 
 
-def open_lanes(entered: Field, plan: BenchPlan, pairs: Dataset, observer: Observer) -> list[Lane]:
+def open_lanes(
+    entered: Field, sources: Mapping[BackendSpec, ModelSource], plan: BenchPlan, pairs: Dataset, observer: Observer
+) -> list[Lane]:
     """The lanes of all contenders over `pairs`; two that ask the same of an engine share its session.
 
     Raises `UsageError` where a model has the labels the other way round, or takes fewer tokens than `--seq-len`;
     `MissingError` where an engine is not available.
     """
     lanes: list[Lane] = []
-    engines = _Engines(observer)
+    engines = _Engines(observer, sources)
     texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     for contender in entered.contenders:
-        check_labels(contender.spec, data.label_names(pairs))
+        source = sources[contender.spec]
+        source.check_labels(data.label_names(pairs))
         session, open_ms = engines.session(contender)
-        reader = reader_for(contender.spec)
-        tokens, tokenise = _tokens(plan, reader, texts)
+        tokens, tokenise = _tokens(plan, source.reader, texts)
         sensor = open_gpu_sensor(session.placement.device)
         for scenario, size in contender.rows():
             # One pair at a time arrives in no order; a pass over all pairs may choose its own.
             order = contender.order if scenario == "offline" else "given"
             cut = tokens.batches(size, order=order)
-            work = _work(contender.spec, session, tokens, len(cut)) if scenario != "server" else None
+            work = _work(source, session, tokens, len(cut)) if scenario != "server" else None
             lanes.append(Lane(contender, session, open_ms, scenario, size, tokens, tokenise, cut, work, Meter(sensor)))
     return lanes
 
@@ -79,12 +82,11 @@ def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> 
     return reader.encode(texts).of_length(plan.seq_len), None
 
 
-def _work(spec: BackendSpec, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
+def _work(source: ModelSource, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
     if not session.model.parameters:  # an engine without a model, which does no work
         return None
-    config = models.load_config(model_folder(spec), spec.model)
     return work_of(
-        config,
+        source.config,
         tokens.lengths,
         batches=batches,
         parameters=session.model.parameters,

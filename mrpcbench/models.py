@@ -1,32 +1,26 @@
-"""Models in and out: where `--model` points, loading without remote code and from safetensors only, and identity."""
+"""Loads a model's weights, without remote code and from safetensors only, and says what the model is."""
 
 import hashlib
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
 
-from mrpcbench import hub, store
-from mrpcbench.batches import Reader
+from mrpcbench import store
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.plans import DEFAULT_MODEL_DIR, QUICKSTART
 from mrpcbench.redaction import public_name
 from mrpcbench.schema import LoadReport, ModelIdentity
-from mrpcbench.tiny import CHECKPOINT_DIR
+from mrpcbench.sources import ONNX_FILE, ModelSource
 
-# Everything but weights in formats that can run code when they are read.
-ONNX_FILE = "model.onnx"
-HUB_FILES = {False: ["*.json", "*.safetensors", "*.txt", "*.model"], True: ["*.json", "*.txt", f"onnx/{ONNX_FILE}*"]}
 LABELS = 2
 
 
@@ -40,88 +34,23 @@ class LoadedModel:
     report: LoadReport
 
 
-def locate(model: str, *, onnx: bool = False) -> Path:
-    """The folder that `--model` means: a folder, the bundled checkpoint, or a snapshot of a hub repository.
-
-    `onnx` says whether the graph of a hub repository is wanted, or its weights.
-    """
-    if model == QUICKSTART:
-        return CHECKPOINT_DIR
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    if model == DEFAULT_MODEL_DIR:
-        raise UsageError(
-            f"no folder {model} here: run `mrpcbench train` first, or name a fine-tuned model with --model"
-        )
-    if folder.exists():
-        raise UsageError(f"--model {model}: a file; name the folder that holds config.json")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise UsageError(f"--model {model}: no such folder")
-    if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
-        raise UsageError(f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` makes graphs there")
-    return hub.snapshot(model, kind="model", patterns=HUB_FILES[onnx])
-
-
-def onnx_folder(folder: Path, name: str) -> Path:
-    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
-    for candidate in (folder, folder / "onnx"):
-        if (candidate / ONNX_FILE).exists():
-            return candidate
-    others = sorted(path.parent.name for path in folder.glob(f"onnx-*/{ONNX_FILE}"))
-    instead = f"name its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
-    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
-
-
-def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Path:
-    """Where the graph of `--model model` that was made for `optimize` goes unless `--output-dir` says otherwise."""
-    graph = "onnx" if optimize == "none" else f"onnx-{optimize}"
-    if Path(model).is_dir() and not random_init:
-        return Path(model) / graph
-    # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
-    suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
-    return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
-
-
-def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
-        raise UsageError(f"--model {name}: no usable tokenizer in it ({first_line(error)})") from error
-    if tokenizer.pad_token_id is None:
-        raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
-    return tokenizer
-
-
-def load_config(folder: Path, name: str) -> PretrainedConfig:
-    """The architecture in `folder`; raises `UsageError` where there is none."""
-    if not (folder / "config.json").exists():
-        # transformers would guess an architecture from the folder's name.
-        raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model {name}: no usable config.json in it ({first_line(error)})") from error
-
-
 def load_classifier(
-    name: str,
+    source: ModelSource,
     *,
     label_names: Sequence[str] | None = None,
     random_init: bool = False,
     seed: int = 0,
     new_head: bool = False,
 ) -> LoadedModel:
-    """Load `--model name` as a classifier of two labels, in float32 on the CPU, in evaluation mode.
+    """Load the model of `source` as a classifier of two labels, in float32 on the CPU, in evaluation mode.
 
-    `label_names` are put into its configuration (None keeps those it has); `random_init` makes all weights anew from
-    the architecture; `new_head` allows a checkpoint without a classification head, whose head is then made from `seed`.
-    Raises `UsageError` where the folder lacks what was asked for.
+    `label_names` are put into its configuration (None keeps those it has); `random_init` initialises all weights from
+    the architecture; `new_head` allows a checkpoint without a classification head, which is then initialised from
+    `seed`. Raises `UsageError` where the folder lacks what was asked for.
     """
-    folder = locate(name)
-    config = _classifier_config(folder, name, label_names)
-    tokenizer = load_tokenizer(folder, name)
+    folder, name = source.folder, source.name
+    config = _classifier_config(source, label_names)
+    tokenizer = source.tokenizer
     set_seed(seed)
     if random_init:
         model = _build(config)
@@ -147,11 +76,13 @@ def _check_whole(report: LoadReport, name: str) -> None:
         )
 
 
-def _classifier_config(folder: Path, name: str, label_names: Sequence[str] | None) -> PretrainedConfig:
-    config = load_config(folder, name)
+def _classifier_config(source: ModelSource, label_names: Sequence[str] | None) -> PretrainedConfig:
+    config = deepcopy(source.config)
     has_head = any("SequenceClassification" in item for item in config.architectures or ())
     if has_head and config.num_labels != LABELS:
-        raise UsageError(f"--model {name}: its head has {config.num_labels} labels, and paraphrase needs {LABELS}")
+        raise UsageError(
+            f"--model {source.name}: its head has {config.num_labels} labels, and paraphrase needs {LABELS}"
+        )
     if label_names is not None:
         config.id2label = {index: label.upper() for index, label in enumerate(label_names)}
         config.label2id = {label: index for index, label in config.id2label.items()}
@@ -268,9 +199,3 @@ def files_sha256(paths: Sequence[Path]) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
     return digest.hexdigest()
-
-
-def reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Reader:
-    """How a model reads pairs: of as many tokens as it has positions, or its tokenizer allows, whichever is fewer."""
-    positions = int(getattr(config, "max_position_embeddings", None) or 512)
-    return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

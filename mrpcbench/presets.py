@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mrpcbench import models
 from mrpcbench.contenders import Contender, Field, backends_of
 from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.plans import BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
+from mrpcbench.sources import ONNX_FILE, graph_folder, locate
 from mrpcbench.statistics import samples_needed
 
 # What a preset chooses for each contender, and so nobody else can.
@@ -122,7 +122,6 @@ def field_of(spec: BackendSpec, plan: BenchPlan) -> Field:
         return backends_of(spec, plan)
     said = {"backend": plan.backend, "dtype": spec.dtype != "auto"}
     _refuse(plan.preset, [name for name, value in said.items() if value])
-    models.locate(spec.model)
     found = PRESETS[plan.preset][resolve_device(spec.device)]
     _check_graphs(spec, plan, found.entries)
     return Field(
@@ -151,17 +150,16 @@ def _contender(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Contender:
 
 
 def _folder(graph: str, spec: BackendSpec) -> Path:
-    return models.graph_folder(spec.model, graph, random_init=spec.random_init)
+    return graph_folder(spec.model, graph, random_init=spec.random_init)
 
 
 def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]) -> None:
     missing = {
-        graph: folder
-        for graph in _graphs_of(entries)
-        if not ((folder := _folder(graph, spec)) / models.ONNX_FILE).exists()
+        graph: folder for graph in _graphs_of(entries) if not ((folder := _folder(graph, spec)) / ONNX_FILE).exists()
     }
     if not missing:
         return
+    locate(spec.model)  # a model that does not exist is named first
     more = ["--random-init"] if spec.random_init else []
     more += ["--data", plan.data] if plan.data != BenchPlan().data else []
     more += ["--device", spec.device] if spec.device != BackendSpec().device else []
@@ -169,7 +167,7 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
         shlex.join(["mrpcbench", "export", "--model", spec.model, "--optimize", graph, *more]) for graph in missing
     )
     raise UsageError(
-        f"--preset {plan.preset}: no {models.ONNX_FILE} in {', '.join(map(str, missing.values()))}; make "
+        f"--preset {plan.preset}: no {ONNX_FILE} in {', '.join(map(str, missing.values()))}; make "
         f"{'it' if len(missing) == 1 else 'them'} with {', '.join(f'`{command}`' for command in commands)}"
     )
 

@@ -26,6 +26,7 @@ from mrpcbench.schema import (
     TrainRecord,
     TrainSection,
 )
+from mrpcbench.sources import load_config, reader, weights_source
 from mrpcbench.train_arguments import LENGTH, resolve_precision, training_arguments
 from mrpcbench.train_callbacks import Interruptible
 from mrpcbench.trainer import ObservedTrainer
@@ -52,8 +53,9 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
     splits = data.load(request.data)
     pairs = {name: data.split_of(splits, request.data, name) for name in ("train", "validation")}
     checkpoints.check_output(request)
+    source = weights_source(request.model)
     loaded = models.load_classifier(
-        request.model,
+        source,
         label_names=data.label_names(pairs["train"]),
         random_init=request.random_init,
         seed=recipe.seed,
@@ -87,7 +89,7 @@ def _report_mismatches(loaded: models.LoadedModel, observer: Observer) -> None:
 
 
 def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
-    encoded = models.reader(loaded.tokenizer, loaded.model.config).encode(split)
+    encoded = reader(loaded.tokenizer, loaded.model.config).encode(split)
     return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
 
 
@@ -158,7 +160,7 @@ def _run(
     if checkpoint and reached and reached.global_step >= begun.total_steps:
         # The run stopped after its last checkpoint. Nothing is left to train, and the Trainer would take another step.
         trainer.state = reached
-        trainer.model.config = models.load_config(checkpoint, checkpoint.name)
+        trainer.model.config = load_config(checkpoint, checkpoint.name)
     else:
         _train(trainer, interruptible, checkpoint)
         spent = {"train_s": time.monotonic() - begin, **trainer.stopwatch.seconds}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mrpcbench import store
-from mrpcbench.backends import gpu_meter, open_session, register
+from mrpcbench.backends import gpu_meter, open_graph, open_session, register
 from mrpcbench.backends.base import Session, unlike
 from mrpcbench.batches import Batch
 from mrpcbench.clock import WallClock, timed
@@ -38,7 +38,7 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
         os.sched_setaffinity(0, job["cores"])
     batches = load_batches(Path(job["arrays"]))
     register(job["spec"]["backend"], **job["engine"])
-    session = open_session(BackendSpec(**job["spec"]), from_graph=job["from_graph"])
+    session = (open_graph if job["from_graph"] else open_session)(BackendSpec(**job["spec"]))
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
     work = partial(_call, session, repeat=job["repeat"], wait_share=job["wait_share"])

@@ -23,13 +23,14 @@ from mrpcbench.backends.compiled import compiler_problem, layers_of
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
+from mrpcbench.sources import weights_source
 
 
 @pytest.fixture(scope="module")
 def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
     pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
-    return reader_for(BackendSpec(model=str(tuned_model))).encode(pairs)
+    return resolve(BackendSpec(model=str(tuned_model))).reader.encode(pairs)
 
 
 def spec(model: Path, backend: str = "torch-compile") -> BackendSpec:
@@ -120,7 +121,7 @@ def test_the_layers_of_an_encoder_are_found_whatever_their_name(net: torch.nn.Mo
 
 
 def test_the_layers_of_modernbert_are_found(tuned_model: Path) -> None:
-    net = models.load_classifier(str(tuned_model)).model
+    net = models.load_classifier(weights_source(str(tuned_model))).model
     assert layers_of(net) is net.model.layers
 
 

@@ -27,8 +27,9 @@ from mrpcbench.export import export
 from mrpcbench.graphs import optimum
 from mrpcbench.parity import judge
 from mrpcbench.plans import BackendSpec, Device, ExportPlan, Optimize
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
 from mrpcbench.schema import ExportRecord, ParityTrial
+from mrpcbench.sources import ModelSource, weights_source
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_the_folder_loads_in_optimum_with_tokenizer_and_configuration_beside_it(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for pairs in ([("A cat sat.", "A cat was sitting.")], [("One.", "Two."), ("A longer sentence.", "Three four.")]):
         inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
-        original = models.load_classifier(str(exported_model)).model(**inputs).logits
+        original = models.load_classifier(weights_source(str(exported_model))).model(**inputs).logits
         torch.testing.assert_close(model(**inputs).logits, original, atol=1e-4, rtol=1e-4)
 
 
@@ -91,8 +92,8 @@ def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
 ) -> None:
     real = verb._write_onnx
 
-    def write(loaded: models.LoadedModel, plan: ExportPlan, device: str, staged: Path) -> None:
-        real(loaded, plan, device, staged)
+    def write(loaded: models.LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
+        real(loaded, source, plan, device, staged)
         _weaken(staged)
 
     monkeypatch.setattr(verb, "_write_onnx", write)
@@ -156,7 +157,7 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
             "sentence2": ["No.", " ".join(pairs["sentence2"][:8])],
         }
     )
-    cut = reader_for(spec).encode(ragged).batches(2, multiple_of=64)
+    cut = resolve(spec).reader.encode(ragged).batches(2, multiple_of=64)
     assert cut[0].padding_tokens > 150
     assert np.isfinite(in_order([session.infer(batch) for batch in cut], cut)).all()
 
@@ -272,13 +273,16 @@ def test_an_earlier_export_is_replaced(copied: Path, small_data: Path) -> None:
 
 
 def test_weights_changed_since_training_can_be_exported_and_used(copied: Path, small_data: Path) -> None:
-    model = models.load_classifier(str(copied)).model
+    model = models.load_classifier(weights_source(str(copied))).model
     with torch.no_grad():
         model.classifier.bias += 0.25
     model.save_pretrained(copied)
     assert run(copied, small_data).model.proven is True
     spec = BackendSpec(backend="onnx", model=str(copied), device="cpu")
-    assert open_session(spec).model.model_sha256 == models.load_classifier(str(copied)).identity.model_sha256
+    assert (
+        open_session(spec).model.model_sha256
+        == models.load_classifier(weights_source(str(copied))).identity.model_sha256
+    )
 
 
 def test_an_opset_that_cannot_be_is_one_line(copied: Path, small_data: Path) -> None:
@@ -339,7 +343,7 @@ def test_graphs_of_one_model_live_side_by_side(copied: Path, small_data: Path) -
 
 def test_a_graph_of_few_nodes_is_refused_too_once_the_weights_around_it_changed(copied: Path, small_data: Path) -> None:
     run(copied, small_data, optimize="cpu")
-    model = models.load_classifier(str(copied)).model
+    model = models.load_classifier(weights_source(str(copied))).model
     with torch.no_grad():
         model.classifier.bias += 0.25
     model.save_pretrained(copied)

@@ -20,7 +20,7 @@ from mrpcbench.metrics import score
 from mrpcbench.parity import prove
 from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan
 from mrpcbench.progress import Silent
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
 
 # The outcome of a file that cannot be judged at all: `UsageError`, exit code 2.
 REFUSED = "refused"
@@ -155,7 +155,7 @@ class Tampered:
 def test_the_export_gate_passes_equal_answers_and_neither_a_flip_nor_a_nan(tuned_model: Path, small_data: Path) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
     pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
-    tokens, session = reader_for(spec).encode(pairs), open_session(spec)
+    tokens, session = resolve(spec).reader.encode(pairs), open_session(spec)
     cut = tokens.batches(32)
     expected = in_order(list(session.infer_many(cut)), cut)
     verdicts = {

@@ -28,6 +28,7 @@ TOOLS = (
         "parity",
         "models",
         "reading",
+        "sources",
         "data",
         "folders",
         "batches",

@@ -16,7 +16,9 @@ from mrpcbench.errors import MissingError
 from mrpcbench.lanes import Lane
 from mrpcbench.lineup import label_array, open_lanes, reference_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Order, Scenario
+from mrpcbench.reading import resolve_all
 from mrpcbench.schema import ReferenceAnswers
+from mrpcbench.sources import ModelSource
 
 FAKE = BackendSpec(backend="fake", model="quickstart", device="cpu")
 PLAN = BenchPlan()
@@ -38,7 +40,8 @@ def contender(
 
 
 def opened(pairs: Dataset, *contenders: Contender, plan: BenchPlan = PLAN) -> list[Lane]:
-    return open_lanes(Field(contenders=contenders), plan, pairs, Listener())
+    sources = resolve_all(item.spec for item in contenders)
+    return open_lanes(Field(contenders=contenders), sources, plan, pairs, Listener())
 
 
 def answered(lane: Lane, *labels: int | None) -> Lane:
@@ -53,7 +56,7 @@ def test_contenders_that_ask_the_same_of_an_engine_share_its_session(
 ) -> None:
     made: list[BackendSpec] = []
 
-    def open_session(spec: BackendSpec) -> fake.FakeSession:
+    def open_session(spec: BackendSpec, source: ModelSource) -> fake.FakeSession:
         made.append(spec)
         return fake.FakeSession()
 

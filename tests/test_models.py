@@ -3,17 +3,24 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from mrpcbench import hub, models
+from mrpcbench import hub, models, sources
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.plans import DEFAULT_MODEL_DIR
+from mrpcbench.sources import weights_source
 
 NAMES = ("not_equivalent", "equivalent")
+
+
+def load(model: Path | str, **options: Any) -> models.LoadedModel:
+    """The classifier that `--model model` stands for."""
+    return models.load_classifier(weights_source(str(model)), **options)
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def base(checkpoint_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_the_shipped_checkpoint_loads_as_pretrained_with_a_new_head() -> None:
-    loaded = models.load_classifier("quickstart", label_names=NAMES, new_head=True)
+    loaded = load("quickstart", label_names=NAMES, new_head=True)
     assert loaded.identity.weights == "pretrained"
     assert loaded.report.missing == ()
     assert loaded.report.unexpected == ()
@@ -38,50 +45,50 @@ def test_the_shipped_checkpoint_loads_as_pretrained_with_a_new_head() -> None:
 
 
 def test_a_new_head_depends_on_the_seed_alone() -> None:
-    same = [models.load_classifier("quickstart", new_head=True, seed=7).identity.model_sha256 for _ in range(2)]
-    other = models.load_classifier("quickstart", new_head=True, seed=8).identity.model_sha256
+    same = [load("quickstart", new_head=True, seed=7).identity.model_sha256 for _ in range(2)]
+    other = load("quickstart", new_head=True, seed=8).identity.model_sha256
     assert same[0] == same[1] != other
 
 
 def test_what_was_read_beside_a_new_head_has_a_hash_that_no_seed_changes(base: Path) -> None:
-    same = [models.load_classifier(str(base), new_head=True, seed=seed).report.loaded_sha256 for seed in (7, 8)]
+    same = [load(base, new_head=True, seed=seed).report.loaded_sha256 for seed in (7, 8)]
     assert same[0] is not None
     assert same[0] == same[1]
     weights = load_file(base / "model.safetensors")
     weights["embeddings.norm.weight"] += 1e-3
     save_file(weights, base / "model.safetensors", {"format": "pt"})
-    assert models.load_classifier(str(base), new_head=True, seed=7).report.loaded_sha256 not in same
+    assert load(base, new_head=True, seed=7).report.loaded_sha256 not in same
 
 
 def test_a_checkpoint_without_a_head_is_not_evaluated() -> None:
     with pytest.raises(UsageError, match="no classification head"):
-        models.load_classifier("quickstart")
+        load("quickstart")
 
 
 def test_an_architecture_without_weights_is_refused_unless_random_weights_are_asked_for(base: Path) -> None:
     (base / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="--random-init"):
-        models.load_classifier(str(base), new_head=True)
-    loaded = models.load_classifier(str(base), random_init=True)
+        load(base, new_head=True)
+    loaded = load(base, random_init=True)
     assert loaded.identity.weights == loaded.identity.origin == loaded.identity.weights_label == "random-init"
 
 
 def test_real_modernbert_without_weights_is_refused(modernbert_dir: Path) -> None:
     with pytest.raises(UsageError, match="without weights"):
-        models.load_classifier(str(modernbert_dir), new_head=True)
+        load(modernbert_dir, new_head=True)
 
 
 def test_pickled_weights_are_refused(base: Path) -> None:
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     with pytest.raises(UsageError, match="safetensors"):
-        models.load_classifier(str(base), new_head=True)
+        load(base, new_head=True)
 
 
 def test_damaged_weights_are_one_line(base: Path) -> None:
     file = base / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(MrpcbenchError, match="cannot be loaded") as caught:
-        models.load_classifier(str(base), new_head=True)
+        load(base, new_head=True)
     assert "\n" not in str(caught.value)
 
 
@@ -90,7 +97,7 @@ def test_missing_and_unexpected_weights_are_reported(base: Path) -> None:
     gone = sorted(weights)[0]
     weights["stranger.weight"] = weights.pop(gone)
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    report = models.load_classifier(str(base), new_head=True).report
+    report = load(base, new_head=True).report
     assert report.missing == (f"model.{gone}",)
     assert report.unexpected == ("stranger.weight",)
 
@@ -98,7 +105,7 @@ def test_missing_and_unexpected_weights_are_reported(base: Path) -> None:
 def test_weights_of_another_model_are_refused(base: Path) -> None:
     save_file({"stranger.weight": torch.zeros(3)}, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match="none of its weights"):
-        models.load_classifier(str(base), new_head=True)
+        load(base, new_head=True)
 
 
 def test_a_head_of_three_labels_is_refused(tuned_model: Path, tmp_path: Path) -> None:
@@ -107,24 +114,24 @@ def test_a_head_of_three_labels_is_refused(tuned_model: Path, tmp_path: Path) ->
     config["id2label"], config["label2id"] = {"0": "A", "1": "B", "2": "C"}, {"A": 0, "B": 1, "C": 2}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="3 labels"):
-        models.load_classifier(str(folder))
+        load(folder)
 
 
 def test_a_folder_without_a_configuration_or_a_tokenizer_says_so(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"config\.json"):
-        models.load_classifier(str(tmp_path / "empty"))
+        load(tmp_path / "empty")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (base / name).unlink()
     with pytest.raises(UsageError, match="tokenizer"):
-        models.load_classifier(str(base), new_head=True)
+        load(base, new_head=True)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~nowhere/x", "a/b/c"])
 def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(UsageError, match="no such folder"):
-        models.locate(name)
+        sources.locate(name)
 
 
 def test_a_graph_that_a_folder_here_lacks_is_no_repository_of_the_hub(tuned_model: Path) -> None:
@@ -132,19 +139,19 @@ def test_a_graph_that_a_folder_here_lacks_is_no_repository_of_the_hub(tuned_mode
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(tuned_model.parent)
         with pytest.raises(UsageError, match="no onnx-nope in model; `mrpcbench export` makes graphs there"):
-            models.locate(name)
+            sources.locate(name)
 
 
 def test_the_default_folder_before_training_says_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="run `mrpcbench train` first"):
-        models.locate(DEFAULT_MODEL_DIR)
+        sources.locate(DEFAULT_MODEL_DIR)
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="a file"):
-        models.locate(str(tmp_path / "file"))
+        sources.locate(str(tmp_path / "file"))
 
 
 def test_any_encoder_with_a_sequence_classifier_works(base: Path, tmp_path: Path) -> None:
@@ -155,18 +162,18 @@ def test_any_encoder_with_a_sequence_classifier_works(base: Path, tmp_path: Path
         (tmp_path / "bert").mkdir(exist_ok=True)
         shutil.copy(base / name, tmp_path / "bert" / name)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
-    loaded = models.load_classifier(str(tmp_path / "bert"))
+    loaded = load(tmp_path / "bert")
     assert loaded.identity.architecture == "BertForSequenceClassification"
     assert loaded.identity.weights == "fine-tuned"
     assert loaded.identity.origin == "unknown"
 
 
 def test_the_hash_follows_the_weights_and_not_their_files(tuned_model: Path, tmp_path: Path) -> None:
-    first = models.load_classifier(str(tuned_model))
+    first = load(tuned_model)
     first.model.save_pretrained(tmp_path, max_shard_size="1MB")
     first.tokenizer.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    again = models.load_classifier(str(tmp_path))
+    again = load(tmp_path)
     assert again.identity.model_sha256 == first.identity.model_sha256
     with torch.no_grad():
         next(again.model.parameters()).view(-1)[0] += 1e-6
@@ -174,24 +181,24 @@ def test_the_hash_follows_the_weights_and_not_their_files(tuned_model: Path, tmp
 
 
 def test_the_tokenizers_hash_survives_use_saving_and_loading(tmp_path: Path, checkpoint_dir: Path) -> None:
-    tokenizer = models.load_tokenizer(checkpoint_dir, "quickstart")
+    tokenizer = sources.load_tokenizer(checkpoint_dir, "quickstart")
     before = models.tokenizer_sha256(tokenizer)
     tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=4)
     assert models.tokenizer_sha256(tokenizer) == before
     tokenizer.save_pretrained(tmp_path)
-    assert models.tokenizer_sha256(models.load_tokenizer(tmp_path, "saved")) == before
+    assert models.tokenizer_sha256(sources.load_tokenizer(tmp_path, "saved")) == before
     tokenizer.add_tokens(["newword"])
     assert models.tokenizer_sha256(tokenizer) != before
 
 
 def test_weights_changed_since_training_are_of_unknown_origin(tuned_model: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tuned_model, tmp_path / "changed", ignore=shutil.ignore_patterns("checkpoint-*")))
-    assert models.load_classifier(str(folder)).identity.origin == "pretrained"
+    assert load(folder).identity.origin == "pretrained"
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     with torch.no_grad():
         model.classifier.bias += 1
     model.save_pretrained(folder)
-    assert models.load_classifier(str(folder)).identity.origin == "unknown"
+    assert load(folder).identity.origin == "unknown"
 
 
 def test_a_model_with_missing_weights_is_not_evaluated(tuned_model: Path, tmp_path: Path) -> None:
@@ -201,4 +208,4 @@ def test_a_model_with_missing_weights_is_not_evaluated(tuned_model: Path, tmp_pa
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match="weights of its encoder are missing"):
-        models.load_classifier(str(folder))
+        load(folder)

@@ -12,7 +12,6 @@ from mrpcbench import graphs
 from mrpcbench.backends import open_session
 from mrpcbench.backends.onnx_graphs import MOST_SHAPES, Replayer, Shape, padded
 from mrpcbench.backends.onnx_session import OnnxSession
-from mrpcbench.backends.ort import open_onnx
 from mrpcbench.batches import Batch
 from mrpcbench.export import export
 from mrpcbench.plans import BackendSpec, ExportPlan
@@ -84,7 +83,7 @@ def test_more_shapes_than_are_recorded_run_without_a_recording(session: ort.Infe
 
 
 def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path) -> None:
-    plain = open_onnx(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+    plain = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
     inputs = batch((19, 53, 30))
     one = Batch(inputs=inputs, rows=np.arange(3), real_tokens=102)
     expected = plain.infer(one)
@@ -99,7 +98,7 @@ def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path
 def test_what_cannot_be_recorded_runs_without_and_says_why(
     exported_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = open_onnx(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+    plain = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
 
     def fails(self: Replayer, inputs: Inputs) -> None:
         raise RuntimeError("a Memcpy node is in the way")

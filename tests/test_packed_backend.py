@@ -11,7 +11,7 @@ import torch
 from recordings import Repeated
 from transformers import BertConfig, BertForSequenceClassification, ModernBertConfig
 
-from mrpcbench import data, models, packed
+from mrpcbench import data, models, packed, sources
 from mrpcbench.backends import open_session
 from mrpcbench.backends.base import unlike
 from mrpcbench.backends.graphs import Forward, Graphs
@@ -20,13 +20,14 @@ from mrpcbench.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import UsageError
 from mrpcbench.packing import Packed, Shape, pack
 from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
+from mrpcbench.sources import weights_source
 
 
 @pytest.fixture(scope="module")
 def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
     pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
-    return reader_for(BackendSpec(model=str(tuned_model))).encode(pairs)
+    return resolve(BackendSpec(model=str(tuned_model))).reader.encode(pairs)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def repeat(forward: Forward, given: Packed) -> Forward:
 @pytest.fixture
 def recorded(tuned_model: Path) -> PackedSession:
     """A session that records on the CPU."""
-    loaded = models.load_classifier(str(tuned_model))
+    loaded = models.load_classifier(weights_source(str(tuned_model)))
     return PackedSession(loaded, "cpu", torch.float32, torch.get_num_threads(), repeat)
 
 
@@ -81,7 +82,7 @@ def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: Encoded
         made.append(given.shape)
         return forward
 
-    session = PackedSession(models.load_classifier(str(tuned_model)), "cpu", torch.float32, 1, record)
+    session = PackedSession(models.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, record)
     cut = tokens.batches(1, order="given")
     assert unlike(session, cut)[0] is cut[0]
     for batch in (*unlike(session, cut), *cut, *cut):
@@ -112,7 +113,7 @@ def test_the_placement_says_what_runs(tuned_model: Path, tokens: EncodedPairs, d
 def test_another_architecture_is_refused(tuned_model: Path, tmp_path: Path) -> None:
     config = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     BertForSequenceClassification(config).save_pretrained(tmp_path)
-    models.load_tokenizer(tuned_model, "tuned").save_pretrained(tmp_path)
+    sources.load_tokenizer(tuned_model, "tuned").save_pretrained(tmp_path)
     with pytest.raises(UsageError, match=r"BertForSequenceClassification cannot run packed.*--backend torch$"):
         open_session(BackendSpec(backend="torch-packed", model=str(tmp_path), device="cpu"))
 

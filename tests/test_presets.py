@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Listener, Outcome
 
-from mrpcbench import figures, models, presets, store
+from mrpcbench import figures, presets, sources, store
 from mrpcbench.backends import BACKENDS
 from mrpcbench.bench import MEASURE, bench
 from mrpcbench.contenders import Field
@@ -42,7 +42,7 @@ def with_graphs(tmp_path: Path, checkpoint_dir: Path) -> str:
     shutil.copytree(checkpoint_dir, tmp_path / "model")
     for graph in ("onnx", "onnx-cpu", "onnx-int8", "onnx-cuda", "onnx-o3", "onnx-o4"):
         (tmp_path / "model" / graph).mkdir()
-        (tmp_path / "model" / graph / models.ONNX_FILE).touch()
+        (tmp_path / "model" / graph / sources.ONNX_FILE).touch()
     return str(tmp_path / "model")
 
 
@@ -169,7 +169,7 @@ def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
     with_graphs: str, mrpcbench: Callable[..., Outcome]
 ) -> None:
     for graph in ("onnx", "onnx-int8"):
-        (Path(with_graphs) / graph / models.ONNX_FILE).unlink()
+        (Path(with_graphs) / graph / sources.ONNX_FILE).unlink()
     done = mrpcbench("bench", "--preset", "peers", "--model", with_graphs, "--device", "cpu")
     assert done.status == 2
     (line,) = done.err.splitlines()

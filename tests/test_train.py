@@ -31,6 +31,7 @@ from mrpcbench.checkpoints import RUN_FILE
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.plans import TrainRecipe, TrainRequest
 from mrpcbench.schema import EpochMetrics, TrainRecord
+from mrpcbench.sources import weights_source
 from mrpcbench.train import train
 from mrpcbench.train_arguments import training_arguments
 
@@ -106,8 +107,8 @@ def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_
     best_step = record.train.best_step
     assert best_step != record.train.total_steps
     moved = Path(request_.output_dir).rename(tmp_path / "moved")
-    best = models.load_classifier(str(moved / f"checkpoint-{best_step}")).identity.model_sha256
-    assert models.load_classifier(str(moved)).identity.model_sha256 == best == record.model.model_sha256
+    best = models.load_classifier(weights_source(str(moved / f"checkpoint-{best_step}"))).identity.model_sha256
+    assert models.load_classifier(weights_source(str(moved))).identity.model_sha256 == best == record.model.model_sha256
     (moved / "model.safetensors").unlink()  # the state after a kill before the last save
     again = run(replace(request_, output_dir=str(moved), resume=True), recipe)
     assert again.model.model_sha256 == best

@@ -37,7 +37,7 @@ from mrpcbench.clock import timed
 from mrpcbench.environment import capture, usable_cores
 from mrpcbench.errors import ExitStatus
 from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
 from mrpcbench.redaction import public_name
 from mrpcbench.statistics import median_interval
 from mrpcbench.store import to_json, write_text
@@ -274,7 +274,7 @@ def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
     pairs = pairs.select(np.random.default_rng(0).permutation(len(pairs)))
     make_graphs(asked.model.resolve(), pairs, graphs)
     track = Track(graphs, asked.threads)
-    reader = reader_for(track.spec("base/none"))
+    reader = resolve(track.spec("base/none")).reader
     whole = reader.encode(pairs.select(range(run.split_pairs or len(pairs))))
     few = reader.encode(pairs.select(range(run.pairs)))
     tokenised = [timed(lambda: reader.encode(pairs))[1] for _ in range(run.split_rounds)]

@@ -26,7 +26,7 @@ from mrpcbench.environment import capture
 from mrpcbench.gates.live_speed import check_reach, fails, log_ratio
 from mrpcbench.plans import DEFAULT_MODEL_DIR, BackendSpec
 from mrpcbench.policy import Policy
-from mrpcbench.reading import reader_for
+from mrpcbench.reading import resolve
 from mrpcbench.redaction import public_name
 from mrpcbench.statistics import exact_interval
 from mrpcbench.store import to_json, write_text
@@ -187,7 +187,7 @@ def measure(settings: Settings, output: Path) -> None:
         "settings": asdict(replace(settings, model=public_name(settings.model), data=public_name(settings.data))),
         "placement": asdict(session.placement),
     }
-    batches = _batches(settings, reader_for(spec).encode(pairs))
+    batches = _batches(settings, resolve(spec).reader.encode(pairs))
     workload = Workload(batches=batches, calls=settings.calls, warmup=WARMUP, group=settings.pairs_per_call)
     side = side_of(spec, session.placement)
     found, load = Measurement(), OtherLoad()

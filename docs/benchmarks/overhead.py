@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench import data, models
+from mrpcbench import data, sources
 from mrpcbench.backends.fake import FakeSession
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.clock import WallClock, timed
@@ -104,8 +104,8 @@ def main() -> None:
     options.add_argument("--output", type=Path, help="file for the figures with the machine and the versions")
     asked = options.parse_args()
     pairs = data.load(QUICKSTART)["validation"]
-    folder = models.locate(QUICKSTART)
-    reader = models.reader(models.load_tokenizer(folder, QUICKSTART), models.load_config(folder, QUICKSTART))
+    folder = sources.locate(QUICKSTART)
+    reader = sources.reader(sources.load_tokenizer(folder, QUICKSTART), sources.load_config(folder, QUICKSTART))
     tokens = reader.encode(pairs)
     found = {
         "single-stream": steady("single-stream", tokens),

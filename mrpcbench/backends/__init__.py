@@ -10,11 +10,13 @@ from mrpcbench.plans import BackendSpec
 
 if TYPE_CHECKING:
     from mrpcbench.backends.base import Session
+    from mrpcbench.sources import ModelSource
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the function that opens a session of an engine is, `MODULE:FUNCTION`; it takes a `BackendSpec`.
+    """Where the function that opens a session of an engine is, `MODULE:FUNCTION`; it takes a `BackendSpec` and the
+    `ModelSource` of its model.
 
     An engine that `reads_onnx` reads the exported graph of a model: a model folder then means its `onnx/`.
     """
@@ -33,6 +35,7 @@ BACKENDS = {
 # An ONNX file and all that is to be known of it, without a look at the model around it.
 GRAPH = "mrpcbench.backends.onnx_session:open_graph"
 GPU_METER = "mrpcbench.sensors:gpu_meter"
+RESOLVE = "mrpcbench.reading:resolve"
 NO_METER = "mrpcbench.backends.base:Unmetered"
 
 
@@ -48,20 +51,30 @@ def engine_of(name: str) -> Engine:
     return BACKENDS[name]
 
 
-def open_session(spec: BackendSpec, *, from_graph: bool = False) -> "Session":
-    """Load the model that `spec` names into its engine; with `from_graph` its model is an ONNX file, for the CPU.
+def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Session":
+    """Load the model of `spec` into its engine.
 
-    Raises `MissingError` where the engine, the device or the arithmetic asked for is not what would run, `UsageError`
-    where the engine has no such arithmetic, or there is no such engine.
+    A command resolves its models once and gives each session its `source` (`reading.resolve_all`); without one the
+    model is resolved here. Raises `MissingError` where the engine, the device or the arithmetic asked for is not what
+    would run, `UsageError` where the engine has no such arithmetic, or there is no such engine.
     """
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
         raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: for --backend torch alone; use --dtype auto")
-    place = GRAPH if from_graph else engine_of(spec.backend).opener
+    opener: Callable[[BackendSpec, ModelSource], Session] = _load_engine(spec, engine_of(spec.backend).opener)
+    return opener(spec, source or _load(RESOLVE)(spec))
+
+
+def open_graph(spec: BackendSpec) -> "Session":
+    """Load an ONNX file, the model of `spec`, into ONNX Runtime for the CPU; nothing else of the model is read."""
+    session: Session = _load_engine(spec, GRAPH)(spec)
+    return session
+
+
+def _load_engine(spec: BackendSpec, place: str) -> Any:
     try:
-        opener: Callable[[BackendSpec], Session] = _load(place)
+        return _load(place)
     except ImportError as error:
         raise MissingError(f"--backend {spec.backend}: {error}; see `mrpcbench env`") from error
-    return opener(spec)
 
 
 def gpu_meter(device: str) -> Any:

@@ -16,6 +16,7 @@ from mrpcbench.backends.pytorch import TorchSession, opened
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.plans import BackendSpec
+from mrpcbench.sources import ModelSource
 
 # A layer is compiled for one pair and for several, ModernBERT's in three kinds: the first, global and local. torch
 # would give up at 8, which two models in a process reach.
@@ -74,6 +75,6 @@ def compiler_problem(device: str) -> str | None:
     return None
 
 
-def open_compiled(spec: BackendSpec) -> CompiledSession:
+def open_compiled(spec: BackendSpec, source: ModelSource) -> CompiledSession:
     """Load a fine-tuned model, or with `random_init` an architecture with random weights; the first calls compile."""
-    return opened(spec, CompiledSession)
+    return opened(spec, source, CompiledSession)

@@ -8,6 +8,7 @@ from mrpcbench.batches import Batch
 from mrpcbench.clock import Clock, WallClock
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import ModelIdentity, Placement
+from mrpcbench.sources import ModelSource
 
 
 class FakeSession(Session):
@@ -44,6 +45,6 @@ class FakeSession(Session):
         return outputs
 
 
-def open_fake(spec: BackendSpec) -> FakeSession:
+def open_fake(spec: BackendSpec, source: ModelSource) -> FakeSession:
     """A session that costs 1 ms a call, whatever model is named."""
     return FakeSession()

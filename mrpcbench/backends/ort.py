@@ -18,6 +18,7 @@ from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.plans import BackendSpec, Device, Optimize
 from mrpcbench.redaction import public_name
 from mrpcbench.schema import ModelIdentity
+from mrpcbench.sources import ONNX_FILE, ModelSource
 
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",
@@ -32,26 +33,27 @@ ON_CPU = {"fp16": "fp32", "bf16": "fp32"}
 
 def graph_sha256(folder: Path) -> str:
     """Hash of the graph and of the files of weights beside it."""
-    return models.files_sha256([folder / models.ONNX_FILE, *sorted(folder.glob(f"{models.ONNX_FILE}_data*"))])
+    return models.files_sha256([folder / ONNX_FILE, *sorted(folder.glob(f"{ONNX_FILE}_data*"))])
 
 
 def graph_weights(folder: Path) -> tuple[str, int]:
     """The arithmetic in which most of the graph's weights are stored, and how many weights it has."""
-    graph = onnx.load(folder / models.ONNX_FILE, load_external_data=False).graph
+    graph = onnx.load(folder / ONNX_FILE, load_external_data=False).graph
     sizes: Counter[str] = Counter()
     for weight in graph.initializer:
         if weight.data_type in GRAPH_DTYPES:
             sizes[GRAPH_DTYPES[weight.data_type]] += int(np.prod(weight.dims))
     if not sizes:
-        raise MrpcbenchError(f"{models.ONNX_FILE}: a graph without weights; export it anew")
+        raise MrpcbenchError(f"{ONNX_FILE}: a graph without weights; export it anew")
     return sizes.most_common(1)[0][0], sizes.total()
 
 
-def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
-    """What is known of the graph in `folder`: its lineage where that still holds, else only what the files say.
+def graph_identity(source: ModelSource, parameters: int) -> ModelIdentity:
+    """What is known of the graph in `source`: its lineage where that still holds, else only what the files say.
 
     Raises `UsageError` where the graph was exported from other weights than those of the model folder around it.
     """
+    folder, name = source.folder, source.name
     graph = graph_sha256(folder)
     lineage = store.load_lineage(folder)
     around = store.load_lineage(folder.parent) if folder.name.split("-")[0] == "onnx" else None
@@ -66,12 +68,12 @@ def graph_identity(folder: Path, name: str, parameters: int) -> ModelIdentity:
         return replace(lineage.model, graph_sha256=graph, proven=False, proven_on=None)
     return ModelIdentity(
         name=public_name(name),
-        architecture=str((models.load_config(folder, name).architectures or ["unknown"])[0]),
+        architecture=str((source.config.architectures or ["unknown"])[0]),
         parameters=parameters,
         weights="fine-tuned",
         origin="unknown",
         model_sha256=graph,
-        tokenizer_sha256=models.tokenizer_sha256(models.load_tokenizer(folder, name)),
+        tokenizer_sha256=models.tokenizer_sha256(source.tokenizer),
         graph_sha256=graph,
         proven=False,
     )
@@ -98,15 +100,6 @@ def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
     return "cpu"
 
 
-def located_graph(spec: BackendSpec) -> tuple[Path, str, ModelIdentity]:
-    """The ONNX file of the model of `spec`, the arithmetic in which its weights are stored, and what it is."""
-    if spec.random_init:
-        raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
-    folder = models.onnx_folder(models.locate(spec.model, onnx=True), spec.model)
-    stored, parameters = graph_weights(folder)
-    return folder / models.ONNX_FILE, stored, graph_identity(folder, spec.model, parameters)
-
-
 def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
     """`would_run`, the arithmetic of a graph that is `stored`; raises `UsageError` where another one was asked for."""
     if spec.dtype not in ("auto", would_run):
@@ -117,15 +110,18 @@ def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
     return would_run
 
 
-def open_onnx(spec: BackendSpec) -> OnnxSession:
-    """Load the exported graph of a model."""
-    graph, stored, identity = located_graph(spec)
+def open_onnx(spec: BackendSpec, source: ModelSource) -> OnnxSession:
+    """Load the exported graph in the folder of `source`."""
+    if spec.random_init:
+        raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
+    stored, parameters = graph_weights(source.folder)
+    identity = graph_identity(source, parameters)
     device = graph_device(spec.device, identity.optimize, f"--model {spec.model}")
     if device == "cuda":
         load_cuda_libraries()
     dtype = exact_dtype(spec, stored, ON_CPU.get(stored, stored) if device == "cpu" else stored)
     return OnnxSession(
-        *(graph, identity),
+        *(source.folder / ONNX_FILE, identity),
         dtype=dtype,
         provider=device,
         device_name=device_name(device),

@@ -14,6 +14,7 @@ from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.packing import Packed, pack, shape_for, unpadded
 from mrpcbench.plans import BackendSpec
+from mrpcbench.sources import ModelSource
 
 
 class PackedSession(OnTorch):
@@ -66,8 +67,8 @@ class PackedSession(OnTorch):
         super().close()
 
 
-def open_packed(spec: BackendSpec) -> PackedSession:
+def open_packed(spec: BackendSpec, source: ModelSource) -> PackedSession:
     """Load a ModernBERT classifier, in bf16 on a GPU unless another arithmetic is asked for."""
     cuda = resolve_device(spec.device) == "cuda"
     kind = partial(PackedSession, record=cuda_graphs() if cuda else None)
-    return opened(spec, kind, auto="bf16" if cuda else "fp32")
+    return opened(spec, source, kind, auto="bf16" if cuda else "fp32")

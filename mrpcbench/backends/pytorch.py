@@ -22,6 +22,7 @@ from mrpcbench.environment import device_name, exact_float32, resolve_device, re
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import Placement
+from mrpcbench.sources import ModelSource
 
 S = TypeVar("S", bound=Session)
 
@@ -194,20 +195,25 @@ def placement_of(net: torch.nn.Module) -> Placement:
     )
 
 
-def open_torch(spec: BackendSpec) -> TorchSession:
+def open_torch(spec: BackendSpec, source: ModelSource) -> TorchSession:
     """Load a fine-tuned model, or with `random_init` an architecture with random weights."""
-    return opened(spec, AutocastSession if spec.dtype == "bf16-autocast" else TorchSession)
+    return opened(spec, source, AutocastSession if spec.dtype == "bf16-autocast" else TorchSession)
 
 
-def opened(spec: BackendSpec, kind: Callable[[models.LoadedModel, str, torch.dtype, int], S], auto: str = "fp32") -> S:
-    """What `kind` makes of the model of `spec`; `auto` is the arithmetic where none was asked for.
+def opened(
+    spec: BackendSpec,
+    source: ModelSource,
+    kind: Callable[[models.LoadedModel, str, torch.dtype, int], S],
+    auto: str = "fp32",
+) -> S:
+    """What `kind` makes of the model in `source`; `auto` is the arithmetic where none was asked for.
 
     Raises `MissingError` where another arithmetic than was asked for would run.
     """
     if spec.dtype == "int8":
         raise UsageError("--dtype int8: for --backend onnx alone; `mrpcbench export --optimize int8` writes the graph")
     device = resolve_device(spec.device)
-    loaded = models.load_classifier(spec.model, random_init=spec.random_init)
+    loaded = models.load_classifier(source, random_init=spec.random_init)
     asked = auto if spec.dtype == "auto" else spec.dtype
     session = kind(loaded, device, WEIGHTS[asked], resolve_threads(spec.threads))
     if session.placement.dtype != asked:

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.models import ONNX_FILE
 from mrpcbench.plans import GraphDtype, Optimize
+from mrpcbench.sources import ONNX_FILE
 
 # Largest magnitude that a constant keeps in a float16 graph. A mask of -65504 plus a score overflows to -inf, and a
 # padding row that is masked throughout becomes NaN; two masks of -1e4 still add up to a finite number.

@@ -1,0 +1,58 @@
+"""A command looks a hub model up once, however many engines read it, and reads one revision of it throughout."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Outcome
+
+from mrpcbench import hub
+
+HUB_ID = "owner/name"
+QUICK_AB = ("--process-pairs", "5", "--calls", "50", "--warmup", "0", "--a-threads", "1")
+COMMANDS = {
+    "train": ("train", "--model", HUB_ID, "--max-steps", "1"),
+    "evaluate": ("evaluate", "--model", HUB_ID),
+    "export": ("export", "--model", HUB_ID),
+    "bench": (
+        *("bench", "--model", HUB_ID, "--backend", "torch", "--backend", "torch-packed", "--backend", "onnx"),
+        *("--pairs", "8", "--batch-size", "8", "--rounds", "1"),
+    ),
+    "ab": ("ab", "--a-model", HUB_ID, "--b-backend", "onnx", *QUICK_AB),
+}
+
+
+@pytest.fixture
+def lookups(exported_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The patterns of each request for a snapshot; the hub's only model is the exported one."""
+    asked: list[list[str]] = []
+
+    def snapshot(repo_id: str, *, patterns: list[str], **_: Any) -> Path:
+        assert repo_id == HUB_ID
+        asked.append(patterns)
+        return exported_model
+
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+    return asked
+
+
+def test_each_command_looks_its_model_up_once(
+    mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
+) -> None:
+    wrong = {}
+    for name, arguments in COMMANDS.items():
+        lookups.clear()
+        outcome = mrpcbench(*arguments, "--data", small_data)
+        if len(lookups) != 1 or outcome.status not in (0, 5, 6):
+            wrong[name] = (len(lookups), outcome.status, outcome.err[-300:])
+    assert not wrong
+
+
+def test_weights_and_graph_of_one_hub_model_come_from_one_request(
+    mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
+) -> None:
+    mrpcbench(*COMMANDS["bench"], "--data", small_data)
+    (patterns,) = lookups
+    assert "*.safetensors" in patterns
+    assert "onnx/model.onnx*" in patterns
