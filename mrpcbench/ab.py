@@ -17,7 +17,7 @@ from mrpcbench.plans import AbPlan, BackendSpec, check
 from mrpcbench.policy import Policy
 from mrpcbench.progress import Observer
 from mrpcbench.reading import resolve_all
-from mrpcbench.redaction import public_name
+from mrpcbench.redaction import public, public_name
 from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide, ModelIdentity, Placement
 from mrpcbench.sources import ModelSource
 
@@ -55,7 +55,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
         environment=environment,
         model=known["b"].model,
         data=(data.identity(pairs, plan.data, plan.split),),
-        ab=AbSection(plan=_public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
+        ab=AbSection(plan=public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
     )
     observer.began(record)
     if not incompatibilities(record.ab):
@@ -97,16 +97,10 @@ def _spec(plan: AbPlan, name: Name) -> BackendSpec:
     return BackendSpec(**values)
 
 
-def _public(plan: AbPlan) -> AbPlan:
-    given = asdict(plan)
-    hidden = ("a_model", "b_model", "a_python", "b_python", "data", "policy")
-    return AbPlan(**{**given, **{name: public_name(given[name]) for name in hidden if given[name] is not None}})
-
-
 def _side(known: Known) -> AbSide:
     """A side as it ran here; its processes say the rest."""
     return AbSide(
-        spec=replace(known.spec, model=public_name(known.spec.model)),
+        spec=public(known.spec),
         placement=known.placement,
         model=known.model,
         python="",

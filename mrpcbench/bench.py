@@ -26,7 +26,7 @@ from mrpcbench.plans import (
 from mrpcbench.presets import field_of
 from mrpcbench.progress import Observer
 from mrpcbench.reading import resolve_all
-from mrpcbench.redaction import public_name
+from mrpcbench.redaction import public
 from mrpcbench.schema import (
     BenchRecord,
     BenchSection,
@@ -60,7 +60,7 @@ def bench(
         environment=environment,
         model=lanes[0].session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
-        bench=BenchSection(plan=_public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
+        bench=BenchSection(plan=public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
     )
     try:
         observer.began(record)
@@ -168,10 +168,6 @@ def _with_ceilings(record: BenchRecord, observer: Observer) -> BenchRecord:
         observer.say("measuring what this machine can do at best")
     ceilings = tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))
     return replace(record, complete=True, bench=replace(record.bench, ceilings=ceilings))
-
-
-def _public(plan: BenchPlan) -> BenchPlan:
-    return replace(plan, data=public_name(plan.data))
 
 
 def _peak_rss_bytes() -> int:

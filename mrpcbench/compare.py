@@ -23,7 +23,7 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.metrics import confusion
 from mrpcbench.plans import ComparePlan
 from mrpcbench.policy import Policy
-from mrpcbench.redaction import is_a_home
+from mrpcbench.redaction import public_parts
 from mrpcbench.schema import (
     AbRecord,
     BenchRecord,
@@ -123,17 +123,11 @@ def _distinct_name(path: Path, paths: Sequence[Path]) -> str:
 
     The same file twice has one name. So have files that differ only in such a folder.
     """
-    mine, others = _public_parts(path), [_public_parts(other) for other in paths if other != path]
+    mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
     for count in range(1, len(mine) + 1):
         if all(other == mine or other[-count:] != mine[-count:] for other in others):
             return "/".join(mine[-count:])
     return path.name
-
-
-def _public_parts(path: Path) -> tuple[str, ...]:
-    """The folders and the name of a path, without what leads to a home and to whose it is."""
-    above = next(filter(is_a_home, path.parents), Path(path.anchor))
-    return path.relative_to(above).parts
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Score a classifier on a labelled split: `mrpcbench evaluate --split validation`."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mrpcbench.metrics import score
 from mrpcbench.plans import BackendSpec, EvaluatePlan, check
 from mrpcbench.progress import Observer
 from mrpcbench.reading import resolve
-from mrpcbench.redaction import public_name
+from mrpcbench.redaction import public
 from mrpcbench.schema import EvaluateRecord, EvaluateSection, PairAnswer
 
 
@@ -49,7 +48,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
         )
     predictions = Path(plan.output_dir or results.parent) / f"{results.stem}.predictions.jsonl"
     section = EvaluateSection(
-        spec=replace(spec, model=public_name(spec.model)),
+        spec=public(spec),
         placement=session.placement,
         batch_size=plan.batch_size,
         score=score(logits, labels),

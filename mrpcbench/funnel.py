@@ -62,8 +62,10 @@ class Funnel(PanelGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command, and exit with its exit code."""
+        """Run a command and exit with its exit code, or in the other mode return it or raise."""
         invocation = Invocation()
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
         try:
             status = super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
         except SystemExit:

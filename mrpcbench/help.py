@@ -14,7 +14,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 # Of the order in which panels are shown; others follow as they come.
-PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Output", "Options", "Advanced")
+PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Output", "Advanced", "Options")
 WIDTH = 80
 NAMES_WIDTH = 32
 
@@ -53,7 +53,9 @@ def _names(item: Any, ctx: Any) -> Text:
         return Text(item.make_metavar(ctx=ctx), "bold cyan")
     one_line = ", ".join(item.opts)
     names = Text(one_line if len(one_line) <= NAMES_WIDTH else "\n".join(item.opts), "bold cyan")
-    return names if item.is_flag or _choices(item) else Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}", "dim"))
+    if item.is_flag or _choices(item):
+        return names
+    return Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}".replace(" range>", ">"), "dim"))
 
 
 def _meaning(item: Any, ctx: Any) -> Text:

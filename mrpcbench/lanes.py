@@ -1,7 +1,7 @@
 """One row of a benchmark while it is measured: a session, its batches, its clock and what it has shown so far."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from mrpcbench.clock import Clock, WallClock, timed
 from mrpcbench.contenders import Contender
 from mrpcbench.metrics import accuracy_of, confusion, f1_of
 from mrpcbench.plans import BackendSpec, BenchPlan, Scenario
-from mrpcbench.redaction import public_name
+from mrpcbench.redaction import public
 from mrpcbench.rows import RowId
 from mrpcbench.schema import (
     BenchRow,
@@ -62,7 +62,7 @@ class Lane:
     @property
     def public_spec(self) -> BackendSpec:
         """What was asked, without a path."""
-        return replace(self.contender.spec, model=public_name(self.contender.spec.model))
+        return public(self.contender.spec)
 
     @property
     def key(self) -> RowId:

@@ -12,10 +12,6 @@ import typer
 from mrpcbench.backends import BACKENDS
 from mrpcbench.plans import flags_of
 
-PATHS = set(
-    "model data output_dir results profile folder a_model b_model a_python b_python policy markdown junit".split()
-)
-
 # Where a value comes from, as click calls it, that is not its default.
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")
 
@@ -37,7 +33,13 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
 
         def run(**values: Any) -> None:
             built = [
-                request(**{name: _frozen(name, values[name]) for name in owner if owner[name] is request})
+                request(
+                    **{
+                        item.name: _frozen(item, values[item.name])
+                        for item in dataclasses.fields(request)
+                        if owner[item.name] is request
+                    }
+                )
                 for request in requests
             ]
             command(*built, **{item.name: values[item.name] for item in own})
@@ -73,7 +75,10 @@ def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
         if get_origin(inner) is Literal:
             inner = _choice(get_args(inner))
         kind, default = list[inner], list(default)
-    option = typer.Option(*flags_of(item), help=item.metadata["about"])
+    bounds = {"min": item.metadata["least"], "max": item.metadata["most"]}
+    option = typer.Option(
+        *flags_of(item), help=item.metadata["about"], rich_help_panel=item.metadata["group"], **bounds
+    )
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
@@ -83,10 +88,10 @@ def _choice(names: tuple[str, ...]) -> Any:
     return Enum("Choice", [(name, name) for name in names], type=str)
 
 
-def _frozen(name: str, value: Any) -> Any:
-    if name in PATHS and isinstance(value, str) and value.startswith("~"):
+def _frozen(item: "dataclasses.Field[Any]", value: Any) -> Any:
+    if item.metadata["location"] and isinstance(value, str) and value.startswith("~"):
         # A shell does so for `--data ~/x`, and not for `--data=~/x`; unlike Path's, this leaves an unknown user alone.
         return expanduser(value)  # noqa: PTH111
     if isinstance(value, list):
-        return tuple(item.value if isinstance(item, Enum) else item for item in value)
+        return tuple(one.value if isinstance(one, Enum) else one for one in value)
     return value

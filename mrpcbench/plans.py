@@ -23,6 +23,11 @@ Order = Literal["length", "given"]
 Preset = Literal["peers"]
 Split = Literal["train", "validation", "test"]
 
+# Panels of the help.
+Group = Literal["Model and data", "Recipe", "Timing", "Output", "Advanced"]
+# What an option's value names: a file or folder; a hub id, a bare name or a path; a repository on the hub.
+Location = Literal["path", "name or path", "repository"]
+
 T = TypeVar("T")
 
 # For pydantic: an unknown field is an error, and "3" is not 3.
@@ -35,14 +40,19 @@ def about(
     default: Any = MISSING,
     flags: tuple[str, ...] = (),
     least: float | None = None,
+    most: float | None = None,
     engine: bool = False,
+    group: Group | None = None,
+    location: Location | None = None,
 ) -> Any:
     """A dataclass field with its meaning: the option's help, or the record field's description.
 
-    `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` is the smallest value
-    that can be meant. `engine` says that the value is the name of an engine.
+    `flags` replaces the option's name, which is otherwise the field's name with dashes; `least` and `most` bound its
+    value. `engine` says that the value is the name of an engine. `group` is the option's panel in the help, and
+    `location` says how the value may name a folder or a person, so that a record does not.
     """
-    return field(default=default, metadata={"about": text, "flags": flags, "least": least, "engine": engine})
+    metadata = {"about": text, "flags": flags, "least": least, "most": most, "engine": engine}
+    return field(default=default, metadata={**metadata, "group": group, "location": location})
 
 
 # Type checkers see a default only in a keyword `default=`: a missing field is an error for them.
@@ -62,13 +72,15 @@ def flags_of(item: Field[Any]) -> tuple[str, ...]:
 
 
 def check(*requests: Any) -> None:
-    """Raise `UsageError` for a value of `requests` below the least that can be meant; verbs do so before any work."""
+    """Raise `UsageError` for a value outside its bounds, which the command line checks while it parses."""
     for request in requests:
         for item in fields(request):
-            least, value = item.metadata["least"], getattr(request, item.name)
+            least, most, value = item.metadata["least"], item.metadata["most"], getattr(request, item.name)
             for one in value if isinstance(value, tuple) else (value,):
                 if least is not None and one is not None and not one >= least:
                     raise UsageError(f"{flags_of(item)[0]} {one:g}: at least {least:g}")
+                if most is not None and one is not None and not one <= most:
+                    raise UsageError(f"{flags_of(item)[0]} {one:g}: at most {most:g}")
 
 
 MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."
@@ -82,15 +94,29 @@ SPLIT_HELP = "The split to read."
 class TrainRequest:
     """What `train` reads and writes; how it trains is the `TrainRecipe`."""
 
-    model: str = about(MODEL_HELP, default=DEFAULT_MODEL)
-    data: str = about(DATA_HELP, default="hub")
-    output_dir: str = about("Folder for the checkpoints, the fine-tuned model and its card.", default=DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, default="auto")
-    random_init: bool = about(RANDOM_HELP, default=False)
-    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", default=False)
-    overwrite: bool = about("Discard the run in --output-dir and retrain; its checkpoints are removed.", default=False)
-    report_to: str = about("Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none")
-    push_to_hub: str | None = about("Upload the finished model to this hub repository (OWNER/NAME).", default=None)
+    model: str = about(MODEL_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    output_dir: str = about(
+        "Folder for the checkpoints, the fine-tuned model and its card.",
+        default=DEFAULT_MODEL_DIR,
+        group="Output",
+        location="path",
+    )
+    device: Device = about(DEVICE_HELP, default="auto", group="Model and data")
+    random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
+    resume: bool = about("Continue from the newest complete checkpoint in --output-dir.", default=False, group="Output")
+    overwrite: bool = about(
+        "Discard the run in --output-dir and retrain; its checkpoints are removed.", default=False, group="Output"
+    )
+    report_to: str = about(
+        "Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none", group="Output"
+    )
+    push_to_hub: str | None = about(
+        "Upload the finished model to this hub repository (OWNER/NAME).",
+        default=None,
+        group="Output",
+        location="repository",
+    )
 
 
 @described
@@ -101,39 +127,49 @@ class TrainRecipe:
     """
 
     per_device_train_batch_size: int = about(
-        "Pairs in one training batch.", default=32, flags=("--batch-size", "--per-device-train-batch-size"), least=1
+        "Pairs in one training batch.",
+        default=32,
+        flags=("--batch-size", "--per-device-train-batch-size"),
+        least=1,
+        group="Recipe",
     )
-    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, least=1)
-    num_train_epochs: float = about("Passes over the training split.", default=2.0, least=1e-3)
-    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", default=-1)
-    learning_rate: float = about("Peak learning rate.", default=8e-5, least=0)
+    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, least=1, group="Recipe")
+    num_train_epochs: float = about("Passes over the training split.", default=2.0, least=1e-3, group="Recipe")
+    max_steps: int = about("Optimiser steps; overrides the epochs when positive.", default=-1, group="Recipe")
+    learning_rate: float = about("Peak learning rate.", default=8e-5, least=0, group="Recipe")
     lr_scheduler_type: str = about(
-        "Shape of the learning rate over the run (a transformers scheduler name).", default="linear"
+        "Shape of the learning rate over the run (a transformers scheduler name).", default="linear", group="Recipe"
     )
-    warmup_steps: int = about("Steps of linear warm-up.", default=0, least=0)
-    optim: str = about("Optimiser (a transformers name).", default="adamw_torch")
-    adam_beta1: float = about("AdamW's decay rate of the first moment.", default=0.9)
-    adam_beta2: float = about("AdamW's decay rate of the second moment.", default=0.98)
-    adam_epsilon: float = about("AdamW's epsilon.", default=1e-6)
-    weight_decay: float = about("AdamW's weight decay.", default=0.0)
-    max_grad_norm: float = about("Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, least=0)
-    gradient_accumulation_steps: int = about("Batches accumulated before one optimiser step.", default=1, least=1)
+    warmup_steps: int = about("Steps of linear warm-up.", default=0, least=0, group="Recipe")
+    optim: str = about("Optimiser (a transformers name).", default="adamw_torch", group="Recipe")
+    adam_beta1: float = about("AdamW's decay rate of the first moment.", default=0.9, least=0, most=1, group="Recipe")
+    adam_beta2: float = about("AdamW's decay rate of the second moment.", default=0.98, least=0, most=1, group="Recipe")
+    adam_epsilon: float = about("AdamW's epsilon.", default=1e-6, least=0, group="Recipe")
+    weight_decay: float = about("AdamW's weight decay.", default=0.0, least=0, group="Recipe")
+    max_grad_norm: float = about(
+        "Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, least=0, group="Recipe"
+    )
+    gradient_accumulation_steps: int = about(
+        "Batches accumulated before one optimiser step.", default=1, least=1, group="Recipe"
+    )
     group_by_length: bool = about(
         "Group training pairs of similar length into batches: less padding, but not the reference run's order.",
         default=False,
+        group="Recipe",
     )
     engine: Engine = about(
         "What computes a step: Hugging Face's own forward pass under autocast (trainer), or ModernBERT without "
         "padding, its layers in bf16 with float32 masters, on a GPU as CUDA graphs (packed).",
         default="trainer",
+        group="Recipe",
     )
     precision: Precision = about(
-        "Arithmetic of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto"
+        "Arithmetic of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto", group="Recipe"
     )
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
-        "Validation metric that selects the best epoch.", default="loss"
+        "Validation metric that selects the best epoch.", default="loss", group="Recipe"
     )
-    seed: int = about("Seed of the new head, the data order and dropout.", default=42, least=0)
+    seed: int = about("Seed of the new head, the data order and dropout.", default=42, least=0, group="Recipe")
 
 
 @described
@@ -145,52 +181,74 @@ class BackendSpec:
         "Hugging Face's with compiled layers (torch-compile), or ONNX Runtime, which reads MODEL/onnx (onnx).",
         default="torch",
         engine=True,
+        group="Model and data",
     )
-    model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR)
-    device: Device = about(DEVICE_HELP, default="auto")
+    model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR, group="Model and data", location="name or path")
+    device: Device = about(DEVICE_HELP, default="auto", group="Model and data")
     dtype: Dtype = about(
         "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, and "
         "else fp32. bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
         default="auto",
+        group="Model and data",
     )
-    threads: int = about("CPU threads of the engine; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0)
-    random_init: bool = about(RANDOM_HELP, default=False)
+    threads: int = about(
+        "CPU threads of the engine; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+    )
+    random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
 
 
 @described
 class EvaluatePlan:
     """What `evaluate` scores."""
 
-    data: str = about(DATA_HELP, default="hub")
-    split: Split = about(SPLIT_HELP, default="validation")
-    batch_size: int = about("Pairs in one forward pass.", default=32, least=1)
-    output_dir: str | None = about("Folder for the predictions file; else beside the record.", default=None)
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
+    batch_size: int = about("Pairs in one forward pass.", default=32, least=1, group="Advanced")
+    output_dir: str | None = about(
+        "Folder for the predictions file; else beside the record.", default=None, group="Output", location="path"
+    )
 
 
 @described
 class ExportPlan:
     """What `export` writes, and what it must prove."""
 
-    model: str = about("Model folder or hub id of the fine-tuned model.", default=DEFAULT_MODEL_DIR)
-    data: str = about(DATA_HELP + " The export is proven on it.", default="hub")
-    split: Split = about("The split on which the export is proven.", default="validation")
+    model: str = about(
+        "Model folder or hub id of the fine-tuned model.",
+        default=DEFAULT_MODEL_DIR,
+        group="Model and data",
+        location="name or path",
+    )
+    data: str = about(
+        DATA_HELP + " The export is proven on it.", default="hub", group="Model and data", location="name or path"
+    )
+    split: Split = about("The split on which the export is proven.", default="validation", group="Model and data")
     output_dir: str | None = about(
-        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.", default=None
+        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.",
+        default=None,
+        group="Output",
+        location="path",
     )
     optimize: Optimize = about(
         "Graph: Optimum's own (none), which runs anywhere; one of few nodes for ModernBERT, made for the CPU (cpu), "
         "for CUDA (cuda), or with 8-bit weights for the CPU (int8); or Optimum's as its own optimiser leaves it (o3, "
         "and on a GPU o4).",
         default="none",
+        group="Model and data",
     )
-    device: Device = about("Where the ONNX model is run for the proof.", default="auto")
+    device: Device = about("Where the ONNX model is run for the proof.", default="auto", group="Model and data")
     dtype: GraphDtype = about(
-        "Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.", default="auto"
+        "Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.",
+        default="auto",
+        group="Model and data",
     )
     opset: int | None = about(
-        "ONNX operator set; else the one that Optimum chooses for the architecture.", default=None
+        "ONNX operator set; else the one that Optimum chooses for the architecture.",
+        default=None,
+        least=1,
+        group="Advanced",
     )
-    random_init: bool = about(RANDOM_HELP, default=False)
+    random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
 
 
 @described
@@ -201,38 +259,57 @@ class BenchPlan:
         "Engine to measure; repeat for several, which then run interleaved.",
         default=("torch",),
         engine=True,
+        group="Model and data",
     )
     preset: Preset | None = about(
         "Measure a set of contenders in place of --backend. peers: the ways in which others run the model, each at its "
         "best, and ours, as the device has them. What is not given of scenario, batch size and rounds it chooses too.",
         default=None,
+        group="Model and data",
     )
-    data: str = about(DATA_HELP, default="hub")
-    split: Split = about(SPLIT_HELP, default="validation")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     scenario: tuple[Scenario, ...] = about(
         "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
         "moments, and the largest rate that keeps the target. Repeatable.",
         default=("single-stream", "offline"),
+        group="Timing",
     )
     batch_size: tuple[int, ...] = about(
-        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.", default=(8, 32), least=1
+        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.",
+        default=(8, 32),
+        least=1,
+        group="Timing",
     )
     seq_len: int | None = about(
         "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
         default=None,
         least=2,
+        group="Advanced",
     )
-    slo_ms: float = about("Server: target for the 99th percentile of the latency.", default=100.0, least=0.001)
-    window_ms: float = about("Server: how long the first request of a batch waits for company.", default=2.0, least=0)
+    slo_ms: float = about(
+        "Server: target for the 99th percentile of the latency.", default=100.0, least=0.001, group="Timing"
+    )
+    window_ms: float = about(
+        "Server: how long the first request of a batch waits for company.", default=2.0, least=0, group="Timing"
+    )
     rounds: int = about(
         "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
         "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
         default=3,
         least=1,
+        group="Timing",
     )
-    warmup: int = about("Untimed calls of each row before the first round, after its first call.", default=3, least=0)
-    pairs: int | None = about("Take this many pairs, drawn with the seed; else the whole split.", default=None, least=1)
-    seed: int = about("Seed of the pairs' order.", default=0, least=0)
+    warmup: int = about(
+        "Untimed calls of each row before the first round, after its first call.", default=3, least=0, group="Advanced"
+    )
+    pairs: int | None = about(
+        "Take this many pairs, drawn with the seed; else the whole split.",
+        default=None,
+        least=1,
+        group="Model and data",
+    )
+    seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
 
 
 B_HELP = " Of side B, where it is not as side A's."
@@ -243,46 +320,70 @@ class AbPlan:
     """Two sides, A and B, and how the live speed gate holds B against A."""
 
     a_model: str = about(
-        "Model of side A, the reference: a folder, an ONNX folder or a hub id.", default=DEFAULT_MODEL_DIR
+        "Model of side A, the reference: a folder, an ONNX folder or a hub id.",
+        default=DEFAULT_MODEL_DIR,
+        group="Model and data",
+        location="name or path",
     )
-    b_model: str | None = about("Model." + B_HELP, default=None)
-    a_backend: str = about("Engine of side A.", default="torch", engine=True)
-    b_backend: str | None = about("Engine." + B_HELP, default=None, engine=True)
-    a_device: Device = about("Where side A runs; 'auto' takes CUDA where it works.", default="auto")
-    b_device: Device | None = about("Where to run." + B_HELP, default=None)
-    a_dtype: Dtype = about("Arithmetic of side A.", default="auto")
-    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None)
-    a_threads: int = about("CPU threads of side A; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0)
-    b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0)
+    b_model: str | None = about("Model." + B_HELP, default=None, group="Model and data", location="name or path")
+    a_backend: str = about("Engine of side A.", default="torch", engine=True, group="Model and data")
+    b_backend: str | None = about("Engine." + B_HELP, default=None, engine=True, group="Model and data")
+    a_device: Device = about(
+        "Where side A runs; 'auto' takes CUDA where it works.", default="auto", group="Model and data"
+    )
+    b_device: Device | None = about("Where to run." + B_HELP, default=None, group="Model and data")
+    a_dtype: Dtype = about("Arithmetic of side A.", default="auto", group="Model and data")
+    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None, group="Model and data")
+    a_threads: int = about(
+        "CPU threads of side A; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+    )
+    b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0, group="Advanced")
     a_python: str | None = about(
-        "Python interpreter of side A, with the libraries of its environment; else this one.", default=None
+        "Python interpreter of side A, with the libraries of its environment; else this one.",
+        default=None,
+        group="Model and data",
+        location="path",
     )
     b_python: str | None = about(
-        "Python interpreter of side B, with the libraries of its environment; else this one.", default=None
+        "Python interpreter of side B, with the libraries of its environment; else this one.",
+        default=None,
+        group="Model and data",
+        location="path",
     )
-    data: str = about(DATA_HELP, default="hub")
-    split: Split = about(SPLIT_HELP, default="validation")
-    batch_size: int = about("Pairs in one forward pass.", default=1, least=1)
-    calls: int = about("Timed calls of each process, turn about with the other's.", default=50, least=50)
-    warmup: int = about("Untimed calls of each process before them.", default=10, least=0)
-    process_pairs: int = about("Pairs of processes, one of each side; their order alternates.", default=10, least=1)
-    seed: int = about("Seed of the pairs' order.", default=0, least=0)
-    policy: str | None = about("File with the limits (TOML); else the bundled gate.toml.", default=None)
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
+    batch_size: int = about("Pairs in one forward pass.", default=1, least=1, group="Timing")
+    calls: int = about(
+        "Timed calls of each process, turn about with the other's.", default=50, least=50, group="Timing"
+    )
+    warmup: int = about("Untimed calls of each process before them.", default=10, least=0, group="Advanced")
+    process_pairs: int = about(
+        "Pairs of processes, one of each side; their order alternates.", default=10, least=1, group="Timing"
+    )
+    seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
+    policy: str | None = about(
+        "File with the limits (TOML); else the bundled gate.toml.", default=None, location="path"
+    )
 
 
 @described
 class ComparePlan:
     """The limits of `compare`."""
 
-    policy: str | None = about("File with the limits (TOML); else the bundled gate.toml.", default=None)
+    policy: str | None = about(
+        "File with the limits (TOML); else the bundled gate.toml.", default=None, location="path"
+    )
     margin: float | None = about(
         "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share: 0.02 is two points. "
         "INCONCLUSIVE if it cannot be.",
         default=None,
+        least=0,
+        most=1,
     )
     max_slowdown: float | None = about(
         "bench records: largest growth of the time per pair that passes, as a share; else the policy's, 0.1.",
         default=None,
+        least=0,
     )
 
 
@@ -290,7 +391,9 @@ class ComparePlan:
 class QuickstartRequest:
     """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
 
-    output_dir: str = about("Folder for the model and the records.", default="mrpcbench_quickstart")
+    output_dir: str = about(
+        "Folder for the model and the records.", default="mrpcbench_quickstart", group="Output", location="path"
+    )
 
 
 @described
@@ -300,6 +403,8 @@ class BenchControl:
     profile: str | None = about(
         "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
         default=None,
+        group="Output",
+        location="path",
     )
 
 
@@ -311,6 +416,7 @@ class BenchView:
         "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
         default=(),
+        group="Output",
     )
 
 
@@ -318,23 +424,33 @@ class BenchView:
 class BaselineFolder:
     """Where baselines are kept."""
 
-    folder: str = about("Folder that holds the baselines, each a folder of its own.", default="results/baselines")
+    folder: str = about(
+        "Folder that holds the baselines, each a folder of its own.",
+        default="results/baselines",
+        group="Output",
+        location="path",
+    )
 
 
 @described
 class BaselineRequest:
     """What may become of an old baseline."""
 
-    overwrite: bool = about("Replace the baseline of that name.", default=False)
+    overwrite: bool = about("Replace the baseline of that name.", default=False, group="Output")
 
 
 @described
 class Publish:
     """Where a verdict goes beside the terminal. In GitHub Actions it also goes to the job's summary and annotations."""
 
-    markdown: str | None = about("Write the verdict to this file as Markdown.", default=None)
+    markdown: str | None = about(
+        "Write the verdict to this file as Markdown.", default=None, group="Output", location="path"
+    )
     junit: str | None = about(
-        "Write the verdict to this file as JUnit XML, a test case for each gated metric.", default=None
+        "Write the verdict to this file as JUnit XML, a test case for each gated metric.",
+        default=None,
+        group="Output",
+        location="path",
     )
 
 
@@ -342,12 +458,14 @@ class Publish:
 class Output:
     """Where a record goes, and in which form it is shown."""
 
-    results: str | None = about("File for the record; else results/<time>-<command>.json.", default=None)
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
+    results: str | None = about(
+        "File for the record; else results/<time>-<command>.json.", default=None, group="Output", location="path"
+    )
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")
 
 
 @described
 class Form:
     """The form of a result that is no record."""
 
-    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False)
+    json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")

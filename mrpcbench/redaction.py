@@ -1,12 +1,38 @@
 """What a record may show of paths and command lines: nothing that names a person or a folder. Standard library only."""
 
+import inspect
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mrpcbench import plans
+from mrpcbench.plans import flags_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # Options whose value is never a public name, whatever it looks like.
-ALWAYS_CUT = {"--output-dir", "--results", "--profile", "--push-to-hub"}
+ALWAYS_CUT = {
+    flag
+    for _, kind in inspect.getmembers(plans, is_dataclass)
+    for item in fields(kind)
+    if item.metadata["location"] in ("path", "repository")
+    for flag in flags_of(item)
+}
+
+
+def public(request: T) -> T:
+    """`request` as a record may show it: every location in it is public."""
+    named = [item.name for item in fields(request) if item.metadata["location"]]
+    shown: dict[str, Any] = {
+        name: public_name(value) for name in named if (value := getattr(request, name)) is not None
+    }
+    return replace(request, **shown)
 
 
 def public_name(text: str) -> str:
@@ -14,7 +40,10 @@ def public_name(text: str) -> str:
     looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
     if looks_like_hub_id and not Path(text).exists():
         return text
-    path = Path(text).resolve()
+    return _last_part(Path(text).resolve())
+
+
+def _last_part(path: Path) -> str:
     return "home folder" if is_a_home(path) else path.name or "root folder"
 
 
@@ -23,14 +52,22 @@ def is_a_home(folder: Path) -> bool:
     return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
 
 
+def public_parts(path: Path) -> tuple[str, ...]:
+    """The folders and the name of an absolute path, without what leads to a home and to whose it is."""
+    above = next(filter(is_a_home, path.parents), Path(path.anchor))
+    return path.relative_to(above).parts
+
+
 def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
     """The command line with each path cut to its last part, also behind `--option=`, and each owner of a repository."""
     shown: list[str] = []
     for index, part in enumerate(argv):
         option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
         previous = argv[index - 1] if index else ""
-        if index == 0 or (option or previous) in ALWAYS_CUT:
+        if index == 0:
             value = Path(value).name or value
+        elif value and (option or previous) in ALWAYS_CUT:
+            value = _last_part(Path(value).absolute())
         elif _names_a_path(value):
             value = public_name(value)
         shown.append(option + equals + value)

@@ -135,7 +135,7 @@ def test_a_count_that_cannot_be_meant_is_a_usage_error_that_names_its_option(
 ) -> None:
     found = mrpcbench("evaluate", "--model", "quickstart", "--random-init", "--data", "quickstart", option, count)
     assert found.status == ExitStatus.USAGE
-    assert found.err.startswith(f"error: {option} {count}: ")
+    assert found.err.startswith(f"error: Invalid value for '{option}': {count} is not in the range")
 
 
 def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -> None:

@@ -154,3 +154,53 @@ def test_the_help_shows_the_meaning_the_default_and_the_choices_of_a_field() -> 
     shown = invoke("--help")[0].output
     for text in ("A share.", "0.5", "Some sizes.", "8, 32", "red|green", "first", "Act."):
         assert text in shown, text
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below `group` with its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_help_cuts_no_option_at_80_columns(mrpcbench: Callable[..., Outcome]) -> None:
+    cut = []
+    for path, command in commands(typer.main.get_command(cli.app)):
+        shown = mrpcbench(*path, "--help").out
+        words = set(re.split(r"[\s│,]+", shown))
+        cut += [(path, name) for item in command.params for name in item.opts if name[0] == "-" and name not in words]
+        assert max(map(len, shown.splitlines())) <= 80, path
+        assert "…" not in shown, path
+    assert cut == []
+
+
+def test_options_of_a_command_are_in_groups(mrpcbench: Callable[..., Outcome]) -> None:
+    shown = mrpcbench("bench", "--help").out
+    places = [shown.index(f"─ {name} ─") for name in ("Model and data", "Timing", "Output", "Advanced", "Options")]
+    assert places == sorted(places)
+    assert "─ Recipe ─" in mrpcbench("train", "--help").out
+
+
+def test_a_number_out_of_its_bounds_is_refused_while_parsing(mrpcbench: Callable[..., Outcome]) -> None:
+    """Before any work: the model does not exist."""
+    passed = []
+    for command in (
+        ("bench", "--rounds", "0"),
+        ("bench", "--batch-size", "8", "--batch-size", "0"),
+        ("bench", "--slo-ms", "0"),
+        ("train", "--adam-beta1", "1.5"),
+        ("evaluate", "--threads", "-1"),
+        ("ab", "--calls", "49"),
+    ):
+        done = mrpcbench(*command)
+        if done.status != 2 or f"'{command[1]}'" not in done.err or len(done.err.splitlines()) != 1:
+            passed.append((command, done))
+    assert passed == []
+
+
+def test_the_python_api_checks_the_same_bounds() -> None:
+    for request in (BenchPlan(rounds=0), BenchPlan(batch_size=(8, 0)), TrainRecipe(adam_beta1=1.5)):
+        with pytest.raises(UsageError, match="at least|at most"):
+            check(request)
