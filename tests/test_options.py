@@ -1,13 +1,18 @@
-"""Tests of mrpcbench.options: dataclasses in, Typer options out, frozen instances back."""
+"""Tests of mrpcbench.options: dataclasses in, Typer options out, frozen instances back; and the help of them."""
 
+import re
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
 import typer
+from conftest import Outcome
 from typer.testing import CliRunner, Result
 
+from mrpcbench import cli
+from mrpcbench.errors import UsageError
 from mrpcbench.options import given, with_options
-from mrpcbench.plans import about, described
+from mrpcbench.plans import BenchPlan, TrainRecipe, about, check, described
 
 Colour = Literal["red", "green"]
 
@@ -202,5 +207,5 @@ def test_a_number_out_of_its_bounds_is_refused_while_parsing(mrpcbench: Callable
 
 def test_the_python_api_checks_the_same_bounds() -> None:
     for request in (BenchPlan(rounds=0), BenchPlan(batch_size=(8, 0)), TrainRecipe(adam_beta1=1.5)):
-        with pytest.raises(UsageError, match="at least|at most"):
+        with pytest.raises(UsageError, match=r"at least|at most"):
             check(request)
