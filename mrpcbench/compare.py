@@ -23,7 +23,7 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.metrics import confusion
 from mrpcbench.plans import ComparePlan
 from mrpcbench.policy import Policy
-from mrpcbench.redaction import public_parts
+from mrpcbench.redaction import distinct_name
 from mrpcbench.schema import (
     AbRecord,
     BenchRecord,
@@ -59,7 +59,7 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
         if value is not None and command != kind:
             raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
     paths = [item.path for item in (*before, *after)]
-    names = {path: _distinct_name(path, paths) for path in paths}
+    names = {path: distinct_name(path, paths) for path in paths}
     named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
     differences, warnings = comparability(*named)
     metrics = () if differences else _judged(before, after, policy)
@@ -116,18 +116,6 @@ def _placement(record: Record) -> Placement | None:
             return record.export.placement
         case BenchRecord() | AbRecord():
             return None
-
-
-def _distinct_name(path: Path, paths: Sequence[Path]) -> str:
-    """The name of the file, with as many folders as distinguish it from the other `paths`, but none that names a user.
-
-    The same file twice has one name. So have files that differ only in such a folder.
-    """
-    mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
-    for count in range(1, len(mine) + 1):
-        if all(other == mine or other[-count:] != mine[-count:] for other in others):
-            return "/".join(mine[-count:])
-    return path.name
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

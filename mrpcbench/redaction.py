@@ -52,6 +52,18 @@ def is_a_home(folder: Path) -> bool:
     return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
 
 
+def distinct_name(path: Path, paths: Sequence[Path]) -> str:
+    """The name of the file, with as many folders as distinguish it from the other `paths`, but none that names a user.
+
+    The same file twice has one name. So have files that differ only in such a folder.
+    """
+    mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
+    for count in range(1, len(mine) + 1):
+        if all(other == mine or other[-count:] != mine[-count:] for other in others):
+            return "/".join(mine[-count:])
+    return path.name
+
+
 def public_parts(path: Path) -> tuple[str, ...]:
     """The folders and the name of an absolute path, without what leads to a home and to whose it is."""
     above = next(filter(is_a_home, path.parents), Path(path.anchor))

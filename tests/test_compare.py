@@ -27,7 +27,6 @@ from records import (
 )
 from records import make_train as make_run
 
-from mrpcbench import compare as compare_module
 from mrpcbench import store
 from mrpcbench.comparable import COMPARED
 from mrpcbench.compare import compare
@@ -112,17 +111,6 @@ def test_files_of_one_name_are_distinct_name_by_as_few_folders_as_that_takes(tmp
         [paths[0]], [Path(shutil.copytree(paths[0].parent, tmp_path / "three" / "results") / "e.json")], PLAN
     )
     assert any("one/results/e.json and three/results/e.json" in line for line in alike.differences), alike.differences
-
-
-def test_no_folder_that_names_a_user_tells_files_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "home", lambda: Path("/data/carol"))
-    paths = [Path(place) / "results" / "e.json" for place in ("/home/alice", "/home/bob", "/data/carol", "/tmp/x")]
-    assert [compare_module._distinct_name(path, paths) for path in paths] == [
-        "e.json",
-        "e.json",
-        "e.json",
-        "x/results/e.json",
-    ]
 
 
 def test_two_records_are_named_with_what_they_are_about(tmp_path: Path) -> None:

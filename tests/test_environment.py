@@ -31,7 +31,7 @@ from mrpcbench.environment import (
     usable_cores,
 )
 from mrpcbench.errors import ExitStatus, MissingError, UsageError
-from mrpcbench.redaction import public_argv, public_name
+from mrpcbench.redaction import distinct_name, public_argv, public_name
 
 # --- names and paths --------------------------------------------------------------------------------------------------
 
@@ -362,3 +362,9 @@ def test_a_device_is_shown_with_the_name_of_its_gpu(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA H200")
     assert device_name("cuda") == "cuda NVIDIA H200"
     assert device_name("cpu") == "cpu"
+
+
+def test_no_folder_that_names_a_user_distinguishes_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/data/carol")
+    paths = [Path(place) / "results" / "e.json" for place in ("/home/alice", "/home/bob", "/data/carol", "/tmp/x")]
+    assert [distinct_name(path, paths) for path in paths] == ["e.json", "e.json", "e.json", "x/results/e.json"]

@@ -228,6 +228,12 @@ def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not(
     assert list(render_verdict.gates(make_comparison(bare))) == []
 
 
+def test_a_limit_that_the_reason_gives_is_said_once() -> None:
+    verdict = Verdict(outcome="PASS", reason="1.0% slower; limit 10% (--max-slowdown)")
+    found = make_comparison(make_metric(verdict=verdict, limit="10% (--max-slowdown)", test=None), F1)
+    assert next(iter(render_verdict.gates(found))) == f"accuracy: {verdict.reason}"
+
+
 def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
     found = make_comparison(make_metric("REGRESSION"), replace(F1, verdict=Verdict(outcome="PASS", reason="found")))
     assert [line.split(";")[0] for line in render_verdict.gates(found)][1] == "F1: found"
