@@ -1,7 +1,8 @@
 """CPU time of commands that load no engine: `python docs/benchmarks/startup.py`, where mrpcbench is installed.
 
 Each command runs in fresh processes; the figure is the smallest user plus system time of the child, because other
-programs can only add to it. The records are made up: a bench record and an evaluate record of the bundled model.
+programs can only add to it. The records are the committed benchmark of quickstart, and evaluations of the
+bundled model.
 """
 
 import argparse
@@ -10,17 +11,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
-from mrpcbench import store
-from mrpcbench.bench import bench
 from mrpcbench.evaluate import evaluate
-from mrpcbench.plans import QUICKSTART, BackendSpec, BenchControl, BenchPlan, EvaluatePlan
+from mrpcbench.plans import QUICKSTART, BackendSpec, EvaluatePlan
 from mrpcbench.progress import Silent
 from mrpcbench.store import write_text
 
-RUNS = 5
+RUNS = 3
+BENCH_RECORD = Path(__file__).parents[2] / "results" / "quickstart" / "bench.json"
 TARGETS_S = {"help": 0.3, "compare, bench": 1.0, "compare, evaluate": 2.0}
 
 
@@ -39,13 +38,14 @@ def cpu_s(arguments: list[str], folder: Path) -> float:
 
 
 def make_records(folder: Path) -> None:
-    """Two records of bench and two of evaluate, of different runs."""
-    spec, silent = BackendSpec(model=QUICKSTART, random_init=True), Silent()
+    """Two records of evaluate, and the committed record of bench with a copy that counts as another run."""
+    spec = BackendSpec(model=QUICKSTART, random_init=True, device="cpu")
     for name in ("old", "new"):
-        evaluate(spec, EvaluatePlan(data=QUICKSTART), folder / f"evaluate-{name}.json", silent)
-        plan = BenchPlan(data=QUICKSTART, pairs=64, rounds=2)
-        record = bench(replace(spec), plan, folder / f"bench-{name}.json", silent, BenchControl())
-        store.save(record, folder / f"bench-{name}.json")
+        evaluate(spec, EvaluatePlan(data=QUICKSTART), folder / f"evaluate-{name}.json", Silent())
+    document = json.loads(BENCH_RECORD.read_text(encoding="utf-8"))
+    write_text(folder / "bench-old.json", json.dumps(document))
+    document["environment"]["started_at"] = "2030-01-01T00:00:00.000+00:00"
+    write_text(folder / "bench-new.json", json.dumps(document))
 
 
 def main() -> None:
