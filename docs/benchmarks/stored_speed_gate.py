@@ -26,7 +26,7 @@ from typing import Any, Literal
 from mrpcbench.backends import engine_of, register
 from mrpcbench.compare import compare
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import BackendSpec, ComparePlan
+from mrpcbench.plans import ComparePlan
 from mrpcbench.schema import RunRecord
 from mrpcbench.statistics import exact_interval
 from mrpcbench.store import load, to_json, write_text
@@ -107,10 +107,10 @@ class Slowed:
         return map(self.infer, batches)
 
 
-def open_slowed(opener: str, share: float, spec: BackendSpec) -> Any:
-    """The session of `opener`, module:function, slowed down."""
+def open_slowed(opener: str, share: float, *arguments: Any) -> Any:
+    """The session that `opener`, MODULE:FUNCTION, opens with these arguments, slowed down."""
     module, name = opener.split(":")
-    return Slowed(getattr(import_module(module), name)(spec), share)
+    return Slowed(getattr(import_module(module), name)(*arguments), share)
 
 
 def slowed_run(share: float, arguments: Sequence[str]) -> None:
