@@ -2,94 +2,75 @@
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from mrpcbench import data, store, trace
+from mrpcbench.cases import BenchRequest
+from mrpcbench.clock import WallClock
 from mrpcbench.environment import capture
 from mrpcbench.errors import InterruptedRunError, UsageError, first_line
-from mrpcbench.lanes import Lane
 from mrpcbench.limits import measure_ceilings
-from mrpcbench.lineup import label_array, open_lanes, reference_of
-from mrpcbench.plans import (
-    BackendSpec,
-    BenchControl,
-    BenchPlan,
-    check,
-)
-from mrpcbench.presets import field_of
+from mrpcbench.measurement import RowMeasurement, ServerRow, SteadyRow
+from mrpcbench.plans import BenchPlan, BenchView, check
+from mrpcbench.presets import choose
 from mrpcbench.progress import Observer
 from mrpcbench.reading import resolve_all
 from mrpcbench.redaction import public
-from mrpcbench.schema import (
-    BenchRecord,
-    BenchSection,
-    LoadPoint,
-)
-from mrpcbench.validity import broken_rules
-
-MEASURE = BenchControl()
+from mrpcbench.schema import BenchRecord, BenchRow, BenchSection, LoadPoint
+from mrpcbench.scoring import Labels, labels_in
+from mrpcbench.suite import open_suite, reference_of
+from mrpcbench.validity import broken_rules, needs_rounds
 
 
-def bench(
-    spec: BackendSpec, plan: BenchPlan, results: Path, observer: Observer, control: BenchControl = MEASURE
-) -> BenchRecord:
-    """Measure every contender, scenario and batch size of `plan`, and write the record to `results` after every row.
+def bench(request: BenchRequest, results: Path, observer: Observer) -> tuple[BenchRecord, BenchView]:
+    """Measure every row that `request` asks for, and write the record to `results` after every row.
 
-    `spec` says what all contenders share; its own `backend` is replaced by each of theirs. Raises `UsageError` where
-    the model or the data is not there, `MissingError` where an engine would run
-    elsewhere than asked, `InterruptedRunError` after an interrupt, when the rows so far are saved.
+    Gives the record, and how its tables are shown. Raises `UsageError` where the model or the data is not there, or the
+    request contradicts its preset; `MissingError` where an engine would run elsewhere than asked; `InterruptedRunError`
+    with the same two after an interrupt, when the finished rows are saved.
     """
-    check(spec, plan)
-    if control.profile and Path(control.profile).is_dir():
-        raise UsageError(f"--profile {control.profile}: a folder; name a file in it")
+    check(request.spec, request.plan)
+    profile = Path(request.control.profile) if request.control.profile else None
+    if profile and profile.is_dir():
+        raise UsageError(f"--profile {profile}: a folder; name a file in it")
+    suite, plan, view = choose(request)
     environment = capture()
-    field = field_of(spec, plan)
-    sources = resolve_all(contender.spec for contender in field.contenders)
-    pairs = _workload(plan)
-    labels = np.asarray(pairs["label"], dtype=np.int64)
-    lanes = open_lanes(field, sources, plan, pairs, observer)
+    sources = resolve_all(case.spec for case in suite.cases)
+    pairs = _pairs(plan)
+    rows = open_suite(suite, sources, plan, pairs, observer)
+    section = BenchSection(plan=public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes())
     record = BenchRecord(
         complete=False,
         environment=environment,
-        model=lanes[0].session.model,
+        model=rows[0].session.model,
         data=(data.identity(pairs, plan.data, plan.split),),
-        bench=BenchSection(plan=public(plan), rows=(), rounds_done=0, peak_rss_bytes=_peak_rss_bytes()),
+        bench=section,
     )
     try:
         observer.began(record)
-        for grown in _measured(record, lanes, labels, observer):
-            store.save(grown, results)
-            record = grown
-        record = _with_ceilings(record, observer)
+        for grown in _measured(section, rows, np.asarray(pairs["label"], dtype=np.int64), observer):
+            section, record = grown, replace(record, bench=grown)
+            store.save(record, results)
+        record = replace(record, complete=True, bench=_with_ceilings(section, observer))
         store.save(record, results)
-        if control.profile:
-            _profile(lanes, Path(control.profile), observer)
+        if profile:
+            _profile(rows, profile, observer)
     except KeyboardInterrupt:
-        raise InterruptedRunError(_where_it_stopped(record, results), record if _rows(record) else None) from None
+        where = f"the finished rows are in {results}" if section.rows else "no row was finished"
+        raise InterruptedRunError(f"interrupted; {where}", record if section.rows else None, view) from None
     finally:
-        for session in {id(lane.session): lane.session for lane in lanes}.values():
+        for session in {id(row.session): row.session for row in rows}.values():
             session.close()
-    return record
+    return record, view
 
 
-def _rows(record: BenchRecord) -> int:
-    return len(record.bench.rows)
-
-
-def _where_it_stopped(record: BenchRecord, results: Path) -> str:
-    if not _rows(record):
-        return "interrupted; no row was finished"
-    return f"interrupted; the finished rows are in {results}"
-
-
-def _workload(plan: BenchPlan) -> Dataset:
+def _pairs(plan: BenchPlan) -> Dataset:
     """The pairs in their seeded order, the same for every engine."""
     pairs = data.split_of(data.load(plan.data), plan.data, plan.split)
     if plan.pairs is not None and plan.pairs > len(pairs):
@@ -99,75 +80,107 @@ def _workload(plan: BenchPlan) -> Dataset:
 
 
 def _measured(
-    record: BenchRecord, lanes: list[Lane], labels: NDArray[np.int64], observer: Observer
-) -> Iterator[BenchRecord]:
-    """The record after every row: first the rounds, then the loads, then where the time goes.
-
-    Every other round runs backwards, so that drift favours no row.
-    """
-    rounds = record.bench.plan.rounds
-    for lane in lanes:
-        lane.warm_up(record.bench.plan.warmup)
-    steady = [lane for lane in lanes if lane.scenario != "server"]
-    servers = [lane for lane in lanes if lane.scenario == "server"]
-    for done in range(rounds if steady else 0):
-        for position, lane in enumerate(steady if done % 2 == 0 else reversed(steady)):
-            lane.run_round()
-            detail = f"round {done + 1} of {rounds}: {lane.name}"
-            observer.advance("bench", done * len(steady) + position + 1, rounds * len(steady), detail)
-            yield _grown(record, lanes, labels)
-    for lane in servers:
-        lane.find_rate(record.bench.plan, partial(_tell_load, observer, lane))
-        yield _grown(record, lanes, labels)
-    for position, lane in enumerate(lanes):
+    section: BenchSection, rows: list[RowMeasurement], truth: Labels, observer: Observer
+) -> Iterator[BenchSection]:
+    """The section after every row: first the rounds, then the server's loads, then the breakdown."""
+    for row in rows:
+        row.warm_up(section.plan.warmup)
+    steady = [row for row in rows if isinstance(row, SteadyRow)]
+    for rounds_done in _rounds(steady, section.plan, truth, observer):
+        section = _grown(replace(section, rounds_done=rounds_done), rows, truth)
+        yield section
+    for row in rows:
+        if isinstance(row, ServerRow):
+            row.find_rate(section.plan, partial(_say_load, observer, row))
+            section = _grown(section, rows, truth)
+            yield section
+    for position, row in enumerate(rows):
         try:
-            lane.spans = lane.road.spans()
-        except Exception as error:  # whatever an engine raises; the rows that it has given stay
-            observer.say(f"{lane.name}: not taken apart, for the engine failed ({first_line(error)})")
-        observer.advance("spans", position + 1, len(lanes), lane.name)
-        yield _grown(record, lanes, labels)
+            row.break_down()
+        except Exception as error:  # whatever an engine raises; its rows stay
+            observer.say(f"{row.id}: no time breakdown: engine failed ({first_line(error)})")
+        observer.advance("breakdown", position + 1, len(rows), str(row.id))
+        section = _grown(section, rows, truth)
+        yield section
 
 
-def _profile(lanes: list[Lane], path: Path, observer: Observer) -> None:
+def _rounds(rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, observer: Observer) -> Iterator[int]:
+    """Run the rounds of the plan, and more while that may make a row valid; after every row, the whole rounds so far.
+
+    Every other round runs backwards, so that drift favours no row. An added round runs all rows too, so that ratios
+    stay paired by round. None is begun that would end after the plan's `max_s` if it took as long as the last.
+    """
+    clock, done, total, added_s = WallClock(), 0, plan.rounds if rows else 0, 0.0
+    while done < total:
+        begin = clock.now()
+        for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
+            row.run_round()
+            detail = f"round {done + 1} of {total}: {row.id}"
+            observer.advance("bench", done * len(rows) + position + 1, total * len(rows), detail)
+            yield done + (position + 1 == len(rows))
+        done += 1
+        last_s = clock.now() - begin
+        added_s += last_s if done > plan.rounds else 0.0
+        if done == total and (noisy := _noisy(rows, truth)):
+            if added_s + last_s <= plan.max_s:
+                total += 1
+            else:
+                _say_noisy(noisy, done, plan, observer)
+
+
+def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
+    """Those of `rows` that more rounds may make valid."""
+    return [made for made in (row.row(truth, None, fixed_shape=True) for row in rows) if needs_rounds(made)]
+
+
+def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
+    names = ", ".join(str(row.id) for row in noisy)
+    observer.say(
+        f"still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
+        f"--max-seconds {plan.max_s:g}"
+    )
+
+
+def _say_load(observer: Observer, row: RowMeasurement, point: LoadPoint) -> None:
+    verdict = "meets the target" if point.meets_slo else "misses the target"
+    observer.say(f"{row.id}: {point.rate_per_s:.1f} requests/s {verdict}")
+
+
+def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
+    """`section` with the rows that have been measured, each judged by the rounds that it has run."""
+    fixed_shape = section.plan.seq_len is not None
+    reference = None if fixed_shape else reference_of(rows, len(truth))
+    known = labels_in(reference.labels) if reference else None
+    made = [row.row(truth, known, fixed_shape=fixed_shape) for row in rows if row.answers is not None]
+    return replace(
+        section,
+        rows=tuple(replace(row, broken_rules=broken_rules(row)) for row in made),
+        reference=reference,
+        peak_rss_bytes=_peak_rss_bytes(),
+    )
+
+
+def _profile(rows: Sequence[RowMeasurement], path: Path, observer: Observer) -> None:
     """Write the trace of a few calls of every row."""
     traced = {}
-    for position, lane in enumerate(lanes):
+    for position, row in enumerate(rows):
         try:
-            traced[lane.name] = lane.road.events()
+            traced[str(row.id)] = row.events()
         except Exception as error:  # a second session may not fit into memory; the other rows have their trace
-            observer.say(f"{lane.name}: no trace, for the engine failed ({first_line(error)})")
-        observer.advance("profile", position + 1, len(lanes), lane.name)
+            observer.say(f"{row.id}: no trace: engine failed ({first_line(error)})")
+        observer.advance("profile", position + 1, len(rows), str(row.id))
     trace.write(path, traced)
     observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")
 
 
-def _tell_load(observer: Observer, lane: Lane, point: LoadPoint) -> None:
-    kept = "meets the target" if point.meets_slo else "misses the target"
-    observer.say(f"{lane.name}: {point.rate_per_s:.1f} requests/s {kept}")
-
-
-def _grown(record: BenchRecord, lanes: list[Lane], labels: NDArray[np.int64]) -> BenchRecord:
-    """The record with the rows so far, each judged by the rounds that it has run."""
-    fixed_shape = record.bench.plan.seq_len is not None
-    rounds_done = min((lane.rounds for lane in lanes if lane.scenario != "server"), default=0)
-    measured = [lane for lane in lanes if lane.has_row]
-    reference = None if fixed_shape else reference_of(lanes, len(labels))
-    known = label_array(reference.labels) if reference else None
-    rows = [lane.row(labels, fixed_shape=fixed_shape, reference=known) for lane in measured]
-    judged = [replace(row, broken_rules=broken_rules(row)) for row in rows]
-    section = replace(
-        record.bench, rows=tuple(judged), rounds_done=rounds_done, reference=reference, peak_rss_bytes=_peak_rss_bytes()
-    )
-    return replace(record, bench=section)
-
-
-def _with_ceilings(record: BenchRecord, observer: Observer) -> BenchRecord:
-    """The finished record, with what the machine itself can do: last, for its large arrays would count as a row's."""
-    placed = {(row.placement.device, row.placement.product_dtype) for row in record.bench.rows if row.work}
+def _with_ceilings(section: BenchSection, observer: Observer) -> BenchSection:
+    """`section` with what the machine can do: measured last, because its large arrays would count as a row's memory."""
+    placed = {(row.placement.device, row.placement.product_dtype) for row in section.rows if row.work}
     if placed:
-        observer.say("measuring what this machine can do at best")
-    ceilings = tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))
-    return replace(record, complete=True, bench=replace(record.bench, ceilings=ceilings))
+        observer.say("measuring peak compute and bandwidth")
+    return replace(
+        section, ceilings=tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))
+    )
 
 
 def _peak_rss_bytes() -> int:

@@ -5,7 +5,6 @@ The only module that prints or exits. Results go to stdout, everything else to s
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -168,17 +167,11 @@ def bench(
     """Measure engines side by side, interleaved, on real pairs."""
     terminal = _terminal(context)
     from mrpcbench.bench import bench as work
-    from mrpcbench.presets import enough_rounds, field_of, left_to_preset
-    from mrpcbench.ranking import check_view
+    from mrpcbench.cases import BenchRequest
 
     path = _record_path(output, "bench")
-    plan = left_to_preset(plan, said := given(context))
-    if "rounds" not in said:
-        plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(view.relative_to)))
-    entered = field_of(spec, plan)
-    check_view(view, entered)
-    terminal.view = replace(view, relative_to=view.relative_to or entered.relative_to)
-    record = work(spec, plan, path, terminal, control)
+    request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
+    record, terminal.view = work(request, path, terminal)
     _deliver(record, path, output, terminal)
 
 

@@ -96,11 +96,11 @@ class Terminal:
 
     # --- results ---
 
-    def partial(self, record: object) -> None:
-        """The finished part of an interrupted run."""
+    def partial(self, record: object, view: object = None) -> None:
+        """The finished part of an interrupted run; `view` is how a benchmark is shown."""
         self.close()
         if isinstance(record, Record):
-            self._out.print(render.render(record, self.view))
+            self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
 
     def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
         """The record's tables and its path; on a quiet terminal its verdict and its path."""

@@ -33,13 +33,17 @@ class UsageError(MrpcbenchError):
 
 
 class InterruptedRunError(MrpcbenchError):
-    """The user stopped the work (exit code 130); `record` is what was done so far, where that can be shown."""
+    """The user stopped the work (exit code 130); `record` is what was done so far, where that can be shown.
+
+    `view` is how it is shown, if it is the record of a benchmark.
+    """
 
     status = ExitStatus.INTERRUPTED
 
-    def __init__(self, message: str, record: object = None) -> None:
+    def __init__(self, message: str, record: object = None, view: object = None) -> None:
         super().__init__(message)
         self.record = record
+        self.view = view
 
 
 class MissingError(MrpcbenchError):

@@ -42,7 +42,7 @@ class Invocation:
         if self.traceback:
             print_exc()
         if isinstance(error, InterruptedRunError) and error.record is not None:
-            self.terminal.partial(error.record)
+            self.terminal.partial(error.record, error.view)
         self.close()
         message, status = _explain(error)
         label = typer.style("error:", fg=typer.colors.RED, bold=True)

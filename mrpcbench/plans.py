@@ -262,8 +262,8 @@ class BenchPlan:
         group="Model and data",
     )
     preset: Preset | None = about(
-        "Measure a set of contenders in place of --backend. peers: the ways in which others run the model, each at its "
-        "best, and ours, as the device has them. What is not given of scenario, batch size and rounds it chooses too.",
+        "Measure a set of cases in place of --backend. peers: common baselines and ours, for this device. "
+        "Scenario, batch size and rounds are chosen too, unless given.",
         default=None,
         group="Model and data",
     )
@@ -291,13 +291,20 @@ class BenchPlan:
         "Server: target for the 99th percentile of the latency.", default=100.0, least=0.001, group="Timing"
     )
     window_ms: float = about(
-        "Server: how long the first request of a batch waits for company.", default=2.0, least=0, group="Timing"
+        "Server: how long the first request of a batch waits to fill a batch.", default=2.0, least=0, group="Timing"
     )
     rounds: int = about(
         "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
         "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
         default=3,
         least=1,
+        group="Timing",
+    )
+    max_s: float = about(
+        "Seconds that more rounds may take while a row is INVALID for noise; 0 adds none.",
+        default=60.0,
+        flags=("--max-seconds",),
+        least=0,
         group="Timing",
     )
     warmup: int = about(
@@ -398,7 +405,7 @@ class QuickstartRequest:
 
 @described
 class BenchControl:
-    """What `bench` does beside measuring."""
+    """What `bench` does besides measuring."""
 
     profile: str | None = about(
         "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
@@ -410,7 +417,7 @@ class BenchControl:
 
 @described
 class BenchView:
-    """How the tables of a benchmark are shown; the record is the same, but for the rounds where none are given."""
+    """How the tables of a benchmark are shown."""
 
     relative_to: tuple[str, ...] = about(
         "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "

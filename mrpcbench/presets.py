@@ -1,20 +1,21 @@
-"""Sets of contenders by name: `mrpcbench bench --preset peers`."""
+"""What a benchmark request measures: its backends, or the cases of `mrpcbench bench --preset peers`."""
 
 import math
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from mrpcbench.contenders import Contender, Field, backends_of
+from mrpcbench.cases import BenchRequest, Case, Suite, suite_of_backends
 from mrpcbench.environment import resolve_device
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL
-from mrpcbench.plans import BackendSpec, BenchPlan, Dtype, Order, Preset, Scenario
+from mrpcbench.plans import BackendSpec, BenchPlan, BenchView, Dtype, Order, Preset, Scenario
+from mrpcbench.ranking import check_view
 from mrpcbench.sources import ONNX_FILE, graph_folder, locate
 from mrpcbench.statistics import samples_needed
 
-# What a preset chooses for each contender, and so nobody else can.
+# What a preset chooses for each case, and so the user cannot.
 ITS_OWN = ("backend", "dtype")
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
@@ -25,7 +26,7 @@ GPU_SIZES = (32, 128, 512)
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One contender of a preset; `graph` is the `--optimize` of the ONNX graph that it runs."""
+    """One case of a preset; `graph` is the `--optimize` of the ONNX graph that it runs."""
 
     name: str
     backend: str = "torch"
@@ -38,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Entries:
-    """The contenders of a preset on one kind of device, and the rows that the others are held against."""
+    """The cases of a preset on one kind of device, and the rows that the speed of the others is relative to."""
 
     entries: tuple[Entry, ...]
     relative_to: tuple[str, ...]
@@ -49,7 +50,7 @@ def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
     return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
 
 
-# Ours stand behind the first, whose answers the others' are held against: `compare` gates the first rows of a record.
+# The first gives the reference answers. Ours come next, because `compare` gates the first rows of a record.
 PEERS: Mapping[str, Entries] = {
     # A pass over MRPC's validation split takes 5 to 20 s for every row of ModernBERT-base on two cores.
     "cpu": Entries(
@@ -84,28 +85,47 @@ PEERS: Mapping[str, Entries] = {
 PRESETS: Mapping[Preset, Mapping[str, Entries]] = {"peers": PEERS}
 
 
-def left_to_preset(plan: BenchPlan, given: Collection[str]) -> BenchPlan:
-    """`plan` with what its preset chooses left empty; as it is where it has no preset.
+def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
+    """What `request` measures, its plan with all that the user left open, and how its tables are shown.
 
-    `given` are the fields of plan and spec that the user gave a value. Raises `UsageError` for one that the preset
-    chooses.
+    The stored plan of a preset leaves backend, scenario and batch size empty where the preset chooses them. Raises
+    `UsageError` for an option that the preset chooses, for a graph that it needs and that is not there, with the
+    command that makes it, and for a row to compare with that the run does not have.
     """
-    if plan.preset is None:
-        return plan
-    _refuse(plan.preset, [name for name in ITS_OWN if name in given])
-    return replace(
-        plan,
-        backend=(),
-        scenario=plan.scenario if "scenario" in given else (),
-        batch_size=plan.batch_size if "batch_size" in given else (),
-    )
+    plan, spec, given = request.plan, request.spec, _given(request)
+    if (preset := plan.preset) is None:
+        suite = suite_of_backends(spec, plan)
+    else:
+        _refuse(preset, [name for name in ITS_OWN if name in given])
+        plan = replace(
+            plan,
+            backend=(),
+            scenario=plan.scenario if "scenario" in given else (),
+            batch_size=plan.batch_size if "batch_size" in given else (),
+        )
+        suite = _suite(preset, spec, plan)
+    check_view(request.view, suite)
+    if "rounds" not in given:
+        plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(request.view.relative_to)))
+    return suite, plan, replace(request.view, relative_to=request.view.relative_to or suite.relative_to)
+
+
+def _given(request: BenchRequest) -> set[str]:
+    """Fields of plan and spec that the user gave a value, even the default, or that differ from the default."""
+    defaults = {BenchPlan: BenchPlan(), BackendSpec: BackendSpec()}
+    return set(request.given) | {
+        item.name
+        for asked in (request.plan, request.spec)
+        for item in fields(asked)
+        if getattr(asked, item.name) != getattr(defaults[type(asked)], item.name)
+    }
 
 
 def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
-    """Rounds for a `plan` whose user gave none: what its tables need.
+    """Rounds of a `plan` whose user gave none: what its tables need.
 
-    A ratio, of a preset or of rows that are compared, has an interval from `ROUNDS_FOR_INTERVAL` on; a preset's single
-    pairs have a p99 from `samples_needed(0.99)` samples on, which few pairs take more rounds to give.
+    A ratio, of a preset or of rows that are compared, has an interval from `ROUNDS_FOR_INTERVAL` on. The single pairs
+    of a preset have a p99 from `samples_needed(0.99)` samples on, which takes more rounds of few pairs.
     """
     rounds = max(plan.rounds, ROUNDS_FOR_INTERVAL) if plan.preset or is_compared else plan.rounds
     if plan.preset and plan.pairs and "single-stream" in (plan.scenario or BOTH):
@@ -113,34 +133,25 @@ def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
     return rounds
 
 
-def field_of(spec: BackendSpec, plan: BenchPlan) -> Field:
-    """The contenders of `plan`: one for each of its backends, or those of its preset on the device of `spec`.
-
-    Raises `UsageError` that names every graph which the preset needs and that is not there, with what makes it.
-    """
-    if plan.preset is None:
-        return backends_of(spec, plan)
-    said = {"backend": plan.backend, "dtype": spec.dtype != "auto"}
-    _refuse(plan.preset, [name for name, value in said.items() if value])
-    found = PRESETS[plan.preset][resolve_device(spec.device)]
+def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan) -> Suite:
+    """The cases of `preset` on the device of `spec`."""
+    found = PRESETS[preset][resolve_device(spec.device)]
     _check_graphs(spec, plan, found.entries)
-    return Field(
-        contenders=tuple(_contender(entry, spec, plan) for entry in found.entries), relative_to=found.relative_to
-    )
+    return Suite(cases=tuple(_case(entry, spec, plan) for entry in found.entries), relative_to=found.relative_to)
 
 
 def _refuse(preset: Preset, names: Collection[str]) -> None:
     if names:
         options = " ".join(f"--{name}" for name in names)
-        raise UsageError(f"--preset {preset}: it chooses {options} for each contender; leave that out, or the preset")
+        raise UsageError(f"--preset {preset}: it chooses {options} for each case; leave that out, or the preset")
 
 
-def _contender(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Contender:
-    """`entry` with what of `spec` and `plan` holds for all: device, threads, and scenarios and sizes where given."""
+def _case(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Case:
+    """`entry` with what holds for all cases: device, threads, and scenarios and sizes where the user gave them."""
     own: dict[str, object] = {}
     if entry.graph is not None:
         own = {"model": str(_folder(entry.graph, spec)), "random_init": False}
-    return Contender(
+    return Case(
         name=entry.name,
         spec=replace(spec, backend=entry.backend, dtype=entry.dtype, **own),  # type: ignore[arg-type]
         scenarios=plan.scenario or entry.scenarios,

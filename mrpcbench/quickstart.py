@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mrpcbench.bench import bench
+from mrpcbench.cases import BenchRequest
 from mrpcbench.evaluate import evaluate
 from mrpcbench.export import export
 from mrpcbench.plans import (
@@ -20,8 +21,8 @@ from mrpcbench.progress import Observer
 from mrpcbench.schema import Record
 from mrpcbench.train import train
 
-# A pass over the bundled pairs takes a tenth of a second; of three, one disturbed pass would decide.
-ROUNDS = 9
+# For more rounds of the benchmark on a noisy machine; the rest of quickstart takes about a minute.
+MAX_SECONDS = 15.0
 
 
 def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[Record, Path]]:
@@ -39,11 +40,13 @@ def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple
         ),
         "export": lambda path: export(ExportPlan(model=model, data=QUICKSTART, device="cpu"), path, observer),
         "bench": lambda path: bench(
-            BackendSpec(model=model, device="cpu"),
-            BenchPlan(backend=("torch", "onnx"), data=QUICKSTART, rounds=ROUNDS),
+            BenchRequest(
+                spec=BackendSpec(model=model, device="cpu"),
+                plan=BenchPlan(backend=("torch", "onnx"), data=QUICKSTART, max_s=MAX_SECONDS),
+            ),
             path,
             observer,
-        ),
+        )[0],
     }
     for name, step in steps.items():
         path = results / f"{name}.json"

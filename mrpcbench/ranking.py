@@ -5,7 +5,7 @@ Standard library only, so that what was asked can be refused before anything hea
 
 from collections.abc import Sequence
 
-from mrpcbench.contenders import Field
+from mrpcbench.cases import Suite
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import speed
 from mrpcbench.plans import BenchView
@@ -13,9 +13,9 @@ from mrpcbench.rows import RowId, RowSelector
 from mrpcbench.schema import BenchRow
 
 
-def check_view(view: BenchView, entered: Field) -> None:
-    """Raise `UsageError` where `view` is relative to a row that a run of the contenders `entered` cannot have."""
-    rows = entered.row_ids()
+def check_view(view: BenchView, suite: Suite) -> None:
+    """Raise `UsageError` where `view` is relative to a row that a run of `suite` does not have."""
+    rows = suite.rows()
     for text in view.relative_to:
         try:
             selector = RowSelector.parse(text)

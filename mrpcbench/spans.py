@@ -1,6 +1,6 @@
-"""Where the time between text and logits goes, part by part, in passes of their own that no sample comes from.
+"""Where the time between text and logits goes, part by part, in separate passes that no sample comes from.
 
-A part ends with a wait for the device, which a caller would not ask for: the parts of a call take longer than the call.
+Each part ends with a wait for the device, which a caller would not ask for: the parts of a call take longer than it.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.backends.base import Event, Session
+from mrpcbench.backends.base import Event, Probe
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.schema import Span, SpanName
 from mrpcbench.trace import TOP
@@ -28,41 +28,41 @@ PROFILED_CALLS = 10
 
 
 @dataclass(frozen=True)
-class Road:
+class Pipeline:
     """The way from text to logits: `cut` says which pairs make each batch, `tokenise` makes tokens of pairs.
 
     With `whole` all pairs are tokenised at once, as sorting by length needs; else each batch by itself. Pairs of a
     fixed shape are not tokenised: `tokens` are there already.
     """
 
-    session: Session
+    probe: Probe
     tokens: EncodedPairs
     tokenise: Tokenise | None
     cut: Sequence[Rows]
     whole: bool
 
     def spans(self) -> tuple[Span, ...]:
-        """Each part's times; a part that was not taken is left out."""
+        """The times of each part; a part that did not run is left out."""
         cut = self.cut if self.whole else self.cut[:CALLS]
-        self._walk(cut[:1], Stopwatch(self.session.wait))  # what a first call chooses or allocates is no part's time
-        watch = Stopwatch(self.session.wait)
+        self._walk(cut[:1], Stopwatch(self.probe.wait))  # what a first call chooses or allocates is no part's time
+        watch = Stopwatch(self.probe.wait)
         self._walk(cut, watch)
         return watch.spans()
 
     def events(self) -> list[Event]:
         """The parts of a few calls, evenly spread over all, with the engine's operators in them."""
-        watch = Stopwatch(self.session.wait)
+        watch = Stopwatch(self.probe.wait)
         chosen = self.cut[:: -(-len(self.cut) // PROFILED_CALLS)]
-        with self.session.operators() as operators:
+        with self.probe.operators() as operators:
             self._walk(chosen, watch)
         return [*watch.events, *operators]
 
     def _walk(self, cut: Sequence[Rows], watch: "Stopwatch") -> None:
         for tokens, rows in self._tokens(cut, watch):
             batch = watch.time("batch", partial(tokens.batch_of, rows))
-            inputs = watch.time("copy in", partial(self.session.copy_in, batch))
-            outputs = watch.time("compute", partial(self.session.compute, inputs))
-            watch.time("copy out", partial(self.session.copy_out, outputs))
+            inputs = watch.time("copy in", partial(self.probe.copy_in, batch))
+            outputs = watch.time("compute", partial(self.probe.compute, inputs))
+            watch.time("copy out", partial(self.probe.copy_out, outputs))
 
     def _tokens(self, cut: Sequence[Rows], watch: "Stopwatch") -> Iterator[tuple[EncodedPairs, Rows]]:
         """For each batch, tokens and which of them it is made of."""

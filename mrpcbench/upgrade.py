@@ -100,6 +100,12 @@ def _name_references(document: dict[str, Any]) -> None:
             reference["row"] = row.removesuffix(" batch 1")
 
 
+def _no_added_rounds(document: dict[str, Any]) -> None:
+    """Version 1 never added rounds to those of its plan."""
+    for plan in _objects_at(document, "bench.plan"):
+        plan.setdefault("max_s", 0.0)
+
+
 FILLED: tuple[Callable[[dict[str, Any]], None], ...] = (_name_cases, _name_orders, _name_graphs, _name_references)
 
 

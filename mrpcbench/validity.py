@@ -38,6 +38,12 @@ def broken_rules(row: BenchRow) -> tuple[str, ...]:
     return tuple(_broken(row))
 
 
+def needs_rounds(row: BenchRow) -> bool:
+    """Whether more rounds may make `row` valid: it breaks rules over its rounds, and no other."""
+    curable = () if row.scenario == "server" else (*_unsteady(round_us(row)), *_waited(row))
+    return bool(curable) and curable == broken_rules(row)
+
+
 def _broken(row: BenchRow) -> Iterator[str]:
     if row.failed:
         yield f"the engine failed {row.failed} requests"

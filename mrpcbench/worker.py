@@ -18,7 +18,7 @@ import numpy as np
 
 from mrpcbench import store
 from mrpcbench.backends import gpu_meter, open_graph, open_session, register
-from mrpcbench.backends.base import Session, unlike
+from mrpcbench.backends.base import Session, first_of_each_shape
 from mrpcbench.batches import Batch
 from mrpcbench.clock import WallClock, timed
 from mrpcbench.errors import MrpcbenchError
@@ -42,7 +42,7 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
     work = partial(_call, session, repeat=job["repeat"], wait_share=job["wait_share"])
-    for batch in unlike(session, batches):
+    for batch in first_of_each_shape(session, batches):
         session.infer(batch)
     for _ in range(job["warmup"]):
         work(next(calls))

@@ -18,8 +18,7 @@ from torch.autograd.profiler_util import FunctionEvent
 
 from mrpcbench import backends, data, store
 from mrpcbench.backends import open_session
-from mrpcbench.backends.base import Session
-from mrpcbench.backends.fake import FakeSession
+from mrpcbench.backends.base import Session, SteppedSession, one_ahead, probe_of
 from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.backends.onnx_session import OnnxSession
 from mrpcbench.batches import Batch, EncodedPairs, in_order
@@ -77,42 +76,23 @@ def test_many_batches_give_what_each_gives_alone(session: Session, tokens: Encod
         np.testing.assert_array_equal(many, alone)
 
 
-class Slow(FakeSession):
-    """An engine whose device is done with a batch only when its logits are asked for; notes what happens when."""
+def test_a_device_has_its_next_batch_before_the_last_is_waited_for(tokens: EncodedPairs) -> None:
+    log: list[str] = []
 
-    def __init__(self, in_flight: int) -> None:
-        super().__init__(cost_ms=0)
-        self.in_flight = in_flight
-        self.log: list[str] = []
-
-    def begin(self, batch: Batch) -> Callable[[], np.ndarray]:
+    def begin(batch: Batch) -> Callable[[], np.ndarray]:
         name = int(batch.rows[0])
-        self.log.append(f"begin {name}")
-        logits = self.infer(batch)
+        log.append(f"begin {name}")
 
         def waited() -> np.ndarray:
-            self.log.append(f"wait {name}")
-            return logits
+            log.append(f"wait {name}")
+            return np.array([name])
 
         return waited
 
-
-@pytest.mark.parametrize(
-    ("in_flight", "words"),
-    [
-        (1, "begin 0 wait 0 begin 1 wait 1 begin 2 wait 2"),
-        (2, "begin 0 begin 1 wait 0 begin 2 wait 1 wait 2"),
-        (5, "begin 0 begin 1 begin 2 wait 0 wait 1 wait 2"),
-    ],
-)
-def test_a_device_has_its_next_batch_before_the_last_is_waited_for_where_it_may(
-    in_flight: int, words: str, tokens: EncodedPairs
-) -> None:
-    session = Slow(in_flight)
     cut = [tokens.batch_of(np.array([row])) for row in range(3)]
-    for found, batch in zip(session.infer_many(iter(cut)), cut, strict=True):
-        np.testing.assert_array_equal(found, session.infer(batch))
-    assert " ".join(session.log) == words
+    assert [int(found[0]) for found in one_ahead(begin, iter(cut))] == [0, 1, 2]
+    assert " ".join(log) == "begin 0 begin 1 wait 0 begin 2 wait 1 wait 2"
+    assert list(one_ahead(begin, [])) == []
 
 
 def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_model: Path, tokens: EncodedPairs) -> None:
@@ -125,17 +105,15 @@ def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_mode
     assert len(session._replayer._slots) < len(cut)
     for found, expected in zip(session.infer_many(iter(cut)), alone, strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert session.in_flight == 1
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-packed"])
-def test_on_a_gpu_two_batches_are_in_flight_and_answers_stay_the_same(
+def test_on_a_gpu_batches_that_are_begun_ahead_have_the_same_answers(
     name: str, exported_model: Path, pairs: Dataset
 ) -> None:
     spec = BackendSpec(backend=name, model=str(exported_model), device="cuda")
     session = open_session(spec)
-    assert session.in_flight == 2
     cut = resolve(spec).reader.encode(pairs).batches(4) * 10
     for many, batch in zip(session.infer_many(cut), cut, strict=True):
         np.testing.assert_array_equal(many, session.infer(batch))
@@ -319,7 +297,7 @@ TOLERANCE_NS = 5_000_000
 
 
 @pytest.fixture(params=["torch", "torch-packed", "onnx"])
-def watchable(request: pytest.FixtureRequest, exported_model: Path) -> Session:
+def watchable(request: pytest.FixtureRequest, exported_model: Path) -> SteppedSession:
     return open_session(BackendSpec(backend=request.param, model=str(exported_model), device="cpu"))
 
 
@@ -337,7 +315,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_operators_of_a_call_lie_within_it(watchable: Session, batch: Batch) -> None:
+def test_the_operators_of_a_call_lie_within_it(watchable: SteppedSession, batch: Batch) -> None:
     watchable.infer(batch)
     with watchable.operators() as events:
         time.sleep(4 * TOLERANCE_NS / 1e9)  # the start of the profile must not pass for that of the call
@@ -349,7 +327,7 @@ def test_the_operators_of_a_call_lie_within_it(watchable: Session, batch: Batch)
     assert all(begin - TOLERANCE_NS <= event.begin_ns <= event.end_ns <= end + TOLERANCE_NS for event in events)
 
 
-def test_watching_operators_changes_no_answer(watchable: Session, batch: Batch, scratch: Path) -> None:
+def test_watching_operators_changes_no_answer(watchable: SteppedSession, batch: Batch, scratch: Path) -> None:
     before, state = watchable.infer(batch), dict(vars(watchable))
     for _ in range(2):
         with watchable.operators():
@@ -360,7 +338,7 @@ def test_watching_operators_changes_no_answer(watchable: Session, batch: Batch, 
 
 
 def test_an_error_while_operators_are_watched_leaves_the_session_as_it_was(
-    watchable: Session, batch: Batch, scratch: Path
+    watchable: SteppedSession, batch: Batch, scratch: Path
 ) -> None:
     before, state = watchable.infer(batch), dict(vars(watchable))
     with pytest.raises(ZeroDivisionError), watchable.operators() as events:
@@ -385,10 +363,8 @@ def test_an_onnx_operator_is_named_by_kind_and_place_and_never_by_a_file(exporte
     assert not any(str(exported_model) in name or "loading" in name or "_time" in name for name in names)
 
 
-def test_the_fake_engine_has_no_operators() -> None:
-    with open_session(BackendSpec(backend="fake", model="quickstart")).operators() as events:
-        pass
-    assert events == []
+def test_every_engine_but_the_fake_one_tells_its_steps(session: Session, spec: BackendSpec) -> None:
+    assert (probe_of(session) is None) == (spec.backend == "fake")
 
 
 def test_watching_torch_says_nothing_on_stderr(exported_model: Path) -> None:

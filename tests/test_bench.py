@@ -3,35 +3,41 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from io import StringIO
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Listener, Outcome
+from engines import Answering, Narrow, Stepped, engine
 from rich.console import Console
 
-from mrpcbench import clock, lanes, render, store
+from mrpcbench import clock, measurement, render, store, suite
 from mrpcbench.backends import fake
+from mrpcbench.backends.base import PeakMemory
+from mrpcbench.backends.fake import FakeSession
 from mrpcbench.batches import Batch
-from mrpcbench.bench import MEASURE, bench
+from mrpcbench.bench import bench
+from mrpcbench.cases import BenchRequest
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
 from mrpcbench.plans import (
     BackendSpec,
-    BenchControl,
     BenchPlan,
     EvaluatePlan,
 )
+from mrpcbench.progress import Observer, Silent
 from mrpcbench.schema import BenchRecord, BenchRow
+from mrpcbench.sensors import Meter
+from mrpcbench.validity import broken_rules
 
+SILENT = Silent()
 ROWS = ("single-stream", "offline batch 8")
 
 
-def run(plan: BenchPlan, results: Path, model: str = "quickstart", control: BenchControl = MEASURE) -> BenchRecord:
-    return bench(BackendSpec(model=model, device="cpu"), plan, results, Listener(), control)
+def run(plan: BenchPlan, results: Path, model: str = "quickstart", observer: Observer = SILENT) -> BenchRecord:
+    return bench(BenchRequest(spec=BackendSpec(model=model, device="cpu"), plan=plan), results, observer)[0]
 
 
 def rows_of(record: BenchRecord) -> Sequence[BenchRow]:
@@ -40,7 +46,7 @@ def rows_of(record: BenchRecord) -> Sequence[BenchRow]:
 
 @pytest.fixture
 def plan(small_data: Path) -> BenchPlan:
-    return BenchPlan(backend=("fake",), data=str(small_data), batch_size=(8,), rounds=3, warmup=2)
+    return BenchPlan(backend=("fake",), data=str(small_data), batch_size=(8,), rounds=3, warmup=2, max_s=0)
 
 
 @pytest.fixture
@@ -55,7 +61,8 @@ def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
         def sleep_until(self, moment: float) -> None:
             now[0] = max(now[0], moment)
 
-    monkeypatch.setattr(lanes, "WallClock", Scripted)
+    monkeypatch.setattr(measurement, "WallClock", Scripted)
+    monkeypatch.setattr(suite, "Meter", partial(Meter, wait_clock=lambda: None))
     monkeypatch.setattr(fake, "WallClock", Scripted)
     monkeypatch.setattr(clock.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
 
@@ -82,43 +89,18 @@ def test_the_clock_reads_what_the_engine_takes(plan: BenchPlan, tmp_path: Path, 
     assert single.first_ms == offline.first_ms == 1.0
 
 
-class Narrow:
-    """Makes the fake engine one that prepares for each number of tokens; `seen` are those it has been called with."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[int] = []
-        real = fake.FakeSession.compute
-
-        def compute(session: fake.FakeSession, inputs: Batch) -> Any:
-            self.seen.append(self.shape_of(inputs))
-            return real(session, inputs)
-
-        monkeypatch.setattr(fake.FakeSession, "compute", compute)
-        monkeypatch.setattr(fake.FakeSession, "shape_of", lambda session, batch: self.shape_of(batch))
-
-    @staticmethod
-    def shape_of(batch: Batch) -> int:
-        return batch.inputs["input_ids"].shape[1]
-
-
 def test_no_sample_is_the_first_of_its_shape_and_the_cold_cost_is_told(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
-    narrow, ready = Narrow(monkeypatch), []
-    real = lanes.Lane.run_round
-
-    def run_round(self: lanes.Lane) -> None:
-        ready.append({narrow.shape_of(batch) for batch in self.batches} <= set(narrow.seen))
-        real(self)
-
-    monkeypatch.setattr(lanes.Lane, "run_round", run_round)
-    listener = Listener()
-    monkeypatch.setattr(listener, "began", lambda record: narrow.seen.clear())
-    record = bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
-    assert ready == [True] * 6
-    single, offline = rows_of(record)
+    narrow = Narrow()
+    single, offline = rows_of(run(replace(plan, backend=(engine("narrow", lambda: narrow),)), tmp_path / "r.json"))
+    shapes = set(narrow.seen)
+    # The first row meets every shape before it is warm; 2 calls of warming up, then the rounds meet no new one.
+    assert single.cold_ms == len(shapes)  # each call takes 1 ms
+    assert set(narrow.seen[: len(shapes)]) == shapes
     assert offline.cold_ms is not None
-    assert offline.cold_ms < single.cold_ms == len(set(narrow.seen))  # each call takes 1 ms
+    assert offline.cold_ms < single.cold_ms
+    assert set(single.samples_ms) == {1.0}
 
 
 def test_an_engine_that_prepares_for_no_shape_has_no_cold_cost(plan: BenchPlan, tmp_path: Path) -> None:
@@ -126,21 +108,16 @@ def test_an_engine_that_prepares_for_no_shape_has_no_cold_cost(plan: BenchPlan, 
 
 
 def test_a_server_meets_every_shape_that_its_requests_can_have_before_the_first_load(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted_time: None
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
-    narrow, at_start = Narrow(monkeypatch), set()
-    real = lanes.serve
-
-    def serve(*arguments: Any, **options: Any) -> Any:
-        at_start.update(at_start or narrow.seen)
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(lanes, "serve", serve)
-    served = replace(plan, scenario=("server",), batch_size=(4,), slo_ms=20.0)
-    (row,) = rows_of(run(served, tmp_path / "r.json"))
-    assert set(narrow.seen) == at_start
+    narrow, listener = Narrow(), Listener()
+    served = replace(plan, backend=(engine("narrow", lambda: narrow),), scenario=("server",), batch_size=(4,))
+    (row,) = rows_of(run(replace(served, slo_ms=20.0), tmp_path / "r.json", observer=listener))
+    assert row.server is not None
+    sent = sum(len(point.batch_sizes) for point in row.server.curve)
+    assert set(narrow.seen) == set(narrow.seen[: len(narrow.seen) - sent])
     assert row.cold_ms is not None
-    assert row.cold_ms > len(at_start)
+    assert row.cold_ms > len(set(narrow.seen))
 
 
 def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPlan, tmp_path: Path) -> None:
@@ -156,20 +133,17 @@ def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPla
         assert row.f1 == pytest.approx(scored.score.f1)
 
 
-def test_answers_that_turn_wrong_while_timed_show_in_the_row(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_that_turn_wrong_while_timed_show_in_the_row(plan: BenchPlan, tmp_path: Path) -> None:
     right = run(plan, tmp_path / "r.json")
-    real = fake.FakeSession.infer
-    monkeypatch.setattr(fake.FakeSession, "infer", lambda self, batch: -real(self, batch))
-    wrong = run(plan, tmp_path / "w.json")
+    opposite = engine("opposite", lambda: Answering(lambda logits: -logits))
+    wrong = run(replace(plan, backend=(opposite,)), tmp_path / "w.json")
     for good, bad in zip(rows_of(right), rows_of(wrong), strict=True):
         assert bad.accuracy == pytest.approx(1 - good.accuracy)
 
 
 def test_rounds_run_the_rows_in_alternating_order(plan: BenchPlan, tmp_path: Path) -> None:
     listener = Listener()
-    bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
+    run(plan, tmp_path / "r.json", observer=listener)
     order = [detail for task, _, _, detail in listener.steps if task == "bench"]
     single, offline = "fake single-stream", "fake offline batch 8"
     rows = [(1, single), (1, offline), (2, offline), (2, single), (3, single), (3, offline)]
@@ -203,32 +177,95 @@ def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
     assert str(exported_model) not in (tmp_path / "r.json").read_text()
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    """Raise Ctrl-C in place of round number `calls` of all rows together, from now on, once."""
-    real, seen = lanes.Lane.run_round, count()
+class Interrupting(Listener):
+    """Presses Ctrl-C after so many rounds of rows."""
 
-    def run_round(self: lanes.Lane) -> None:
-        if next(seen) == calls:
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        super().advance(task, done, total, detail)
+        if task == "bench" and done > self.after:
             raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(lanes.Lane, "run_round", run_round)
 
 
-def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupt_at(monkeypatch, 2)
-    with pytest.raises(InterruptedRunError, match=r"the finished rows are in .*r\.json"):
-        run(plan, tmp_path / "r.json")
+def test_an_interrupt_keeps_the_finished_rows_in_a_loadable_record(plan: BenchPlan, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError, match=r"the finished rows are in .*r\.json") as raised:
+        run(plan, tmp_path / "r.json", observer=Interrupting(after=2))
     kept = store.load(tmp_path / "r.json")
+    assert kept == raised.value.record
     assert not kept.complete
     assert kept.bench.rounds_done == 1
     assert [len(row.samples_ms) for row in kept.bench.rows] == [40, 1]
 
 
-def test_every_row_is_taken_apart(plan: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
-    single, offline = rows_of(run(plan, tmp_path / "r.json"))
+def test_an_interrupt_before_the_first_row_leaves_no_record(plan: BenchPlan, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError, match="no row was finished") as raised:
+        run(plan, tmp_path / "r.json", observer=Interrupting(after=0))
+    assert raised.value.record is None
+    assert not (tmp_path / "r.json").exists()
+
+
+# --- more rounds ------------------------------------------------------------------------------------------------------
+
+
+class Uneven(FakeSession):
+    """Takes 1 ms a call, but the call of every third round 1.5 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def infer(self, batch: Batch) -> np.ndarray:
+        self.calls += 1
+        self.cost_ms = 1.5 if self.calls % 3 == 0 else 1.0
+        return super().infer(batch)
+
+
+@pytest.fixture
+def uneven(plan: BenchPlan) -> BenchPlan:
+    """Rounds of one call, of which every third is slow."""
+    return replace(plan, backend=(engine("uneven", Uneven),), scenario=("offline",), batch_size=(40,), warmup=0)
+
+
+def test_rounds_are_added_until_a_noisy_row_is_valid(uneven: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
+    listener = Listener()
+    record = run(replace(uneven, max_s=1.0), tmp_path / "r.json", observer=listener)
+    (row,) = record.bench.rows
+    assert row.broken_rules == ()
+    assert record.bench.rounds_done == len(row.samples_ms) > 3
+    before = replace(row, samples_ms=row.samples_ms[:-1])
+    assert broken_rules(before) != ()  # and not one more than that takes
+    assert listener.lines == ["opening uneven"]
+
+
+def test_rounds_are_added_within_their_time_and_then_what_is_noisy_is_said(
+    uneven: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    # 3 rounds of the plan; then 1.0 and 1.0 ms fit, and 1.5 ms do not.
+    for seconds, rounds in ((0.0, 3), (0.003, 5)):
+        listener = Listener()
+        record = run(replace(uneven, max_s=seconds), tmp_path / "r.json", observer=listener)
+        assert record.bench.rounds_done == rounds
+        (line,) = [line for line in listener.lines if "noisy" in line]
+        assert line.startswith(f"still noisy after {rounds} rounds: uneven offline batch 40; ")
+        assert f"--max-seconds {seconds:g}" in line
+
+
+def test_no_rounds_are_added_for_what_they_cannot_cure(plan: BenchPlan, tmp_path: Path) -> None:
+    broken = engine("broken", lambda: Answering(lambda logits: logits * np.nan))
+    record = run(replace(plan, backend=(broken,), max_s=60.0, rounds=1), tmp_path / "r.json")
+    assert record.bench.rounds_done == 1
+
+
+# --- the breakdown ----------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_an_engine_that_tells_its_steps_is_broken_down(
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    single, offline = rows_of(run(replace(plan, backend=(engine("stepped", Stepped),)), tmp_path / "r.json"))
     for row, calls, tokenised in ((single, 40, 40), (offline, 5, 1)):
         assert row.spans is not None
         found = {span.name: span.samples_ms for span in row.spans}
@@ -237,33 +274,40 @@ def test_every_row_is_taken_apart(plan: BenchPlan, tmp_path: Path, scripted_time
         assert len(found["batch"]) == len(found["copy in"]) == len(found["copy out"]) == calls
 
 
+def test_an_engine_that_only_answers_has_rows_without_a_breakdown(plan: BenchPlan, tmp_path: Path) -> None:
+    for row in rows_of(run(plan, tmp_path / "r.json")):
+        assert row.spans is row.cold_ms is row.peak_memory_bytes is None
+        assert row.accuracy is not None
+
+
 def test_a_fixed_shape_is_not_tokenised_and_must_fit_the_model(plan: BenchPlan, tmp_path: Path) -> None:
-    for row in rows_of(run(replace(plan, seq_len=16), tmp_path / "r.json")):
+    for row in rows_of(run(replace(plan, backend=(engine("stepped", Stepped),), seq_len=16), tmp_path / "r.json")):
         assert row.spans is not None
         assert "tokenise" not in {span.name for span in row.spans}
     with pytest.raises(UsageError, match=r"--seq-len 100000: the model takes \d+ tokens"):
         run(replace(plan, seq_len=100_000), tmp_path / "r.json")
 
 
-def test_an_engine_that_cannot_be_taken_apart_keeps_its_rows_and_says_so(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lost(self: fake.FakeSession) -> None:
+class Lost(Stepped):
+    def wait(self) -> None:
         raise RuntimeError("lost")
 
-    monkeypatch.setattr(fake.FakeSession, "wait", lost)
+
+def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_and_says_so(plan: BenchPlan, tmp_path: Path) -> None:
     listener = Listener()
-    record = bench(BackendSpec(model="quickstart", device="cpu"), plan, tmp_path / "r.json", listener)
+    record = run(replace(plan, backend=(engine("lost", Lost),)), tmp_path / "r.json", observer=listener)
     assert record.complete
     assert all(row.spans is None for row in rows_of(record))
-    assert "fake offline batch 8: not taken apart, for the engine failed (lost)" in listener.lines
+    assert "lost offline batch 8: no time breakdown: engine failed (lost)" in listener.lines
 
 
 def test_a_profile_is_a_trace_with_a_process_a_row(
     plan: BenchPlan, exported_model: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     options = ("--backend", "torch", "--backend", "onnx", "--model", exported_model, "--data", plan.data)
-    done = mrpcbench("bench", *options, "--rounds", "1", "--batch-size", "8", "--profile", "deep/trace.json")
+    done = mrpcbench(
+        "bench", *options, "--rounds", "1", "--max-seconds", "0", "--batch-size", "8", "--profile", "deep/trace.json"
+    )
     assert done.status == 0, done.err
     assert "trace: deep/trace.json" in done.err
     events = json.loads(Path("deep/trace.json").read_text())["traceEvents"]
@@ -288,27 +332,32 @@ def test_padding_does_not_change_the_fake_answers(plan: BenchPlan, tmp_path: Pat
     assert np.isclose(small, large)
 
 
-def test_answers_that_are_not_finite_count_as_failed_and_wrong(
-    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fake.FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan))
-    for row in rows_of(run(replace(plan, rounds=1), tmp_path / "r.json")):
+def test_answers_that_are_not_finite_count_as_failed_and_wrong(plan: BenchPlan, tmp_path: Path) -> None:
+    broken = engine("broken", lambda: Answering(lambda logits: logits * np.nan))
+    for row in rows_of(run(replace(plan, backend=(broken,), rounds=1), tmp_path / "r.json")):
         assert row.failed == row.pairs == 40
         assert row.accuracy == 0
 
 
-def test_each_row_has_its_own_peak_of_memory(plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fake.FakeSession.infer
-    peaks: dict[str, int] = {"now": 0}
+class Remembering(Stepped):
+    """Its peak of memory is the largest batch since the last reset."""
 
-    def infer(self: fake.FakeSession, batch: Batch) -> np.ndarray:
-        peaks["now"] = max(peaks["now"], len(batch.rows))
-        return real(self, batch)
+    peak = 0
 
-    monkeypatch.setattr(fake.FakeSession, "infer", infer)
-    monkeypatch.setattr(fake.FakeSession, "reset_peak_memory", lambda self: peaks.update(now=0), raising=False)
-    monkeypatch.setattr(fake.FakeSession, "peak_memory_bytes", property(lambda self: peaks["now"]), raising=False)
-    assert [row.peak_memory_bytes for row in rows_of(run(plan, tmp_path / "r.json"))] == [1, 8]
+    def copy_in(self, batch: Batch) -> Batch:
+        self.peak = max(self.peak, len(batch.rows))
+        return batch
+
+    def peak_memory(self) -> PeakMemory:
+        return PeakMemory(in_use=self.peak)
+
+    def reset_peak_memory(self) -> None:
+        self.peak = 0
+
+
+def test_each_row_has_its_own_peak_of_memory(plan: BenchPlan, tmp_path: Path) -> None:
+    remembering = replace(plan, backend=(engine("remembering", Remembering),))
+    assert [row.peak_memory_bytes for row in rows_of(run(remembering, tmp_path / "r.json"))] == [1, 8]
 
 
 def test_a_fixed_shape_has_no_padding_no_score_and_says_so(
@@ -347,7 +396,19 @@ def test_rows_are_judged_and_an_invalid_one_says_why(
 ) -> None:
     record = run(replace(plan, rounds=1), tmp_path / "r.json")
     assert all(row.broken_rules for row in rows_of(record))
-    options = ("bench", "--backend", "fake", "--model", "quickstart", "--data", plan.data, "--rounds", "1")
+    options = (
+        "bench",
+        "--backend",
+        "fake",
+        "--model",
+        "quickstart",
+        "--data",
+        plan.data,
+        "--rounds",
+        "1",
+        "--max-seconds",
+        "0",
+    )
     done = mrpcbench(*options)
     assert done.status == 0
     shown = " ".join(done.out.split())
@@ -372,18 +433,25 @@ def test_the_server_finds_the_rate_that_its_engine_can_keep(
     assert store.load(tmp_path / "r.json") == record
 
 
-def test_an_engine_that_fails_some_requests_is_never_a_fast_one(
-    plan: BenchPlan, tmp_path: Path, scripted_time: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = fake.FakeSession.infer, count()
+class Failing(FakeSession):
+    """Fails once, at its 300th call."""
 
-    def infer(self: fake.FakeSession, batch: Batch) -> np.ndarray:
-        if next(calls) == 300:
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def infer(self, batch: Batch) -> np.ndarray:
+        self.calls += 1
+        if self.calls == 300:
             raise RuntimeError("lost")
-        return real(self, batch)
+        return super().infer(batch)
 
-    monkeypatch.setattr(fake.FakeSession, "infer", infer)
-    (row,) = rows_of(run(replace(plan, scenario=("server",), slo_ms=50.0, batch_size=(2,)), tmp_path / "r.json"))
+
+def test_an_engine_that_fails_some_requests_is_never_a_fast_one(
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    served = replace(plan, backend=(engine("failing", Failing),), scenario=("server",), slo_ms=50.0, batch_size=(2,))
+    (row,) = rows_of(run(served, tmp_path / "r.json"))
     assert row.failed > 0
     assert row.broken_rules is not None
     assert any("failed" in rule for rule in row.broken_rules)

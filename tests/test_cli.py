@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Outcome
 from datasets import load_dataset
+from engines import engine
 
 from mrpcbench import hub, parity, store
+from mrpcbench.backends import BACKENDS
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.batches import Batch
 from mrpcbench.plans import DEFAULT_MODEL_DIR
 from mrpcbench.tiny import CHECKPOINT_DIR
 
@@ -39,7 +44,7 @@ def test_the_four_commands_chain_without_any_option(mrpcbench: Run, stand_in_hub
         done = mrpcbench(command)
         assert done.status == 0, done.err
         assert "record: results/" in done.out
-    assert mrpcbench("bench", "--backend", "onnx", "--rounds", "1").status == 0
+    assert mrpcbench("bench", "--backend", "onnx", "--rounds", "1", "--max-seconds", "0").status == 0
     records = [store.load(path) for path in sorted((tmp_path / "results").glob("*.json"))]
     assert sorted(record.command for record in records) == ["bench", "bench", "evaluate", "export", "train"]
     assert all(record.complete for record in records)
@@ -184,7 +189,9 @@ def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
     record = store.load(tmp_path / "r.json")
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "REGRESSION"
-    bench = mrpcbench("bench", "--backend", "onnx", "--model", "onnx", "--data", small_data, "--rounds", "1")
+    bench = mrpcbench(
+        "bench", "--backend", "onnx", "--model", "onnx", "--data", small_data, "--rounds", "1", "--max-seconds", "0"
+    )
     assert bench.status == 0
     assert "UNPROVEN" in bench.out
 
@@ -238,14 +245,15 @@ def test_env_says_what_runs_here_and_what_is_missing(mrpcbench: Run) -> None:
 
 
 def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir: Path, small_data: Path) -> None:
-    done = mrpcbench("bench", "--model", checkpoint_dir, "--random-init", "--data", small_data, "--rounds", "1")
+    done = mrpcbench(
+        "bench", "--model", checkpoint_dir, "--random-init", "--data", small_data, "--rounds", "1", "--max-seconds", "0"
+    )
     assert done.status == 0
     assert "random-init weights" in done.out
     assert "accuracy and F1 mean nothing" in " ".join(done.out.split())
 
 
-def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrpcbench.quickstart.ROUNDS", 3)
+def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
     done = mrpcbench("quickstart")
     assert done.status == 0, done.err
     results = tmp_path / "mrpcbench_quickstart" / "results"
@@ -270,23 +278,30 @@ def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: R
     assert "name a file" in _one_line(done)
 
 
-def test_an_interrupted_benchmark_shows_the_rows_that_it_finished(
+class Interrupted(FakeSession):
+    """Ctrl-C comes in its second round."""
+
+    def __init__(self) -> None:
+        super().__init__(cost_ms=0)
+        self.calls = 0
+
+    def infer(self, batch: Batch) -> np.ndarray:
+        self.calls += 1
+        if self.calls > 100:
+            raise KeyboardInterrupt
+        return super().infer(batch)
+
+
+def test_an_interrupted_benchmark_shows_the_rows_that_it_finished_as_asked(
     mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrpcbench.lanes import Lane
-
-    real, calls = Lane.run_round, iter(range(9))
-
-    def stop_in_the_fourth(self: Lane) -> None:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(Lane, "run_round", stop_in_the_fourth)
-    done = mrpcbench("bench", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--batch-size", "8")
+    monkeypatch.setitem(BACKENDS, "fake", BACKENDS["fake"])  # restored afterwards
+    options = ("--backend", engine("fake", Interrupted), "--model", "quickstart", "--data", small_data)
+    done = mrpcbench("bench", *options, "--batch-size", "8", "--relative-to", "fake")
     assert done.status == 130
     assert "INCOMPLETE" in done.out
     assert "single-stream" in done.out
+    assert "x fake" in done.out
     assert "the finished rows are in results/" in done.err
 
 
@@ -321,7 +336,19 @@ def test_no_number_of_a_benchmark_is_cut_on_a_terminal_of_80_columns(
     mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    done = mrpcbench("bench", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--rounds", "1")
+    done = mrpcbench(
+        "bench",
+        "--backend",
+        "fake",
+        "--model",
+        "quickstart",
+        "--data",
+        small_data,
+        "--rounds",
+        "1",
+        "--max-seconds",
+        "0",
+    )
     assert done.status == 0
     assert "…" not in done.out
     assert max(map(len, done.out.splitlines())) <= 80

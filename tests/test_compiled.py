@@ -18,7 +18,7 @@ from transformers import (
 
 from mrpcbench import data, models
 from mrpcbench.backends import compiled, open_session
-from mrpcbench.backends.base import unlike
+from mrpcbench.backends.base import first_of_each_shape
 from mrpcbench.backends.compiled import compiler_problem, layers_of
 from mrpcbench.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
@@ -70,7 +70,7 @@ def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
 ) -> None:
     session = open_session(spec(tuned_model))
     cut = [*tokens.batches(1), *tokens.batches(3), *tokens.batches(8, multiple_of=16)]
-    ready = unlike(session, cut)
+    ready = first_of_each_shape(session, cut)
     assert len(ready) == 4
     for batch in ready:
         session.infer(batch)

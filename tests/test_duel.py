@@ -1,22 +1,25 @@
 """Fresh processes that take turns: what they run, what they leave behind, and what comes of one that fails."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import Answering, Narrow, engine
 
 from mrpcbench import duel
+from mrpcbench.backends import engine_of
 from mrpcbench.backends.base import Unmetered
 from mrpcbench.batches import Batch
 from mrpcbench.duel import Duel, Side, Workload, side_of
 from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.plans import BackendSpec
+from mrpcbench.reading import resolve
 from mrpcbench.schema import Placement
 from mrpcbench.worker import load_batches, save_batches, serve
 
-FAKE = Side(spec=BackendSpec(backend="fake", threads=1))
+FAKE = Side(spec=BackendSpec(backend="fake", model="quickstart", threads=1))
 CPU = Placement(engine="onnxruntime 1", device="cpu", provider="CPU", dtype="fp32", threads=2)
 
 
@@ -124,29 +127,30 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_graph_on_the_cpu_is_given_as_its_file_and_all_else_as_it_was_asked(exported_model: Path) -> None:
     spec = BackendSpec(backend="onnx", model=str(exported_model))
-    side = side_of(spec, CPU)
+    side = side_of(spec, resolve(spec), CPU)
     assert side.from_graph
     assert side.spec.model == str(exported_model / "onnx" / "model.onnx")
     assert (side.spec.device, side.spec.dtype, side.spec.threads) == ("cpu", "fp32", 2)
-    torch = side_of(BackendSpec(model=str(exported_model)), CPU)
+    spec = BackendSpec(model=str(exported_model))
+    torch = side_of(spec, resolve(spec), CPU)
     assert not torch.from_graph
     assert torch.spec.model == str(exported_model)
 
 
 def test_a_graph_is_run_by_a_process_that_loads_no_torch(exported_model: Path) -> None:
-    with Duel({"a": side_of(BackendSpec(backend="onnx", model=str(exported_model)), CPU)}, WORK) as sides:
+    spec = BackendSpec(backend="onnx", model=str(exported_model))
+    with Duel({"a": side_of(spec, resolve(spec), CPU)}, WORK) as sides:
         ((_, ran),) = sides.rounds(1)
     assert ran["a"].placement.provider == "CPUExecutionProvider"
     assert ran["a"].placement.threads == 2
 
 
-def job_of(path: Path, **changes: object) -> dict[str, object]:
+def job_of(path: Path, backend: str = "fake") -> dict[str, object]:
     save_batches(path, batches())
-    spec = {"backend": "fake", "threads": 1}
-    job = {
+    return {
         "arrays": str(path),
-        "spec": spec,
-        "engine": {"opener": "mrpcbench.backends.fake:open_fake"},
+        "spec": {"backend": backend, "model": "quickstart", "threads": 1},
+        "engine": asdict(engine_of(backend)),
         "from_graph": False,
         "group": 1,
         "repeat": 0,
@@ -154,7 +158,6 @@ def job_of(path: Path, **changes: object) -> dict[str, object]:
         "warmup": 0,
         "cores": [],
     }
-    return {**job, **changes}
 
 
 def test_a_worker_answers_once_a_turn(tmp_path: Path) -> None:
@@ -164,33 +167,21 @@ def test_a_worker_answers_once_a_turn(tmp_path: Path) -> None:
     assert [set(answer) for answer in answers[1:]] == [{"ms"}, {"ms"}, {"ms"}, {"disturbances"}]
 
 
-def test_a_worker_meets_every_shape_before_the_first_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mrpcbench.backends import fake
-
-    seen: list[int] = []
-    real = fake.FakeSession.compute
-
-    def compute(self: fake.FakeSession, inputs: Batch) -> np.ndarray:
-        seen.append(len(inputs.rows))
-        return real(self, inputs)
-
-    monkeypatch.setattr(fake.FakeSession, "compute", compute)
-    monkeypatch.setattr(fake.FakeSession, "shape_of", lambda self, batch: len(batch.rows))
-    job = job_of(tmp_path / "b.npz")
+def test_a_worker_meets_every_shape_before_the_first_turn(tmp_path: Path) -> None:
+    narrow = Narrow()
+    job = job_of(tmp_path / "b.npz", engine("narrow", lambda: narrow))
     pairs = batches()
-    ones = [replace(batch, inputs={name: array[:1] for name, array in batch.inputs.items()}) for batch in pairs]
-    save_batches(tmp_path / "b.npz", pairs + ones)
+    short = [replace(batch, inputs={name: array[:, :1] for name, array in batch.inputs.items()}) for batch in pairs]
+    save_batches(tmp_path / "b.npz", pairs + short)
     serve(job, [], lambda answer: None)
-    assert seen == [2, 1]
+    assert narrow.seen == [pairs[0].inputs["input_ids"].shape[1], 1]
 
 
-def test_an_engine_whose_logits_are_not_finite_is_no_fast_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mrpcbench.backends import fake
-
+def test_an_engine_whose_logits_are_not_finite_is_no_fast_one(tmp_path: Path) -> None:
     answers: list[dict[str, object]] = []
-    monkeypatch.setattr(fake.FakeSession, "copy_out", lambda self, outputs: outputs * np.nan)
+    broken = engine("broken", lambda: Answering(lambda logits: logits * np.nan))
     with pytest.raises(MrpcbenchError, match="not finite"):
-        serve(job_of(tmp_path / "b.npz"), ["\n"], answers.append)
+        serve(job_of(tmp_path / "b.npz", broken), ["\n"], answers.append)
     assert len(answers) == 1
 
 

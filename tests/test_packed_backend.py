@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, ModernBertCo
 
 from mrpcbench import data, models, packed, sources
 from mrpcbench.backends import open_session
-from mrpcbench.backends.base import unlike
+from mrpcbench.backends.base import first_of_each_shape
 from mrpcbench.backends.graphs import Forward, Graphs
 from mrpcbench.backends.packed import PackedSession
 from mrpcbench.batches import Batch, EncodedPairs, in_order
@@ -84,10 +84,10 @@ def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: Encoded
 
     session = PackedSession(models.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, record)
     cut = tokens.batches(1, order="given")
-    assert unlike(session, cut)[0] is cut[0]
-    for batch in (*unlike(session, cut), *cut, *cut):
+    assert first_of_each_shape(session, cut)[0] is cut[0]
+    for batch in (*first_of_each_shape(session, cut), *cut, *cut):
         session.infer(batch)
-    assert len(made) == len(set(made)) == len(unlike(session, cut)) < len(cut) / 2
+    assert len(made) == len(set(made)) == len(first_of_each_shape(session, cut)) < len(cut) / 2
     assert set(made) == {session.shape_of(batch) for batch in cut}
 
 
@@ -97,7 +97,7 @@ def test_a_session_on_the_cpu_fills_nothing_up_and_is_ready_for_any_shape(
     session = open_session(BackendSpec(backend="torch-packed", model=str(tuned_model), device="cpu"))
     batch = tokens.batches(8)[-1]
     assert session.copy_in(batch).shape.tokens == batch.real_tokens
-    assert unlike(session, [batch]) == []
+    assert first_of_each_shape(session, [batch]) == []
 
 
 @pytest.mark.parametrize(("dtype", "ran"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])

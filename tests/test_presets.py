@@ -11,12 +11,12 @@ from conftest import Listener, Outcome
 
 from mrpcbench import figures, presets, sources, store
 from mrpcbench.backends import BACKENDS
-from mrpcbench.bench import MEASURE, bench
-from mrpcbench.contenders import Field
+from mrpcbench.bench import bench
+from mrpcbench.cases import BenchRequest, Suite
 from mrpcbench.errors import UsageError
 from mrpcbench.export import export
-from mrpcbench.plans import BackendSpec, BenchControl, BenchPlan, ExportPlan
-from mrpcbench.presets import PEERS, Entries, Entry, enough_rounds, field_of, left_to_preset
+from mrpcbench.plans import BackendSpec, BenchPlan, ExportPlan
+from mrpcbench.presets import PEERS, Entries, Entry, choose, enough_rounds
 from mrpcbench.progress import Silent
 from mrpcbench.rows import RowSelector
 from mrpcbench.schema import BenchRecord
@@ -31,9 +31,9 @@ FAKES = Entries(
 )
 
 
-def asked(*given: str, **values: object) -> BenchPlan:
-    """A plan as the command line makes it, of which the user gave `values`, and `given` at their defaults."""
-    return left_to_preset(replace(PLAN, **values), {*given, *values})  # type: ignore[arg-type]
+def asked(spec: BackendSpec, **values: object) -> BenchRequest:
+    """A request of `--preset peers` in which the user gave `values`, even where they are the default."""
+    return BenchRequest(spec=spec, plan=replace(PLAN, **values), given=frozenset(values))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -56,22 +56,23 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PEERS, "cpu", FAKES)  # type: ignore[arg-type]
 
 
-def entered(spec: BackendSpec, *given: str, **values: object) -> Field:
-    return field_of(spec, asked(*given, **values))
+def suite(spec: BackendSpec, **values: object) -> Suite:
+    return choose(asked(spec, **values))[0]
 
 
 # --- what is chosen ---------------------------------------------------------------------------------------------------
 
 
 def test_without_a_preset_the_plan_stays_and_the_backends_run() -> None:
-    plan = BenchPlan(backend=("onnx",))
-    assert left_to_preset(plan, {"backend"}) == plan
-    assert [one.name for one in field_of(BackendSpec(), plan).contenders] == ["onnx"]
+    asked = BenchRequest(plan=BenchPlan(backend=("onnx",)))
+    found, plan, view = choose(asked)
+    assert (plan, view) == (asked.plan, asked.view)
+    assert [one.name for one in found.cases] == ["onnx"]
 
 
 def test_on_a_cpu_the_peers_are_these(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu", threads=2)
-    found = {one.name: one for one in entered(spec).contenders}
+    found = {one.name: one for one in suite(spec).cases}
     assert list(found) == [
         *("hf-autocast", "torch-packed", "onnx-cpu", "onnx-int8", "hf-fp32-unsorted", "hf-fp32-sorted"),
         *("torch-compile", "optimum-fp32-unsorted", "optimum-fp32", "optimum-o3"),
@@ -82,12 +83,14 @@ def test_on_a_cpu_the_peers_are_these(with_graphs: str) -> None:
     given = {name for name, one in found.items() if one.order == "given"}
     assert given == {"hf-autocast", "hf-fp32-unsorted", "optimum-fp32-unsorted"}
     assert {one.batch_sizes for one in found.values() if one.spec.backend != "onnx"} == {(32,)}
-    assert list(found["onnx-cpu"].rows()) == [("offline", 8), ("offline", 32), ("single-stream", 1)]
+    assert list(map(str, found["onnx-cpu"].rows())) == [
+        *("onnx-cpu offline batch 8", "onnx-cpu offline batch 32", "onnx-cpu single-stream")
+    ]
 
 
 def test_on_a_gpu_the_peers_run_in_half_precision_at_several_sizes(with_graphs: str, on_gpu: None) -> None:
     spec = BackendSpec(model=with_graphs, device="cuda")
-    found = {one.name: one for one in entered(spec).contenders}
+    found = {one.name: one for one in suite(spec).cases}
     assert list(found) == [
         *("hf-autocast", "torch-packed", "onnx-cuda", "hf-bf16-sorted", "torch-compile"),
         *("optimum-fp32", "optimum-o3", "optimum-o4"),
@@ -101,10 +104,10 @@ def test_the_rows_that_the_others_are_held_against_are_in_the_run(
     with_graphs: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presets, "resolve_device", lambda asked: device)
-    found = entered(BackendSpec(model=with_graphs))
+    found = suite(BackendSpec(model=with_graphs))
     for text in found.relative_to:
-        assert any(map(RowSelector.parse(text).matches, found.row_ids())), text
-    assert found.contenders[0].name == found.relative_to[0] == "hf-autocast"
+        assert any(map(RowSelector.parse(text).matches, found.rows())), text
+    assert found.cases[0].name == found.relative_to[0] == "hf-autocast"
 
 
 def test_every_engine_of_a_preset_exists() -> None:
@@ -113,10 +116,11 @@ def test_every_engine_of_a_preset_exists() -> None:
 
 def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu")
-    plan = asked(scenario=("single-stream", "offline"), batch_size=(8, 32), rounds=3)
+    found, plan, _ = choose(asked(spec, scenario=("single-stream", "offline"), batch_size=(8, 32), rounds=3))
     assert (plan.scenario, plan.batch_size, plan.rounds) == (("single-stream", "offline"), (8, 32), 3)
-    for one in field_of(spec, plan).contenders:
-        assert list(one.rows()) == [("single-stream", 1), ("offline", 8), ("offline", 32)]
+    for one in found.cases:
+        rows = [(row.scenario, row.batch_size) for row in one.rows()]
+        assert rows == [("single-stream", 1), ("offline", 8), ("offline", 32)]
 
 
 @pytest.mark.parametrize(
@@ -150,19 +154,19 @@ def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
 ) -> None:
     done = mrpcbench("bench", "--preset", "peers", *options)
     assert done.status == 2
-    assert f"--preset peers: it chooses {named} for each contender" in done.err
+    assert f"--preset peers: it chooses {named} for each case" in done.err
 
 
 @pytest.mark.parametrize(
     ("spec", "plan"),
     [
-        (BackendSpec(), PLAN),
-        (BackendSpec(dtype="fp32"), replace(PLAN, backend=())),
+        (BackendSpec(), replace(PLAN, backend=("onnx",))),
+        (BackendSpec(dtype="fp32"), PLAN),
     ],
 )
 def test_nor_can_a_program_give_it(spec: BackendSpec, plan: BenchPlan) -> None:
     with pytest.raises(UsageError, match="--preset peers: it chooses --"):
-        field_of(spec, plan)
+        choose(BenchRequest(spec=spec, plan=plan))
 
 
 def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
@@ -173,7 +177,7 @@ def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
     done = mrpcbench("bench", "--preset", "peers", "--model", with_graphs, "--device", "cpu")
     assert done.status == 2
     (line,) = done.err.splitlines()
-    # None of them would be skipped: those that the run needs are named in the order of the contenders.
+    # None of them would be skipped: those that the run needs are named in the order of the cases.
     assert f"no model.onnx in {with_graphs}/onnx-int8, {with_graphs}/onnx; make them with" in line
     for optimize in ("int8", "none"):
         assert f"`mrpcbench export --model {with_graphs} --optimize {optimize} --device cpu`" in line
@@ -183,7 +187,7 @@ def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
 def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu", random_init=True)
     with pytest.raises(UsageError) as raised:
-        entered(spec, data="some folder")
+        suite(spec, data="some folder")
     command = f"`mrpcbench export --model {with_graphs} --optimize cpu --random-init --data 'some folder' --device cpu`"
     assert command in str(raised.value)
     assert "no model.onnx in model-random-init-onnx-cpu," in str(raised.value)
@@ -191,15 +195,15 @@ def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(wit
 
 def test_a_model_that_is_not_there_is_called_so_before_its_graphs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        entered(BackendSpec(model=str(tmp_path / "none")))
+        suite(BackendSpec(model=str(tmp_path / "none")))
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def measure(results: Path, data: Path, control: BenchControl = MEASURE, **values: object) -> BenchRecord:
-    plan = asked(data=str(data), **values)
-    return bench(BackendSpec(model="quickstart", device="cpu"), plan, results, Listener(), control)
+def measure(results: Path, data: Path) -> BenchRecord:
+    request = asked(BackendSpec(model="quickstart", device="cpu"), data=str(data), max_s=0.0)
+    return bench(request, results, Listener())[0]
 
 
 def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
@@ -222,7 +226,19 @@ def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
 def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
-    options = ("bench", "--preset", "peers", "--model", "quickstart", "--device", "cpu", "--data", small_data)
+    options = (
+        "bench",
+        "--preset",
+        "peers",
+        "--model",
+        "quickstart",
+        "--device",
+        "cpu",
+        "--data",
+        small_data,
+        "--max-seconds",
+        "0",
+    )
     done = mrpcbench(*options, "--results", "a.json", "--profile", "trace.json")
     assert done.status == 0, done.err
     shown = " ".join(done.out.split())
@@ -270,8 +286,8 @@ def test_a_whole_run_on_graphs_of_the_real_exporter(
     chosen = tuple(entry for entry in PEERS["cpu"].entries if entry.name not in ("torch-compile", "optimum-o3"))
     monkeypatch.setitem(PEERS, "cpu", replace(PEERS["cpu"], entries=chosen))  # type: ignore[arg-type]
     listener = Listener()
-    plan = asked(data=str(small_data), rounds=1)
-    record = bench(BackendSpec(model=str(model), device="cpu"), plan, tmp_path / "r.json", listener)
+    request = asked(BackendSpec(model=str(model), device="cpu"), data=str(small_data), rounds=1, max_s=0.0)
+    record, _ = bench(request, tmp_path / "r.json", listener)
     rows = {(row.case, row.batch_size): row for row in record.bench.rows}
     assert len(rows) == len(record.bench.rows) == 5 + 3 * 3
     assert sum(line.startswith("opening ") for line in listener.lines) == 6  # two share a session with another

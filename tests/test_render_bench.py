@@ -12,7 +12,7 @@ from records import MODEL, NOTHING, ONNX, TORCH, make_bench, make_record, make_r
 from rich.console import Console
 
 from mrpcbench import render, store
-from mrpcbench.contenders import backends_of
+from mrpcbench.cases import suite_of_backends
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import joules_per_thousand, pairs_in_spans, span_us, speed
 from mrpcbench.plans import (
@@ -302,7 +302,7 @@ PLAN = BenchPlan(backend=("torch", "onnx", "torch"), batch_size=(8, 32))
 
 
 def check(plan: BenchPlan, *names: str) -> None:
-    check_view(BenchView(relative_to=names), backends_of(BackendSpec(), plan))
+    check_view(BenchView(relative_to=names), suite_of_backends(BackendSpec(), plan))
 
 
 @pytest.mark.parametrize(
@@ -664,16 +664,11 @@ def test_the_records_in_the_repository_can_be_shown_on_80_columns(name: str) -> 
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_reference_wastes_no_measurement(
-    mrpcbench: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*arguments: object) -> None:
-        raise AssertionError("measured")
+FAKE = ("bench", "--backend", "fake", "--model", "quickstart", "--data", "quickstart")
 
-    monkeypatch.setattr("mrpcbench.bench.bench", never)
-    done = mrpcbench(
-        "bench", "--backend", "fake", "--model", "quickstart", "--data", "quickstart", "--relative-to", "torch:8"
-    )
+
+def test_a_wrong_reference_wastes_no_measurement(mrpcbench: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = mrpcbench(*FAKE, "--relative-to", "torch:8")
     assert done.status == 2
     assert (
         "--relative-to torch:8: no row of this run; name one of fake single-stream, fake offline batch 8, " in done.err
@@ -681,22 +676,9 @@ def test_a_wrong_reference_wastes_no_measurement(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_the_options_reach_the_tables_of_a_finished_and_of_an_interrupted_run(
-    mrpcbench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, interrupted: bool
-) -> None:
-    from mrpcbench.errors import InterruptedRunError
-
-    record = make_record("bench", bench=make_bench(rows=(on("torch", 8, 816), on("torch", 32, 408))))
-
-    def measured(*arguments: object) -> object:
-        if interrupted:
-            raise InterruptedRunError("interrupted", replace(record, complete=False))
-        return record
-
-    monkeypatch.setattr("mrpcbench.bench.bench", measured)
-    plain = mrpcbench("bench")
-    assert " x torch" not in plain.out
-    done = mrpcbench("bench", "--relative-to", "torch:8")
-    assert done.status == (130 if interrupted else 0)
-    assert "x torch" in done.out
+def test_the_options_reach_the_tables(mrpcbench: Callable[..., Outcome]) -> None:
+    quick = (*FAKE, "--scenario", "offline", "--pairs", "8", "--rounds", "1", "--max-seconds", "0")
+    assert " x fake" not in mrpcbench(*quick).out
+    done = mrpcbench(*quick, "--relative-to", "fake:8")
+    assert done.status == 0, done.err
+    assert " x fake" in done.out

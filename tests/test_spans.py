@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from mrpcbench import spans
-from mrpcbench.backends.base import Event, Session
+from mrpcbench.backends.base import Event, SteppedSession
 from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.schema import Span
-from mrpcbench.spans import CALLS, PROFILED_CALLS, Road
+from mrpcbench.spans import CALLS, PROFILED_CALLS, Pipeline
 
 MS = 1_000_000  # nanoseconds
 
 
 @dataclass
-class Scripted(Session):
+class Scripted(SteppedSession):
     """An engine whose parts take known times; what it was asked to compute takes 5 ms more on the device."""
 
     now: list[int]
@@ -67,7 +67,9 @@ def pairs_of(rows: NDArray[np.int64]) -> EncodedPairs:
     )
 
 
-def road_of(session: Session, cut: list[list[int]], *, whole: bool, now: list[int] | None = None) -> Road:
+def pipeline_of(
+    session: SteppedSession, cut: list[list[int]], *, whole: bool, now: list[int] | None = None
+) -> Pipeline:
     """A way that takes 7 ms for each pair that it tokenises; without `now` there is nothing to tokenise."""
 
     def tokenise(rows: NDArray[np.int64]) -> EncodedPairs:
@@ -77,7 +79,7 @@ def road_of(session: Session, cut: list[list[int]], *, whole: bool, now: list[in
 
     rows = [np.array(part) for part in cut]
     every = pairs_of(np.arange(1 + max(max(part) for part in cut)))
-    return Road(session, every, None if now is None else tokenise, rows, whole)
+    return Pipeline(session, every, None if now is None else tokenise, rows, whole)
 
 
 def times(found: tuple[Span, ...]) -> dict[str, tuple[float, ...]]:
@@ -85,7 +87,7 @@ def times(found: tuple[Span, ...]) -> dict[str, tuple[float, ...]]:
 
 
 def test_each_part_is_timed_until_the_device_is_done_with_it(now: list[int]) -> None:
-    found = times(road_of(Scripted(now), [[0], [1]], whole=False, now=now).spans())
+    found = times(pipeline_of(Scripted(now), [[0], [1]], whole=False, now=now).spans())
     assert found["tokenise"] == (7, 7)
     assert found["copy in"] == (1, 1)
     assert found["compute"] == (7, 7)  # 2 on the host, 5 on the device
@@ -96,7 +98,7 @@ def test_each_part_is_timed_until_the_device_is_done_with_it(now: list[int]) -> 
 
 def test_pairs_that_are_sorted_are_tokenised_all_at_once(now: list[int]) -> None:
     session = Scripted(now)
-    found = times(road_of(session, [[2, 0], [3, 1]], whole=True, now=now).spans())
+    found = times(pipeline_of(session, [[2, 0], [3, 1]], whole=True, now=now).spans())
     assert found["tokenise"] == (4 * 7,)
     assert len(found["compute"]) == 2
     assert [list(first) for first in session.seen[-2:]] == [[3, 1], [4, 2]]
@@ -104,20 +106,20 @@ def test_pairs_that_are_sorted_are_tokenised_all_at_once(now: list[int]) -> None
 
 def test_each_batch_is_made_of_its_own_pairs(now: list[int]) -> None:
     session = Scripted(now)
-    road_of(session, [[2, 0], [3, 1]], whole=False, now=now).spans()
+    pipeline_of(session, [[2, 0], [3, 1]], whole=False, now=now).spans()
     assert [list(first) for first in session.seen[-2:]] == [[3, 1], [4, 2]]
 
 
 def test_a_fixed_shape_is_not_tokenised(now: list[int]) -> None:
     session = Scripted(now)
-    found = times(road_of(session, [[2, 0], [3, 1]], whole=True).spans())
+    found = times(pipeline_of(session, [[2, 0], [3, 1]], whole=True).spans())
     assert "tokenise" not in found
     assert [list(first) for first in session.seen[-2:]] == [[3, 1], [4, 2]]
 
 
 @pytest.mark.parametrize(("whole", "calls"), [(False, CALLS), (True, CALLS + 5)])
 def test_single_pairs_are_cut_short_and_a_pass_over_all_is_not(now: list[int], whole: bool, calls: int) -> None:
-    found = times(road_of(Scripted(now), [[row] for row in range(CALLS + 5)], whole=whole, now=now).spans())
+    found = times(pipeline_of(Scripted(now), [[row] for row in range(CALLS + 5)], whole=whole, now=now).spans())
     assert len(found["compute"]) == calls
 
 
@@ -131,13 +133,13 @@ def test_the_first_call_is_not_among_the_times(now: list[int]) -> None:
         return real(inputs)
 
     session.compute = compute  # type: ignore[method-assign]
-    assert times(road_of(session, [[0], [1]], whole=False, now=now).spans())["compute"] == (7, 7)
+    assert times(pipeline_of(session, [[0], [1]], whole=False, now=now).spans())["compute"] == (7, 7)
 
 
 @pytest.mark.parametrize("count", [1, PROFILED_CALLS, PROFILED_CALLS + 1, 5 * PROFILED_CALLS])
 def test_a_profile_is_of_a_few_calls_spread_over_all_with_the_operators_in_them(now: list[int], count: int) -> None:
     session = Scripted(now)
-    events = road_of(session, [[row] for row in range(count)], whole=True, now=now).events()
+    events = pipeline_of(session, [[row] for row in range(count)], whole=True, now=now).events()
     calls = [event for event in events if event.name == "compute"]
     assert min(count, PROFILED_CALLS) / 2 < len(calls) <= PROFILED_CALLS
     assert len(session.seen) == len(calls)
@@ -147,7 +149,7 @@ def test_a_profile_is_of_a_few_calls_spread_over_all_with_the_operators_in_them(
 
 
 def test_spans_follow_one_another_without_overlap(now: list[int]) -> None:
-    events = road_of(Scripted(now), [[0], [1]], whole=False, now=now).events()[:-1]
+    events = pipeline_of(Scripted(now), [[0], [1]], whole=False, now=now).events()[:-1]
     ends = [event.end_ns for event in events]
     assert all(begin >= end for begin, end in zip([event.begin_ns for event in events[1:]], ends, strict=False))
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from mrpcbench import data, sources
 from mrpcbench.backends.fake import FakeSession
 from mrpcbench.batches import Batch, EncodedPairs
+from mrpcbench.cases import Case
 from mrpcbench.clock import WallClock, timed
-from mrpcbench.contenders import Contender
 from mrpcbench.environment import capture
-from mrpcbench.lanes import Lane
+from mrpcbench.measurement import SteadyRow, Workload
 from mrpcbench.plans import QUICKSTART, BackendSpec, Scenario
 from mrpcbench.sensors import Meter
 from mrpcbench.server import serve
@@ -61,14 +61,15 @@ def steady(scenario: Scenario, tokens: EncodedPairs) -> dict[str, float]:
     for _ in range(ROUNDS):
         session = Watched()
         cut = tokens.batches(1, order="given")
-        fake = Contender(name="fake", spec=BackendSpec(backend="fake"), scenarios=(scenario,), batch_sizes=(1,))
-        lane = Lane(fake, session, 0.0, scenario, 1, tokens, None, cut, None, Meter(None))
-        lane.run_round()
+        fake = Case(name="fake", spec=BackendSpec(backend="fake"), scenarios=(scenario,), batch_sizes=(1,))
+        (name,) = fake.rows()
+        row = SteadyRow(name, fake, session, 0.0, Workload(tokens, None, cut, None, None), Meter(None))
+        row.run_round()
         own = session.own_ms()
         if scenario == "single-stream":
-            inside += [sample - mine for sample, mine in zip(lane.samples_ms, own, strict=True)]
+            inside += [sample - mine for sample, mine in zip(row.samples_ms, own, strict=True)]
         else:
-            inside.append((lane.samples_ms[0] - sum(own)) / len(own))
+            inside.append((row.samples_ms[0] - sum(own)) / len(own))
         between.append(session.between_ms())
     return {"inside_ms": median(inside), "between_ms": median(between)}
 

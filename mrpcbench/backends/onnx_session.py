@@ -19,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mrpcbench import store
-from mrpcbench.backends.base import Event, Session, tracks
+from mrpcbench.backends.base import Event, SteppedSession, tracks
 from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.batches import Batch
 from mrpcbench.errors import MissingError, first_line
@@ -62,7 +62,7 @@ BEFORE_RUNS = ("model_loading", "session_initialization")
 LOG_ERRORS = 3
 
 
-class OnnxSession(Session):
+class OnnxSession(SteppedSession):
     """The graph in a file on one of `PROVIDERS`; `device_name` is what a placement says.
 
     A graph that was made for CUDA is replayed there, where the provider can record it; the placement says so.

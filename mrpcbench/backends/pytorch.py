@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -16,7 +16,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from mrpcbench import models
-from mrpcbench.backends.base import Event, Session, tracks
+from mrpcbench.backends.base import Event, PeakMemory, SteppedSession, one_ahead, tracks
 from mrpcbench.batches import Batch
 from mrpcbench.environment import device_name, exact_float32, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
@@ -24,7 +24,7 @@ from mrpcbench.plans import BackendSpec
 from mrpcbench.schema import Placement
 from mrpcbench.sources import ModelSource
 
-S = TypeVar("S", bound=Session)
+S = TypeVar("S", bound=SteppedSession)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # In what the weights are kept for each arithmetic that can be asked for.
@@ -36,7 +36,7 @@ MARKS = 5  # the first of a process takes a millisecond, the third some microsec
 PROFILER_LOG_LEVEL = "6"
 
 
-class OnTorch(Session):
+class OnTorch(SteppedSession):
     """A sequence classifier on one device, in one arithmetic, whichever way it is run."""
 
     def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
@@ -46,15 +46,16 @@ class OnTorch(Session):
         self._device = torch.device(device)
         self._net = loaded.model.to(self._device, dtype).eval()  # type: ignore[arg-type]
         self.placement = placement_of(self._net)
-        self.in_flight = 2 if self._device.type == "cuda" else 1
 
-    def begin(self, batch: Batch) -> Callable[[], NDArray[np.float32]]:
-        """What gives the logits [B, 2] of `batch`; on a GPU all of its work is enqueued, the copy to the host too.
+    def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Logits of each batch in turn; on a GPU the next batch is enqueued before the last one is waited for."""
+        return one_ahead(self._begin, batches) if self._device.type == "cuda" else map(self.infer, batches)
 
-        The copy stands right behind its own batch in the stream, so that waiting for it waits for no later batch.
+    def _begin(self, batch: Batch) -> Callable[[], NDArray[np.float32]]:
+        """Enqueue all work of `batch` on the GPU; what gives its logits [B, 2].
+
+        The copy to the host is right behind its own batch in the stream, so that waiting for it waits for no later one.
         """
-        if self._device.type != "cuda":
-            return super().begin(batch)
         logits = self.compute(self.copy_in(batch)).float().to("cpu", non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()  # type: ignore[no-untyped-call]
@@ -91,18 +92,14 @@ class OnTorch(Session):
             yield events
         events += _events_of(watched.events(), marks)
 
-    @property
-    def peak_memory_bytes(self) -> int | None:
-        """Peak of torch's allocations on the GPU since the last reset; None on the CPU."""
-        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else None
-
-    @property
-    def peak_reserved_bytes(self) -> int | None:
-        """Peak of what torch's allocator held on the GPU since the last reset; None on the CPU."""
-        return torch.cuda.max_memory_reserved() if self._device.type == "cuda" else None
+    def peak_memory(self) -> PeakMemory:
+        """Peaks of torch's allocations on the GPU and of what its allocator held since the last reset."""
+        if self._device.type != "cuda":
+            return PeakMemory()
+        return PeakMemory(in_use=torch.cuda.max_memory_allocated(), reserved=torch.cuda.max_memory_reserved())
 
     def reset_peak_memory(self) -> None:
-        """Forget the peak so far."""
+        """Forget the peaks so far."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 

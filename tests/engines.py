@@ -1,0 +1,70 @@
+"""Engines for tests, registered under names of their own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrpcbench import backends
+from mrpcbench.backends.base import Session, SteppedSession
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.batches import Batch
+from mrpcbench.plans import BackendSpec
+from mrpcbench.sources import ModelSource
+
+_MAKERS: dict[str, Callable[[], Session]] = {}
+
+
+def engine(name: str, make: Callable[[], Session]) -> str:
+    """Register an engine whose sessions `make` makes; its name."""
+    _MAKERS[name] = make
+    backends.register(name, "engines:open_registered")
+    return name
+
+
+def open_registered(spec: BackendSpec, source: ModelSource) -> Session:
+    return _MAKERS[spec.backend]()
+
+
+class Answering(FakeSession):
+    """A fake engine whose answers go through `change`."""
+
+    def __init__(self, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        super().__init__()
+        self._change = change
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        return self._change(super().infer(batch))
+
+
+class Stepped(SteppedSession):
+    """A fake engine that tells its steps."""
+
+    def __init__(self) -> None:
+        self.fake = FakeSession()
+        self.placement, self.model = self.fake.placement, self.fake.model
+
+    def copy_in(self, batch: Batch) -> Any:
+        return batch
+
+    def compute(self, inputs: Batch) -> NDArray[np.float32]:
+        return self.fake.infer(inputs)
+
+    def copy_out(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return outputs
+
+
+class Narrow(Stepped):
+    """Prepares for each number of tokens; `seen` are the numbers that it has been called with, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def compute(self, inputs: Batch) -> NDArray[np.float32]:
+        self.seen.append(self.shape_of(inputs))
+        return super().compute(inputs)
+
+    def shape_of(self, batch: Batch) -> int:
+        return batch.inputs["input_ids"].shape[1]

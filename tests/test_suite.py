@@ -1,0 +1,85 @@
+"""The rows of a suite: sessions that are shared, the order of the pairs, and the reference."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Listener
+from datasets import Dataset
+from engines import engine
+
+from mrpcbench import data
+from mrpcbench.backends import BACKENDS, Engine
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.cases import Case, Suite
+from mrpcbench.errors import MissingError
+from mrpcbench.measurement import RowMeasurement
+from mrpcbench.plans import BackendSpec, BenchPlan, Order, Scenario
+from mrpcbench.reading import resolve_all
+from mrpcbench.schema import ReferenceAnswers
+from mrpcbench.scoring import Answers
+from mrpcbench.suite import open_suite, reference_of
+
+FAKE = BackendSpec(backend="fake", model="quickstart", device="cpu")
+
+
+@pytest.fixture
+def pairs(small_data: Path) -> Dataset:
+    return data.split_of(data.load(str(small_data)), str(small_data), "validation").select(range(10))
+
+
+def case(
+    name: str, spec: BackendSpec = FAKE, order: Order = "length", scenarios: tuple[Scenario, ...] = ("offline",)
+) -> Case:
+    return Case(name=name, spec=spec, order=order, scenarios=scenarios, batch_sizes=(4,))
+
+
+def opened(pairs: Dataset, *cases: Case) -> list[RowMeasurement]:
+    sources = resolve_all(case.spec for case in cases)
+    return open_suite(Suite(cases=cases), sources, BenchPlan(), pairs, Listener())
+
+
+def test_cases_that_ask_the_same_of_an_engine_share_its_session(pairs: Dataset) -> None:
+    made: list[FakeSession] = []
+
+    def make() -> FakeSession:
+        made.append(FakeSession())
+        return made[-1]
+
+    spec = replace(FAKE, backend=engine("counted", make))
+    one, two, three = opened(
+        pairs, case("a", spec), case("b", spec, order="given"), case("c", replace(spec, threads=1))
+    )
+    assert len(made) == 2
+    assert one.session is two.session is not three.session
+    assert one.open_ms == two.open_ms
+
+
+def test_each_case_has_the_pairs_in_its_own_order(pairs: Dataset) -> None:
+    every: tuple[Scenario, ...] = ("single-stream", "offline", "server")
+    by_length = opened(pairs, case("a", scenarios=every))
+    given = opened(pairs, case("b", order="given", scenarios=every))
+    rows = {
+        str(row.id): np.concatenate([batch.rows for batch in row.workload.batches]).tolist()
+        for row in (*by_length, *given)
+    }
+    lengths = by_length[0].workload.tokens.lengths
+    assert [lengths[row] for row in rows.pop("a offline batch 4")] == sorted(lengths) != lengths
+    assert list(rows.values()) == [list(range(10))] * 5
+
+
+def test_an_engine_that_is_not_available_ends_the_run(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "rocket", Engine("mrpcbench.backends.rocket:open_rocket"))
+    with pytest.raises(MissingError, match="--backend rocket: No module named"):
+        opened(pairs, case("r", replace(FAKE, backend="rocket")))
+
+
+def test_the_reference_is_the_first_row_that_runs_and_none_of_a_single_case(pairs: Dataset) -> None:
+    server, steady = opened(pairs, case("a", scenarios=("server", "offline")))
+    (other,) = opened(pairs, case("b"))
+    assert reference_of([server, steady, other], 10) is None
+    steady.answers = Answers(np.array([[1.0, 0.0]] * 9 + [[0.0, 1.0]], dtype=np.float32), np.arange(10))
+    found = reference_of([server, steady, other], 10)
+    assert found == ReferenceAnswers(row="a offline batch 4", labels="0000000001")
+    assert reference_of([server, steady], 10) is None
