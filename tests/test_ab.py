@@ -117,8 +117,8 @@ def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_p
 ) -> None:
     asked, known = scripted(monkeypatch), verb._known
 
-    def other_tokens(plan: AbPlan, name: verb.Name, observer: Listener) -> verb.Known:
-        side = known(plan, name, observer)
+    def other_tokens(plan: AbPlan, name: verb.Name, *rest: Any) -> verb.Known:
+        side = known(plan, name, *rest)
         return replace(side, model=replace(side.model, tokenizer_sha256=name * 64))
 
     monkeypatch.setattr(verb, "_known", other_tokens)
