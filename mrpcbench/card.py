@@ -6,6 +6,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
+from mrpcbench.numbers import logged
 from mrpcbench.schema import TrainRecord, TrainSection
 
 GLUE_DATASET = "nyu-mll/glue"
@@ -30,7 +31,7 @@ def model_card(record: TrainRecord) -> str:
         training=training,
         validation=validation,
         versions=", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages),
-        number=_number,
+        number=logged,
     )
     return f"{card}\n"
 
@@ -60,10 +61,6 @@ def _metadata(record: TrainRecord, section: TrainSection) -> ModelCardData:
         model_name=record.model.name,
         eval_results=results,
     )
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6f}"
 
 
 def push(folder: Path, repo_id: str) -> str:

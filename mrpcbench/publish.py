@@ -11,8 +11,9 @@ from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from mrpcbench.errors import UsageError
+from mrpcbench.numbers import ABSENT
 from mrpcbench.plans import Publish
-from mrpcbench.render_verdict import ABSENT, columns, compared, gates, headline, one_line, ordered, sides
+from mrpcbench.render_verdict import columns, compared, gates, headline, one_line, ordered, sides
 from mrpcbench.store import write_text
 from mrpcbench.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mrpcbench.figures import stepping_s, steps_per_s
+from mrpcbench.numbers import difference, fixed, interval, logged, plain
 from mrpcbench.plans import BenchView
 from mrpcbench.render_bench import bench
 from mrpcbench.render_verdict import comparison, judged
@@ -31,15 +32,10 @@ from mrpcbench.tables import (
     caption,
     environment_facts,
     facts,
-    interval,
-    known,
     machine_line,
     model_line,
     notes,
-    number,
     placement_line,
-    plain,
-    small,
     table,
 )
 
@@ -126,10 +122,10 @@ def _train(record: TrainRecord) -> Iterator[RenderableType]:
     for line in section.epochs:
         by_epoch.add_row(
             f"{line.train_epoch:g}",
-            number(line.train_loss),
-            number(line.eval_loss),
-            number(line.eval_accuracy_score),
-            number(line.eval_f1_score),
+            logged(line.train_loss),
+            logged(line.eval_loss),
+            logged(line.eval_accuracy_score),
+            logged(line.eval_f1_score),
             style="bold" if line.step == section.best_step else None,
         )
     yield by_epoch
@@ -152,7 +148,7 @@ def _logged(section: TrainSection) -> Iterator[RenderableType]:
 def _logged_value(name: str, value: float | int | None) -> str:
     if name == "train_learning_rate":
         return f"{value:.6e}"
-    return plain(value) if name in ("step", "train_epoch") else number(value)
+    return plain(value) if name in ("step", "train_epoch") else logged(value)
 
 
 def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
@@ -172,7 +168,7 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
     if (seconds := stepping_s(section)) is not None:
         shown.add_row(
             "of it",
-            f"steps {seconds:.1f} s ({known(steps_per_s(section), '.2f')} steps/s), once {section.cold_s:.1f} s, "
+            f"steps {seconds:.1f} s ({fixed(steps_per_s(section), 2)} steps/s), once {section.cold_s:.1f} s, "
             f"evaluations {section.evaluate_s:.1f} s, saves {section.save_s:.1f} s",
         )
     shown.add_row("weights", f"sha256 {record.model.model_sha256[:16]}")
@@ -191,7 +187,7 @@ def _best_and_final(section: TrainSection) -> Iterator[tuple[str, str]]:
             yield (
                 name,
                 f"step {line.step}: accuracy {line.eval_accuracy_score:.6f}, F1 {line.eval_f1_score:.6f}, "
-                f"loss {number(line.eval_loss)}",
+                f"loss {logged(line.eval_loss)}",
             )
 
 
@@ -206,12 +202,12 @@ def _evaluate(record: EvaluateRecord) -> Iterator[RenderableType]:
         caption=caption(record.model, section.placement, f"n = {score.pairs} pairs"),
     )
     shown.add_row(
-        "accuracy", number(score.accuracy), interval(score.accuracy_interval), number(score.majority_accuracy)
+        "accuracy", logged(score.accuracy), interval(score.accuracy_interval), logged(score.majority_accuracy)
     )
-    shown.add_row("F1", number(score.f1), interval(score.f1_interval), number(score.majority_f1))
-    shown.add_row("precision", number(score.precision))
-    shown.add_row("recall", number(score.recall))
-    shown.add_row("loss", number(score.loss))
+    shown.add_row("F1", logged(score.f1), interval(score.f1_interval), logged(score.majority_f1))
+    shown.add_row("precision", logged(score.precision))
+    shown.add_row("recall", logged(score.recall))
+    shown.add_row("loss", logged(score.loss))
     yield shown
     yield _confusion(score, data.label_names)
     yield from notes([record.model])
@@ -248,8 +244,8 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
             str(trial.batch_size),
             trial.padding,
             str(trial.flips),
-            small(trial.max_abs_delta),
-            small(trial.p99_abs_delta),
+            difference(trial.max_abs_delta),
+            difference(trial.p99_abs_delta),
             str(trial.padding_tokens),
         )
     yield trials
@@ -269,7 +265,7 @@ def _graph(section: ExportSection) -> str:
 
 def _gate_facts(gate: ExportGate) -> PlainTable:
     shown = facts("Verdict", [("outcome", judged(gate.verdict))])
-    shown.add_row("smallest decision margin", small(gate.smallest_margin))
+    shown.add_row("smallest decision margin", difference(gate.smallest_margin))
     if gate.headroom is not None:
         meaning = "below 2: a label near the edge may flip"
         if gate.headroom > 2:
@@ -280,7 +276,7 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)
         shown.add_row("headroom", "none: a logit is not finite" if broken else "none needed: no logit differs")
     if gate.f1_allowed is not None:
-        trials = ", ".join(number(trial.f1) for trial in gate.trials)
+        trials = ", ".join(logged(trial.f1) for trial in gate.trials)
         shown.add_row("F1 of the trials", f"{trials}; the original's interval is {interval(gate.f1_allowed)}")
     shown.add_row("flips on pairs like these", f"at most {gate.flip_rate_bound:.2%} at 95% confidence")
     return shown

@@ -15,9 +15,10 @@ from mrpcbench.figures import (
     row_share,
     share_of_limit,
 )
+from mrpcbench.numbers import ABSENT, fixed, mebibytes, multiple, percent, score, short, whole_percent
 from mrpcbench.plans import BenchView, Order, Scenario
 from mrpcbench.ranking import best, ratio, references
-from mrpcbench.render_ratio import multiple, ratio_header, ratio_table
+from mrpcbench.render_ratio import ratio_header, ratio_table
 from mrpcbench.render_use import resources_table, spans_tables
 from mrpcbench.schema import (
     BenchRecord,
@@ -31,15 +32,11 @@ from mrpcbench.statistics import quantile, samples_needed
 from mrpcbench.tables import (
     PlainTable,
     engine,
-    known,
     machine_line,
-    mebibytes,
     model_line,
     name_header,
     notes,
-    percent,
     placement_line,
-    short,
     table_of,
 )
 
@@ -74,7 +71,7 @@ def _steady_table(rows: list[BenchRow], record: BenchRecord) -> PlainTable:
     if _orders(rows) == {"length", "given"}:
         more += f"\nin the order given: {_names(rows, lambda row: row.order == 'given')}; the others sorted by length"
     if section.reference and _has_agreement(rows):
-        more += f"\nagree: share of the labels that are those of {section.reference.row}"
+        more += f"\nagree: label agreement with {section.reference.row}"
     fixed = f"; FIXED SHAPE of {section.plan.seq_len} tokens, all-ones mask" if section.plan.seq_len else ""
     counted = f"{rows[0].pairs} pairs x {section.rounds_done} rounds interleaved"
     return table_of(
@@ -113,24 +110,24 @@ def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[s
     columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), engine)]
     if not alone:
         columns.append(("batch", lambda row: str(row.batch_size)))
-    columns.append(("pairs/s", lambda row: f"{pairs_per_s(row):.1f}"))
+    columns.append(("pairs/s", lambda row: fixed(pairs_per_s(row), 1)))
     if alone:
         columns.append(("p50 ms", lambda row: _percentile(row, 0.5)))
         columns.append(("p90 ms", lambda row: _percentile(row, 0.9)))
         columns.append(("p99 ms", lambda row: _percentile(row, 0.99)))
     else:
         # A pass over all pairs is one sample; its percentiles would take hundreds of rounds.
-        columns.append(("ms a\npass", lambda row: _percentile(row, 0.5)))
+        columns.append(("ms/\npass", lambda row: _percentile(row, 0.5)))
     # The first call is a part of the cold cost, and all of it for an engine that prepares for no shape.
     name = "first ms" if all(row.cold_ms is None for row in rows) else "cold ms"
-    columns.append((name, lambda row: f"{row.first_ms if row.cold_ms is None else row.cold_ms:.1f}"))
+    columns.append((name, lambda row: fixed(row.first_ms if row.cold_ms is None else row.cold_ms, 1)))
     if not alone:
-        columns.append(("pad.", lambda row: f"{padding_share(row):.0%}"))
+        columns.append(("pad.", lambda row: whole_percent(padding_share(row))))
     columns.append(("limit", lambda row: _share(row, section, share_of_limit)))
     if not alone:
         columns.append(("MFU", lambda row: _share(row, section, flops_share)))
-    columns.append(("acc.", lambda row: _score(row.accuracy)))
-    columns.append(("F1", lambda row: _score(row.f1)))
+    columns.append(("acc.", lambda row: score(row.accuracy)))
+    columns.append(("F1", lambda row: score(row.f1)))
     if _has_agreement(rows):
         columns.append(("agree", lambda row: percent(row.agreement)))
     if any(row.peak_memory_bytes is not None for row in rows):
@@ -143,16 +140,12 @@ def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[s
 def _percentile(row: BenchRow, share: float) -> str:
     """A percentile, or how many samples it would take to bound it at 99% confidence."""
     found = percentile_ms(row, share)
-    return f"n<{samples_needed(share)}" if found is None else f"{found:.2f}"
+    return f"n<{samples_needed(share)}" if found is None else fixed(found, 2)
 
 
 def _share(row: BenchRow, section: BenchSection, share: Callable[[Work, Ceilings, float], float]) -> str:
     """A `share` of what the machine itself reached that the row's useful work comes to."""
-    return known(row_share(row, section.ceilings, share), ".0%")
-
-
-def _score(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    return whole_percent(row_share(row, section.ceilings, share))
 
 
 # --- server -----------------------------------------------------------------------------------------------------------
@@ -168,7 +161,7 @@ def _server_table(rows: list[BenchRow], record: BenchRecord, view: BenchView) ->
         _server_columns(rows, view),
         lines,
         bold=[line for line in lines if _is_best(*line) and any(line[0] is row for row in winners)],
-        caption=_caption(rows, f"{rows[0].pairs} pairs in turn", record),
+        caption=_caption(rows, f"{rows[0].pairs} pairs, cycled", record),
     )
 
 
@@ -178,16 +171,16 @@ def _server_columns(
     columns: list[tuple[str, Callable[[tuple[BenchRow, LoadPoint]], str]]] = [
         (name_header(rows), lambda line: engine(line[0])),
         ("batch", lambda line: str(line[0].batch_size)),
-        ("requests/s", lambda line: f"{line[1].rate_per_s:.1f}"),
+        ("requests/s", lambda line: fixed(line[1].rate_per_s, 1)),
     ]
     columns += [(ratio_header(base), partial(_load_ratio, base)) for base in references(rows, view.relative_to)]
     columns += [
         ("p50 ms", lambda line: _load_percentile(line[1], 0.5)),
         ("p99 ms", lambda line: _load_percentile(line[1], 0.99)),
-        ("mean batch", lambda line: f"{line[1].sent / max(1, len(line[1].batch_sizes)):.1f}"),
+        ("mean batch", lambda line: fixed(line[1].sent / max(1, len(line[1].batch_sizes)), 1)),
         ("sent", lambda line: str(line[1].sent)),
         ("failed", lambda line: str(line[1].failed)),
-        ("target", lambda line: "best" if _is_best(*line) else "kept" if line[1].meets_slo else "missed"),
+        ("target", lambda line: "best" if _is_best(*line) else "met" if line[1].meets_slo else "missed"),
     ]
     return columns
 
@@ -206,7 +199,7 @@ def _is_best(row: BenchRow, point: LoadPoint) -> bool:
 
 
 def _load_percentile(point: LoadPoint, share: float) -> str:
-    return f"{quantile(point.latencies_ms, share):.1f}" if point.latencies_ms else "none"
+    return fixed(quantile(point.latencies_ms, share), 1) if point.latencies_ms else ABSENT
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

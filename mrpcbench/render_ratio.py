@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from mrpcbench.figures import ROUNDS_FOR_INTERVAL, RelativeSpeed, relative_speed
+from mrpcbench.numbers import fixed, multiple
 from mrpcbench.schema import BenchRow
-from mrpcbench.tables import PlainTable, engine, known, name_header, table_of
+from mrpcbench.tables import PlainTable, engine, name_header, table_of
 
 Line = tuple[BenchRow, tuple[RelativeSpeed | None, ...]]
 
@@ -18,18 +19,13 @@ def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTab
         columns.append(("batch", lambda line: str(line[0].batch_size)))
     for place, base in enumerate(bases):
         columns += [(ratio_header(base), _times(place)), ("95%", _interval(place, base))]
-    return table_of(f"{scenario}: times as fast", columns, lines, caption=_caption(lines))
+    return table_of(f"{scenario}: speedup", columns, lines, caption=_caption(lines))
 
 
 def ratio_header(base: BenchRow) -> str:
     """Names the row that has 1.00x, on several lines so that the column stays narrow."""
     case, rest = str(base.id).split(" ", maxsplit=1)
     return "\n".join(("x " + case.replace("-", "-\n"), rest.replace(" batch", "\nbatch")))
-
-
-def multiple(value: float | None) -> str:
-    """A ratio, or `?` where it is unknown."""
-    return known(value, ".2f") + ("" if value is None else "x")
 
 
 def _times(place: int) -> Callable[[Line], str]:
@@ -49,7 +45,7 @@ def _interval(place: int, base: BenchRow) -> Callable[[Line], str]:
             return ""
         if found.interval is None:
             return f"n<{ROUNDS_FOR_INTERVAL}"
-        return f"{found.interval.low:.2f} to {found.interval.high:.2f}"
+        return f"{fixed(found.interval.low, 2)} to {fixed(found.interval.high, 2)}"
 
     return cell
 

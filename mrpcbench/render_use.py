@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from mrpcbench.figures import joules_per_thousand, pairs_per_s, span_us
+from mrpcbench.numbers import ABSENT, fixed, mebibytes, short, whole_percent
 from mrpcbench.schema import BenchRow, SpanName
-from mrpcbench.tables import PlainTable, engine, known, mebibytes, name_header, short, table_of
+from mrpcbench.tables import PlainTable, engine, name_header, table_of
 
 Columns = list[tuple[str, Callable[[BenchRow], str]]]
 
 # The column "batch" is how many pairs a batch has, as in every table.
 SPAN_HEADERS: dict[SpanName, str] = {"batch": "batching", "copy in": "copy\nin", "copy out": "copy\nout"}
 SPANS_CAPTION = (
-    "Means of a pass of its own with a wait for the device after each part, so that `sum` need not equal `timed`, "
-    "which is the time of the timed rounds, end to end: copy in, compute and copy out; "
-    "`tok.` is the share of `sum` that tokenising takes. A server has none, for its pairs wait."
+    "From a separate pass with device synchronisation after each part, so `sum` can differ from `timed`, the time of "
+    "the timed rounds: copy in, compute and copy out. `tok.` is the share of `sum` that tokenising takes. `timed` is "
+    "not measured for server."
 )
 RESOURCES_CAPTION = (
     "GPU MiB: peak that the engine had in use and reserved, and of the whole process; MHz and W: means; °C: highest; "
@@ -33,30 +34,26 @@ def spans_tables(rows: Sequence[BenchRow]) -> Iterator[PlainTable]:
         columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
         columns += [("tok.", _tokenising), ("timed", _timed)]
         caption = SPANS_CAPTION if scenario == scenarios[-1] else ""
-        yield table_of(f"where the time goes, {scenario}: µs a pair", columns, mine, caption=caption)
+        yield table_of(f"time breakdown, {scenario}: µs per pair", columns, mine, caption=caption)
 
 
 def _part(name: SpanName) -> Callable[[BenchRow], str]:
-    def cell(row: BenchRow) -> str:
-        found = span_us(row).get(name)
-        return "-" if found is None else short(found)
-
-    return cell
+    return lambda row: short(span_us(row).get(name))
 
 
 def _tokenising(row: BenchRow) -> str:
     """Share of the time of all parts that tokenising takes."""
     parts = span_us(row)
-    return f"{parts['tokenise'] / math.fsum(parts.values()):.0%}" if "tokenise" in parts else "-"
+    return whole_percent(parts["tokenise"] / math.fsum(parts.values()) if "tokenise" in parts else None)
 
 
 def _timed(row: BenchRow) -> str:
     """Microseconds a pair in the timed rounds; a server's pairs also wait, and have no such figure."""
-    return "-" if row.scenario == "server" else short(1e6 / pairs_per_s(row))
+    return ABSENT if row.scenario == "server" else short(1e6 / pairs_per_s(row))
 
 
 def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
-    """What the sensors say of each row, `?` where they say nothing."""
+    """What the sensors say of each row, absent where they say nothing."""
     columns: Columns = [
         (name_header(rows), engine),
         ("scenario", lambda row: row.scenario),
@@ -74,7 +71,7 @@ def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
     return table_of("resources", columns, rows, caption=RESOURCES_CAPTION, names=2)
 
 
-def _read(name: str, form: Callable[..., str] = known) -> Callable[[BenchRow], str]:
+def _read(name: str, form: Callable[..., str] = fixed) -> Callable[[BenchRow], str]:
     """The cell of a field of `Resources`."""
 
     def cell(row: BenchRow) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from mrpcbench.numbers import ABSENT, change, measured, probability
 from mrpcbench.tables import CRAMPED, PlainTable, facts, table
 from mrpcbench.verdicts import EXIT_STATUS, Compared, Comparison, Interval, MetricResult, Outcome, Verdict
 
@@ -14,7 +15,6 @@ COLOURS: dict[Outcome, str] = {
     "INCONCLUSIVE": "bold yellow",
     "INCOMPARABLE": "bold yellow",
 }
-ABSENT = "-"
 INFORMATION = "info"
 
 Column = tuple[str, Callable[[MetricResult], str]]
@@ -81,8 +81,8 @@ def columns(found: Comparison) -> list[Column]:
     p_values: list[Column] = [("p", lambda metric: probability(metric.p_value))]
     return [
         ("metric", named),
-        ("baseline", lambda metric: value(metric.baseline, metric.unit)),
-        ("current", lambda metric: value(metric.current, metric.unit)),
+        ("baseline", lambda metric: measured(metric.baseline, metric.unit)),
+        ("current", lambda metric: measured(metric.current, metric.unit)),
         ("change", lambda metric: change(metric.change, metric.change_unit, "+")),
         *(intervals if any(metric.interval for metric in found.metrics) else []),
         *(p_values if any(metric.p_value is not None for metric in found.metrics) else []),
@@ -111,32 +111,6 @@ def named(metric: MetricResult) -> str:
     """The metric, with the unit of its values; a share has none."""
     name = one_line(metric.metric)
     return name if metric.unit == "share" or name.endswith(metric.unit) else f"{name}, {metric.unit}"
-
-
-def value(number: float | None, unit: str) -> str:
-    """A share with four decimals, a count as one, anything else with about four digits."""
-    if number is None:
-        return ABSENT
-    if unit != "share" and number == round(number, 0):
-        return f"{number:.0f}"
-    if unit != "share" and abs(number) < 0.001:
-        return f"{number:.2e}"
-    decimals = 4 if unit == "share" or abs(number) < 1 else 2 if abs(number) < 100 else 1
-    return f"{number:.{decimals}f}"
-
-
-def change(number: float | None, unit: str, sign: str = "") -> str:
-    """Percent without a space, other units with one."""
-    if number is None:
-        return ABSENT
-    return f"{number:{sign}.2f}{'' if unit == '%' else ' '}{unit}".rstrip()
-
-
-def probability(number: float | None) -> str:
-    """Four decimals; what they cannot show is not shown as nought."""
-    if number is None:
-        return ABSENT
-    return "<0.0001" if number < 0.0001 else f"{number:.4f}"
 
 
 def _common_level(metrics: Iterable[MetricResult]) -> float | None:

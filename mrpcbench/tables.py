@@ -18,7 +18,6 @@ from mrpcbench.schema import (
     ModelIdentity,
     Placement,
 )
-from mrpcbench.verdicts import Interval
 
 Row = TypeVar("Row")
 # SIMPLE_HEAD with a gap in the line below the headers, which tells columns apart that are one space apart.
@@ -166,26 +165,6 @@ def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
     return f"{model_line(model)}\n{placement_line(placement)}; {n}"
 
 
-def interval(found: Interval) -> str:
-    """Both ends."""
-    return f"{found.low:.4f} to {found.high:.4f}"
-
-
-def number(value: float | None) -> str:
-    """A metric as the reference log prints it."""
-    return "not finite" if value is None else f"{value:.6f}"
-
-
-def small(value: float | None) -> str:
-    """A difference."""
-    return "not finite" if value is None else f"{value:.2e}"
-
-
-def plain(value: object) -> str:
-    """An option's value: a float without zeros that say nothing."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def engine(row: BenchRow) -> str:
     """The name of a benchmark row's case, never silent about a graph that is not proven or a row that is INVALID."""
     return row.case + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
@@ -194,25 +173,3 @@ def engine(row: BenchRow) -> str:
 def name_header(rows: Iterable[BenchRow]) -> str:
     """What the column of `engine` is of: a case of a preset has a name of its own."""
     return "backend" if all(row.case == row.spec.backend for row in rows) else "case"
-
-
-def known(value: float | None, form: str = ".0f") -> str:
-    """A figure, or `?` where it is unknown."""
-    return "?" if value is None else f"{value:{form}}"
-
-
-def percent(value: float | None) -> str:
-    """A share to a tenth of a per cent, 100% only where it is all; `?` where it is unknown."""
-    if value is None or value == 1:
-        return "?" if value is None else "100%"
-    return f"{min(value, 0.999):.1%}"
-
-
-def mebibytes(size: int | None) -> str:
-    """A size, or `?` where it is unknown."""
-    return known(None if size is None else size / 2**20)
-
-
-def short(value: float | None) -> str:
-    """A figure that may be a thousandth or a million, with one decimal below a thousand; `?` where it is unknown."""
-    return known(value, ".1f" if value is None or value < 999.95 else ".0f")

@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("verbs", ("train", "evaluate", "export", "bench", "env", *JUDGING)),
     ("tools", (*TOOLS, *MEASURING, *GATING, *SHOWING, "store", "hub")),
     ("tiny and statistics", ("tiny", "statistics")),
-    ("vocabulary", ("schema", "plans", "rows", "upgrade", "verdicts", "errors", "progress")),
+    ("vocabulary", ("schema", "plans", "numbers", "rows", "upgrade", "verdicts", "errors", "progress")),
 )
 WITHIN = {"command line", "chains of verbs", "tools", "tiny and statistics", "vocabulary"}
 HEAVY = (

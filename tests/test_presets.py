@@ -242,11 +242,11 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     done = mrpcbench(*options, "--results", "a.json", "--profile", "trace.json")
     assert done.status == 0, done.err
     shown = " ".join(done.out.split())
-    assert "offline: times as fast" in shown
+    assert "offline: speedup" in shown
     assert "x theirs" in shown
     assert "x ours" in shown  # of single pairs, which the first reference has none of
     assert "n = 5 rounds" in shown
-    assert "agree: share of the labels that are those of theirs offline batch 32" in shown
+    assert "agree: label agreement with theirs offline batch 32" in shown
     assert "in the order given: theirs; the others sorted by length" in shown
     names = {
         event["args"]["name"]

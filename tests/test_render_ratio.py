@@ -77,7 +77,7 @@ def test_a_round_of_single_pairs_is_all_of_them_together() -> None:
 
 def test_a_table_has_a_ratio_and_its_interval_for_each_reference() -> None:
     table = ratio_table([FAST, BASE], [BASE, FAST])
-    assert str(table.title) == "offline: times as fast"
+    assert str(table.title) == "offline: speedup"
     assert headers(table) == ["case", "batch", "x base offline batch 32", "95%", "x fast offline batch 32", "95%"]
     _, _, times, ends, others, _ = cells(table)
     assert times == ["2.00x", "1.00x"]

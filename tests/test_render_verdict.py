@@ -22,7 +22,7 @@ from comparisons import (
 )
 from rich.console import Console
 
-from mrpcbench import render_verdict
+from mrpcbench import numbers, render_verdict
 from mrpcbench.console import Terminal
 from mrpcbench.verdicts import EXIT_STATUS, Comparison, Interval, MetricResult, Verdict
 
@@ -145,12 +145,12 @@ def test_a_value_has_about_four_digits_and_a_share_four_decimals() -> None:
         (None, "ms"): "-",
         (float("nan"), "ms"): "nan",
     }
-    assert {case: render_verdict.value(*case) for case in cases} == cases
+    assert {case: numbers.measured(*case) for case in cases} == cases
 
 
 def test_a_small_p_is_never_shown_as_nought() -> None:
     cases = {None: "-", 0.0: "<0.0001", 0.00009: "<0.0001", 0.0001: "0.0001", 0.05: "0.0500", 1.0: "1.0000"}
-    assert {p: render_verdict.probability(p) for p in cases} == cases
+    assert {p: numbers.probability(p) for p in cases} == cases
 
 
 def test_every_absent_value_is_a_dash() -> None:
