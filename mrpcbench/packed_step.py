@@ -5,6 +5,7 @@ graph on a GPU) is replayed as one launch, and the host never waits for the devi
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from mrpcbench import packed
-from mrpcbench.backends.graphs import MOST, RecordWork
+from mrpcbench.backends.graphs import Recordings, RecordWork
 from mrpcbench.packing import Resident, Shape
 
 # The encoder's layers and its last norm compute in `dtype`. Embeddings, their norm and the head stay in float32, which
@@ -67,7 +68,7 @@ class PackedStep:
         self._scale = torch.ones((), device=self._device)
         self._loss = torch.zeros((), device=self._device)
         self._windowless = packed.windowless(net.config) if recorder else None
-        self._recordings: dict[Shape, tuple[torch.Tensor, Callable[[], None]]] = {}  # least recently used first
+        self._recordings = Recordings[tuple[torch.Tensor, Callable[[], None]]]()
 
     def refresh(self) -> None:
         """Copy the masters to the weights in `dtype`, after the masters have changed."""
@@ -90,9 +91,7 @@ class PackedStep:
         if self.recorder is None:
             self._compute(given.to(self._device), shape)
         else:
-            if shape not in self._recordings:
-                self._recordings[shape] = self._recorded(self.recorder, shape, given)
-            self._recordings[shape] = inputs, replay = self._recordings.pop(shape)
+            inputs, replay = self._recordings.get(shape, partial(self._recorded, self.recorder, shape, given))
             inputs.copy_(given, non_blocking=True)
             replay()
         if self.gradients is not self._found:
@@ -119,11 +118,8 @@ class PackedStep:
     ) -> tuple[torch.Tensor, Callable[[], None]]:
         """The input tensor for rows of `shape`, and the function that then computes their loss and gradients.
 
-        Warm-up runs use `given`, rows that really fill `shape`: kernels rely on that. If there are too many recordings,
-        the least recently used one is dropped.
+        Warm-up runs use `given`, rows that really fill `shape`: kernels rely on that.
         """
-        while len(self._recordings) >= MOST:
-            del self._recordings[next(iter(self._recordings))]
         inputs = given.to(self._device, copy=True)
         return inputs, recorder(lambda: self._compute(inputs, shape))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -13,30 +13,41 @@ Forward = Callable[[Packed], torch.Tensor]
 # What replays `forward` for every `Packed` of the shape of the one that it is given.
 Record = Callable[[Forward, Packed], Forward]
 
+T = TypeVar("T")
+
 # A graph of ModernBERT-base holds some hundred launches, and all graphs share their memory; MRPC needs about thirty.
 MOST = 128
 # The first run chooses algorithms and allocates what a recording must not.
 WARM_UPS = 2
 
-T = TypeVar("T")
+
+class Recordings(Generic[T]):
+    """A recording for each shape, at most `most`: past that the least recently used one is dropped."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._kept: dict[Shape, T] = {}  # least recently used first
+
+    def get(self, shape: Shape, record: Callable[[], T]) -> T:
+        """The recording of `shape`, which `record` makes if there is none."""
+        if shape not in self._kept:
+            while len(self._kept) >= self._most:  # before recording: both would take memory
+                del self._kept[next(iter(self._kept))]
+            self._kept[shape] = record()
+        self._kept[shape] = found = self._kept.pop(shape)
+        return found
 
 
 class Graphs:
-    """`forward`, recorded by `record` at the first sight of a shape; past `most` the least recently used one goes."""
+    """`forward`, recorded by `record` at the first sight of a shape."""
 
     def __init__(self, forward: Forward, record: Record, most: int = MOST) -> None:
-        self._forward, self._record, self._most = forward, record, most
-        self._replays: dict[Shape, Forward] = {}  # in the order of their last use
+        self._forward, self._record = forward, record
+        self._replays = Recordings[Forward](most)
 
     def __call__(self, packed: Packed) -> torch.Tensor:
         """What `forward` gives for `packed`; no later call changes it."""
-        replay = self._replays.pop(packed.shape, None)
-        if replay is None:
-            while len(self._replays) >= self._most:
-                del self._replays[next(iter(self._replays))]
-            replay = self._record(self._forward, packed)
-        self._replays[packed.shape] = replay
-        return replay(packed)
+        return self._replays.get(packed.shape, partial(self._record, self._forward, packed))(packed)
 
 
 def cuda_graphs() -> Record:
