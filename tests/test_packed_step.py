@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, ModernBertForSequenceClassification
 
 from mrpcbench import data
-from mrpcbench.models import reader
 from mrpcbench.packed_step import Labelled, PackedAdamW, PackedStep
 from mrpcbench.packing import Resident, Shape, pack, shape_for
+from mrpcbench.sources import reader
 
 CPU = torch.device("cpu")
 PAIRS = 12
