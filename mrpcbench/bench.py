@@ -122,7 +122,7 @@ def _rounds(rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, observer:
         for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
             row.run_round()
             task, first, last = ("bench", 0, plan.rounds) if done < plan.rounds else ("added rounds", plan.rounds, most)
-            detail = f"round {done + 1}: {row.id}"
+            detail = f"round {done + 1}{f' of {plan.rounds}' if task == 'bench' else ''}: {row.id}"
             observer.advance(task, (done - first) * len(rows) + position + 1, (last - first) * len(rows), detail)
             yield done + (position + 1 == len(rows))
         done += 1

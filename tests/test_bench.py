@@ -350,7 +350,7 @@ def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_and_says_so(plan: 
     record = run(replace(plan, backend=(engine("lost", Lost),)), tmp_path / "r.json", observer=listener)
     assert record.complete
     assert all(row.spans is None for row in rows_of(record))
-    assert "lost offline batch 8: no time breakdown: engine failed (lost)" in listener.lines
+    assert "warning: lost offline batch 8: no time breakdown: engine failed (lost)" in listener.lines
 
 
 def test_a_profile_is_a_trace_with_a_process_a_row(
