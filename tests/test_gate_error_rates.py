@@ -1,20 +1,22 @@
-"""docs/benchmarks/gate_error_rates.py: how runs are counted, its known slowdowns, and the results in docs/gate.md."""
+"""docs/benchmarks/gate_error_rates.py: its measurement, known slowdowns and counts, and the results in docs/gate.md."""
 
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
-from mrpcbench.duel import Side
+from mrpcbench.backends.fake import FakeSession
+from mrpcbench.duel import Process, Side
 from mrpcbench.plans import BackendSpec
 from mrpcbench.policy import Policy
 
 sys.path.append(str(REPOSITORY / "docs" / "benchmarks"))
 
-from gate_error_rates import FORMAT, SLOWDOWNS, Comparison, rates, slowed, table
+from gate_error_rates import FORMAT, SLOWDOWNS, Comparison, Measurement, Settings, measure, rates, slowed, table
 
 
 def log_ratios(*slowdowns: float) -> tuple[float, ...]:
@@ -57,3 +59,28 @@ def test_the_table_in_the_docs_is_made_from_the_committed_rates() -> None:
     document = json.loads((REPOSITORY / "results" / "gate" / "error-rates.json").read_text(encoding="utf-8"))
     page = (REPOSITORY / "docs" / "gate.md").read_text(encoding="utf-8")
     assert [row for row in table(document) if row not in page] == []
+
+
+def test_a_measurement_without_rounds_writes_what_it_is_of(small_data: Path, tmp_path: Path) -> None:
+    """Every step but the processes, which tests of `duel` run: a run of the gate takes 20 of them."""
+    settings = Settings(model="quickstart", backend="fake", device="cpu", data=str(small_data), runs=0, slowdown_runs=0)
+    measure(settings, tmp_path / "rates.json")
+    document = json.loads((tmp_path / "rates.json").read_text(encoding="utf-8"))
+    assert document["complete"]
+    assert document["model"] == asdict(FakeSession.model)
+    assert document["placement"] == asdict(FakeSession.placement)
+    assert (document["data"]["pairs"], document["settings"]["data"]) == (40, small_data.name)
+    assert list(table(document)) == document["comparisons"] == []
+
+
+def test_a_round_counts_unless_the_sensors_saw_a_disturbance() -> None:
+    found = Measurement()
+    process = Process(
+        samples_ms=(1.0, 2.0, 4.0), placement=FakeSession.placement, python="3.11", packages={}, disturbances=()
+    )
+    found.add(0.05, process, replace(process, samples_ms=(2.0, 4.0, 8.0)))
+    found.add(0.05, process, replace(process, disturbances=("the GPU throttled",)))
+    assert found.discarded_rounds == 1
+    comparison = found.comparisons[0.05]
+    assert (comparison.reference_times_ms, comparison.times_ms) == ((2.0,), (4.0,))
+    assert comparison.log_ratios == pytest.approx((math.log(2),))

@@ -1,15 +1,15 @@
-"""What the graphs for the CPU and sorting by length are worth: ModernBERT-base's architecture on the real MRPC.
+"""Speedups of the CPU graphs and of sorting by length, with ModernBERT-base's architecture on MRPC.
 
     python docs/benchmarks/cpu_graphs.py --model FOLDER --data FOLDER [--graphs FOLDER] [--quick]
 
-The model's FOLDER needs a config.json and a tokenizer alone: the weights are random, which changes no speed. Its graphs
-are exported as `mrpcbench export` does, proven on a few pairs only, into a temporary folder, or into `--graphs`, where
-the next run finds them. Each comparison is of two contenders in one process that run the same pairs in turns, in
-alternating order, with the project's own sessions and batches; a ratio is of two neighbouring turns, and its interval
-that of the median over the rounds.
+The model's FOLDER needs only a config.json and a tokenizer: the weights are random, which does not change the speed.
+`mrpcbench export` makes the graphs, verified on a few pairs, in a temporary folder or in `--graphs`, where the next run
+finds them. Each comparison is between two cases in one process. They run the same pairs in turns, in alternating order,
+with the project's own sessions and batches. A ratio is of two neighbouring turns; its interval is that of the median
+over the rounds.
 
-What dispatching nodes costs is seen on a model of as many layers but 16 wide, and single pairs of 8 tokens, which
-compute next to nothing.
+The cost of dispatching nodes is measured with a model of as many layers that is 16 wide, and with single pairs of 8
+tokens, which need almost no computation.
 """
 
 import argparse
@@ -32,11 +32,11 @@ import psutil
 from mrpcbench import data
 from mrpcbench.backends import open_session
 from mrpcbench.backends.base import Session
-from mrpcbench.batches import Batch, EncodedPairs, Order
+from mrpcbench.batches import Batch, EncodedPairs
 from mrpcbench.clock import timed
-from mrpcbench.environment import capture, usable_cores
+from mrpcbench.environment import capture, resolve_threads
 from mrpcbench.errors import ExitStatus
-from mrpcbench.plans import BackendSpec
+from mrpcbench.plans import BackendSpec, Order
 from mrpcbench.reading import resolve
 from mrpcbench.redaction import public_name
 from mrpcbench.statistics import median_interval
@@ -66,8 +66,8 @@ QUICK = Run(split_pairs=64, split_rounds=2, pairs=16, rounds=3, dispatch_rounds=
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A graph of one of the two models, and how its pairs are batched."""
+class Case:
+    """A graph of one of the two models, with the order and the batch size of its pairs."""
 
     graph: str
     order: Order
@@ -75,40 +75,40 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """What tells it from the others, in words."""
+        """Its unique name."""
         return f"{self.graph} {'sorted' if self.order == 'length' else 'unsorted'} batch {self.batch_size}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A ratio of times, `over` to `under`, that is to be at least `least`, or at most `most`."""
+    """A target for a ratio of times, `over` to `under`: at least `least`, or at most `most`."""
 
     what: str
-    over: Contender
-    under: Contender
+    over: Case
+    under: Case
     least: float | None = None
     most: float | None = None
 
     def is_met(self, low: float, middle: float, high: float) -> bool:
-        """Whether the median is where it is to be; with `least` the whole interval must lie above 1, too."""
+        """Whether the median meets the target; with `least` the whole interval must also lie above 1."""
         if self.most is not None:
             return middle <= self.most
         return self.least is not None and middle >= self.least and low >= 1
 
 
-PLAIN = Contender(graph="base/none", order="given", batch_size=32)
-SORTED = Contender(graph="base/none", order="length", batch_size=32)
+PLAIN = Case(graph="base/none", order="given", batch_size=32)
+SORTED = Case(graph="base/none", order="length", batch_size=32)
 SPLIT_GOALS = (
     Goal(
         what="int8 sorted against Optimum's unsorted, batch 32",
         over=PLAIN,
-        under=Contender(graph="base/int8", order="length", batch_size=32),
+        under=Case(graph="base/int8", order="length", batch_size=32),
         least=4.0,
     ),
     Goal(
         what="int8 sorted, batch 8, against Optimum's unsorted, batch 32",
         over=PLAIN,
-        under=Contender(graph="base/int8", order="length", batch_size=8),
+        under=Case(graph="base/int8", order="length", batch_size=8),
         least=4.0,
     ),
     Goal(what="sorted against unsorted, batch 32", over=PLAIN, under=SORTED, least=1.35),
@@ -116,8 +116,8 @@ SPLIT_GOALS = (
 BATCH_GOALS = tuple(
     Goal(
         what=f"cpu graph against Optimum's, batch {size}",
-        over=Contender(graph="base/none", order="length", batch_size=size),
-        under=Contender(graph="base/cpu", order="length", batch_size=size),
+        over=Case(graph="base/none", order="length", batch_size=size),
+        under=Case(graph="base/cpu", order="length", batch_size=size),
         least=1.05,
     )
     for size in (1, 8, 32)
@@ -125,8 +125,8 @@ BATCH_GOALS = tuple(
 DISPATCH_GOALS = (
     Goal(
         what=f"time of the cpu graph in Optimum's, {NARROW['hidden_size']} wide, one pair of {DISPATCH_TOKENS} tokens",
-        over=Contender(graph="narrow/cpu", order="length", batch_size=1),
-        under=Contender(graph="narrow/none", order="length", batch_size=1),
+        over=Case(graph="narrow/cpu", order="length", batch_size=1),
+        under=Case(graph="narrow/none", order="length", batch_size=1),
         most=0.4,
     ),
 )
@@ -136,16 +136,16 @@ DISPATCH_GOALS = (
 
 
 def make_graphs(model: Path, pairs: Mapping[str, Sequence[Any]], folder: Path) -> None:
-    """Export what is not in `folder` yet, `base/none` and so on, in processes of their own.
+    """Export each graph that is not in `folder` yet, `base/none` and so on, in a process of its own.
 
-    A folder keeps only graphs of one model, made by one state of this project's code.
+    A folder keeps only graphs of one model, made by one version of this project's code; `SystemExit` otherwise.
     """
     few = folder / "proof"
     few.mkdir(parents=True, exist_ok=True)
     made = to_json({"source": capture().source_sha256, "config": (model / "config.json").read_text(encoding="utf-8")})
     stamp = folder / "made-by.json"
     if stamp.exists() and stamp.read_text(encoding="utf-8") != made:
-        sys.exit(f"cpu_graphs.py: {folder} holds graphs of another model or another state of the code; name another")
+        sys.exit(f"cpu_graphs.py: {folder} holds graphs of another model or another version of the code; name another")
     write_text(stamp, made)
     rows = [{name: pairs[name][row] for name in ("sentence1", "sentence2", "label")} for row in range(PROOF_PAIRS)]
     write_text(few / "validation.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -176,14 +176,14 @@ def narrow_model(model: Path, folder: Path) -> Path:
 
 
 class Track:
-    """The sessions, which are opened once, and the batches of some pairs."""
+    """Opens each session once, and measures cases with it."""
 
     def __init__(self, graphs: Path, threads: int) -> None:
         self._graphs, self._threads = graphs, threads
         self._sessions: dict[str, Session] = {}
 
     def spec(self, graph: str) -> BackendSpec:
-        """What is asked of the engine."""
+        """The request to the engine for `graph`."""
         return BackendSpec(backend="onnx", model=str(self._graphs / graph), device="cpu", threads=self._threads)
 
     def session(self, graph: str) -> Session:
@@ -193,27 +193,27 @@ class Track:
         return self._sessions[graph]
 
     def measured(self, goals: Sequence[Goal], tokens: EncodedPairs, rounds: int) -> list[dict[str, Any]]:
-        """A row for each of `goals`: every contender runs once a round over all pairs, after a pass that is not kept.
+        """A row for each of `goals`. After an untimed warm-up, every case runs once per round over all pairs.
 
-        Every other round runs backwards.
+        Every other round runs in reverse order.
         """
-        contenders = list(dict.fromkeys(part for goal in goals for part in (goal.over, goal.under)))
-        batches = {item: tokens.batches(item.batch_size, order=item.order) for item in contenders}
-        for item in contenders:
-            list(self.session(item.graph).infer_many(batches[item][:2]))
-        times: dict[Contender, list[float]] = {item: [] for item in contenders}
+        cases = list(dict.fromkeys(part for goal in goals for part in (goal.over, goal.under)))
+        batches = {case: tokens.batches(case.batch_size, order=case.order) for case in cases}
+        for case in cases:
+            list(self.session(case.graph).infer_many(batches[case][:2]))
+        times: dict[Case, list[float]] = {case: [] for case in cases}
         for done in range(rounds):
-            for item in contenders[:: 1 if done % 2 == 0 else -1]:
-                times[item].append(self._pass_ms(item, batches[item]))
-            sys.stderr.write(f"round {done + 1} of {rounds}: {', '.join(f'{times[item][-1]:.0f}' for item in times)}\n")
+            for case in cases[:: 1 if done % 2 == 0 else -1]:
+                times[case].append(self._pass_ms(case, batches[case]))
+            sys.stderr.write(f"round {done + 1} of {rounds}: {', '.join(f'{times[case][-1]:.0f}' for case in times)}\n")
         return [_row(goal, times, len(tokens.lengths), batches) for goal in goals]
 
-    def _pass_ms(self, item: Contender, batches: list[Batch]) -> float:
-        session = self.session(item.graph)
+    def _pass_ms(self, case: Case, batches: list[Batch]) -> float:
+        session = self.session(case.graph)
         return timed(lambda: list(session.infer_many(batches)))[1]
 
     def facts(self) -> dict[str, Any]:
-        """What each session says of itself."""
+        """The weights and the placement of each session."""
         return {
             name: {"weights": session.model.weights, "parameters": session.model.parameters} | asdict(session.placement)
             for name, session in self._sessions.items()
@@ -221,7 +221,7 @@ class Track:
 
 
 def _row(
-    goal: Goal, times: Mapping[Contender, list[float]], pairs: int, batches: Mapping[Contender, list[Batch]]
+    goal: Goal, times: Mapping[Case, list[float]], pairs: int, batches: Mapping[Case, list[Batch]]
 ) -> dict[str, Any]:
     ratios = [over / under for over, under in zip(times[goal.over], times[goal.under], strict=True)]
     interval = median_interval(ratios)
@@ -234,46 +234,47 @@ def _row(
         "met": goal.is_met(interval.low, median(ratios), interval.high),
         "pairs": pairs,
         "rounds": len(ratios),
-        "contenders": [
+        "contenders": [  # the key of the committed record
             {
-                "name": item.name,
-                "tokens_for_each_real_one": sum(batch.inputs["input_ids"].size for batch in batches[item])
-                / sum(batch.real_tokens for batch in batches[item]),
-                "ms_a_pass": times[item],
+                "name": case.name,
+                "tokens_for_each_real_one": sum(batch.inputs["input_ids"].size for batch in batches[case])
+                / sum(batch.real_tokens for batch in batches[case]),
+                "ms_a_pass": times[case],
             }
-            for item in (goal.over, goal.under)
+            for case in (goal.over, goal.under)
         ],
     }
 
 
 def others_s() -> float:
-    """Processor seconds so far that were not ours."""
+    """CPU seconds that other processes have used so far."""
     times, own = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_SELF)
     return float(sum(times[:8]) - times.idle - times.iowait - own.ru_utime - own.ru_stime)
 
 
-# --- the whole --------------------------------------------------------------------------------------------------------
+# --- command line -----------------------------------------------------------------------------------------------------
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="config.json and tokenizer of ModernBERT-base")
-    parser.add_argument("--data", required=True, help="MRPC, in any layout that mrpcbench reads")
-    parser.add_argument("--graphs", type=Path, help="folder that keeps the graphs; else a temporary one")
-    parser.add_argument("--output", type=Path, help=f"file for the figures; {OUTPUT.name} here unless --quick")
-    parser.add_argument("--threads", type=int, default=usable_cores())
-    parser.add_argument("--quick", action="store_true", help="a few pairs and rounds: whether it runs, and roughly")
+    parser.add_argument("--data", required=True, help="MRPC, in a layout that mrpcbench reads")
+    parser.add_argument("--graphs", type=Path, help="folder that keeps the graphs; default: a temporary one")
+    parser.add_argument("--output", type=Path, help=f"file for the results; default: {OUTPUT.name} here unless --quick")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: OMP_NUM_THREADS, or the usable cores")
+    parser.add_argument("--quick", action="store_true", help="few pairs and rounds, for a trial run")
     return parser.parse_args()
 
 
 def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
-    """Export, time, and say all that the figures are of."""
+    """Export the graphs and time the cases: the results with their environment, model, data and settings."""
     run = QUICK if asked.quick else Run()
     pairs = data.split_of(data.load(asked.data), asked.data, "validation")
     pairs = pairs.select(np.random.default_rng(0).permutation(len(pairs)))
     make_graphs(asked.model.resolve(), pairs, graphs)
-    track = Track(graphs, asked.threads)
+    threads = resolve_threads(asked.threads)
+    track = Track(graphs, threads)
     reader = resolve(track.spec("base/none")).reader
     whole = reader.encode(pairs.select(range(run.split_pairs or len(pairs))))
     few = reader.encode(pairs.select(range(run.pairs)))
@@ -291,7 +292,7 @@ def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
         "weights": "random-init",
         "data": asdict(data.identity(pairs, asked.data, "validation")),
         "settings": {
-            "threads": asked.threads,
+            "threads": threads,
             "quick": asked.quick,
             **asdict(run),
             "narrow": NARROW,
@@ -306,27 +307,27 @@ def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write the figures with the machine that they are of."""
+    """Measure, print the results, and write them with the environment."""
     asked = arguments()
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(asked, asked.graphs or Path(scratch))
-    print("ratio  its 95% interval   goal       met")
+    print("ratio  95% interval       target     met")
     for row in found["rows"]:
         goal = f">= {row['least']}" if row["least"] else f"<= {row['most']}"
         span = f"{row['interval']['low']:.3f} to {row['interval']['high']:.3f}"
         print(f"{row['ratio']:5.3f}  {span:17}  {goal:9}  {'yes' if row['met'] else 'NO':3}  {row['what']}")
         print(f"       {row['pairs']} pairs x {row['rounds']} rounds; " + "; ".join(map(words, row["contenders"])))
-    print(f"random-init weights; other programs took {found['others_cores']:.2f} cores meanwhile")
+    print(f"random-init weights; other programs used {found['others_cores']:.2f} cores meanwhile")
     if output := asked.output or (None if asked.quick else OUTPUT):
         write_text(output, to_json(found) + "\n")
         print(f"written to {output}")
 
 
-def words(contender: Mapping[str, Any]) -> str:
-    """A contender with its time and its padding."""
+def words(case: Mapping[str, Any]) -> str:
+    """A case with its time and its padding."""
     return (
-        f"{contender['name']} {median(contender['ms_a_pass']):.0f} ms a pass, "
-        f"{contender['tokens_for_each_real_one']:.3f} tokens a real one"
+        f"{case['name']} {median(case['ms_a_pass']):.0f} ms/pass, "
+        f"{case['tokens_for_each_real_one']:.3f} tokens per real token"
     )
 
 

@@ -1,7 +1,7 @@
 """False-alarm rate and power of the live speed gate on this machine: `python docs/benchmarks/gate_error_rates.py`.
 
-Runs the pairs of processes that `mrpcbench ab` runs, where the truth is known: a model against itself, and against
-itself with a known slowdown. For 5% and 10%, 1 or 2 of the 20 pairs of a call are computed twice; for 3% the process
+Runs the pairs of processes that `mrpcbench ab` runs, with a known slowdown: a model against itself, and against itself
+with an injected slowdown. For 5% and 10%, 1 or 2 of the 20 pairs of a call are computed twice; for 3% the process
 waits. The gate then judges each run, and the run after it confirms the verdict, as in `ab`. docs/gate.md explains the
 results. The output is rewritten after every round, so an interrupted measurement keeps its rounds.
 """
@@ -176,7 +176,8 @@ def measure(settings: Settings, output: Path) -> None:
     check_reach(settings.process_pairs, Policy().alpha)
     chosen = {name: getattr(settings, name) for name in ("backend", "model", "device", "threads")}
     spec = BackendSpec(**chosen)
-    session = open_session(spec)
+    source = resolve(spec)
+    session = open_session(spec, source)
     session.close()
     pairs = data.split_of(data.load(settings.data), settings.data, settings.split)
     about = {
@@ -187,9 +188,9 @@ def measure(settings: Settings, output: Path) -> None:
         "settings": asdict(replace(settings, model=public_name(settings.model), data=public_name(settings.data))),
         "placement": asdict(session.placement),
     }
-    batches = _batches(settings, resolve(spec).reader.encode(pairs))
+    batches = _batches(settings, source.reader.encode(pairs))
     workload = Workload(batches=batches, calls=settings.calls, warmup=WARMUP, group=settings.pairs_per_call)
-    side = side_of(spec, session.placement)
+    side = side_of(spec, source, session.placement)
     found, load = Measurement(), OtherLoad()
     for slowdown in SLOWDOWNS:
         runs = settings.slowdown_runs if slowdown else settings.runs

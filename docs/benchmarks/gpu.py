@@ -1,10 +1,10 @@
-"""Everything that wants a GPU, in one command: `python docs/benchmarks/gpu.py --model FOLDER --data FOLDER`.
+"""All measurements on a GPU in one command: `python docs/benchmarks/gpu.py --model FOLDER --data FOLDER`.
 
-Trains by both engines in turns, exports every graph with its proof, runs `bench --preset peers`, and prints what was
-reached beside the goals of docs/performance.md. Every figure is read from the records, which stay in `--output`.
-FOLDER may hold a configuration and a tokenizer alone: the weights are then random, and every record says so.
-`--device cpu` with few `--steps` and `--pairs` rehearses it where there is no GPU; goals whose rows a CPU does not have
-are then "not measured".
+Trains with both engines in turns, exports and verifies every graph, runs `bench --preset peers`, and prints the results
+next to the goals of docs/performance.md. Every figure is read from the records, which stay in `--output`. The model
+FOLDER may hold only a configuration and a tokenizer: the weights are then random, and every record says so.
+`--device cpu` with few `--steps` and `--pairs` tries the script without a GPU; goals whose rows a CPU does not have are
+then "not measured".
 """
 
 import argparse
@@ -21,14 +21,14 @@ from mrpcbench import store
 from mrpcbench.errors import ExitStatus
 from mrpcbench.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
 from mrpcbench.presets import graphs_of
-from mrpcbench.schema import BenchRow, RunRecord, TrainSection
+from mrpcbench.schema import BenchRecord, BenchRow, TrainRecord, TrainSection
 
 ENGINES = ("trainer", "packed", "packed", "trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is to be reached, as in docs/performance.md, and how it is read from the records."""
+    """A goal of docs/performance.md, and how its figure is read from the records."""
 
     what: str
     least: float
@@ -39,39 +39,38 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """What the commands left."""
+    """The results of the commands, by training engine, and the benchmark's record."""
 
     trainings: dict[str, list[TrainSection]]
-    bench: RunRecord
+    bench: BenchRecord
 
-    def row(self, name: str, scenario: str, batch: int | None = None) -> BenchRow | None:
-        """The row of a contender, the fastest of its batch sizes unless one is named."""
-        assert self.bench.bench is not None
+    def row(self, case: str, scenario: str, batch: int | None = None) -> BenchRow | None:
+        """The row of a case, by default the one of its fastest batch size."""
         rows = [
             row
             for row in self.bench.bench.rows
-            if (row.name, row.scenario) == (name, scenario) and batch in (None, row.batch_size)
+            if (row.case, row.scenario) == (case, scenario) and batch in (None, row.batch_size)
         ]
         return max(rows, key=pairs_per_s, default=None)
 
-    def times(self, name: str, other: str, scenario: str, batch: int | None = None) -> float | None:
-        """How many times the pairs a second of `other` the contender `name` reaches."""
-        one, base = self.row(name, scenario, batch), self.row(other, scenario, batch)
+    def times(self, case: str, other: str, scenario: str, batch: int | None = None) -> float | None:
+        """Speedup of `case` over `other`."""
+        one, base = self.row(case, scenario, batch), self.row(other, scenario, batch)
         found = relative_speed(one, base) if one and base else None
         return found.times if found else None
 
-    def p50_ms(self, name: str) -> float | None:
+    def p50_ms(self, case: str) -> float | None:
         """Median time of a single pair."""
-        row = self.row(name, "single-stream")
+        row = self.row(case, "single-stream")
         return percentile_ms(row, 0.5) if row else None
 
     def rate(self, engine: str) -> float | None:
-        """Optimiser steps a second, the median of an engine's runs."""
+        """Optimiser steps per second, the median of an engine's runs."""
         found = [rate for section in self.trainings[engine] if (rate := steps_per_s(section))]
         return median(found) if found else None
 
     def wall_s(self, engine: str) -> float:
-        """Seconds of a training with its recordings and evaluations, without its saves."""
+        """Seconds of a training with its CUDA graph recordings and evaluations, without its saves; median over runs."""
         return median((section.train_s or 0) - (section.save_s or 0) for section in self.trainings[engine])
 
 
@@ -83,7 +82,6 @@ def over(one: float | None, other: float | None) -> float | None:
 def share_of_peak(records: Records) -> float | None:
     """MFU of the packed engine at its best batch."""
     row = records.row("torch-packed", "offline")
-    assert records.bench.bench is not None
     return row_share(row, records.bench.bench.ceilings, flops_share) if row else None
 
 
@@ -155,9 +153,9 @@ GOALS = (
 
 
 def run(arguments: Sequence[str]) -> None:
-    """One command of mrpcbench, its tables where this script's are; a failure of it ends this one.
+    """Run one command of mrpcbench, with its output on this terminal; `SystemExit` if it fails.
 
-    An export that does not pass its gate is none: O3 approximates GELU, and such a graph is measured as UNPROVEN.
+    A failed export gate is no failure here: O3 approximates GELU, and such a graph is measured as UNPROVEN.
     """
     print(f"\n$ mrpcbench {' '.join(arguments)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "mrpcbench", *arguments], check=False)
@@ -166,7 +164,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def train(options: argparse.Namespace, output: Path) -> dict[str, list[TrainSection]]:
-    """The recipe by both engines, in turns; the weights of the last run of the Trainer stay, in `output/model`."""
+    """Train with both engines in turns; the model of the last run stays in `output/model`."""
     found: dict[str, list[TrainSection]] = {engine: [] for engine in ENGINES}
     weights = [] if list(Path(options.model).glob("*.safetensors")) else ["--random-init"]
     for turn, engine in enumerate(ENGINES):
@@ -178,50 +176,48 @@ def train(options: argparse.Namespace, output: Path) -> dict[str, list[TrainSect
                 *("--overwrite", "--results", str(record)),
             ]
         )
-        section = store.load(record).train
-        assert section is not None
-        found[engine].append(section)
+        found[engine].append(store.load_as(TrainRecord, record).train)
         for checkpoint in (output / "model").glob("checkpoint-*"):
             shutil.rmtree(checkpoint)  # 1.8 GB each for ModernBERT-base
     return found
 
 
-def measure(options: argparse.Namespace, output: Path) -> RunRecord:
-    """Every graph with its proof, and then all contenders in one run."""
+def measure(options: argparse.Namespace, output: Path) -> BenchRecord:
+    """Export and verify every graph, then measure all cases in one run."""
     common = ["--model", str(output / "model"), "--data", options.data]
     common += ["--device", options.device]
     for graph in graphs_of("peers", options.device):
         run(["export", *common, "--optimize", graph, "--results", str(output / f"export-{graph}.json")])
-    # A rehearsal needs no p99, for which few pairs would take many rounds.
+    # A p99 of few pairs would take many rounds, and a trial run needs none.
     pairs = ["--pairs", str(options.pairs), "--rounds", "5"] if options.pairs else []
     record = output / "peers.json"
     run(["bench", "--preset", "peers", *common, *pairs, "--results", str(record)])
-    return store.load(record)
+    return store.load_as(BenchRecord, record)
 
 
 def rows_of(records: Records) -> Iterator[str]:
     """A line of a Markdown table for each goal."""
-    yield "| goal | wanted | reached | |"
+    yield "| goal | target | result | met |"
     yield "|---|---|---|---|"
     for goal in GOALS:
         figure, sign = goal.figure(records), "≤" if goal.is_most else "≥"
         if figure is None:
-            reached, verdict = "not measured", ""
+            result, met = "not measured", ""
         else:
-            reached = f"{figure:.3g}{goal.unit}"
-            verdict = "yes" if (figure <= goal.least if goal.is_most else figure >= goal.least) else "no"
-        yield f"| {goal.what} | {sign} {goal.least:g}{goal.unit} | {reached} | {verdict} |"
+            result = f"{figure:.3g}{goal.unit}"
+            met = "yes" if (figure <= goal.least if goal.is_most else figure >= goal.least) else "no"
+        yield f"| {goal.what} | {sign} {goal.least:g}{goal.unit} | {result} | {met} |"
 
 
 def main() -> None:
-    """Run all, and print the goals."""
+    """Run everything, and print the goals with their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder of ModernBERT-base, with or without its weights")
     parser.add_argument("--data", required=True, help="folder of MRPC")
     parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="where the records go")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--steps", type=int, default=-1, help="optimiser steps; else the recipe's two epochs")
-    parser.add_argument("--pairs", type=int, help="pairs of the validation split to bench with; else all")
+    parser.add_argument("--steps", type=int, default=-1, help="optimiser steps; default: the recipe's two epochs")
+    parser.add_argument("--pairs", type=int, help="pairs of the validation split for bench; default: all")
     options = parser.parse_args()
     began = time.monotonic()
     options.output.mkdir(parents=True, exist_ok=True)

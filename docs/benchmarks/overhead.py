@@ -1,9 +1,9 @@
-"""What the harness itself costs: `python docs/benchmarks/overhead.py [--output FILE]`, where mrpcbench is installed.
+"""Overhead of the harness: `python docs/benchmarks/overhead.py [--output FILE]`, with mrpcbench installed.
 
-An engine of a known cost notes when it is entered and left; whatever else passes between the first and the last of
-those moments is the harness. Five rounds of the built-in validation pairs, one at a time. `inside` is what a sample
-holds beyond the engine's own time, `between` what passes between two engine calls, and so lowers the throughput. The
-arrays of a batch, which any server must make, stand apart; the other scenarios have them before the clock starts.
+An engine of a known cost records when each call begins and ends; all other time between the first and the last call is
+overhead. Five rounds of the bundled validation pairs, one at a time. `inside` is the part of a sample that is not the
+engine's own time, `between` is the time between two engine calls, which lowers the throughput. The arrays of a batch,
+which any server must make, are listed separately; the other scenarios make them before the clock starts.
 """
 
 import argparse
@@ -32,21 +32,21 @@ COST_MS, ROUNDS = 1.0, 5
 
 
 class Watched(FakeSession):
-    """An engine that knows when it worked."""
+    """An engine that records the begin and the end of each call."""
 
     def __init__(self) -> None:
         super().__init__(cost_ms=COST_MS)
         self.calls: list[tuple[int, int]] = []
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [B, 2], as `FakeSession` gives them."""
+        """Logits [B, 2], as of `FakeSession`."""
         begin = time.perf_counter_ns()
         logits = super().infer(batch)
         self.calls.append((begin, time.perf_counter_ns()))
         return logits
 
     def between_ms(self) -> float:
-        """Median of the times from leaving one call to entering the next."""
+        """Median of the times from the end of a call to the begin of the next."""
         gaps = [after[0] - before[1] for before, after in zip(self.calls, self.calls[1:], strict=False)]
         return median(gaps) / 1e6
 
@@ -56,7 +56,7 @@ class Watched(FakeSession):
 
 
 def steady(scenario: Scenario, tokens: EncodedPairs) -> dict[str, float]:
-    """The cost in a scenario of rounds, in milliseconds a call."""
+    """The overhead in a scenario of rounds, in milliseconds per call."""
     inside, between = [], []
     for _ in range(ROUNDS):
         session = Watched()
@@ -75,7 +75,7 @@ def steady(scenario: Scenario, tokens: EncodedPairs) -> dict[str, float]:
 
 
 class TimedPairs(EncodedPairs):
-    """Pairs that know how long the arrays of each batch took."""
+    """Pairs that record how long the arrays of each batch took."""
 
     made_ms: ClassVar[list[float]] = []
 
@@ -87,7 +87,7 @@ class TimedPairs(EncodedPairs):
 
 
 def served(tokens: EncodedPairs) -> dict[str, float]:
-    """The cost in the server scenario where requests always wait; a batch's arrays are made between two calls."""
+    """The overhead in the server scenario if requests always wait; a batch's arrays are made between two calls."""
     between, pairs = [], TimedPairs(columns=tokens.columns, padding=tokens.padding)
     for _ in range(ROUNDS):
         session = Watched()
@@ -100,9 +100,9 @@ def served(tokens: EncodedPairs) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print, and write the figures with the machine that they are of."""
+    """Measure, print the results, and write them with the environment."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--output", type=Path, help="file for the figures with the machine and the versions")
+    options.add_argument("--output", type=Path, help="file for the results with the environment")
     asked = options.parse_args()
     pairs = data.load(QUICKSTART)["validation"]
     folder = sources.locate(QUICKSTART)

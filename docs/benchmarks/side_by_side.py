@@ -1,17 +1,17 @@
-"""`mrpcbench bench --seq-len` beside optimum-benchmark 0.6.0: one model, one shape.
+"""`mrpcbench bench --seq-len` compared with optimum-benchmark 0.6.0: one model, one shape.
 
     python3 -m venv PEER && PEER/bin/pip install 'torch>=2.11,<2.14' transformers==4.57.6 numpy==2.4.6 optimum==2.1.0 \\
         optimum-onnx==0.1.0 onnxruntime==1.31.1 onnx==1.23.2 huggingface-hub==0.36.2 optimum-benchmark==0.6.0 \\
         pydantic 'typer<0.29' evaluate 'rich<15'
     PYTHONPATH=. python docs/benchmarks/side_by_side.py --peer-python PEER/bin/python --model FOLDER --output FILE.json
 
-FOLDER holds a fine-tuned model and its `onnx/`. Both harnesses run as they are, in fresh processes that take turns,
-each one backend at one batch size, and again where other programs took more than `--others` cores meanwhile. A sample
-is a call at batch 1, else the mean of `--calls` calls in a row.
+FOLDER holds a fine-tuned model and its `onnx/`. Both harnesses run unchanged, in alternating fresh processes, each for
+one backend at one batch size. A process is repeated if other programs used more than `--others` cores meanwhile. A
+sample is a call at batch 1, else the mean of `--calls` successive calls.
 
-With `--paired`, which needs that PYTHONPATH, one process holds both, and their own clocks time their own calls in
-turns of `--calls`: a machine that drifts moves both alike, so that the ratio of neighbouring turns is known to a per
-cent even where others compute too.
+With `--paired`, which needs that PYTHONPATH, one process runs both, and each times its own calls with its own clock, in
+turns of `--calls`. Drift of the machine then affects both alike, and the ratio of neighbouring turns is known to 1%,
+even on a busy machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PRIVATE = {"peer_python", "output", "model", "data"}
 
 
 def mend_peer(*, spinning_stop: bool) -> None:
-    """Give back the table that it reads and optimum 2 no longer has; `spinning_stop` is as mrpcbench has it."""
+    """Restore the table that the peer reads and optimum 2 removed; `spinning_stop`: as mrpcbench sets ONNX Runtime."""
     classifier = import_module("optimum.onnxruntime").ORTModelForSequenceClassification
     vars(import_module("optimum.pipelines"))["ORT_SUPPORTED_TASKS"] = {"text-classification": {"class": (classifier,)}}
     if spinning_stop:
@@ -45,11 +45,11 @@ def mend_peer(*, spinning_stop: bool) -> None:
 
 
 def peer_config(asked: dict[str, Any]) -> Any:
-    """What the peer's own backend is to be."""
+    """The configuration of the peer's backend."""
     mend_peer(spinning_stop=asked["spinning_stop"])
     peer: Any = import_module("optimum_benchmark")
     shared = {"device": "cpu", "task": "text-classification", "library": "transformers"}
-    # It hands each of these two to torch as the other.
+    # It passes each of these two to torch as the other.
     threads = {"inter_op_num_threads": asked["threads"], "intra_op_num_threads": asked["threads"]}
     if asked["backend"] == "torch":
         sdpa = {"attn_implementation": "sdpa", "torch_dtype": "float32"}
@@ -74,7 +74,7 @@ def peer_worker(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def paired_worker(asked: dict[str, Any]) -> dict[str, Any]:
-    """In the peer's Python, which has mrpcbench too: the median of each turn, and how far the answers are apart."""
+    """In the peer's Python, with mrpcbench: the median of each turn, and the largest difference of the logits."""
     import numpy as np
 
     from mrpcbench.backends import open_session
@@ -102,8 +102,8 @@ def paired_worker(asked: dict[str, Any]) -> dict[str, Any]:
     batch = Batch(inputs=arrays, rows=np.arange(asked["batch_size"]), real_tokens=arrays["input_ids"].size)
 
     def turn(harness: str) -> float:
-        """The median call of one turn, but for the first two, whose caches the other harness has used."""
-        time.sleep(0.02)  # the other's idle threads stop spinning
+        """The median call of one turn without the first two, for which the other harness has used the caches."""
+        time.sleep(0.02)  # until the other harness's idle threads stop spinning
         if harness == OURS:
             return median([timed(lambda: ours.infer(batch))[1] for _ in range(asked["calls"])][2:])
         with tracker.session():
@@ -156,14 +156,14 @@ def output_of(command: list[str], *, whole: bool = False) -> str:
 
 
 def others_s() -> float:
-    """Processor seconds so far that were not ours nor our children's."""
+    """CPU seconds that other programs have used so far: all but this process and its children."""
     times = import_module("psutil").cpu_times()
     own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return float(sum(times[:8]) - times.idle - times.iowait - sum(use.ru_utime + use.ru_stime for use in own))
 
 
 def measured(asked: dict[str, Any], harness: str) -> tuple[dict[str, float], dict[str, Any]]:
-    """One process, again while other programs were in its way: its figures and what it says of itself."""
+    """The figures and the facts of one process, repeated while other programs disturb it."""
     for tries in range(1, asked["tries"] + 1):
         start, others = time.monotonic(), others_s()
         times, facts = (run_ours if harness == OURS else run_peer)(asked)
@@ -177,7 +177,7 @@ def measured(asked: dict[str, Any], harness: str) -> tuple[dict[str, float], dic
 
 
 def fresh(asked: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Fill `rows` from fresh processes in turn; what each harness says of itself."""
+    """Fill `rows` from fresh processes in turn; the facts of each harness."""
     runs: dict[tuple[int, str], list[dict[str, float]]] = {}
     facts: dict[str, dict[str, Any]] = {}
     for turn in range(asked["processes"]):
@@ -205,8 +205,8 @@ def fresh(asked: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, dict[s
 
 
 def paired(asked: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Fill `rows` from processes that hold both harnesses; what the two Pythons say of themselves."""
-    sys.stdout.write(f"backend batch {OURS} ms {PEER} ms  ratio  its 95% interval  logits apart\n")
+    """Fill `rows` from processes that run both harnesses; the facts of both Pythons."""
+    sys.stdout.write(f"backend batch {OURS} ms {PEER} ms  ratio  95% interval      logits apart\n")
     for row in rows:
         times, versions = run_peer({**asked, **row}, "--paired-worker")
         ratios = sorted(ours / peer for ours, peer in zip(times[OURS], times[PEER], strict=True))
@@ -241,9 +241,9 @@ def arguments() -> dict[str, Any]:
     add("--processes", type=int, default=5, help="of each harness, for each backend and batch size")
     add("--rounds", type=int, default=15, help="in each process")
     add("--warmup", type=int, default=10, help="calls")
-    add("--others", type=float, default=0.15, help="cores that other programs may take")
-    add("--tries", type=int, default=3, help="of one process, before a disturbed one is kept")
-    add("--data", default="quickstart", help="where mrpcbench takes its tokens from")
+    add("--others", type=float, default=0.15, help="cores that other programs may use")
+    add("--tries", type=int, default=3, help="of one process, before a disturbed one is used")
+    add("--data", default="quickstart", help="pairs that mrpcbench reads")
     add("--spin-count", type=int, default=2000, help="GOMP_SPINCOUNT of both; mrpcbench's own is 2000, OpenMP's 300000")
     add("--spinning-stop", action="store_true", help="ORT's threads of the peer stop after a call, as mrpcbench's do")
     add("--peer-launcher", choices=("inline", "process"), default="inline", help="the peer's own default is process")
@@ -269,7 +269,7 @@ def main() -> None:
 
 
 def work(worker: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Answer in the last line of stdout."""
+    """Write the result of `worker` as the last line of stdout."""
     times = worker(json.loads(sys.argv[2]))
     installed = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
     versions = {name: installed[name] for name in PACKAGES if name in installed}

@@ -1,4 +1,4 @@
-"""CPU time of commands that load no engine: `python docs/benchmarks/startup.py`, where mrpcbench is installed.
+"""CPU time of commands that load no engine: `python docs/benchmarks/startup.py`, with mrpcbench installed.
 
 Each command runs in fresh processes; the figure is the smallest user plus system time of the child, because other
 programs can only add to it. The records are the committed benchmark of quickstart, and evaluations of the

@@ -27,9 +27,9 @@ from mrpcbench.backends import engine_of, register
 from mrpcbench.compare import compare
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import ComparePlan
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema import BenchRecord
 from mrpcbench.statistics import exact_interval
-from mrpcbench.store import load, to_json, write_text
+from mrpcbench.store import load_as, to_json, write_text
 from mrpcbench.verdicts import Comparison
 
 FORMAT = "stored-speed-gate 1"
@@ -154,7 +154,7 @@ def measure(settings: Settings, model: str | None, work: Path) -> None:
 
 def _is_complete(path: Path) -> bool:
     try:
-        return load(path).complete
+        return load_as(BenchRecord, path).complete
     except UsageError:
         return False
 
@@ -232,11 +232,11 @@ def rates(comparisons: Sequence[Judged]) -> Iterator[Rate]:
         )
 
 
-def row_counts(records: Iterable[RunRecord]) -> dict[str, tuple[int, int, float]]:
+def row_counts(records: Iterable[BenchRecord]) -> dict[str, tuple[int, int, float]]:
     """Of each row: how often it was measured, how often it was INVALID, and its median number of rounds."""
     found: dict[str, list[tuple[bool, int]]] = {}
     for record in records:
-        for row in record.bench.rows if record.bench else ():
+        for row in record.bench.rows:
             rounds = len(row.samples_ms) // (row.pairs if row.scenario == "single-stream" else 1)
             found.setdefault(str(row.id), []).append((row.broken_rules != (), rounds))
     return {
@@ -247,14 +247,13 @@ def row_counts(records: Iterable[RunRecord]) -> dict[str, tuple[int, int, float]
 
 def write_results(settings: Settings, work: Path, output: Path) -> None:
     """Judge the records in `work`, and write the results to `output`; `SystemExit` if their versions differ."""
-    records = [load(path) for path in sorted((*work.glob("folder/*.json"), *work.glob("runs/*.json")))]
+    records = [load_as(BenchRecord, path) for path in sorted((*work.glob("folder/*.json"), *work.glob("runs/*.json")))]
     if len({record.environment.source_sha256 for record in records}) > 1:
         raise SystemExit(
             f"{work}: the records are of different versions of mrpcbench; remove the folder and start again"
         )
     comparisons = list(judged(settings, work))
     first = records[0]
-    assert first.bench is not None
     document = {
         "format": FORMAT,
         "environment": asdict(first.environment),

@@ -1,0 +1,80 @@
+"""The scripts of docs/benchmarks: each can be imported, and reads the records and results that are committed."""
+
+import json
+import sys
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from mrpcbench import store
+from mrpcbench.batches import EncodedPairs
+from mrpcbench.figures import relative_speed
+from mrpcbench.schema import BenchRecord, TrainRecord
+
+SCRIPTS = sorted((REPOSITORY / "docs" / "benchmarks").glob("*.py"))
+
+
+def load_script(path: Path) -> ModuleType:
+    """The script as a module; the test is skipped where a package of others is not installed."""
+    name = f"benchmark_script_{path.stem}"
+    spec = util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "mrpcbench").split(".")[0] == "mrpcbench":
+            raise
+        pytest.skip(f"{path.name} needs {error.name}")
+    return module
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_can_be_imported(path: Path) -> None:
+    assert callable(load_script(path).main)
+
+
+def test_gpu_reads_its_goals_from_the_records() -> None:
+    gpu = load_script(REPOSITORY / "docs" / "benchmarks" / "gpu.py")
+    bench = store.load_as(BenchRecord, REPOSITORY / "results" / "peers-cpu" / "bench.json")
+    train = store.load_as(TrainRecord, REPOSITORY / "results" / "quickstart" / "train.json").train
+    records = gpu.Records(trainings={"trainer": [train], "packed": [train]}, bench=bench)
+    header, _, *lines = gpu.rows_of(records)
+    assert header == "| goal | target | result | met |"
+    assert len(lines) == len(gpu.GOALS)
+    shown = {cells[1]: cells[3] for cells in ([cell.strip() for cell in line.split("|")] for line in lines)}
+    assert shown["training, wall clock without saves, trainer over packed"] == "1x"
+    assert shown["one pair, onnx-cuda over optimum-fp32"] == "not measured"  # a CPU has no such row
+    packed, autocast = (
+        next(row for row in bench.bench.rows if (row.case, row.scenario) == (case, "offline"))
+        for case in ("torch-packed", "hf-autocast")
+    )
+    speedup = relative_speed(packed, autocast)
+    assert speedup is not None
+    assert shown["pairs/s at the best batch, torch-packed over hf-autocast"] == f"{speedup.times:.3g}x"
+    assert float(shown["MFU at the best batch, torch-packed"]) > 0
+
+
+def test_cpu_graphs_reads_its_committed_results() -> None:
+    script = load_script(REPOSITORY / "docs" / "benchmarks" / "cpu_graphs.py")
+    rows = json.loads(script.OUTPUT.read_text(encoding="utf-8"))["rows"]
+    goals = (*script.SPLIT_GOALS, *script.BATCH_GOALS, *script.DISPATCH_GOALS)
+    assert [row["what"] for row in rows] == [goal.what for goal in goals]
+    for row, goal in zip(rows, goals, strict=True):
+        for case, found in zip((goal.over, goal.under), row["contenders"], strict=True):
+            assert script.words(found).startswith(f"{case.name} ")
+
+
+def test_overhead_measures_every_scenario() -> None:
+    script = load_script(REPOSITORY / "docs" / "benchmarks" / "overhead.py")
+    columns = {name: [np.ones(3, np.int64)] * 4 for name in ("input_ids", "attention_mask")}
+    tokens = EncodedPairs(columns=columns, padding=dict.fromkeys(columns, 0))
+    for scenario in ("single-stream", "offline"):
+        assert set(script.steady(scenario, tokens)) == {"inside_ms", "between_ms"}
+    assert set(script.served(tokens)) == {"arrays_ms", "between_ms"}
