@@ -64,7 +64,7 @@ def main(
         bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the work.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show the verdict, the record's path, warnings and errors alone.")
+        bool, typer.Option("--quiet", "-q", help="Show only the verdict, the record's path, warnings and errors.")
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
     version: Annotated[
@@ -73,7 +73,7 @@ def main(
 ) -> None:
     """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a verified ONNX model, and reliable measurements.
 
-    Options that are listed here stand before the command: `mrpcbench -v train`.
+    The options listed here go before the command: `mrpcbench -v train`.
     """
     if verbose and quiet:
         raise UsageError("--verbose and --quiet exclude each other")
@@ -88,6 +88,7 @@ def main(
 
 def _terminal(context: typer.Context) -> "Terminal":
     invocation: Invocation = context.obj
+    invocation.terminal.json = bool(context.params.get("json"))
     return invocation.terminal
 
 
@@ -142,10 +143,10 @@ def evaluate(
 @app.command(cls=PanelCommand)
 @with_options(ExportPlan, Output)
 def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
-    """Export a fine-tuned model to ONNX, and prove it equal.
+    """Export a fine-tuned model to ONNX, and verify that its answers match.
 
-    Every pair goes through the model and the graph, in three batch sizes and paddings. Exit code 5 where the proof
-    fails; the files stay, marked as unproven.
+    The model and the graph classify every pair of the split, the graph in three batch sizes and paddings. Exit code 5
+    if the answers differ; the files are kept and marked UNPROVEN.
     """
     terminal = _terminal(context)
     from mrpcbench.export import export as work
@@ -164,7 +165,7 @@ def bench(
     output: Output,
     context: typer.Context,
 ) -> None:
-    """Measure engines side by side, interleaved, on real pairs."""
+    """Measure the latency and throughput of engines, interleaved, on real pairs."""
     terminal = _terminal(context)
     from mrpcbench.bench import bench as work
     from mrpcbench.cases import BenchRequest
@@ -179,55 +180,55 @@ def bench(
 @with_options(ComparePlan, Publish, Form)
 def compare(
     plan: ComparePlan,
-    wish: Publish,
+    publish_request: Publish,
     form: Form,
     context: typer.Context,
     baseline: Annotated[
-        Path, typer.Argument(help="Reference record, or a folder of several records of train or bench.")
+        Path, typer.Argument(help="Reference record, or a folder with several train or bench records.")
     ],
-    current: Annotated[Path, typer.Argument(help="Record to judge, or a folder of train records.")],
+    current: Annotated[Path, typer.Argument(help="Record to compare, or a folder with train records.")],
 ) -> None:
     """Compare a record with a baseline; the exit code is the verdict.
 
-    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 where a record cannot be read.
+    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
     terminal = _terminal(context)
     from mrpcbench.compare import compare as work
     from mrpcbench.publish import check_publish
 
-    check_publish(wish)
+    check_publish(publish_request)
     found = work([baseline], [current], plan)
     if form.json:
         terminal.print_json(found)
     else:
         terminal.comparison(found)
-    _publish(found, wish, terminal)
+    _publish(found, publish_request, terminal)
     raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
 
 
 @app.command(cls=PanelCommand)
 @with_options(AbPlan, Publish, Output)
-def ab(plan: AbPlan, wish: Publish, output: Output, context: typer.Context) -> None:
-    """Hold side B's speed against side A's, live, in fresh processes.
+def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
+    """Compare the speed of side B with side A, live, in fresh processes.
 
-    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
+    The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """
     terminal = _terminal(context)
     from mrpcbench.ab import ab as work
     from mrpcbench.publish import check_publish
 
-    check_publish(wish)
+    check_publish(publish_request)
     path = _record_path(output, "ab")
     record = work(plan, path, terminal)
     if record.ab.comparison:
-        _publish(record.ab.comparison, wish, terminal)
+        _publish(record.ab.comparison, publish_request, terminal)
     _deliver(record, path, output, terminal)
 
 
-def _publish(found: Comparison, wish: Publish, terminal: "Terminal") -> None:
+def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") -> None:
     from mrpcbench.publish import publish
 
-    terminal.annotate(publish(found, wish, os.environ))
+    terminal.annotate(publish(found, publish_request, os.environ))
 
 
 kept = typer.Typer(
@@ -248,10 +249,13 @@ def baseline_set(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
     records: Annotated[
-        list[Path], typer.Argument(help="Record to keep; of train and bench, several.", metavar="RECORD...")
+        list[Path], typer.Argument(help="Record to keep; several of train or of bench.", metavar="RECORD...")
     ],
 ) -> None:
-    """Keep a record, with its predictions, as a baseline."""
+    """Save records, with their predictions, as a baseline for `compare`.
+
+    A baseline holds one record, or several of train or of bench.
+    """
     terminal = _terminal(context)
     from mrpcbench.baseline import set_baseline
 
@@ -262,7 +266,7 @@ def baseline_set(
 @app.command(cls=PanelCommand)
 @with_options(QuickstartRequest, Form)
 def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -> None:
-    """Train, evaluate, export and bench a tiny model that ships here."""
+    """Train, evaluate, export and bench a tiny bundled model."""
     terminal = _terminal(context)
     from mrpcbench.quickstart import quickstart as work
 
@@ -288,7 +292,7 @@ def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -
 @app.command(cls=PanelCommand)
 @with_options(Form)
 def env(form: Form, context: typer.Context) -> None:
-    """Show what would run here, and what is missing."""
+    """Show which engines and devices work here, and what is missing."""
     terminal = _terminal(context)
     from mrpcbench.env import env as work
 

@@ -30,12 +30,14 @@ def _pipe_width() -> int:
 class Terminal:
     """Shows the progress and the result of one command; `view` is how it shows a benchmark.
 
-    `quiet` shows the verdict, the record's path and warnings alone; `verbose` also what is about to run.
+    `quiet` shows only the verdict, the record's path and warnings; `verbose` also what is about to run. With `json`,
+    stdout gets one JSON document and nothing else.
     """
 
     def __init__(self, detail: Detail = "normal") -> None:
         self._detail = detail
         self.view = BenchView()
+        self.json = False
         width = None if sys.stdout.isatty() else _pipe_width()
         # A name may hold brackets or colons; what it says is text, not markup.
         self._out = Console(width=width, markup=False, emoji=False, highlight=False)
@@ -97,8 +99,10 @@ class Terminal:
     # --- results ---
 
     def partial(self, record: object, view: object = None) -> None:
-        """The finished part of an interrupted run; `view` is how a benchmark is shown."""
+        """The finished part of an interrupted run, unless quiet or JSON; `view` is how a benchmark is shown."""
         self.close()
+        if self._detail == "quiet" or self.json:
+            return
         if isinstance(record, Record):
             self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
 

@@ -26,7 +26,7 @@ from mrpcbench.schema import (
     TrainRecord,
     TrainSection,
 )
-from mrpcbench.sources import ModelSource, load_config, weights_source
+from mrpcbench.sources import load_config, reader, weights_source
 from mrpcbench.train_arguments import LENGTH, resolve_precision, training_arguments
 from mrpcbench.train_callbacks import Interruptible
 from mrpcbench.trainer import ObservedTrainer
@@ -72,7 +72,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
             _push(request, observer)
             return done
     made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
-    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
+    tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
@@ -82,14 +82,19 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
 
 
 def _report_mismatches(loaded: models.LoadedModel, observer: Observer) -> None:
-    for kind, keys in (("missing from", loaded.report.missing), ("unexpected in", loaded.report.unexpected)):
+    report = loaded.report
+    # Unexpected weights are normal: a pretrained checkpoint has a pretraining head, which the classifier does not use.
+    for label, kind, keys in (
+        ("warning: ", "missing from", report.missing),
+        ("", "unexpected in", report.unexpected),
+    ):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            observer.say(f"{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
+            observer.say(f"{label}{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
 
 
-def _tokens(split: Dataset, source: ModelSource) -> Dataset:
-    encoded = source.reader.encode(split)
+def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
+    encoded = reader(loaded.tokenizer, loaded.model.config).encode(split)
     return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
 
 

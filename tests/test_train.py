@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import Listener
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -458,3 +459,16 @@ def test_training_on_a_gpu_takes_bf16_by_itself(request_: TrainRequest) -> None:
     assert section.placement.dtype == "bf16"
     assert section.placement.device.startswith("cuda")
     assert torch.cuda.max_memory_allocated() > 0
+
+
+def test_weights_that_the_checkpoint_lacks_are_a_warning_and_others_a_note(
+    request_: TrainRequest, checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    base, listener = Path(shutil.copytree(checkpoint_dir, tmp_path / "base")), Listener()
+    weights = load_file(base / "model.safetensors")
+    gone = sorted(weights)[0]
+    weights["stranger.weight"] = weights.pop(gone)
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    run(replace(request_, model=str(base)), replace(RECIPE, max_steps=1), listener)
+    assert f"warning: 1 weights missing from the checkpoint base: model.{gone}" in listener.lines
+    assert "1 weights unexpected in the checkpoint base: stranger.weight" in listener.lines
