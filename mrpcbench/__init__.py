@@ -1,1 +1,1 @@
-"""ModernBERT on GLUE MRPC: train, evaluate, export, prove, measure."""
+"""ModernBERT on GLUE MRPC: train, evaluate, export, verify, measure."""

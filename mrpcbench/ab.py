@@ -1,4 +1,4 @@
-"""The live speed gate: `mrpcbench ab --a-model OLD --b-model NEW`, two sides in fresh processes that take turns."""
+"""The live speed gate: `mrpcbench ab --a-model OLD --b-model NEW`, two sides in alternating fresh processes."""
 
 import math
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
             with Duel({name: known[name].side for name in NAMES}, workload) as duel:
                 record = _measured(duel, record, limits, results, observer)
         except KeyboardInterrupt:
-            raise InterruptedRunError("interrupted; a comparison is made anew, never continued") from None
+            raise InterruptedRunError("interrupted; a comparison cannot be continued; run it again") from None
     judged = replace(record.ab, comparison=comparison_of(record, limits))
     record = replace(record, complete=True, ab=judged)
     store.save(record, results)
@@ -114,7 +114,7 @@ def _measured(duel: Duel, record: AbRecord, limits: Policy, results: Path, obser
         record = grown
         store.save(record, results)
     if looks_slower(record.ab.pairs, limits):
-        observer.say("B looks slower: once more, for a slowdown must show twice")
+        observer.say("B looks slower: rerunning to confirm")
         for grown in _pairs(duel, record, "confirmation", observer):
             record = grown
             store.save(record, results)
@@ -137,7 +137,7 @@ def _pairs(duel: Duel, record: AbRecord, part: Part, observer: Observer) -> Iter
             section = replace(section, pairs=(*section.pairs, pair))
         else:
             section = replace(section, confirmation=(*section.confirmation, pair))
-        observer.advance(part, done, count, _told(pair))
+        observer.advance(part, done, count, _ratio_text(pair))
         yield replace(record, ab=section)
 
 
@@ -147,11 +147,11 @@ def _as_ran(side: AbSide, process: Process) -> AbSide:
     for item in ("device", "provider", "dtype", "threads"):
         if getattr(was, item) != getattr(now, item):
             raise MissingError(
-                f"{item} {getattr(was, item)} was asked and {getattr(now, item)} would run; see `mrpcbench env`"
+                f"{item}: requested {getattr(was, item)}, but {getattr(now, item)} would be used; see `mrpcbench env`"
             )
     return replace(side, placement=now, python=process.python, packages=process.packages)
 
 
-def _told(pair: AbPair) -> str:
+def _ratio_text(pair: AbPair) -> str:
     ratio = math.expm1(log_ratio(pair.a_samples_ms, pair.b_samples_ms))
     return f"B {ratio:+.1%}" + ("" if not pair.disturbances else f", discarded: {'; '.join(pair.disturbances)}")

@@ -70,7 +70,6 @@ def suite_of_backends(spec: BackendSpec, plan: BenchPlan) -> Suite:
                 spec=replace(spec, backend=backend),
                 scenarios=plan.scenario,
                 batch_sizes=plan.batch_size,
-                order=plan.order,
             )
             for backend in dict.fromkeys(plan.backend)
         )

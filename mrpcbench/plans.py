@@ -83,21 +83,21 @@ def check(*requests: Any) -> None:
                     raise UsageError(f"{flags_of(item)[0]} {one:g}: at most {most:g}")
 
 
-MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the tiny checkpoint that ships here."
+MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny checkpoint."
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
-DEVICE_HELP = "Where to run; 'auto' takes CUDA where it works, and the record says which it was."
-RANDOM_HELP = "Take random weights, made from config.json alone; every record says so."
-SPLIT_HELP = "The split to read."
+DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
+RANDOM_HELP = "Use random weights, built from config.json only; every record says so."
+SPLIT_HELP = "Split to read."
 
 
 @described
 class TrainRequest:
-    """What `train` reads and writes; how it trains is the `TrainRecipe`."""
+    """What `train` reads and writes; how it trains is in `TrainRecipe`."""
 
     model: str = about(MODEL_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     output_dir: str = about(
-        "Folder for the checkpoints, the fine-tuned model and its card.",
+        "Folder for the checkpoints, the fine-tuned model and its model card.",
         default=DEFAULT_MODEL_DIR,
         group="Output",
         location="path",
@@ -158,8 +158,8 @@ class TrainRecipe:
         group="Recipe",
     )
     engine: Engine = about(
-        "What computes a step: Hugging Face's own forward pass under autocast (trainer), or ModernBERT without "
-        "padding, its layers in bf16 with float32 masters, on a GPU as CUDA graphs (packed).",
+        "What computes a step: Hugging Face's forward pass under autocast (trainer), or ModernBERT without padding, "
+        "with its layers in bf16 and float32 master weights, on a GPU with CUDA graphs (packed).",
         default="trainer",
         group="Recipe",
     )
@@ -174,11 +174,11 @@ class TrainRecipe:
 
 @described
 class BackendSpec:
-    """What was asked of an engine. What really ran is a `Placement`."""
+    """What was requested of an engine. What really ran is a `Placement`."""
 
     backend: str = about(
-        "Engine: Hugging Face's own (torch), ModernBERT without padding and on a GPU with CUDA graphs (torch-packed), "
-        "Hugging Face's with compiled layers (torch-compile), or ONNX Runtime, which reads MODEL/onnx (onnx).",
+        "Engine: Hugging Face's forward pass (torch), ModernBERT without padding and on a GPU with CUDA graphs "
+        "(torch-packed), Hugging Face's with compiled layers (torch-compile), or ONNX Runtime on MODEL/onnx (onnx).",
         default="torch",
         engine=True,
         group="Model and data",
@@ -186,13 +186,13 @@ class BackendSpec:
     model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR, group="Model and data", location="name or path")
     device: Device = about(DEVICE_HELP, default="auto", group="Model and data")
     dtype: Dtype = about(
-        "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, and "
-        "else fp32. bf16-autocast, for torch alone: weights in fp32, and torch.autocast around the forward pass.",
+        "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, "
+        "else fp32. bf16-autocast, only for torch: weights in fp32, with torch.autocast around the forward pass.",
         default="auto",
         group="Model and data",
     )
     threads: int = about(
-        "CPU threads of the engine; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+        "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
 
@@ -205,13 +205,13 @@ class EvaluatePlan:
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     batch_size: int = about("Pairs in one forward pass.", default=32, least=1, group="Advanced")
     output_dir: str | None = about(
-        "Folder for the predictions file; else beside the record.", default=None, group="Output", location="path"
+        "Folder for the predictions file; default: that of the record.", default=None, group="Output", location="path"
     )
 
 
 @described
 class ExportPlan:
-    """What `export` writes, and what it must prove."""
+    """What `export` writes, and how it is verified."""
 
     model: str = about(
         "Model folder or hub id of the fine-tuned model.",
@@ -220,30 +220,30 @@ class ExportPlan:
         location="name or path",
     )
     data: str = about(
-        DATA_HELP + " The export is proven on it.", default="hub", group="Model and data", location="name or path"
+        DATA_HELP + " The export is verified on it.", default="hub", group="Model and data", location="name or path"
     )
-    split: Split = about("The split on which the export is proven.", default="validation", group="Model and data")
+    split: Split = about("Split on which the export is verified.", default="validation", group="Model and data")
     output_dir: str | None = about(
-        "Folder for the ONNX model; else MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.",
+        "Folder for the ONNX model; default: MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.",
         default=None,
         group="Output",
         location="path",
     )
     optimize: Optimize = about(
-        "Graph: Optimum's own (none), which runs anywhere; one of few nodes for ModernBERT, made for the CPU (cpu), "
-        "for CUDA (cuda), or with 8-bit weights for the CPU (int8); or Optimum's as its own optimiser leaves it (o3, "
-        "and on a GPU o4).",
+        "Graph: Optimum's own (none), which runs anywhere; a smaller one for ModernBERT, for the CPU (cpu), for CUDA "
+        "(cuda), or with 8-bit weights for the CPU (int8); or Optimum's after Optimum's optimiser (o3, and on a GPU "
+        "o4).",
         default="none",
         group="Model and data",
     )
-    device: Device = about("Where the ONNX model is run for the proof.", default="auto", group="Model and data")
+    device: Device = about("Where the ONNX model is run to verify it.", default="auto", group="Model and data")
     dtype: GraphDtype = about(
         "Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.",
         default="auto",
         group="Model and data",
     )
     opset: int | None = about(
-        "ONNX operator set; else the one that Optimum chooses for the architecture.",
+        "ONNX operator set; default: the one that Optimum chooses for the architecture.",
         default=None,
         least=1,
         group="Advanced",
@@ -256,38 +256,33 @@ class BenchPlan:
     """The workload of `bench`: the same pairs, in the same order, for every engine."""
 
     backend: tuple[str, ...] = about(
-        "Engine to measure; repeat for several, which then run interleaved.",
+        "Engine to measure; repeat for several, which run interleaved.",
         default=("torch",),
         engine=True,
         group="Model and data",
     )
     preset: Preset | None = about(
         "Measure a set of cases in place of --backend. peers: common baselines and ours, for this device. "
-        "Scenario, batch size and rounds are chosen too, unless given.",
+        "It also sets scenario, batch size and rounds, unless given.",
         default=None,
         group="Model and data",
     )
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     scenario: tuple[Scenario, ...] = about(
-        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random "
-        "moments, and the largest rate that keeps the target. Repeatable.",
+        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random times, "
+        "and the largest rate that meets the target. Repeatable.",
         default=("single-stream", "offline"),
         group="Timing",
     )
     batch_size: tuple[int, ...] = about(
-        "Pairs in one forward pass, offline, or the most in one of the server; repeatable.",
+        "Pairs in one forward pass; for server, the maximum. Repeatable.",
         default=(8, 32),
         least=1,
         group="Timing",
     )
-    order: Order = about(
-        "Order of the offline pairs: 'length' batches pairs of similar length, 'given' keeps the seeded order.",
-        default="length",
-        group="Advanced",
-    )
     seq_len: int | None = about(
-        "Give every pair this many tokens and no padding, as other harnesses do; the answers then mean nothing.",
+        "Give every pair this many tokens and no padding, as other harnesses do; the answers are then meaningless.",
         default=None,
         least=2,
         group="Advanced",
@@ -299,14 +294,14 @@ class BenchPlan:
         "Server: how long the first request of a batch waits to fill a batch.", default=2.0, least=0, group="Timing"
     )
     rounds: int = about(
-        "Rounds; in each, every row runs once over the pairs, in alternating order. At least 5 with --relative-to or "
-        "--preset, and with few --pairs of a preset as many as a p99 takes, unless this is given.",
+        "Rounds; in each, every row runs once over the pairs, in alternating order. Unless given: at least 5 with "
+        "--relative-to or --preset, and with a preset and few --pairs as many as a p99 needs.",
         default=3,
         least=1,
         group="Timing",
     )
     max_s: float = about(
-        "Seconds that more rounds may take while a row is INVALID for noise; 0 adds none.",
+        "Time limit in seconds for extra rounds while a row is INVALID because of noise; 0: no extra rounds.",
         default=60.0,
         flags=("--max-seconds",),
         least=0,
@@ -316,7 +311,7 @@ class BenchPlan:
         "Untimed calls of each row before the first round, after its first call.", default=3, least=0, group="Advanced"
     )
     pairs: int | None = about(
-        "Take this many pairs, drawn with the seed; else the whole split.",
+        "Number of pairs, drawn with the seed; default: the whole split.",
         default=None,
         least=1,
         group="Model and data",
@@ -324,12 +319,12 @@ class BenchPlan:
     seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
 
 
-B_HELP = " Of side B, where it is not as side A's."
+B_HELP = " For side B; default: as side A."
 
 
 @described
 class AbPlan:
-    """Two sides, A and B, and how the live speed gate holds B against A."""
+    """Two sides, A and B, and how the live speed gate compares the speed of B with A."""
 
     a_model: str = about(
         "Model of side A, the reference: a folder, an ONNX folder or a hub id.",
@@ -340,24 +335,22 @@ class AbPlan:
     b_model: str | None = about("Model." + B_HELP, default=None, group="Model and data", location="name or path")
     a_backend: str = about("Engine of side A.", default="torch", engine=True, group="Model and data")
     b_backend: str | None = about("Engine." + B_HELP, default=None, engine=True, group="Model and data")
-    a_device: Device = about(
-        "Where side A runs; 'auto' takes CUDA where it works.", default="auto", group="Model and data"
-    )
+    a_device: Device = about("Where side A runs; 'auto' uses CUDA if it works.", default="auto", group="Model and data")
     b_device: Device | None = about("Where to run." + B_HELP, default=None, group="Model and data")
     a_dtype: Dtype = about("Arithmetic of side A.", default="auto", group="Model and data")
     b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None, group="Model and data")
     a_threads: int = about(
-        "CPU threads of side A; 0 takes OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+        "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
     )
     b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0, group="Advanced")
     a_python: str | None = about(
-        "Python interpreter of side A, with the libraries of its environment; else this one.",
+        "Python interpreter of side A, with the libraries of its environment; default: this one.",
         default=None,
         group="Model and data",
         location="path",
     )
     b_python: str | None = about(
-        "Python interpreter of side B, with the libraries of its environment; else this one.",
+        "Python interpreter of side B, with the libraries of its environment; default: this one.",
         default=None,
         group="Model and data",
         location="path",
@@ -366,15 +359,15 @@ class AbPlan:
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     batch_size: int = about("Pairs in one forward pass.", default=1, least=1, group="Timing")
     calls: int = about(
-        "Timed calls of each process, turn about with the other's.", default=50, least=50, group="Timing"
+        "Timed calls of each process, alternating with the other side's.", default=50, least=50, group="Timing"
     )
-    warmup: int = about("Untimed calls of each process before them.", default=10, least=0, group="Advanced")
+    warmup: int = about("Untimed calls of each process before the timed ones.", default=10, least=0, group="Advanced")
     process_pairs: int = about(
         "Pairs of processes, one of each side; their order alternates.", default=10, least=1, group="Timing"
     )
     seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
     policy: str | None = about(
-        "File with the limits (TOML); else the bundled gate.toml.", default=None, location="path"
+        "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
 
 
@@ -383,17 +376,17 @@ class ComparePlan:
     """The limits of `compare`."""
 
     policy: str | None = about(
-        "File with the limits (TOML); else the bundled gate.toml.", default=None, location="path"
+        "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
     margin: float | None = about(
         "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share: 0.02 is two points. "
-        "INCONCLUSIVE if it cannot be.",
+        "INCONCLUSIVE if it cannot be ruled out.",
         default=None,
         least=0,
         most=1,
     )
     max_slowdown: float | None = about(
-        "bench records: largest growth of the time per pair that passes, as a share; else the policy's, 0.1.",
+        "bench records: largest slowdown per pair that passes, as a share; default: the policy's, 0.1.",
         default=None,
         least=0,
     )
@@ -401,7 +394,7 @@ class ComparePlan:
 
 @described
 class QuickstartRequest:
-    """The whole road by the default recipe, on the checkpoint and the corpus that ship here."""
+    """All steps with the default recipe, on the bundled checkpoint and data."""
 
     output_dir: str = about(
         "Folder for the model and the records.", default="mrpcbench_quickstart", group="Output", location="path"
@@ -425,7 +418,7 @@ class BenchView:
     """How the tables of a benchmark are shown."""
 
     relative_to: tuple[str, ...] = about(
-        "Show each row's speed in multiples of this one's, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
+        "Show the speedup of each row over this one, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
         default=(),
         group="Output",
@@ -437,7 +430,7 @@ class BaselineFolder:
     """Where baselines are kept."""
 
     folder: str = about(
-        "Folder that holds the baselines, each a folder of its own.",
+        "Folder of the baselines; each has its own folder in it.",
         default="results/baselines",
         group="Output",
         location="path",
@@ -446,20 +439,20 @@ class BaselineFolder:
 
 @described
 class BaselineRequest:
-    """What may become of an old baseline."""
+    """Whether an existing baseline is replaced."""
 
     overwrite: bool = about("Replace the baseline of that name.", default=False, group="Output")
 
 
 @described
 class Publish:
-    """Where a verdict goes beside the terminal. In GitHub Actions it also goes to the job's summary and annotations."""
+    """Where a verdict goes in addition to the terminal. In GitHub Actions also to the job's summary and annotations."""
 
     markdown: str | None = about(
         "Write the verdict to this file as Markdown.", default=None, group="Output", location="path"
     )
     junit: str | None = about(
-        "Write the verdict to this file as JUnit XML, a test case for each gated metric.",
+        "Write the verdict to this file as JUnit XML, with a test case for each gated metric.",
         default=None,
         group="Output",
         location="path",
@@ -468,16 +461,16 @@ class Publish:
 
 @described
 class Output:
-    """Where a record goes, and in which form it is shown."""
+    """Where a record goes, and how it is shown."""
 
     results: str | None = about(
-        "File for the record; else results/<time>-<command>.json.", default=None, group="Output", location="path"
+        "File for the record; default: results/<time>-<command>.json.", default=None, group="Output", location="path"
     )
     json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")
 
 
 @described
 class Form:
-    """The form of a result that is no record."""
+    """How a result that is not a record is shown."""
 
     json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")

@@ -32,9 +32,9 @@ def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple
     """
     folder = Path(request.output_dir)
     model, results = str(folder / "tiny_ModernBERT_ft"), folder / "results"
-    wish = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
+    train_request = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
     steps: dict[str, Callable[[Path], Record]] = {
-        "train": lambda path: train(wish, TrainRecipe(), path, observer),
+        "train": lambda path: train(train_request, TrainRecipe(), path, observer),
         "evaluate": lambda path: evaluate(
             BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer
         ),

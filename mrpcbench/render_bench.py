@@ -44,7 +44,7 @@ SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")
 
 
 def bench(record: BenchRecord, view: BenchView) -> Iterator[RenderableType]:
-    """One table a scenario, its rows as `view` wants them, where the time went, and what must not be overlooked."""
+    """A table for each scenario, with ratios according to `view`, then the breakdown of the time and the warnings."""
     section = record.bench
     shown: list[BenchRow] = []
     for scenario in SCENARIOS:
@@ -88,7 +88,7 @@ def _orders(rows: Sequence[BenchRow]) -> set[Order | None]:
 
 
 def _order_words(rows: Sequence[BenchRow]) -> str:
-    """What a table's rows were given, and in which order where that is the same for all."""
+    """The pairs that a table's rows were given, with their order if all rows have the same."""
     if rows[0].scenario == "single-stream":
         return "one pair at a time"
     words = {"length": "all pairs, sorted by length", "given": "all pairs, in the order given"}
@@ -105,7 +105,7 @@ def _has_agreement(rows: Sequence[BenchRow]) -> bool:
 
 
 def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[str, Callable[[BenchRow], str]]]:
-    """Headers, and what gives a row's cell; those that say nothing of any row are left out."""
+    """Headers, each with the function that formats a row's cell; columns without a value in any row are left out."""
     alone = rows[0].scenario == "single-stream"
     columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), engine)]
     if not alone:
@@ -144,7 +144,7 @@ def _percentile(row: BenchRow, share: float) -> str:
 
 
 def _share(row: BenchRow, section: BenchSection, share: Callable[[Work, Ceilings, float], float]) -> str:
-    """A `share` of what the machine itself reached that the row's useful work comes to."""
+    """The row's useful work as a `share` of the measured peak of the machine."""
     return whole_percent(row_share(row, section.ceilings, share))
 
 
@@ -215,7 +215,7 @@ def _caption(rows: list[BenchRow], counted: str, record: BenchRecord) -> str:
 
 
 def _places(rows: list[BenchRow], record: BenchRecord) -> str:
-    """Where each contender ran, and its graph where that is not the one that the record names; equals together."""
+    """Where each case ran, and its graph if the record names another; cases with the same placement together."""
     names: dict[str, dict[str, None]] = {}
     for row in rows:
         graph = row.model.graph_label if row.model.graph_label != record.model.graph_label else ""

@@ -1,4 +1,4 @@
-"""A benchmark's rows in multiples of others, with intervals, as rich renderables. Prints nothing."""
+"""Speedups of a benchmark's rows over reference rows, with intervals, as rich renderables. Prints nothing."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ Line = tuple[BenchRow, tuple[RelativeSpeed | None, ...]]
 
 
 def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTable:
-    """Speed of each of `rows`, all of one steady scenario, in multiples of each of `bases`, which are among them."""
+    """Speedup of each of `rows` over each of `bases`. All are of one scenario with rounds; `bases` are among `rows`."""
     scenario = rows[0].scenario
     lines: list[Line] = [(row, tuple(relative_speed(row, base) for base in bases)) for row in rows]
     columns: list[tuple[str, Callable[[Line], str]]] = [(name_header(rows), lambda line: engine(line[0]))]
@@ -37,7 +37,7 @@ def _times(place: int) -> Callable[[Line], str]:
 
 
 def _interval(place: int, base: BenchRow) -> Callable[[Line], str]:
-    """Both ends; a row held against itself has none."""
+    """Both ends; empty for the comparison of a row with itself."""
 
     def cell(line: Line) -> str:
         found = line[1][place]

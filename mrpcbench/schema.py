@@ -327,19 +327,19 @@ class ExportGate:
 
 @described
 class ExportSection:
-    """What `export` wrote and proved."""
+    """What `export` wrote, and whether it matches the model."""
 
     dtype: str = about("Arithmetic of the graph.")
     optimize: Optimize = about(
-        "What the graph was made for; none is Optimum's own, o3 and o4 that as Optimum's optimiser leaves it.",
+        "What the graph was made for; none is Optimum's own, o3 and o4 are that after Optimum's optimiser.",
         default="none",
     )
     opset: int = about("ONNX operator set of the graph.")
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
-    placement: Placement = about("Where the graph ran for the proof.")
-    reference: Placement = about("Where the original ran for the proof.")
-    gate: ExportGate | None = about("The proof; null while it is not done.")
+    placement: Placement = about("Where the graph ran for the export gate.")
+    reference: Placement = about("Where the original ran for the export gate.")
+    gate: ExportGate | None = about("The result of the export gate; null while it is not done.")
 
 
 @described
@@ -362,7 +362,7 @@ class ServerResult:
     """The server scenario of one row: latency against load, and the largest load that keeps the target."""
 
     slo_ms: float = about("Target for the 99th percentile of the latency.")
-    window_ms: float = about("How long the first request of a batch waits for company.")
+    window_ms: float = about("How long the first request of a batch waits to fill a batch.")
     max_batch: int = about("Most requests in one forward pass.")
     seed: int = about("Seed of the arrivals.")
     curve: tuple[LoadPoint, ...] = about("The loads that were tried, in the order tried.")
@@ -398,8 +398,7 @@ class Resources:
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     cpu_waits: tuple[float, ...] | None = about(
         "Of each round, mean number of the process's threads that were ready and waited for a core, because another "
-        "program held it; of a server over its loads; null where the system does not tell, and with more threads than "
-        "cores, which wait for each other.",
+        "program held it; of a server over its loads; null where the system does not tell.",
         default=None,
     )
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
@@ -490,7 +489,7 @@ class BenchRow:
 
 @described
 class ReferenceAnswers:
-    """The answers that those of the other rows are held against."""
+    """The answers that those of the other rows are compared with."""
 
     row: str = about("The row that gave them, such as 'onnx offline batch 32'.")
     labels: str = about("Label of each pair in the run's order, 0 or 1; - where there is no answer, or no finite one.")

@@ -108,7 +108,7 @@ def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, 0.0, placement=replace(FAKE, device="cuda H200"))
-    with pytest.raises(MissingError, match="device cpu was asked and cuda H200 would run"):
+    with pytest.raises(MissingError, match="device: requested cpu, but cuda H200 would be used"):
         ab(plan, tmp_path / "ab.json", Listener())
 
 

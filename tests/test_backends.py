@@ -172,7 +172,7 @@ def test_a_provider_that_silently_falls_back_is_refused(exported_model: Path, mo
 
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
-    with pytest.raises(MissingError, match="CUDAExecutionProvider was asked and CPUExecutionProvider would run"):
+    with pytest.raises(MissingError, match="requested CUDAExecutionProvider, but CPUExecutionProvider would be used"):
         open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cuda"))
 
 

@@ -1,4 +1,4 @@
-"""What README.md says of the results, the files and the commands is what is there."""
+"""README.md matches the results, the files and the commands."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from mrpcbench.schema import Record
 from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-# Records that are not of the road: of the gates on a machine, and of all contenders.
+# Records that are not of an end-to-end run: the error rates of the gates, and the cases of the preset.
 OTHERS = {"gate", "peers-cpu"}
 RUNS = ("quickstart", "modernbert-4x256-from-scratch", "modernbert-base-random-init")
 

@@ -128,7 +128,7 @@ class OnnxSession(SteppedSession):
         running = session.get_providers()[0]
         if running != provider.name:
             raise MissingError(
-                f"{provider.option}: {provider.name} was asked and {running} would run: {provider.missing}; "
+                f"{provider.option}: requested {provider.name}, but {running} would be used: {provider.missing}; "
                 "use --backend onnx --device cpu, or see `mrpcbench env`"
             )
         session.disable_fallback()  # else a call that fails would move the session to the CPU
