@@ -22,8 +22,9 @@ from mrpcbench.presets import choose
 from mrpcbench.progress import Observer
 from mrpcbench.reading import resolve_all
 from mrpcbench.redaction import public
-from mrpcbench.schema import BenchRecord, BenchRow, BenchSection, LoadPoint
+from mrpcbench.schema import BenchRecord, BenchRow, BenchSection
 from mrpcbench.scoring import Labels, labels_in
+from mrpcbench.server import Load
 from mrpcbench.suite import open_suite, reference_of
 from mrpcbench.validity import broken_rules, needs_rounds
 
@@ -55,10 +56,9 @@ def bench(request: BenchRequest, results: Path, observer: Observer) -> tuple[Ben
     try:
         observer.began(record)
         for grown in _measured(section, rows, np.asarray(pairs["label"], dtype=np.int64), observer):
-            section, record = grown, replace(record, bench=grown)
-            store.save(record, results)
-        record = replace(record, complete=True, bench=_with_ceilings(section, observer))
-        store.save(record, results)
+            record = _saved(replace(record, bench=grown), results)
+            section = grown
+        record = _saved(replace(record, complete=True, bench=_with_ceilings(section, observer)), results)
         if profile:
             _profile(rows, profile, observer)
     except KeyboardInterrupt:
@@ -68,6 +68,12 @@ def bench(request: BenchRequest, results: Path, observer: Observer) -> tuple[Ben
         for session in {id(row.session): row.session for row in rows}.values():
             session.close()
     return record, view
+
+
+def _saved(record: BenchRecord, results: Path) -> BenchRecord:
+    """`record`, once it is on disk: what is shown after an interrupt is what the file holds."""
+    store.save(record, results)
+    return record
 
 
 def _pairs(plan: BenchPlan) -> Dataset:
@@ -98,7 +104,7 @@ def _measured(
         try:
             row.break_down()
         except Exception as error:  # whatever an engine raises; its rows stay
-            observer.say(f"{row.id}: no time breakdown: engine failed ({first_line(error)})")
+            observer.say(f"warning: {row.id}: no time breakdown: engine failed ({first_line(error)})")
         observer.advance("breakdown", position + 1, len(rows), str(row.id))
         section = _grown(section, rows, truth)
         yield section
@@ -110,20 +116,22 @@ def _rounds(rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, observer:
     Every other round runs backwards, so that drift favours no row. An added round runs all rows too, so that ratios
     stay paired by round. None is begun that would end after the plan's `max_s` if it took as long as the last.
     """
-    clock, done, total, added_s = WallClock(), 0, plan.rounds if rows else 0, 0.0
+    clock, done, total, most, added_s = WallClock(), 0, plan.rounds if rows else 0, plan.rounds, 0.0
     while done < total:
         begin = clock.now()
         for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
             row.run_round()
-            detail = f"round {done + 1} of {total}: {row.id}"
-            observer.advance("bench", done * len(rows) + position + 1, total * len(rows), detail)
+            task, first, last = ("bench", 0, plan.rounds) if done < plan.rounds else ("added rounds", plan.rounds, most)
+            detail = f"round {done + 1}{f' of {plan.rounds}' if task == 'bench' else ''}: {row.id}"
+            observer.advance(task, (done - first) * len(rows) + position + 1, (last - first) * len(rows), detail)
             yield done + (position + 1 == len(rows))
         done += 1
         last_s = clock.now() - begin
         added_s += last_s if done > plan.rounds else 0.0
         if done == total and (noisy := _noisy(rows, truth)):
-            if added_s + last_s <= plan.max_s:
-                total += 1
+            left = (plan.max_s - added_s) / last_s
+            if left >= 1:
+                total, most = total + 1, done + int(left)
             else:
                 _say_noisy(noisy, done, plan, observer)
 
@@ -136,14 +144,16 @@ def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
 def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
     names = ", ".join(str(row.id) for row in noisy)
     observer.say(
-        f"still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
+        f"warning: still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
         f"--max-seconds {plan.max_s:g}"
     )
 
 
-def _say_load(observer: Observer, row: RowMeasurement, point: LoadPoint) -> None:
-    verdict = "meets the target" if point.meets_slo else "misses the target"
-    observer.say(f"{row.id}: {point.rate_per_s:.1f} requests/s {verdict}")
+def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
+    verdict = "meets the target" if load.point.meets_slo else "misses the target"
+    observer.say(f"{row.id}: {load.point.rate_per_s:.1f} requests/s {verdict}")
+    if load.error:
+        observer.say(f"warning: {row.id}: engine failed ({load.error})")
 
 
 def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
@@ -167,20 +177,33 @@ def _profile(rows: Sequence[RowMeasurement], path: Path, observer: Observer) -> 
         try:
             traced[str(row.id)] = row.events()
         except Exception as error:  # a second session may not fit into memory; the other rows have their trace
-            observer.say(f"{row.id}: no trace: engine failed ({first_line(error)})")
+            observer.say(f"warning: {row.id}: no trace: engine failed ({first_line(error)})")
         observer.advance("profile", position + 1, len(rows), str(row.id))
     trace.write(path, traced)
     observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")
 
 
 def _with_ceilings(section: BenchSection, observer: Observer) -> BenchSection:
-    """`section` with what the machine can do: measured last, because its large arrays would count as a row's memory."""
-    placed = {(row.placement.device, row.placement.product_dtype) for row in section.rows if row.work}
-    if placed:
-        observer.say("measuring peak compute and bandwidth")
-    return replace(
-        section, ceilings=tuple(measure_ceilings(device.split()[0], dtype) for device, dtype in sorted(placed))
-    )
+    """`section` with what the machine can do: measured last, because its large arrays would count as a row's memory.
+
+    The rows do not depend on it, so a failure (no memory for the arrays) costs the limits and nothing else.
+    """
+    threads: dict[tuple[str, str], int] = {}
+    for row in section.rows:
+        if row.work:
+            placed = row.placement.device, row.placement.product_dtype
+            threads[placed] = max(row.placement.threads, threads.get(placed, 1))
+    if not threads:
+        return section
+    observer.say("measuring peak compute and bandwidth")
+    try:
+        ceilings = [
+            measure_ceilings(device.split()[0], dtype, threads[device, dtype]) for device, dtype in sorted(threads)
+        ]
+    except Exception as error:  # torch raises types of its own, such as for memory
+        observer.say(f"warning: no share of the machine's limits: measuring them failed ({first_line(error)})")
+        return section
+    return replace(section, ceilings=tuple(ceilings))
 
 
 def _peak_rss_bytes() -> int:

@@ -70,6 +70,7 @@ def suite_of_backends(spec: BackendSpec, plan: BenchPlan) -> Suite:
                 spec=replace(spec, backend=backend),
                 scenarios=plan.scenario,
                 batch_sizes=plan.batch_size,
+                order=plan.order,
             )
             for backend in dict.fromkeys(plan.backend)
         )

@@ -144,7 +144,7 @@ class Duel:
     def _cores(self) -> list[int]:
         """The cores that all processes share, one for each thread: or one side would sit beside a busy neighbour.
 
-        Only one side computes at a time, so that they take nothing from each other. None where cores cannot be chosen.
+        Only one side computes at a time, so that they take nothing from each other. Empty where cores cannot be chosen.
         """
         if not hasattr(os, "sched_getaffinity"):
             return []

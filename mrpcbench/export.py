@@ -17,7 +17,7 @@ from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.folders import WITHHELD
 from mrpcbench.graphs import optimum
 from mrpcbench.parity import Padding, prove, run
-from mrpcbench.plans import BackendSpec, ExportPlan
+from mrpcbench.plans import BackendSpec, ExportPlan, check
 from mrpcbench.progress import Observer
 from mrpcbench.schema import (
     ExportGate,
@@ -35,6 +35,7 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
     A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
     model or the data is not there, or there is no such graph of the model.
     """
+    check(plan)
     environment = capture()
     plan = _resolved(plan)
     device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
@@ -52,7 +53,8 @@ def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
-    session = open_onnx(BackendSpec(backend="onnx", device=plan.device), ModelSource(str(folder), folder))
+    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
+    session = open_onnx(spec, ModelSource(str(folder), folder))
     record = ExportRecord(
         complete=False,
         environment=environment,

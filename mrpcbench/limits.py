@@ -122,11 +122,12 @@ def keys_seen(length: int, window: int | None) -> int:
     return length * (2 * reach + 1) - reach * (reach + 1)
 
 
-def measure_ceilings(device: str, dtype: str, clock: Clock = time.perf_counter) -> Ceilings:
-    """The best rates of `device` (cpu, cuda) in `dtype`, with torch's present threads, in about two seconds.
+def measure_ceilings(device: str, dtype: str, threads: int, clock: Clock = time.perf_counter) -> Ceilings:
+    """The best rates of `device` (cpu, cuda) in `dtype` with `threads` CPU threads, in about two seconds.
 
     It takes twice `COPY_BYTES` of memory: measure after whatever peak of memory is to be recorded.
     """
+    torch.set_num_threads(threads)
     with torch.inference_mode():
         flops_per_s = max(_product_rate(kind, device, onednn, clock) for kind, onednn in _ways(device, DTYPES[dtype]))
         bytes_per_s = _copy_rate(device, clock)

@@ -89,12 +89,13 @@ class RowMeasurement(ABC):
 
     def break_down(self) -> None:
         """Time each part of the pipeline, in a pass of its own."""
-        if self.pipeline:
-            self.spans = self.pipeline.spans()
+        if pipeline := self.pipeline:
+            self.spans = pipeline.spans()
 
     def events(self) -> list[Event]:
         """The parts of a few calls, with the engine's operators; none where the engine does not tell them."""
-        return self.pipeline.events() if self.pipeline else []
+        pipeline = self.pipeline
+        return pipeline.events() if pipeline else []
 
     def row(self, truth: Labels, reference: Labels | None, *, fixed_shape: bool) -> BenchRow:
         """What has been measured, scored by the labels `truth` [pairs] and the labels of the `reference` [pairs].
@@ -162,7 +163,7 @@ class ServerRow(RowMeasurement):
 
     server: ServerResult | None = None
 
-    def find_rate(self, plan: BenchPlan, tell: Callable[[LoadPoint], None], clock: Clock | None = None) -> None:
+    def find_rate(self, plan: BenchPlan, tell: Callable[[Load], None], clock: Clock | None = None) -> None:
         """Search the largest rate that meets the target; the answers of the best load are kept."""
         loads: dict[float, Load] = {}
 
@@ -177,7 +178,7 @@ class ServerRow(RowMeasurement):
                 slo_ms=plan.slo_ms,
                 clock=clock or WallClock(),
             )
-            tell(loads[rate].point)
+            tell(loads[rate])
             return loads[rate].point
 
         start_rate, least_rate = self._warm_up_every_size(), FEWEST_REQUESTS / LONGEST_LOAD_S

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.base import Session
 from mrpcbench.batches import EncodedPairs, in_order
+from mrpcbench.gates.proof import export_problem, largest_delta
 from mrpcbench.metrics import confusion, f1_interval, f1_of, finite_or_none
 from mrpcbench.plans import Order
 from mrpcbench.progress import Observer
 from mrpcbench.schema import ExportGate, ParityTrial
 from mrpcbench.statistics import rate_upper_bound
-from mrpcbench.verdicts import Interval, Verdict
+from mrpcbench.verdicts import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def judge(
     dtype: str,
     labels: NDArray[np.int64] | None = None,
 ) -> ExportGate:
-    """The export gate: the worst trial decides, and a logit that is not finite never passes.
+    """The export gate over `trials`; `gates.proof.export_problem` is its rule.
 
     `expected` [N, 2] are the original's logits, `dtype` the graph's arithmetic, `labels` [N] the pairs', if any.
     """
@@ -118,9 +119,9 @@ def judge(
     f1_allowed = None
     if allowance.is_f1_judged and labels is not None:
         f1_allowed = f1_interval(confusion(expected.argmax(axis=1), labels))
-    worst = _worst_delta(trials)
+    worst = largest_delta(trials)
     margin = float(np.abs(expected[:, 1] - expected[:, 0]).min())
-    problem = _problem(trials, pairs, flips_allowed, allowance.delta, f1_allowed)
+    problem = export_problem(trials, pairs, flips_allowed, allowance.delta, f1_allowed)
     if not np.isfinite(margin):
         problem = "a logit is not finite"
     flips = max(trial.flips for trial in trials)
@@ -138,30 +139,3 @@ def judge(
         flip_rate_bound=rate_upper_bound(flips, pairs),
         verdict=Verdict(outcome="REGRESSION" if problem else "PASS", reason=problem or passed),
     )
-
-
-def _worst_delta(trials: tuple[ParityTrial, ...]) -> float | None:
-    deltas = [trial.max_abs_delta for trial in trials]
-    return None if None in deltas else max(delta for delta in deltas if delta is not None)
-
-
-def _problem(
-    trials: tuple[ParityTrial, ...],
-    pairs: int,
-    flips_allowed: int,
-    delta_allowed: float | None,
-    f1_allowed: Interval | None,
-) -> str | None:
-    """What keeps `trials` from passing, in words."""
-    worst, flips = _worst_delta(trials), max(trial.flips for trial in trials)
-    if worst is None:
-        return "a logit is not finite"
-    if flips > flips_allowed:
-        return f"{flips} of {pairs} labels flip and {flips_allowed} may"
-    if delta_allowed is not None and worst > delta_allowed:
-        return f"a logit differs by {worst:.2e} and {delta_allowed:.0e} is allowed"
-    for trial in trials:
-        if f1_allowed and not (trial.f1 is not None and f1_allowed.low <= trial.f1 <= f1_allowed.high):
-            f1 = "unknown" if trial.f1 is None else f"{trial.f1:.4f}"
-            return f"F1 is {f1} and the original's interval {f1_allowed.low:.4f} to {f1_allowed.high:.4f}"
-    return None

@@ -281,6 +281,11 @@ class BenchPlan:
         least=1,
         group="Timing",
     )
+    order: Order = about(
+        "Order of the offline pairs: 'length' batches pairs of similar length, 'given' keeps the seeded order.",
+        default="length",
+        group="Advanced",
+    )
     seq_len: int | None = about(
         "Give every pair this many tokens and no padding, as other harnesses do; the answers are then meaningless.",
         default=None,

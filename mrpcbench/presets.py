@@ -16,7 +16,7 @@ from mrpcbench.sources import ONNX_FILE, graph_folder, locate
 from mrpcbench.statistics import samples_needed
 
 # What a preset chooses for each case, and so the user cannot.
-ITS_OWN = ("backend", "dtype")
+ITS_OWN = ("backend", "dtype", "order")
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")

@@ -398,7 +398,8 @@ class Resources:
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     cpu_waits: tuple[float, ...] | None = about(
         "Of each round, mean number of the process's threads that were ready and waited for a core, because another "
-        "program held it; of a server over its loads; null where the system does not tell.",
+        "program held it; of a server over its loads; null where the system does not tell, and with more threads than "
+        "cores, which wait for each other.",
         default=None,
     )
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")

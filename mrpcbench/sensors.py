@@ -181,6 +181,7 @@ class Meter:
     background: bool = True
     clock: Callable[[], float] = time.perf_counter
     cpu_clock: Callable[[], float] = time.process_time
+    # Seconds that the process's threads waited for a core so far; None where they are not counted.
     wait_clock: Callable[[], float | None] = waited_s
     _began: tuple[float, float] | None = field(default=None, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)

@@ -21,7 +21,6 @@ from mrpcbench.statistics import quantile, samples_needed
 
 SHARE = 0.99  # the percentile that must keep the target
 FEWEST_REQUESTS = samples_needed(SHARE)  # of a load: fewer do not bound that percentile
-FEWEST_REQUESTS = samples_needed(SHARE)  # of a load: fewer do not bound that percentile
 TOLERANCE = 0.10  # the search ends when the smallest rate that fails is within this of the largest that holds
 
 Infer = Callable[[Batch], NDArray[np.float32]]

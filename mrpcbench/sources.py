@@ -1,21 +1,23 @@
 """What `--model` means: its folder on this machine, found once a command, and what is read from that folder.
 
-It loads no torch. `models` loads the weights.
+`models` loads the weights. transformers and the hub's client load only when they are needed, because a process of `ab`
+that is given a folder and its batches needs neither.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-
-from mrpcbench import hub
 from mrpcbench.batches import Reader
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.plans import DEFAULT_MODEL_DIR, QUICKSTART
 from mrpcbench.redaction import public_name
 from mrpcbench.tiny import CHECKPOINT_DIR
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 ONNX_FILE = "model.onnx"
 # Everything but weights in formats that can run code when they are read.
@@ -35,12 +37,12 @@ class ModelSource:
     folder: Path
 
     @cached_property
-    def config(self) -> PretrainedConfig:
+    def config(self) -> "PretrainedConfig":
         """The architecture; not to be changed. Raises `UsageError` where there is none."""
         return load_config(self.folder, self.name)
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer. Raises `UsageError` where there is none."""
         return load_tokenizer(self.folder, self.name)
 
@@ -109,6 +111,8 @@ def locate(model: str, *, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
         raise UsageError(f"--model {model}: no such folder")
     if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
         raise UsageError(f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` makes graphs there")
+    from mrpcbench import hub
+
     return hub.snapshot(model, kind="model", patterns=list(dict.fromkeys(hub_files)))
 
 
@@ -132,8 +136,10 @@ def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Pat
     return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
 
 
-def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
     """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
@@ -143,18 +149,20 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_config(folder: Path, name: str) -> PretrainedConfig:
+def load_config(folder: Path, name: str) -> "PretrainedConfig":
     """The architecture in `folder`; raises `UsageError` where there is none."""
     if not (folder / "config.json").exists():
         # transformers would guess an architecture from the folder's name.
         raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"--model {name}: no usable config.json in it ({first_line(error)})") from error
 
 
-def reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Reader:
+def reader(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> Reader:
     """How a model reads pairs: of as many tokens as it has positions, or its tokenizer allows, whichever is fewer."""
     positions = int(getattr(config, "max_position_embeddings", None) or 512)
     return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

@@ -13,6 +13,7 @@ from mrpcbench.backends.base import Session
 from mrpcbench.batches import EncodedPairs, Reader
 from mrpcbench.cases import Suite
 from mrpcbench.clock import timed
+from mrpcbench.environment import usable_cores
 from mrpcbench.errors import UsageError
 from mrpcbench.limits import work_of
 from mrpcbench.measurement import RowMeasurement, ServerRow, SteadyRow, Workload
@@ -20,7 +21,7 @@ from mrpcbench.plans import BackendSpec, BenchPlan
 from mrpcbench.progress import Observer
 from mrpcbench.schema import ReferenceAnswers, Work
 from mrpcbench.scoring import label_text
-from mrpcbench.sensors import Meter, open_gpu_sensor
+from mrpcbench.sensors import GpuSensor, Meter, open_gpu_sensor
 from mrpcbench.sources import ModelSource
 from mrpcbench.spans import Tokenise
 
@@ -34,6 +35,23 @@ def open_suite(
     `MissingError` where an engine is not available.
     """
     opened: dict[BackendSpec, tuple[Session, float]] = {}
+    try:
+        return _rows(suite, sources, plan, pairs, observer, opened)
+    except BaseException:
+        for session, _ in opened.values():
+            session.close()
+        raise
+
+
+def _rows(
+    suite: Suite,
+    sources: Mapping[BackendSpec, ModelSource],
+    plan: BenchPlan,
+    pairs: Dataset,
+    observer: Observer,
+    opened: dict[BackendSpec, tuple[Session, float]],
+) -> list[RowMeasurement]:
+    """The rows; the sessions are put into `opened`, each with the milliseconds that opening it took."""
     texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     rows: list[RowMeasurement] = []
     for case in suite.cases:
@@ -52,8 +70,14 @@ def open_suite(
             batches = tokens.batches(row.batch_size, order=order or "given")
             work = None if row.scenario == "server" else _work(source, session, tokens, len(batches))
             workload = Workload(tokens, tokenise, batches, order, work)
-            rows.append(kind(row, case, session, open_ms, workload, Meter(sensor)))
+            rows.append(kind(row, case, session, open_ms, workload, _meter(session, sensor)))
     return rows
+
+
+def _meter(session: Session, sensor: GpuSensor | None) -> Meter:
+    """Sensors of a row. With more threads than cores, threads wait for each other: that says nothing of the machine."""
+    crowded = session.placement.threads > usable_cores()
+    return Meter(sensor, wait_clock=lambda: None) if crowded else Meter(sensor)
 
 
 def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> tuple[EncodedPairs, Tokenise | None]:

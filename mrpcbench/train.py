@@ -26,7 +26,7 @@ from mrpcbench.schema import (
     TrainRecord,
     TrainSection,
 )
-from mrpcbench.sources import load_config, reader, weights_source
+from mrpcbench.sources import ModelSource, load_config, weights_source
 from mrpcbench.train_arguments import LENGTH, resolve_precision, training_arguments
 from mrpcbench.train_callbacks import Interruptible
 from mrpcbench.trainer import ObservedTrainer
@@ -72,7 +72,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: O
             _push(request, observer)
             return done
     made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
-    tokens = {name: _tokens(split, loaded) for name, split in pairs.items()}
+    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
@@ -93,8 +93,8 @@ def _report_mismatches(loaded: models.LoadedModel, observer: Observer) -> None:
             observer.say(f"{label}{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
 
 
-def _tokens(split: Dataset, loaded: models.LoadedModel) -> Dataset:
-    encoded = reader(loaded.tokenizer, loaded.model.config).encode(split)
+def _tokens(split: Dataset, source: ModelSource) -> Dataset:
+    encoded = source.reader.encode(split)
     return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
 
 

@@ -20,7 +20,6 @@ DROPPED: tuple[str, ...] = (
     "selftest",
     "ab.comparison.metrics.*.detectable",
     "bench.plan.from_text",
-    "bench.plan.order",
     "bench.plan.requests",
     "bench.resumed_after",
 )
@@ -106,7 +105,13 @@ def _no_added_rounds(document: dict[str, Any]) -> None:
         plan.setdefault("max_s", 0.0)
 
 
-FILLED: tuple[Callable[[dict[str, Any]], None], ...] = (_name_cases, _name_orders, _name_graphs, _name_references)
+FILLED: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _name_cases,
+    _name_orders,
+    _name_graphs,
+    _name_references,
+    _no_added_rounds,
+)
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------

@@ -39,9 +39,15 @@ def broken_rules(row: BenchRow) -> tuple[str, ...]:
 
 
 def needs_rounds(row: BenchRow) -> bool:
-    """Whether more rounds may make `row` valid: it breaks rules over its rounds, and no other."""
-    curable = () if row.scenario == "server" else (*_unsteady(round_us(row)), *_waited(row))
-    return bool(curable) and curable == broken_rules(row)
+    """Whether more rounds may make `row` valid: it breaks rules about noise in its rounds, and no other.
+
+    Too few rounds are no noise: who asks for fewer than `FEWEST_ROUNDS` gets them.
+    """
+    rounds = round_us(row)
+    if row.scenario == "server" or len(rounds) < FEWEST_ROUNDS:
+        return False
+    noise = (*_unsteady(rounds), *_waited(row))
+    return bool(noise) and noise == broken_rules(row)
 
 
 def _broken(row: BenchRow) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mrpcbench.batches import Batch
 from mrpcbench.clock import WallClock, timed
 from mrpcbench.errors import MrpcbenchError
 from mrpcbench.plans import BackendSpec
+from mrpcbench.sources import ModelSource
 from mrpcbench.validity import disturbances
 from mrpcbench.versions import installed_versions
 
@@ -38,7 +39,9 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
         os.sched_setaffinity(0, job["cores"])
     batches = load_batches(Path(job["arrays"]))
     register(job["spec"]["backend"], **job["engine"])
-    session = (open_graph if job["from_graph"] else open_session)(BackendSpec(**job["spec"]))
+    spec = BackendSpec(**job["spec"])
+    # The model of the spec is a file or a folder here: `duel.side_of` has put it there.
+    session = open_graph(spec) if job["from_graph"] else open_session(spec, ModelSource(spec.model, Path(spec.model)))
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
     work = partial(_call, session, repeat=job["repeat"], wait_share=job["wait_share"])

@@ -20,6 +20,7 @@ from mrpcbench.backends.fake import FakeSession
 from mrpcbench.batches import Batch
 from mrpcbench.bench import bench
 from mrpcbench.cases import BenchRequest
+from mrpcbench.environment import usable_cores
 from mrpcbench.errors import InterruptedRunError, UsageError
 from mrpcbench.evaluate import evaluate
 from mrpcbench.plans import (
@@ -29,7 +30,7 @@ from mrpcbench.plans import (
 )
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.schema import BenchRecord, BenchRow
-from mrpcbench.sensors import Meter
+from mrpcbench.sensors import Meter, waited_s
 from mrpcbench.validity import broken_rules
 
 SILENT = Silent()
@@ -249,14 +250,65 @@ def test_rounds_are_added_within_their_time_and_then_what_is_noisy_is_said(
         record = run(replace(uneven, max_s=seconds), tmp_path / "r.json", observer=listener)
         assert record.bench.rounds_done == rounds
         (line,) = [line for line in listener.lines if "noisy" in line]
-        assert line.startswith(f"still noisy after {rounds} rounds: uneven offline batch 40; ")
+        assert line.startswith(f"warning: still noisy after {rounds} rounds: uneven offline batch 40; ")
         assert f"--max-seconds {seconds:g}" in line
 
 
-def test_no_rounds_are_added_for_what_they_cannot_cure(plan: BenchPlan, tmp_path: Path) -> None:
+def test_no_rounds_are_added_for_what_they_cannot_cure(uneven: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
     broken = engine("broken", lambda: Answering(lambda logits: logits * np.nan))
-    record = run(replace(plan, backend=(broken,), max_s=60.0, rounds=1), tmp_path / "r.json")
-    assert record.bench.rounds_done == 1
+    record = run(replace(uneven, backend=(broken,), max_s=60.0), tmp_path / "r.json")
+    assert record.bench.rounds_done == 3
+
+
+def test_fewer_rounds_than_a_valid_row_needs_are_run_as_asked(
+    uneven: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    record = run(replace(uneven, rounds=2, max_s=60.0), tmp_path / "r.json")
+    (row,) = record.bench.rows
+    assert record.bench.rounds_done == 2
+    assert row.broken_rules == ("too few rounds: 2, at least 3 are needed",)
+
+
+def test_added_rounds_have_a_progress_of_their_own_that_never_ends_early(
+    uneven: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    listener = Listener()
+    record = run(replace(uneven, max_s=1.0), tmp_path / "r.json", observer=listener)
+    added = [(done, total) for task, done, total, _ in listener.steps if task == "added rounds"]
+    assert [done for done, _ in added] == list(range(1, record.bench.rounds_done - 2))
+    assert all(done < total for done, total in added)
+
+
+def test_a_machine_whose_limits_cannot_be_measured_leaves_a_complete_record(
+    plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported_model: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("mrpcbench.bench.measure_ceilings", fail)
+    listener = Listener()
+    asked = replace(plan, backend=("onnx",), scenario=("offline",), rounds=1)
+    record = run(asked, tmp_path / "r.json", str(exported_model), listener)
+    assert record.complete
+    assert record.bench.ceilings == ()
+    assert any(line.startswith("warning: no share of the machine's limits") for line in listener.lines)
+
+
+def test_more_threads_than_cores_are_no_busy_machine(plan: BenchPlan, tmp_path: Path, exported_model: Path) -> None:
+    asked = replace(plan, backend=("onnx",), scenario=("offline",), rounds=1)
+    for threads, counted in ((1, True), (usable_cores() + 1, False)):
+        spec = BackendSpec(model=str(exported_model), device="cpu", threads=threads)
+        (row,) = rows_of(bench(BenchRequest(spec=spec, plan=asked), tmp_path / "r.json", SILENT)[0])
+        assert row.resources is not None
+        assert (row.resources.cpu_waits is not None) == (counted and waited_s() is not None)
+
+
+def test_offline_pairs_may_keep_their_order(plan: BenchPlan, tmp_path: Path) -> None:
+    asked = replace(plan, scenario=("offline",), batch_size=(8,), rounds=1)
+    (by_length,) = rows_of(run(asked, tmp_path / "r.json"))
+    (given,) = rows_of(run(replace(asked, order="given"), tmp_path / "r.json"))
+    assert (by_length.order, given.order) == ("length", "given")
+    assert by_length.padding_tokens < given.padding_tokens
 
 
 # --- the breakdown ----------------------------------------------------------------------------------------------------
@@ -298,7 +350,7 @@ def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_and_says_so(plan: 
     record = run(replace(plan, backend=(engine("lost", Lost),)), tmp_path / "r.json", observer=listener)
     assert record.complete
     assert all(row.spans is None for row in rows_of(record))
-    assert "lost offline batch 8: no time breakdown: engine failed (lost)" in listener.lines
+    assert "warning: lost offline batch 8: no time breakdown: engine failed (lost)" in listener.lines
 
 
 def test_a_profile_is_a_trace_with_a_process_a_row(

@@ -4,12 +4,10 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import mrpcbench
 
@@ -122,6 +120,21 @@ def lazy_imports(module: str) -> Iterator[str]:
                 yield from targets(node)
 
 
+def packages(names: Iterable[str]) -> set[str]:
+    """The first parts of `names`."""
+    return {name.split(".")[0] for name in names}
+
+
+def foreign(names: Iterable[str]) -> set[str]:
+    """Those of `names` outside the standard library and this project."""
+    return {name for name in names if packages([name]).isdisjoint({*sys.stdlib_module_names, "mrpcbench"})}
+
+
+def offenders(found: Mapping[str, Collection[object]]) -> dict[str, Collection[object]]:
+    """The modules of `found` that have anything."""
+    return {module: names for module, names in sorted(found.items()) if names}
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 
@@ -130,14 +143,13 @@ def test_every_module_has_a_layer_and_every_name_of_a_layer_is_a_module() -> Non
     assert sorted({module.split(".")[0] for module in INNER}) == sorted(named)
 
 
-@pytest.mark.parametrize("module", INNER)
-def test_a_module_imports_downwards_only(module: str) -> None:
-    here = layer_of(module)
-    upwards = {name for name in own_imports(module) if layer_of(name) < here}
-    assert not upwards, f"{module} imports {upwards} from above"
-    if LAYERS[here][0] not in WITHIN:
-        sideways = {name for name in own_imports(module) if layer_of(name) == here}
-        assert not sideways, f"{module} imports {sideways} beside it"
+def test_a_module_imports_downwards_only() -> None:
+    wrong = {}
+    for module in INNER:
+        here = layer_of(module)
+        sideways = LAYERS[here][0] not in WITHIN
+        wrong[module] = {name for name in own_imports(module) if layer_of(name) < here + sideways}
+    assert not offenders(wrong)
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
@@ -146,27 +158,19 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert set(with_no_cycle) >= set(INNER)
 
 
-@pytest.mark.parametrize("module", LAYERS[-1][1])
-def test_the_vocabulary_needs_the_standard_library_alone(module: str) -> None:
-    outside = {
-        name
-        for name in imports(module)
-        if not name.startswith("mrpcbench.") and name.split(".")[0] not in sys.stdlib_module_names
-    }
-    assert not outside
+def test_the_vocabulary_needs_the_standard_library_alone() -> None:
+    assert not offenders({module: foreign(imports(module)) for module in LAYERS[-1][1]})
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_typer_is_known_to_the_command_line_alone(module: str) -> None:
-    assert module in {"cli", "funnel", "help", "options"} or not {"typer", "click"} & {
-        name.split(".")[0] for name in imports(module)
-    }
+def test_typer_is_known_to_the_command_line_alone() -> None:
+    known = {"cli", "funnel", "help", "options"}
+    assert not offenders({module: {"typer", "click"} & packages(imports(module)) for module in set(MODULES) - known})
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_only_a_few_modules_import_lazily(module: str) -> None:
-    lazy = {name for name in lazy_imports(module) if name.split(".")[0] not in sys.stdlib_module_names}
-    assert module in {"cli", "funnel", "backends", "statistics"} or not lazy
+def test_only_a_few_modules_import_lazily() -> None:
+    lazy = {"cli", "funnel", "backends", "sources", "statistics"}
+    standard = sys.stdlib_module_names
+    assert not offenders({module: packages(lazy_imports(module)) - standard for module in set(MODULES) - lazy})
 
 
 def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
@@ -180,42 +184,47 @@ def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
 # --- what is nowhere --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_only_the_command_line_prints(module: str) -> None:
-    printed = [node.lineno for node in calls(module) if isinstance(node.func, ast.Name) and node.func.id == "print"]
-    assert module in {"cli", "console"} or not printed
+def test_only_the_command_line_prints() -> None:
+    assert not offenders(
+        {
+            module: {node.lineno for node in calls(module) if ast.unparse(node.func) == "print"}
+            for module in set(MODULES) - {"cli", "console"}
+        }
+    )
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_no_module_runs_text_as_code_or_trusts_a_pickle(module: str) -> None:
-    named = [node.func.id for node in calls(module) if isinstance(node.func, ast.Name)]
-    assert not {"eval", "exec", "compile", "__import__"} & set(named)
-    assert not {"pickle", "cPickle", "dill", "marshal", "shelve"} & {name.split(".")[0] for name in imports(module)}
-    for node in calls(module):
-        text = ast.unparse(node)
-        assert not any(keyword.arg == "shell" for keyword in node.keywords), text
-        assert not text.startswith(("os.system(", "os.popen(", "torch.load(")), text
-        for keyword in node.keywords:
-            trusted = keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) != "False"
-            pickled = keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False"
-            assert not trusted, text
-            assert not pickled, text
+def test_no_module_runs_text_as_code_or_trusts_a_pickle() -> None:
+    assert not offenders(
+        {
+            module: {"pickle", "cPickle", "dill", "marshal", "shelve"} & packages(imports(module))
+            | {ast.unparse(node) for node in calls(module) if is_unsafe(node)}
+            for module in MODULES
+        }
+    )
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_only_the_command_line_exits(module: str) -> None:
-    main = [
-        line
-        for node in parsed(module).body
-        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    ]
-    exits = [
-        node.lineno
-        for node in calls(module)
-        if ast.unparse(node.func) in {"sys.exit", "exit", "quit", "os._exit"} and node.lineno not in main
-    ]
-    assert module == "funnel" or not exits
+def is_unsafe(node: ast.Call) -> bool:
+    """Whether a call runs text as code, starts a shell, or trusts a file's code or pickle."""
+    text = ast.unparse(node)
+    if text.startswith(("eval(", "exec(", "compile(", "__import__(", "os.system(", "os.popen(", "torch.load(")):
+        return True
+    values = {item.arg: ast.unparse(item.value) for item in node.keywords}
+    return "shell" in values or any(
+        values.get(name, "False") != "False" for name in ("trust_remote_code", "allow_pickle")
+    )
+
+
+def test_only_the_command_line_exits() -> None:
+    wrong = {}
+    for module in set(MODULES) - {"funnel"}:
+        blocks = [node for node in parsed(module).body if isinstance(node, ast.If)]
+        scripts = [node for node in blocks if "__main__" in ast.unparse(node.test)]
+        inside = {node for script in scripts for node in ast.walk(script)}
+        exits = {"sys.exit", "exit", "quit", "os._exit"}
+        wrong[module] = {
+            node.lineno for node in calls(module) if ast.unparse(node.func) in exits and node not in inside
+        }
+    assert not offenders(wrong)
 
 
 # --- what --help loads ------------------------------------------------------------------------------------------------

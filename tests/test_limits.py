@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from mrpcbench import figures, limits
-from mrpcbench.environment import device_name
+from mrpcbench.environment import device_name, usable_cores
 from mrpcbench.schema import Ceilings, Work
 
 LENGTH = 21
@@ -39,6 +39,8 @@ SIZES: dict[str, Any] = {
     "num_labels": 3,
     "pad_token_id": 0,
 }
+
+THREADS = usable_cores()
 
 
 def modernbert(window: int = 128, layers: int = 5) -> PretrainedConfig:
@@ -231,7 +233,7 @@ COPY = [0.5, 0.0625, 0.25]
 
 def test_with_a_scripted_clock_the_rates_are_exact(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
-    found = limits.measure_ceilings("cpu", "fp32", scripted([*AT_512, *COPY]))
+    found = limits.measure_ceilings("cpu", "fp32", THREADS, scripted([*AT_512, *COPY]))
     assert found.flops_per_s == 2 * 512**3 / 0.125
     assert found.bytes_per_s == 2 * small_copy / 0.0625
 
@@ -240,21 +242,21 @@ def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, mon
     monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)] * 3)
     at_256 = [0.03125, 0.5, 0.25, 0.5]
     durations = [*at_256, *AT_512, *at_256, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
 
 
 def test_quick_products_are_repeated_until_the_span_is_full(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples do not fill it, and the best comes last."""
     monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
     durations = [0.03125, 0.0625, 0.0625, 0.0625, 0.0625, 0.0546875, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
+    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
 
 
 def test_the_side_stops_growing_at_the_largest(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
     monkeypatch.setattr(limits, "LARGEST_SIDE", 512)
     durations = [0.001, 0.25, 0.125, 0.5, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
 
 
 def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
@@ -269,7 +271,7 @@ def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
 
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    limits.measure_ceilings("cpu", "bf16", scripted([*AT_512 * 3, *COPY]))
+    limits.measure_ceilings("cpu", "bf16", THREADS, scripted([*AT_512 * 3, *COPY]))
     once = [256] * 2 + [512] * 6  # each side once before it is timed, and the last once more before the samples
     ways = [(torch.bfloat16, False), (torch.float32, False), (torch.float32, True)]
     assert made == [(*way, side) for way in ways for side in once]
@@ -294,7 +296,7 @@ def test_a_gpu_is_idle_before_the_clock_is_read_and_done_before_it_is_read_again
 def test_a_ceiling_on_this_machine_is_a_rate_and_says_of_what(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ENOUGH_S", 0.001)
     monkeypatch.setattr(limits, "SPAN_S", 0.01)
-    found = limits.measure_ceilings("cpu", dtype)
+    found = limits.measure_ceilings("cpu", dtype, THREADS)
     assert (found.device, found.dtype) == ("cpu", dtype)
     assert 0 < found.flops_per_s < math.inf
     assert 0 < found.bytes_per_s < math.inf
@@ -312,7 +314,7 @@ def test_every_way_makes_the_product_in_no_less_than_the_arithmetic_of_the_row()
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_a_ceiling_on_a_gpu_leaves_its_memory_free(dtype: str) -> None:
     before = torch.cuda.memory_reserved()
-    found = limits.measure_ceilings("cuda", dtype)
+    found = limits.measure_ceilings("cuda", dtype, THREADS)
     assert (found.device, found.dtype) == (device_name("cuda"), dtype)
     assert 0 < found.flops_per_s < math.inf
     assert 0 < found.bytes_per_s < math.inf

@@ -147,6 +147,7 @@ def test_rounds_that_nobody_gave_are_as_many_as_the_tables_need(
         (["--backend", "torch"], "--backend"),
         (["--dtype", "auto"], "--dtype"),
         (["--dtype", "fp32", "--backend", "onnx"], "--backend --dtype"),
+        (["--order", "length"], "--order"),
     ],
 )
 def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(

@@ -47,6 +47,11 @@ def test_a_graph_of_version_1_that_does_not_say_its_form_is_optimums_own() -> No
         assert upgrade({"schema_version": 1, "model": model})["model"].get("optimize") == expected
 
 
+def test_version_1_added_no_rounds_to_those_of_its_plan() -> None:
+    document = {**bench_of_version_1(), "bench": {"plan": {"rounds": 3, "order": "given"}}}
+    assert upgrade(document)["bench"]["plan"] == {"rounds": 3, "order": "given", "max_s": 0.0}
+
+
 def test_a_reference_row_of_version_1_is_named_as_other_rows_are() -> None:
     for old, new in (
         ("torch single-stream batch 1", "torch single-stream"),

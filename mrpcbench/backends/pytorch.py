@@ -49,7 +49,7 @@ class OnTorch(SteppedSession):
 
     def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
         """Logits of each batch in turn; on a GPU the next batch is enqueued before the last one is waited for."""
-        return one_ahead(self._begin, batches) if self._device.type == "cuda" else map(self.infer, batches)
+        return one_ahead(self._begin, batches) if self._device.type == "cuda" else super().infer_many(batches)
 
     def _begin(self, batch: Batch) -> Callable[[], NDArray[np.float32]]:
         """Enqueue all work of `batch` on the GPU; what gives its logits [B, 2].

@@ -1,10 +1,10 @@
-"""Export records: the gate of the current graph, and figures of both graphs. Standard library only."""
+"""The rule of the export gate, and export records compared by it. Standard library only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from mrpcbench.gates.plain import information
-from mrpcbench.schema import ExportGate, ExportSection
-from mrpcbench.verdicts import MetricResult, Verdict
+from mrpcbench.schema import ExportGate, ExportSection, ParityTrial
+from mrpcbench.verdicts import Interval, MetricResult, Verdict
 
 
 def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[MetricResult, ...]:
@@ -27,7 +27,7 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
         limit="the export gate of the current record",
     )
     figures: Mapping[str, tuple[str, Callable[[ExportSection], float | None]]] = {
-        "largest |delta|": ("logit", lambda section: _largest_delta(section.gate)),
+        "largest |delta|": ("logit", lambda section: largest_delta(section.gate.trials) if section.gate else None),
         "headroom": ("times", lambda section: section.gate.headroom if section.gate else None),
         "file size": ("bytes", lambda section: sum(section.files.values())),
         "nodes": ("nodes", lambda section: section.nodes),
@@ -44,19 +44,41 @@ def _proof(gate: ExportGate | None) -> Verdict:
         return Verdict(outcome="INCONCLUSIVE", reason="the current record has no gate: the graph was not verified")
     if gate.verdict.outcome != "PASS":
         return gate.verdict
-    delta = _largest_delta(gate)
-    too_many = any(trial.flips > gate.flips_allowed for trial in gate.trials)
-    too_large = delta is None or (gate.delta_allowed is not None and delta > gate.delta_allowed)
-    f1 = gate.f1_allowed
-    is_f1_off = f1 is not None and not all(
-        trial.f1 is not None and f1.low <= trial.f1 <= f1.high for trial in gate.trials
-    )
-    if gate.pairs < 1 or too_many or too_large or is_f1_off:
+    if gate.pairs < 1 or export_problem(
+        gate.trials, gate.pairs, gate.flips_allowed, gate.delta_allowed, gate.f1_allowed
+    ):
         return Verdict(outcome="INCONCLUSIVE", reason="the record says PASS, but its own trials contradict it")
     return gate.verdict
 
 
-def _largest_delta(gate: ExportGate | None) -> float | None:
-    deltas = [trial.max_abs_delta for trial in gate.trials] if gate else []
+def export_problem(
+    trials: Sequence[ParityTrial],
+    pairs: int,
+    flips_allowed: int,
+    delta_allowed: float | None,
+    f1_allowed: Interval | None,
+) -> str | None:
+    """What keeps an export with these `trials` over `pairs` pairs from passing, in words; None where it passes.
+
+    The one rule of the export gate: the worst trial decides, and a logit that is not finite never passes. A limit that
+    is None is not judged.
+    """
+    worst, flips = largest_delta(trials), max((trial.flips for trial in trials), default=0)
+    if worst is None:
+        return "a logit is not finite"
+    if flips > flips_allowed:
+        return f"{flips} of {pairs} labels flip and {flips_allowed} may"
+    if delta_allowed is not None and worst > delta_allowed:
+        return f"a logit differs by {worst:.2e} and {delta_allowed:.0e} is allowed"
+    for trial in trials:
+        if f1_allowed and not (trial.f1 is not None and f1_allowed.low <= trial.f1 <= f1_allowed.high):
+            f1 = "unknown" if trial.f1 is None else f"{trial.f1:.4f}"
+            return f"F1 is {f1} and the original's interval {f1_allowed.low:.4f} to {f1_allowed.high:.4f}"
+    return None
+
+
+def largest_delta(trials: Sequence[ParityTrial]) -> float | None:
+    """The largest |difference| of a logit in any of `trials`; None without a trial, or where a logit is not finite."""
+    deltas = [trial.max_abs_delta for trial in trials]
     known = [delta for delta in deltas if delta is not None]
     return max(known) if known and len(known) == len(deltas) else None
