@@ -399,9 +399,9 @@ def test_o4_is_refused_where_there_is_no_gpu_before_any_work(
     copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(MissingError, match=r"^--optimize o4: .*use --optimize o3$"):
+    with pytest.raises(MissingError, match=r"^--optimize o4: .*use `mrpcbench export --optimize o3`$"):
         run(copied, small_data, optimize="o4", device="auto")
-    with pytest.raises(UsageError, match=r"^--optimize o4 --device cpu: .*use --optimize o3$"):
+    with pytest.raises(UsageError, match=r"^--optimize o4 --device cpu: .*use `mrpcbench export --optimize o3`$"):
         run(copied, small_data, optimize="o4")
     assert not (copied / "onnx-o4").exists()
 

@@ -95,4 +95,4 @@ def test_o4_without_a_gpu_is_one_line_and_exit_code_3(
     assert done.status == 3
     (line,) = done.err.splitlines()
     assert "--optimize o4: a graph made for a GPU alone (o4)" in line
-    assert line.endswith("use --optimize o3")
+    assert line.endswith("use `mrpcbench export --optimize o3`")

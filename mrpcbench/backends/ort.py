@@ -87,13 +87,12 @@ def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
     if optimize in CUDA_ONLY:
         if asked == "cpu":
             raise UsageError(
-                f"{named} --device cpu: a graph made for a GPU alone ({optimize}); use --device cuda, or "
-                "the graph of `mrpcbench export --optimize o3`"
+                f"{named} --device cpu: a graph made for a GPU alone ({optimize}); use `mrpcbench export --optimize o3`"
             )
         if problem := cuda_problem():
             raise MissingError(
-                f"{named}: a graph made for a GPU alone ({optimize}), and {problem}; use the graph of "
-                "`mrpcbench export --optimize o3`"
+                f"{named}: a graph made for a GPU alone ({optimize}), and {problem}; "
+                "use `mrpcbench export --optimize o3`"
             )
         return "cuda"
     if optimize not in CPU_ONLY:
