@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrpcbench import store
-from mrpcbench.comparable import SEVERAL, comparability
+from mrpcbench.comparable import COMPARED, SEVERAL, comparability
 from mrpcbench.errors import UsageError
 from mrpcbench.figures import best_load
 from mrpcbench.gates.seeds import best_epoch
@@ -28,8 +28,6 @@ from mrpcbench.schema import (
 )
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-# The commands whose records are compared; one of ab holds both of its sides.
-COMMANDS = ("train", "evaluate", "export", "bench")
 PREDICTIONS = ".predictions.jsonl"
 
 
@@ -104,8 +102,8 @@ def _belongs(path: Path) -> bool:
 
 def _choose(path: Path, observer: Observer) -> _Chosen:
     record = store.load(path)
-    if record.command not in COMMANDS:
-        raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMMANDS)}")
+    if record.command not in COMPARED:
+        raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMPARED)}")
     if not record.complete:
         raise UsageError(f"{path}: not complete; run the command again")
     gate = record.export.gate if isinstance(record, ExportRecord) else None

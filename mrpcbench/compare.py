@@ -1,7 +1,7 @@
 """Compare records with a baseline: `mrpcbench compare BASELINE CURRENT`.
 
-It fails closed. A record that cannot be read, is unfinished or contradicts itself is a `UsageError`. A difference that
-must not be makes the whole INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
+It fails closed. A record that cannot be read, is unfinished or contradicts itself is a `UsageError`. A forbidden
+difference makes the comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
 """
 
 import math
@@ -46,10 +46,10 @@ class _Loaded:
 
 
 def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
-    """Judge the records of `current` by those of `baseline`; a folder stands for all records in it.
+    """Compare the records of `current` with those of `baseline`; a folder stands for all records in it.
 
-    One record on each side, except for `train`, where a side may be several seeds, and for `bench`, where the baseline
-    may be several runs. Raises `UsageError` if a side or the policy cannot be used; a regression is not an error.
+    Each side is one record, except that for `train` a side may be several seeds, and for `bench` the baseline may be
+    several runs. Raises `UsageError` if a side or the policy cannot be used; a regression is not an error.
     """
     policy = policies.policy_of(plan)
     before = _side("baseline", baseline, several=SEVERAL)
@@ -106,7 +106,7 @@ def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
 
 
 def _placement(record: Record) -> Placement | None:
-    """What ran the model of a record; None where each of its rows or sides has its own."""
+    """What ran the model of a record; None if each of its rows or sides has its own."""
     match record:
         case TrainRecord():
             return record.train.placement
@@ -154,15 +154,16 @@ def _files(path: Path) -> list[Path]:
 def _problem(record: Record) -> str | None:
     """Why `record` cannot be compared with any other."""
     if not record.complete:
-        return "the run was not finished (complete: false); finish it, or run it again"
+        advice = "finish it, or run it again" if isinstance(record, TrainRecord) else "run it again"
+        return f"the run was not finished (complete: false); {advice}"
     if not record.data or any(item.pairs < 1 for item in record.data):
-        return "it is about no pairs"
+        return "it has no pairs"
     if isinstance(record, BenchRecord) and not record.bench.rows:
         return "it has no rows"
     if isinstance(record, BenchRecord) and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
-        return "it has two rows of one name"
+        return "it has two rows with the same name"
     if isinstance(record, TrainRecord) and best_epoch(record.train) is None:
-        return f"no epoch in it ends at the best step, {record.train.best_step}"
+        return f"none of its epochs ends at the best step, {record.train.best_step}"
     return None
 
 
@@ -177,7 +178,7 @@ def _answered(file: Path, record: EvaluateRecord) -> Answered:
         raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
     for index, row in enumerate(rows):
         if not _is_answer(row, index):
-            raise UsageError(f"{path}: line {index + 1} is no prediction")
+            raise UsageError(f"{path}: line {index + 1} is not a valid prediction")
     labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
     counted = {section.score.pairs, record.data[0].pairs, len(rows)}
     if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:

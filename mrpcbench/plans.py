@@ -30,6 +30,11 @@ Location = Literal["path", "name or path", "repository"]
 
 T = TypeVar("T")
 
+# Bounds of two limits that an option of `compare` and the policy file can set; both must also be above 0.
+MARGIN_BELOW = 1
+# A limit of stored speed above this share would let a doubtful change pass.
+LARGEST_SLOWDOWN = 0.5
+
 # For pydantic: an unknown field is an error, and "3" is not 3.
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -384,16 +389,17 @@ class ComparePlan:
         "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
     margin: float | None = about(
-        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share: 0.02 is two points. "
-        "INCONCLUSIVE if it cannot be ruled out.",
+        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share above 0: 0.02 is two "
+        "points. INCONCLUSIVE if it cannot be ruled out.",
         default=None,
         least=0,
-        most=1,
+        most=MARGIN_BELOW,
     )
     max_slowdown: float | None = about(
-        "bench records: largest slowdown per pair that passes, as a share; default: the policy's, 0.1.",
+        "bench records: largest slowdown per pair that passes, as a share above 0; default: the policy's, 0.1.",
         default=None,
         least=0,
+        most=LARGEST_SLOWDOWN,
     )
 
 

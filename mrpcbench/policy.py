@@ -13,17 +13,13 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import ComparePlan, about, described
+from mrpcbench.plans import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan, about, described
 from mrpcbench.rows import RowId
-
-POLICY_FILE = "gate.toml"
-# A limit of stored speed above this share would let a doubtful change pass, so it decides nothing.
-LARGEST_SLOWDOWN = 0.5
 
 Alpha = Annotated[float, Field(gt=0, le=0.5)]
 Loss = Annotated[float, Field(ge=0, lt=1)]
 Floor = Annotated[float, Field(gt=0, le=1)]
-Margin = Annotated[float, Field(gt=0, lt=1)]
+Margin = Annotated[float, Field(gt=0, lt=MARGIN_BELOW)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Slowdown = Annotated[float, Field(gt=0, le=LARGEST_SLOWDOWN)]
 
@@ -70,7 +66,7 @@ class SpeedPolicy:
 
 @described
 class StoredSpeedPolicy:
-    """Speed, against bench records that were measured at another time on the same machine."""
+    """Speed, compared with bench records of another time on the same machine. `alpha` has no effect here."""
 
     gate: bool = about("Whether speed decides.", default=True)
     max_slowdown: Slowdown = about("Largest growth of the time per pair that passes, as a share.", default=0.10)
@@ -85,7 +81,10 @@ class StoredSpeedPolicy:
 class Policy:
     """What decides, and from where on it fails."""
 
-    alpha: Alpha = about("Chance of a false alarm over all that is gated in one comparison.", default=0.05)
+    alpha: Alpha = about(
+        "Chance of a false alarm over all that is gated in one comparison. No effect on stored speed, where it is 1%.",
+        default=0.05,
+    )
     accuracy: AccuracyPolicy = about("Accuracy.", default=AccuracyPolicy())
     f1: F1Policy = about("F1.", default=F1Policy())
     speed: SpeedPolicy = about("Speed, live.", default=SpeedPolicy())
@@ -120,11 +119,11 @@ def load(path: Path | None) -> Policy:
 def policy_of(plan: ComparePlan) -> Policy:
     """The policy of `--policy` with the limits that have an option of their own; `UsageError` for an impossible one.
 
-    `--margin` gates accuracy even if the file does not.
+    `--margin` gates accuracy even if the file does not. The command line checks the bounds, but cannot exclude 0 and 1.
     """
     policy = load(Path(plan.policy) if plan.policy else None)
     if plan.margin is not None:
-        margin = _checked(_MARGIN, "--margin", plan.margin, "between 0 and 1; 0.02 is two points of accuracy")
+        margin = _checked(_MARGIN, "--margin", plan.margin, f"above 0 and below {MARGIN_BELOW:g}; 0.02 is two points")
         policy = replace(policy, accuracy=replace(policy.accuracy, gate=True, margin=margin))
     if plan.max_slowdown is not None:
         allowed = f"above 0, at most {LARGEST_SLOWDOWN:g}; 0.1 is 10% more time per pair"

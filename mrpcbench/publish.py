@@ -17,9 +17,9 @@ from mrpcbench.render_verdict import columns, compared, gates, headline, one_lin
 from mrpcbench.store import write_text
 from mrpcbench.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
 
-# What GitHub's Markdown would take for layout, a link, HTML or mathematics; an underscore inside of a word is none.
+# What GitHub's Markdown reads as layout, a link, HTML or mathematics; not an underscore inside a word.
 MARKUP = re.compile(r"[\\`*\[\]<|~&$]|(?<![^\W_])_|_(?![^\W_])")
-# All but the characters that XML 1.0 can hold.
+# All characters that XML 1.0 does not allow.
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
     "PASS": "notice",
@@ -49,7 +49,7 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
     if request.junit is not None:
         write_text(Path(request.junit), junit(found))
     if summary:
-        # Others write there too: it is added to, and an empty line ends what they left open.
+        # Other steps write there too, so append; an empty line ends what they left open.
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(f"\n{text}")
     return annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else []
@@ -85,7 +85,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """On one line, and with what is no letter for Markdown made one."""
+    """On one line, with the characters escaped that have a meaning in Markdown."""
     return MARKUP.sub(r"\\\g<0>", _clean(text))
 
 
@@ -95,8 +95,8 @@ def _escaped(text: str) -> str:
 def junit(found: Comparison) -> str:
     """A test suite with a test case for each gated metric, by the schema of Ant's JUnit reports.
 
-    INCONCLUSIVE is a failure of that type, INCOMPARABLE an error. Where the cases would not show that the verdict is no
-    PASS, one more does: with no gated metric, and where the whole cannot be compared.
+    INCONCLUSIVE is a failure of that type, INCOMPARABLE an error. If the cases would not show that the verdict is not
+    PASS, one more does: without a gated metric, and if the records cannot be compared.
     """
     suite = Element("testsuite", name=f"mrpcbench compare {_clean(found.kind)}")
     properties = {"verdict": found.verdict.outcome, "exit code": f"{EXIT_STATUS[found.verdict.outcome]:d}"}
@@ -131,7 +131,7 @@ def _fault(case: Element, kind: str, verdict: Verdict, lines: Iterable[str]) -> 
 
 
 def _count(suite: Element) -> None:
-    """The attributes that the schema requires; it allows no time zone, and this host's name is nobody's business."""
+    """The attributes that the schema requires; it allows no time zone. The host's name is not published."""
     suite.set("timestamp", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
     suite.set("hostname", "localhost")
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -141,13 +141,13 @@ def _count(suite: Element) -> None:
 
 
 def _figures(found: Comparison, metric: MetricResult) -> str:
-    """What the table says of a metric, in one line."""
+    """The table's cells of a metric, on one line."""
     cells = [(name, cell(metric)) for name, cell in columns(found)[1:]]
     return ", ".join(f"{name} {text}" for name, text in cells if text != ABSENT)
 
 
 def _clean(text: str) -> str:
-    """On one line, and without what XML cannot hold."""
+    """On one line, without the characters that XML does not allow."""
     return one_line(NOT_XML.sub("", text))
 
 
@@ -155,8 +155,7 @@ def _clean(text: str) -> str:
 
 
 def annotations(found: Comparison) -> list[str]:
-    """Workflow commands: the verdict of the whole where no metric has that outcome, each gate that did not pass, and
-    the warnings."""
+    """Workflow commands: the verdict if no metric has that outcome, each gate that did not pass, and the warnings."""
     faults = [metric for metric in ordered(found) if metric.gated and metric.verdict.outcome != "PASS"]
     lines = [_command(found, metric.verdict, f" {metric.metric}") for metric in faults]
     if all(metric.verdict.outcome != found.verdict.outcome for metric in faults):

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
 from mrpcbench.schema import RECORDS, Lineage, Record, RunRecord
-from mrpcbench.upgrade import SCHEMA_VERSION, is_newer, upgrade
+from mrpcbench.upgrade import MAJOR, SCHEMA_VERSION, is_newer, upgrade
 from mrpcbench.verdicts import Comparison
 
 LINEAGE_FILE = "mrpcbench.json"
@@ -256,6 +256,8 @@ def json_schema() -> dict[str, Any]:
         body["description"] = (kind.__doc__ or "").split("\n\n")[0]
         for item in dataclasses.fields(kind):
             body["properties"][item.name]["description"] = item.metadata["about"]
+        if version := body["properties"].get("schema_version"):
+            version["pattern"] = rf"^{MAJOR}\.[0-9]+$"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -19,7 +19,7 @@ COMMANDS_OF_VERSION_1 = ("train", "evaluate", "export", "bench", "ab", "selftest
 DROPPED: tuple[str, ...] = (
     "selftest",
     "ab.comparison.metrics.*.detectable",
-    "bench.plan.from_text",
+    "bench.plan.from_text",  # `_refuse_from_text` refuses true
     "bench.plan.requests",
     "bench.resumed_after",
 )
@@ -44,8 +44,9 @@ def is_newer(document: Any) -> bool:
 def upgrade(document: dict[str, Any]) -> dict[str, Any]:
     """A copy of `document`, a record or a lineage of any version that can be read, in the present version.
 
-    What cannot be derived keeps the field's default. Raises `ValueError` for a version that cannot be read. A document
-    that is not valid in its own version stays invalid: validation names the fault.
+    What cannot be derived keeps the field's default. Raises `ValueError`, with one line as the reason, for a version
+    or a measurement that cannot be read. A document that is not valid in its own version stays invalid: validation
+    names the fault.
     """
     is_newer(document)
     made = deepcopy(document)
@@ -54,6 +55,7 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
         for name in COMMANDS_OF_VERSION_1:
             if "command" in made and name in made and made[name] is None:
                 del made[name]
+        _refuse_from_text(made)
         for path, name in RENAMED.items():
             for holder, old in _fields_at(made, path):
                 holder[name] = holder.pop(old)
@@ -65,6 +67,15 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
     for holder, name in (*_fields_at(made, "schema_version"), *_fields_at(made, "ab.comparison.schema_version")):
         holder[name] = SCHEMA_VERSION
     return made
+
+
+# --- what version 1 could measure and version 2.0 cannot --------------------------------------------------------------
+
+
+def _refuse_from_text(document: dict[str, Any]) -> None:
+    """With `--from-text` a sample also timed tokenising, so it cannot be read as one of the model alone."""
+    if any(plan.get("from_text") for plan in _objects_at(document, "bench.plan")):
+        raise ValueError("measured with --from-text, which this version does not read; measure again")
 
 
 # --- values that version 1 left out -----------------------------------------------------------------------------------

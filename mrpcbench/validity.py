@@ -58,7 +58,7 @@ def _broken(row: BenchRow) -> Iterator[str]:
             yield "no load that was tried meets the target"
     else:
         yield from _unsteady(round_us(row))
-        yield from _waited(row)
+    yield from _waited(row)
     yield from disturbances(row.resources)
 
 
@@ -91,7 +91,7 @@ def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
 
 
 def _waited(row: BenchRow) -> Iterator[str]:
-    """The rule for a busy machine; the quantile is that of the rounds by which the row is judged."""
+    """The rule for a busy machine: the quantile of the rounds by which the row is judged; a server has one value."""
     waits = row.resources.cpu_waits if row.resources else None
     if not waits:
         return

@@ -1,6 +1,6 @@
-"""How a gate says what it found: an interval, a verdict, a gated metric, a comparison. Standard library only.
+"""The results of gates: an interval, a verdict, a gated metric, a comparison. Standard library only.
 
-Every outcome has an exit code of its own, and what cannot be judged is never a PASS.
+Every outcome has its own exit code. What cannot be judged is never a PASS.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mrpcbench.plans import about, described
 from mrpcbench.upgrade import SCHEMA_VERSION
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
-# From bad to good: the outcome of a whole is the first of these that one of its parts has.
+# From bad to good: the outcome of a comparison is the first of these that any gated metric has.
 WORST_FIRST: tuple[Outcome, ...] = ("INCOMPARABLE", "REGRESSION", "INCONCLUSIVE", "PASS")
 EXIT_STATUS: dict[Outcome, ExitStatus] = {
     "PASS": ExitStatus.OK,
@@ -33,7 +33,7 @@ class Interval:
 
 @described
 class Verdict:
-    """The outcome of a gate and its reason. It fails closed: what cannot be judged is not a PASS."""
+    """The outcome of a gate and its reason. What cannot be judged is not a PASS."""
 
     outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
     reason: str = about("One line that says why.")
@@ -45,7 +45,7 @@ class MetricResult:
 
     metric: str = about("What is compared, such as accuracy, or 'onnx offline batch 32'.")
     gated: bool = about("Whether it decides; the rest is information.")
-    verdict: Verdict = about("The outcome; of an ungated metric what it would have been.")
+    verdict: Verdict = about("The outcome; for an ungated metric, what it would be.")
     baseline: float | None = about("Value of the baseline; null where there is none.")
     current: float | None = about("Value of the current side; null where there is none.")
     unit: str = about("Unit of the two values, such as 'share', 'ms' or 'pairs/s'.")
@@ -53,23 +53,21 @@ class MetricResult:
     change_unit: str = about("Unit of the change: 'points' of a share, or '%'.")
     interval: Interval | None = about("Interval of the change, in its unit.", default=None)
     test: str | None = about("The test that was applied.", default=None)
-    p_value: float | None = about("One-sided p-value of 'got worse'.", default=None)
+    p_value: float | None = about("One-sided p-value of 'worse than the baseline'.", default=None)
     adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", default=None)
-    limit: str = about("What fails, in words.", default="")
+    limit: str = about("The limit, in words.", default="")
 
 
 @described
 class Compared:
     """A record that was compared."""
 
-    name: str = about("The file, with as many of its folders as tell it from the other side's; of ab the model given.")
+    name: str = about("The file, with the folders that distinguish it from the other side's; for ab, the model given.")
     started_at: str = about("Start of the run in UTC.")
     git_commit: str | None = about("Commit of the mrpcbench source.")
-    model: str = about("Model, with where its weights come from.")
+    model: str = about("Model, with the origin of its weights.")
     model_sha256: str = about("Hash of the weights.")
-    engine: str | None = about(
-        "What ran it, in which arithmetic and where; null of bench, whose rows say so.", default=None
-    )
+    engine: str | None = about("Engine, arithmetic and device; null for bench, whose rows have them.", default=None)
 
 
 @described
@@ -80,14 +78,14 @@ class Comparison:
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
     baseline: tuple[Compared, ...] = about("The reference side.", default=())
     current: tuple[Compared, ...] = about("The side that is judged.", default=())
-    differences: tuple[str, ...] = about("What differs and must not: any makes the whole INCOMPARABLE.", default=())
-    warnings: tuple[str, ...] = about("What differs, and may.", default=())
-    metrics: tuple[MetricResult, ...] = about("One a metric, the gated ones first.", default=())
-    verdict: Verdict = about("The outcome of the whole.")
+    differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
+    warnings: tuple[str, ...] = about("Allowed differences.", default=())
+    metrics: tuple[MetricResult, ...] = about("The metrics, the gated ones first.", default=())
+    verdict: Verdict = about("The outcome of the comparison.")
 
 
 def overall(differences: Sequence[str], metrics: Sequence[MetricResult]) -> Verdict:
-    """The worst outcome of the gated `metrics`, or INCOMPARABLE for any of `differences`; no gate is no PASS."""
+    """The worst outcome of the gated `metrics`; INCOMPARABLE for any of `differences`, INCONCLUSIVE without a gate."""
     if differences:
         return Verdict(outcome="INCOMPARABLE", reason="; ".join(differences))
     gated = [metric for metric in metrics if metric.gated]

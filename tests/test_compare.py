@@ -298,7 +298,8 @@ def test_several_records_are_refused_but_of_train_and_as_a_baseline_of_bench(tmp
 def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, kind: Command) -> None:
     whole = saved(tmp_path / "whole.json", make_record(kind))
     half = saved(tmp_path / "half.json", make_record(kind, complete=False))
-    said = f"{half}: the run was not finished (complete: false); finish it, or run it again"
+    advice = "finish it, or run it again" if kind == "train" else "run it again"
+    said = f"{half}: the run was not finished (complete: false); {advice}"
     assert refused([half], [whole]) == refused([whole], [half]) == said
 
 
@@ -312,20 +313,20 @@ def test_a_record_with_a_verdict_of_its_own_is_an_error(tmp_path: Path, kind: Co
 @pytest.mark.parametrize("data", [(), (make_data(pairs=0),)])
 def test_a_record_about_no_pairs_is_an_error(tmp_path: Path, data: Any) -> None:
     empty = saved(tmp_path / "empty.json", make_record("export", data=data))
-    assert refused([empty], [empty]) == f"{empty}: it is about no pairs"
+    assert refused([empty], [empty]) == f"{empty}: it has no pairs"
 
 
 def test_a_benchmark_without_rows_or_with_two_of_one_name_is_an_error(tmp_path: Path) -> None:
     none = saved(tmp_path / "none.json", make_record("bench", bench=make_bench(rows=())))
     assert refused([none], [none]) == f"{none}: it has no rows"
     twice = saved(tmp_path / "twice.json", make_record("bench", bench=make_bench(rows=(make_row(), make_row()))))
-    assert refused([twice], [twice]) == f"{twice}: it has two rows of one name"
+    assert refused([twice], [twice]) == f"{twice}: it has two rows with the same name"
 
 
 @pytest.mark.parametrize("changes", [{"best_step": None}, {"best_step": 7}, {"epochs": ()}])
 def test_a_run_without_its_best_epoch_is_an_error(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = saved(tmp_path / "run.json", make_record("train", train=make_run(**changes)))
-    assert "no epoch in it ends at the best step" in refused([path], [path])
+    assert "none of its epochs ends at the best step" in refused([path], [path])
 
 
 def test_an_option_of_another_kind_of_record_is_an_error(tmp_path: Path) -> None:
@@ -393,7 +394,7 @@ def test_a_line_that_is_no_prediction_is_an_error(two: tuple[Path, Path]) -> Non
     for change in ({name: value} for name, wrong in values.items() for value in wrong):
         rows = [good[0], good[1] | change, *good[2:]]
         rewritten(two[1], "".join(json.dumps(row).replace("Infinity", "1e999") + "\n" for row in rows))
-        assert refused([two[0]], [two[1]]).endswith("new.predictions.jsonl: line 2 is no prediction"), change
+        assert refused([two[0]], [two[1]]).endswith("new.predictions.jsonl: line 2 is not a valid prediction"), change
 
 
 def test_lines_that_are_no_objects_or_no_json_are_errors(two: tuple[Path, Path]) -> None:
@@ -402,7 +403,7 @@ def test_lines_that_are_no_objects_or_no_json_are_errors(two: tuple[Path, Path])
         rewritten(two[1], text.replace("1.0", word, 1))
         assert f"not JSON lines ({word} is no JSON)" in refused([two[0]], [two[1]])
     rewritten(two[1], "[]\n" * PAIRS)
-    assert "line 1 is no prediction" in refused([two[0]], [two[1]])
+    assert "line 1 is not a valid prediction" in refused([two[0]], [two[1]])
     rewritten(two[1], "{\n" * PAIRS)
     assert "not JSON lines" in refused([two[0]], [two[1]])
 

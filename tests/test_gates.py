@@ -260,7 +260,7 @@ def test_three_seeds_a_side_reach_no_p_below_5_percent_and_so_never_pass() -> No
         accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
         assert accuracy.gated
         assert accuracy.verdict.outcome == "INCONCLUSIVE"
-        assert accuracy.verdict.reason == "3 and 3 seeds reach p 0.05 at best, and 0.05 is asked: give more records"
+        assert accuracy.verdict.reason == "3 and 3 seeds reach p 0.05 at best, but p < 0.05 is needed; add records"
         assert accuracy.interval is None
 
 
@@ -307,7 +307,7 @@ def test_one_seed_a_side_is_inconclusive_and_says_what_helps() -> None:
     found = judge_train(GOOD[:1], BAD[:1], DEFAULT)
     assert overall([], found).outcome == "INCONCLUSIVE"
     reason = named(found)["accuracy"].verdict.reason
-    assert reason == "one seed a side: give several records, or set a floor in the policy"
+    assert reason == "one seed per side: give several records, or set a floor in the policy"
 
 
 @pytest.mark.parametrize(("floor", "outcome"), [(0.79, "PASS"), (0.80, "REGRESSION")])

@@ -198,6 +198,9 @@ def test_a_number_out_of_its_bounds_is_refused_while_parsing(mrpcbench: Callable
         ("train", "--adam-beta1", "1.5"),
         ("evaluate", "--threads", "-1"),
         ("ab", "--calls", "49"),
+        ("compare", "--max-slowdown", "0.51"),
+        ("compare", "--max-slowdown", "-0.1"),
+        ("compare", "--margin", "1.1"),
     ):
         done = mrpcbench(*command)
         if done.status != 2 or f"'{command[1]}'" not in done.err or len(done.err.splitlines()) != 1:

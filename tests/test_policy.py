@@ -8,10 +8,10 @@ import pytest
 import mrpcbench
 from mrpcbench.errors import UsageError
 from mrpcbench.plans import ComparePlan
-from mrpcbench.policy import POLICY_FILE, AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
+from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
 from mrpcbench.rows import RowId
 
-SHIPPED = Path(mrpcbench.__file__).parent / POLICY_FILE
+SHIPPED = Path(mrpcbench.__file__).parent / "gate.toml"
 
 
 def read(tmp_path: Path, text: str) -> Policy:

@@ -563,12 +563,25 @@ def test_a_record_of_each_command_is_valid_by_the_schema(command: Command, compl
 
 @pytest.mark.parametrize(
     ("where", "value"),
-    [("surprise", 1), ("evaluate.batch_size", "3"), ("model.weights", "trained"), ("data.0.label_names", ["one"])],
+    [
+        ("surprise", 1),
+        ("evaluate.batch_size", "3"),
+        ("model.weights", "trained"),
+        ("data.0.label_names", ["one"]),
+        *(("schema_version", version) for version in (1, "1", "2", "3.0", "2.x", "12.0")),
+    ],
 )
 def test_a_record_that_cannot_be_read_is_not_valid_by_the_schema(where: str, value: object) -> None:
     document = json.loads(store.dumps(make_record("evaluate")))
     put(document, where, value)
     with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+
+
+def test_every_minor_version_of_the_present_format_is_valid_by_the_schema() -> None:
+    document = json.loads(store.dumps(make_record("ab")))
+    for version in ("2.0", "2.17"):
+        document["schema_version"] = document["ab"]["comparison"]["schema_version"] = version
         jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
 
 

@@ -2,12 +2,14 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from records import make_record
 
 from mrpcbench import store
+from mrpcbench.errors import UsageError
 from mrpcbench.upgrade import SCHEMA_VERSION, upgrade
 
 
@@ -92,3 +94,17 @@ def test_fields_of_removed_features_are_dropped() -> None:
     found = upgrade(document)
     assert "selftest" not in found
     assert found["ab"]["comparison"]["metrics"] == [{"metric": "accuracy"}]
+
+
+def test_a_benchmark_of_version_1_with_tokenising_in_its_times_is_refused(tmp_path: Path) -> None:
+    record = make_record("bench")
+    for from_text in (True, False):
+        document = json.loads(store.dumps(record))
+        document["schema_version"] = 1
+        document["bench"]["plan"]["from_text"] = from_text
+        (tmp_path / f"{from_text}.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        store.load(tmp_path / "True.json")
+    reason = "measured with --from-text, which this version does not read; measure again"
+    assert str(caught.value) == f"{tmp_path / 'True.json'}: {reason}"
+    assert store.load(tmp_path / "False.json") == record

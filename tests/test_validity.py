@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from records import NOTHING, make_row
 
 from mrpcbench.schema import BenchRow, LoadPoint, ServerResult
-from mrpcbench.validity import broken_rules, drift_of, interval_ranks, uncertainty_of
+from mrpcbench.validity import broken_rules, drift_of, interval_ranks, needs_rounds, uncertainty_of
 
 
 def offline(*samples_ms: float) -> BenchRow:
@@ -146,11 +147,24 @@ def test_a_gpu_that_works_at_its_power_limit_or_says_nothing_is_not_throttled(re
     assert broken_rules(row) == ()
 
 
-@pytest.mark.parametrize(("best", "rules"), [(100.0, 0), (None, 1)])
-def test_a_server_that_keeps_its_target_at_no_load_is_invalid(best: float | None, rules: int) -> None:
+def served(best: float | None = 100.0, **resources: Any) -> BenchRow:
+    """A row of the server scenario on two threads."""
     point = LoadPoint(
         rate_per_s=100.0, sent=1, failed=0, latencies_ms=(1.0,), batch_sizes=(1,), duration_s=1.0, meets_slo=True
     )
     server = ServerResult(slo_ms=10, window_ms=0, max_batch=8, seed=0, curve=(point,), best_rate_per_s=best)
-    row = replace(make_row("offline", samples_ms=()), scenario="server", server=server)
-    assert len(broken_rules(row)) == rules
+    made = make_row("offline", samples_ms=(), resources=replace(NOTHING, **resources))
+    return replace(made, scenario="server", server=server)
+
+
+def test_a_server_that_meets_its_target_at_no_load_is_invalid() -> None:
+    assert broken_rules(served()) == ()
+    assert broken_rules(served(best=None)) == ("no load that was tried meets the target",)
+
+
+def test_a_server_on_a_busy_machine_is_invalid_and_no_rounds_are_added_for_it() -> None:
+    assert broken_rules(served(cpu_waits=(0.09,))) == ()
+    busy_server = served(cpu_waits=(0.98,))
+    (rule,) = broken_rules(busy_server)
+    assert rule == "busy machine: threads waited for a core 49% of the time, at most 5% is allowed"
+    assert not needs_rounds(busy_server)

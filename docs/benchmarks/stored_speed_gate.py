@@ -67,7 +67,7 @@ class Judged:
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """How often `compare` reported a regression. The 95% interval (Clopper-Pearson) is of the comparisons that it
-    decided; an INCONCLUSIVE one has an INVALID row, or a limit above 50%."""
+    decided; an INCONCLUSIVE one has an INVALID row, or a limit that is too wide to pass."""
 
     baseline: Baseline
     slowdown: float

@@ -26,7 +26,7 @@ class Judgement:
 
 
 def check_reach(pairs: int, alpha: float) -> None:
-    """Raise `UsageError` for a number of pairs of which even the clearest slowdown would be no significant one."""
+    """Raise `UsageError` for a number of pairs with which no slowdown can be significant."""
     if not wilcoxon_smallest_p(pairs) < alpha:
         needed = math.floor(-math.log2(alpha)) + 1
         raise UsageError(
@@ -43,9 +43,9 @@ def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
 def log_ratio(a_ms: Sequence[float], b_ms: Sequence[float]) -> float:
     """The median of ln(time of B / time of A) over blocks of two turns, A B and B A.
 
-    The two calls of a turn ran one right after the other, so that what slowed both is in neither; the ratio of the two
-    medians would compare calls of different moments. Who begins a turn has just had the turn before it, and meets warm
-    caches: over two turns that is each side once. A last turn that has no other counts for nothing.
+    The two calls of a turn ran right after each other, so what slowed both cancels out; the ratio of the two medians
+    would compare calls of different moments. The side that begins a turn also ran last and meets warm caches; over two
+    turns that is each side once. A last turn without a second one is ignored.
     """
     turns = [math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True)]
     return median((first + second) / 2 for first, second in zip(turns[::2], turns[1::2], strict=False))
@@ -70,14 +70,14 @@ def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgemen
 
 
 def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
-    """Whether B is slower by more than `slowdown`, and that is no accident at the level `alpha`."""
+    """Whether B is slower by more than `slowdown`, significantly at the level `alpha`."""
     return median(ratios) > math.log1p(slowdown) and wilcoxon_p(ratios) < alpha
 
 
 def own_ratios(pairs: Sequence[AbPair]) -> list[float]:
     """Log-ratios of side A against itself: every other process of A over the one of A before it.
 
-    These two ran one pair of processes after the other, so they show at least the noise of the pairs.
+    These processes ran one after the other, so they show at least the noise of the pairs.
     """
     medians = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
     return [math.log(after / before) for before, after in zip(medians[::2], medians[1::2], strict=False)]
@@ -134,10 +134,10 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
 
 
 def _not_failed(found: Judgement, limit: float) -> Verdict:
-    """PASS within the limit; a median beyond it that may be chance is no pass: these pairs cannot tell."""
+    """PASS within the limit; INCONCLUSIVE for a median beyond it that may be chance."""
     change = f"B is {abs(found.slowdown):.1%} {'slower' if found.slowdown > 0 else 'faster'}"
     if found.slowdown > limit:
-        reason = f"{change}, which may be chance (p = {found.p_value:.2f}); more --process-pairs tell"
+        reason = f"{change}, which may be chance (p = {found.p_value:.2f}); use more --process-pairs"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     return Verdict(outcome="PASS", reason=f"{change}; the limit is {limit * 100:g}%")
 
@@ -163,7 +163,7 @@ def _metric(
 
 
 def _noise_floor(section: AbSection, pairs: Sequence[AbPair]) -> list[MetricResult]:
-    """A against A: what the machine alone shows, for information."""
+    """A against A, for information: the noise of the machine alone."""
     ratios = own_ratios(pairs)
     if not ratios:
         return []
@@ -216,7 +216,7 @@ def _warnings(section: AbSection) -> list[str]:
         found.append(" and ".join(f"{side.model.architecture} of {side.model.parameters} weights" for side in (a, b)))
     for name, side in (("A", a), ("B", b)):
         if side.model.proven is False:
-            found.append(f"the graph of {name} is UNPROVEN: its speed may be that of another model")
+            found.append(f"the graph of {name} is UNPROVEN: it may not compute what the model does")
     every = (*section.pairs, *section.confirmation)
     if lost := sum(bool(pair.disturbances) for pair in every):
         found.append(f"{lost} of {len(every)} pairs of processes were disturbed, and do not count")

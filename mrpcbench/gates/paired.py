@@ -38,7 +38,7 @@ def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, test
     pairs, limits, alpha = len(baseline.labels), policy.accuracy, policy.alpha / tests
     gains, losses = _flips(baseline, current)
     p_value = mcnemar_p(gains, losses)
-    # Beside an interval, which has no p-value, the correction is the whole number of tests.
+    # The interval of F1 has no p-value, so the correction is the whole number of tests.
     adjusted = holm([p_value, *[1.0] * (tests - 1)])[0]
     upper = net_loss_bound(gains, losses, pairs, alpha)
     lost = f"{losses} of {pairs} pairs lost and {gains} gained, p {adjusted:.3g}"

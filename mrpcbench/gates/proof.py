@@ -39,7 +39,7 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
 
 
 def _proof(gate: ExportGate | None) -> Verdict:
-    """The verdict of `gate`; INCONCLUSIVE if it is a PASS that its own trials contradict."""
+    """The verdict of `gate`; INCONCLUSIVE for a PASS that contradicts the gate's own trials."""
     if gate is None:
         return Verdict(outcome="INCONCLUSIVE", reason="the current record has no gate: the graph was not verified")
     if gate.verdict.outcome != "PASS":

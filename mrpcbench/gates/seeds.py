@@ -11,14 +11,14 @@ from mrpcbench.schema import EpochMetrics, TrainSection
 from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
 from mrpcbench.verdicts import Interval, MetricResult, Verdict
 
-# Splits of seeds that are listed for their interval; 7 seeds a side have 3,432.
+# Most splits of the seeds that are enumerated for their interval; 7 seeds per side have 3,432.
 SPLITS_OF_AN_INTERVAL = 5_000
 
 
 def judge_train(
     baseline: Sequence[TrainSection], current: Sequence[TrainSection], policy: Policy
 ) -> tuple[MetricResult, ...]:
-    """Accuracy and F1 of the best epochs, seeds against seeds; one seed a side has its floors alone.
+    """Accuracy and F1 of the best epochs, seeds against seeds; one seed per side is judged by its floors alone.
 
     ValueError for a run without its best epoch, which has no score.
     """
@@ -47,7 +47,7 @@ def judge_train(
 
 
 def best_epoch(section: TrainSection) -> EpochMetrics | None:
-    """The line of the epoch whose weights were kept; None where no epoch ends at the best step."""
+    """The log line of the epoch whose weights were kept; None if no epoch ends at the best step."""
     return next((epoch for epoch in section.epochs if epoch.step == section.best_step), None)
 
 
@@ -88,11 +88,11 @@ def _over_seeds(name: str, seeds: _Seeds, p_value: float, adjusted: float | None
 
 def _seeds_verdict(seeds: _Seeds, loss: float, p_value: float) -> Verdict:
     if len(seeds.before) == len(seeds.after) == 1:
-        reason = "one seed a side: give several records, or set a floor in the policy"
+        reason = "one seed per side: give several records, or set a floor in the policy"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     if seeds.smallest_p >= seeds.alpha:
         counts = f"{len(seeds.before)} and {len(seeds.after)} seeds"
-        reason = f"{counts} reach p {seeds.smallest_p:.3g} at best, and {seeds.alpha:g} is asked: give more records"
+        reason = f"{counts} reach p {seeds.smallest_p:.3g} at best, but p < {seeds.alpha:g} is needed; add records"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     said = f"the mean is {abs(loss) * 100:.3g} points {'worse' if loss > 0 else 'better'}, p {p_value:.3g}"
     fails = p_value < seeds.alpha and loss >= seeds.net_loss
@@ -100,7 +100,7 @@ def _seeds_verdict(seeds: _Seeds, loss: float, p_value: float) -> Verdict:
 
 
 def _shift_interval(seeds: _Seeds) -> Interval | None:
-    """The shifts of one side that the permutation test does not refute, in points; None where it can refute none."""
+    """The shifts of one side that the permutation test does not reject, in points; None if it can reject none."""
     alpha = seeds.alpha / seeds.tests
     before, after = seeds.before, seeds.after
     too_many = math.comb(len(before) + len(after), len(after)) > SPLITS_OF_AN_INTERVAL

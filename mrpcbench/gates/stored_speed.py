@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mrpcbench.figures import time_us
-from mrpcbench.policy import LARGEST_SLOWDOWN, Policy
+from mrpcbench.policy import Policy
 from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, BenchSection
 from mrpcbench.statistics import holm, prediction_limit, prediction_p
@@ -18,6 +18,9 @@ MOST_GATED = 5
 FEWEST_RECORDS = 3
 # Chance that any prediction limit of a comparison is exceeded by unchanged code.
 ALPHA = 0.01
+# Widest limit that can pass, unless `max_slowdown` is larger: a slowdown of 30% must never pass, although it may be
+# measured a few points too small.
+WIDEST_LIMIT = 0.25
 
 USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
@@ -26,8 +29,9 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
     """Judge each row that the baseline has and the current record or the policy names.
 
     A row is slower by now / before - 1, as a share of the time per pair; `before` is the geometric mean of the valid
-    baseline records. It passes within its limit, which is the largest of the policy's `max_slowdown` and, with
-    `FEWEST_RECORDS` valid baseline records or more, their prediction limit.
+    baseline records. Its limit is the larger of the policy's `max_slowdown` and, with `FEWEST_RECORDS` valid baseline
+    records or more, their prediction limit. It passes within its limit. It is inconclusive if the prediction limit is
+    wider than `WIDEST_LIMIT` and than `max_slowdown`.
     """
     limits = policy.stored_speed
     history = {name: _history(name, baseline) for name in _names(baseline)}
@@ -40,16 +44,22 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
 
 def rows_that_decide(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
     """The fastest offline row and single pairs of each case, in the order of the rows; the first five."""
-    rows = {row.id: row for section in reversed(baseline) for row in reversed(section.rows)}
-    rows = {name: rows[name] for name in _names(baseline)}
-    times = {name: _history(name, baseline, only_valid=False).mean_us or math.inf for name in rows}
-    names: list[RowId] = []
-    for case in dict.fromkeys(row.case for row in rows.values()):
-        own = {name: row for name, row in rows.items() if row.case == case}
-        offline = [name for name, row in own.items() if row.scenario == "offline"]
-        fastest = [min(offline, key=lambda name: times[name])] if offline else []
-        names += (*fastest, *(name for name, row in own.items() if row.scenario == "single-stream"))
-    return tuple(names[:MOST_GATED])
+    names = _names(baseline)
+    deciding: list[RowId] = []
+    for case in dict.fromkeys(name.case for name in names):
+        own = [name for name in names if name.case == case]
+        offline = [name for name in own if name.scenario == "offline"]
+        deciding += sorted(offline, key=lambda name: _rank(name, baseline))[:1]
+        deciding += (name for name in own if name.scenario == "single-stream")
+    return tuple(deciding[:MOST_GATED])
+
+
+def _rank(name: RowId, baseline: Sequence[BenchSection]) -> tuple[bool, float]:
+    """Sorts the rows of a case: those with a VALID time before those without, the fastest first."""
+    if valid_us := _history(name, baseline).mean_us:
+        return False, valid_us
+    times = [time for row in _found(name, baseline) if row and (time := time_us(row))]
+    return True, _geometric_mean(times) if times else math.inf
 
 
 # --- the baseline of a row --------------------------------------------------------------------------------------------
@@ -64,8 +74,7 @@ class _History:
 
     @property
     def mean_us(self) -> float | None:
-        """The geometric mean: a slowdown and the speed-up that undoes it are then equally far away."""
-        return math.exp(fmean(self.logs)) if self.times_us else None
+        return _geometric_mean(self.times_us) if self.times_us else None
 
     @property
     def logs(self) -> tuple[float, ...]:
@@ -97,8 +106,8 @@ class _Row:
             why = self.history.problems[0] if self.history.problems else "it has no such row"
             count = len(self.history.problems)
             return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records has a valid row; {why}"
-        why_not = _unfit(self.current)
-        return f"current record: {why_not}" if why_not else None
+        found = _time_or_problem(self.current)
+        return f"current record: {found}" if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
@@ -114,27 +123,33 @@ def _names(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
     return tuple(dict.fromkeys(row.id for section in baseline for row in section.rows))
 
 
-def _history(name: RowId, baseline: Sequence[BenchSection], *, only_valid: bool = True) -> _History:
-    found = [next((row for row in section.rows if row.id == name), None) for section in baseline]
-    times, problems = [], []
-    for row in found:
-        problem, time = _unfit(row), None if row is None else time_us(row)
-        if time is not None and not (problem and only_valid):
-            times.append(time)
-        else:
-            problems.append(problem or "")
-    return _History(tuple(times), tuple(problems))
+def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | None]:
+    """The row in each baseline record; None where a record lacks it."""
+    return [next((row for row in section.rows if row.id == name), None) for section in baseline]
 
 
-def _unfit(row: BenchRow | None) -> str | None:
-    """Why `row` decides nothing; None where it does."""
+def _history(name: RowId, baseline: Sequence[BenchSection]) -> _History:
+    found = [_time_or_problem(row) for row in _found(name, baseline)]
+    return _History(
+        times_us=tuple(item for item in found if not isinstance(item, str)),
+        problems=tuple(item for item in found if isinstance(item, str)),
+    )
+
+
+def _time_or_problem(row: BenchRow | None) -> float | str:
+    """Microseconds per pair of a valid `row`, or why it decides nothing."""
     if row is None:
         return "it has no such row"
     if row.broken_rules is None:
         return f"the row was not judged valid; {USE_AB}"
     if row.broken_rules:
         return f"the row is INVALID: {'; '.join(row.broken_rules)}; {USE_AB}"
-    return "the row has no samples" if time_us(row) is None else None
+    return time_us(row) or "the row has no samples"
+
+
+def _geometric_mean(times_us: Sequence[float]) -> float:
+    """A slowdown and the speed-up that undoes it are equally far from this mean."""
+    return math.exp(fmean(map(math.log, times_us)))
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -168,12 +183,11 @@ def _predicted(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Prediction | None]
 
 
 def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> MetricResult:
-    limit = max(max_slowdown, found.limit if found else 0.0)
     source = _source(row.history, found, max_slowdown)
     metric = MetricResult(
         metric=str(row.name),
         gated=row.gated,
-        verdict=_verdict(row, limit, source),
+        verdict=_verdict(row, found, max_slowdown, source),
         baseline=row.history.mean_us,
         current=row.now_us,
         unit="µs/request" if row.name.scenario == "server" else "µs/pair",
@@ -190,7 +204,7 @@ def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> Metric
 def _source(history: _History, found: _Prediction | None, max_slowdown: float) -> str:
     """The limit in words, and where it comes from."""
     count, lost = len(history.times_us), len(history.problems)
-    notes = [f"{lost} of {count + lost} baseline records left out as INVALID"] if lost and count else []
+    notes = [f"no valid row in {lost} of {count + lost} baseline records"] if lost and count else []
     if found is None:
         if 0 < count < FEWEST_RECORDS <= count + lost:
             notes.append(f"a prediction limit needs {FEWEST_RECORDS}")
@@ -202,15 +216,16 @@ def _source(history: _History, found: _Prediction | None, max_slowdown: float) -
     return f"{max_slowdown * 100:g}% ({'; '.join(('--max-slowdown', *notes))})"
 
 
-def _verdict(row: _Row, limit: float, source: str) -> Verdict:
+def _verdict(row: _Row, found: _Prediction | None, max_slowdown: float, source: str) -> Verdict:
     if row.problem:
         return Verdict(outcome="INCONCLUSIVE", reason=row.problem)
     assert row.slowdown is not None
     change = f"{abs(row.slowdown):.1%} {'slower' if row.slowdown > 0 else 'faster'}"
-    if limit > LARGEST_SLOWDOWN:
+    limit, widest = max(max_slowdown, found.limit if found else 0.0), max(max_slowdown, WIDEST_LIMIT)
+    if limit > widest:
         reason = (
-            f"{change}; limit {source} is above {LARGEST_SLOWDOWN:.0%}: the baseline records differ too much; "
-            "compare both versions live with `mrpcbench ab`"
+            f"{change}; limit {source} is above {widest * 100:g}%: the baseline is too noisy or has too few records; "
+            "add baseline records, or compare both versions live with `mrpcbench ab`"
         )
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     return Verdict(outcome="REGRESSION" if row.slowdown > limit else "PASS", reason=f"{change}; limit {source}")
