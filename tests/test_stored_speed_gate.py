@@ -70,7 +70,6 @@ def test_without_a_decision_there_is_no_rate() -> None:
     assert (rate.regression_low, rate.median_slowdown) == (None, None)
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="not measured yet")
 def test_the_results_are_those_in_the_docs() -> None:
     document = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert document["format"] == FORMAT
