@@ -1,10 +1,10 @@
 """Error rates of the gate of stored speed on this machine: `python docs/benchmarks/stored_speed_gate.py`.
 
 Runs `mrpcbench bench` of the quickstart model again and again, each time in a fresh process, and lets `mrpcbench
-compare` judge the records. In every cycle one run is a baseline, one is of the same code, and one is 30% slower. In
-every other cycle four more have smaller slowdowns. Their order is random, so drift of the machine hits all alike. A
-slowed engine spins after each call for that share of the call's own time. The runs before the first cycle are a
-baseline folder of several records.
+compare` judge the records. In every cycle one run is a baseline, one is of the same code, and one is 30% slower. One
+cycle of --smaller-every has four more runs, with smaller slowdowns. Their order is random, so drift of the machine hits
+all alike. A slowed engine spins after each call for that share of the call's own time. The runs before the first cycle
+are a baseline folder of several records.
 
 The records stay in --work, so an interrupted measurement goes on where it stopped. docs/gate.md explains the results.
 """
@@ -34,7 +34,7 @@ from mrpcbench.verdicts import Comparison
 
 FORMAT = "stored-speed-gate 1"
 IN_EVERY_CYCLE = (0.0, 0.30)
-IN_EVERY_OTHER_CYCLE = (0.05, 0.10, 0.15, 0.20)
+IN_SOME_CYCLES = (0.05, 0.10, 0.15, 0.20)
 BACKEND_NAMES = ("torch", "onnx")
 # How the script calls itself for a run with a slowdown.
 SLOWED_RUN = "--slowed-run"
@@ -47,6 +47,7 @@ class Settings:
     """What is measured. Each field is an option of this script."""
 
     cycles: int = 20
+    smaller_every: int = 2
     folder_records: int = 8
     pairs: int = 200
     batch_size: int = 32
@@ -125,9 +126,9 @@ def slowed_run(share: float, arguments: Sequence[str]) -> None:
     app(list(arguments))
 
 
-def order_of(cycle: int) -> tuple[float | None, ...]:
+def order_of(cycle: int, smaller_every: int) -> tuple[float | None, ...]:
     """The runs of a cycle by their slowdown, None for the baseline, in an order drawn with the cycle as the seed."""
-    runs = [None, *IN_EVERY_CYCLE, *(IN_EVERY_OTHER_CYCLE if cycle % 2 == 0 else ())]
+    runs = [None, *IN_EVERY_CYCLE, *(IN_SOME_CYCLES if cycle % smaller_every == 0 else ())]
     return tuple(Random(cycle).sample(runs, len(runs)))
 
 
@@ -141,7 +142,9 @@ def measure(settings: Settings, model: str | None, work: Path) -> None:
     folder, runs = work / "folder", work / "runs"
     todo = [(folder / f"{count:02d}.json", 0.0) for count in range(settings.folder_records)]
     todo += [
-        (runs / record_name(cycle, run), run or 0.0) for cycle in range(settings.cycles) for run in order_of(cycle)
+        (runs / record_name(cycle, run), run or 0.0)
+        for cycle in range(settings.cycles)
+        for run in order_of(cycle, settings.smaller_every)
     ]
     began_s = time.monotonic()
     for done, (path, slowdown) in enumerate(todo, 1):
@@ -192,7 +195,7 @@ def judged(settings: Settings, work: Path) -> Iterator[Judged]:
             "one record": work / "runs" / record_name(cycle, None),
             "folder": work / "folder",
         }
-        for slowdown in (run for run in order_of(cycle) if run is not None):
+        for slowdown in (run for run in order_of(cycle, settings.smaller_every) if run is not None):
             current = work / "runs" / record_name(cycle, slowdown)
             for kind, path in baselines.items():
                 yield _judged(kind, slowdown, compare([path], [current], ComparePlan()))
