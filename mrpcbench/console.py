@@ -119,6 +119,8 @@ class Terminal:
         """What a comparison found, and its verdict; on a quiet terminal the verdict."""
         self.close()
         if self._detail == "quiet":
+            for warning in found.warnings:
+                self._err.print(f"warning: {warning}", soft_wrap=True)
             self._out.print(render_verdict.judged(found.verdict), soft_wrap=True)
         else:
             self._out.print(render_verdict.comparison(found))

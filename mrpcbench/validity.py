@@ -87,7 +87,7 @@ def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
         yield f"drifting: the last third of the rounds is {abs(drift):.0%} {way} than the first"
     uncertainty = uncertainty_of(rounds)
     if uncertainty > LARGEST_UNCERTAINTY:
-        yield f"unsteady: the time is known to ±{uncertainty:.0%}, at most ±{LARGEST_UNCERTAINTY:.0%} is allowed"
+        yield f"unsteady: the time is known to ±{uncertainty:.1%}, at most ±{LARGEST_UNCERTAINTY:.0%} is allowed"
 
 
 def _waited(row: BenchRow) -> Iterator[str]:

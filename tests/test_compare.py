@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Listener
+from conftest import REPOSITORY, Listener, Outcome
 from records import (
     COMMANDS,
     given_away,
@@ -448,7 +449,9 @@ def test_predictions_that_cannot_be_read_are_an_error(tmp_path: Path, two: tuple
 # --- real records -----------------------------------------------------------------------------------------------------
 
 
-def test_what_evaluate_writes_can_be_compared(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
+def test_what_evaluate_writes_can_be_compared_and_quietly_too(
+    tuned_model: Path, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
+) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
     for name, size in (("old", 32), ("new", 8)):
         plan = EvaluatePlan(data=str(small_data), batch_size=size)
@@ -458,6 +461,9 @@ def test_what_evaluate_writes_can_be_compared(tuned_model: Path, small_data: Pat
     assert found.differences == ()
     assert "batch_size: 32, now 8" in found.warnings
     assert found.metrics[0].change == 0
+    quiet = mrpcbench("-q", "compare", tmp_path / "old.json", tmp_path / "new.json")
+    assert quiet.out.startswith("PASS")
+    assert "warning: batch_size: 32, now 8\n" in quiet.err
 
 
 def test_the_published_evaluate_records_lack_their_predictions_and_so_never_pass(tmp_path: Path) -> None:

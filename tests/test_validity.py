@@ -60,7 +60,7 @@ def test_too_few_samples_for_a_p99_leave_the_row_valid() -> None:
 def test_rounds_further_apart_than_ten_percent_are_unsteady_after_three() -> None:
     assert broken_rules(offline(10.0, 10.9, 10.0)) == ()
     (rule,) = broken_rules(offline(10.0, 11.5, 10.0))
-    assert rule == "unsteady: the time is known to ±7%, at most ±5% is allowed"
+    assert rule == "unsteady: the time is known to ±7.5%, at most ±5% is allowed"
 
 
 def test_one_slow_round_is_cured_by_six() -> None:
