@@ -507,11 +507,6 @@ class BenchSection:
         "a single case.",
         default=None,
     )
-    control_ms: tuple[float, ...] = about(
-        "Milliseconds of a fixed matrix product before each round, which show how fast the machine was; empty unless "
-        "all engines run on the CPU.",
-        default=(),
-    )
     peak_rss_bytes: int = about("Peak main memory of the process, with all engines.")
 
 

@@ -34,19 +34,7 @@ TOOLS = (
     *("packing", "packed", "packed_step", "packed_trainer", "metrics", "glue_metric", "environment", "redaction"),
 )
 MEASURING = (
-    *(
-        "clock",
-        "control",
-        "cases",
-        "limits",
-        "measurement",
-        "presets",
-        "scoring",
-        "suite",
-        "sensors",
-        "server",
-        "spans",
-    ),
+    *("clock", "cases", "limits", "measurement", "presets", "scoring", "suite", "sensors", "server", "spans"),
     *("trace", "validity"),
 )
 JUDGING = ("compare", "ab", "baseline")

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean
 
-from mrpcbench.figures import JUDGED_QUANTILE, time_us
+from mrpcbench.figures import time_us
 from mrpcbench.policy import Policy
 from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, BenchSection
-from mrpcbench.statistics import holm, prediction_limit, prediction_p, quantile
+from mrpcbench.statistics import holm, prediction_limit, prediction_p
 from mrpcbench.verdicts import MetricResult, Verdict
 
 # Rows that are gated unless the policy names them. Holm's correction widens the limit of each with their number.
@@ -22,10 +22,6 @@ ALPHA = 0.01
 # measured a few points too small.
 WIDEST_LIMIT = 0.25
 
-# Largest change of the control, a fixed task that `bench` times before each round, for records of one machine in one
-# state. On an idle machine it varies by a few percent; it nearly doubles where two virtual cores share a physical one.
-LARGEST_MACHINE_CHANGE = 0.10
-
 USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
 
@@ -35,16 +31,14 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
     A row is slower by now / before - 1, as a share of the time per pair; `before` is the geometric mean of the valid
     baseline records. Its limit is the larger of the policy's `max_slowdown` and, with `FEWEST_RECORDS` valid baseline
     records or more, their prediction limit. It passes within its limit. It is inconclusive if the prediction limit is
-    wider than `WIDEST_LIMIT` and than `max_slowdown`, and if the machine itself was faster or slower than for the
-    baseline.
+    wider than `WIDEST_LIMIT` and than `max_slowdown`.
     """
-    state = _machine_problem(baseline, current)
     limits = policy.stored_speed
     history = {name: _history(name, baseline) for name in _names(baseline)}
     after = {row.id: row for row in current.rows}
     gated = (limits.rows or rows_that_decide(baseline)) if limits.gate else ()
     names = [name for name in dict.fromkeys((*gated, *history)) if name in gated or name in after]
-    rows = [_Row(name, history.get(name, _History()), after.get(name), name in gated, state) for name in names]
+    rows = [_Row(name, history.get(name, _History()), after.get(name), name in gated) for name in names]
     return tuple(_metric(row, limit, limits.max_slowdown) for row, limit in _predicted(rows))
 
 
@@ -95,7 +89,6 @@ class _Row:
     history: _History
     current: BenchRow | None
     gated: bool
-    machine_problem: str | None
 
     @property
     def now_us(self) -> float | None:
@@ -114,7 +107,7 @@ class _Row:
             count = len(self.history.problems)
             return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records has a valid row; {why}"
         found = _time_or_problem(self.current)
-        return f"current record: {found}" if isinstance(found, str) else self.machine_problem
+        return f"current record: {found}" if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
@@ -157,27 +150,6 @@ def _time_or_problem(row: BenchRow | None) -> float | str:
 def _geometric_mean(times_us: Sequence[float]) -> float:
     """A slowdown and the speed-up that undoes it are equally far from this mean."""
     return math.exp(fmean(map(math.log, times_us)))
-
-
-def _machine_problem(baseline: Sequence[BenchSection], current: BenchSection) -> str | None:
-    """Why the machine was not in the state of the baseline, according to the control; None where a side has none."""
-    before = [found for section in baseline if (found := _control_ms(section))]
-    now = _control_ms(current)
-    if not before or now is None:
-        return None
-    ratio = now / median(before)
-    if max(ratio, 1 / ratio) <= 1 + LARGEST_MACHINE_CHANGE:
-        return None
-    way = "more" if ratio > 1 else "less"
-    return (
-        f"the machine itself changed: a fixed task took {abs(ratio - 1):.0%} {way} time than for the baseline, at most "
-        f"{LARGEST_MACHINE_CHANGE:.0%} is allowed; {USE_AB}"
-    )
-
-
-def _control_ms(section: BenchSection) -> float | None:
-    """The control of a record, by the quantile of the rounds that its rows are judged by."""
-    return (quantile(section.control_ms, JUDGED_QUANTILE) or None) if section.control_ms else None
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
