@@ -110,9 +110,12 @@ def probe_of(session: Session) -> Probe | None:
 
 def first_of_each_shape(session: Session, batches: Iterable[Batch]) -> list[Batch]:
     """The first batch of each shape that `session` must have run to be ready for all of `batches`."""
-    probe, firsts = probe_of(session), dict[Hashable, Batch]()
-    for batch in batches if probe else ():
-        firsts.setdefault(probe.shape_of(batch), batch)  # type: ignore[union-attr]
+    probe = probe_of(session)
+    if probe is None:
+        return []
+    firsts: dict[Hashable, Batch] = {}
+    for batch in batches:
+        firsts.setdefault(probe.shape_of(batch), batch)
     return [batch for shape, batch in firsts.items() if shape is not None]
 
 
