@@ -13,6 +13,7 @@ from datasets import Dataset
 from mrpcbench import data, store, trace
 from mrpcbench.cases import BenchRequest
 from mrpcbench.clock import WallClock
+from mrpcbench.control import control_us
 from mrpcbench.environment import capture
 from mrpcbench.errors import InterruptedRunError, UsageError, first_line
 from mrpcbench.limits import measure_ceilings
@@ -92,8 +93,9 @@ def _measured(
     for row in rows:
         row.warm_up(section.plan.warmup)
     steady = [row for row in rows if isinstance(row, SteadyRow)]
-    for rounds_done in _rounds(steady, section.plan, truth, observer):
-        section = _grown(replace(section, rounds_done=rounds_done), rows, truth)
+    controls: list[float] = []
+    for rounds_done in _rounds(steady, section.plan, truth, controls, observer):
+        section = _grown(replace(section, rounds_done=rounds_done, control_us=tuple(controls)), rows, truth)
         yield section
     for row in rows:
         if isinstance(row, ServerRow):
@@ -110,15 +112,21 @@ def _measured(
         yield section
 
 
-def _rounds(rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, observer: Observer) -> Iterator[int]:
+def _rounds(
+    rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, controls: list[float], observer: Observer
+) -> Iterator[int]:
     """Run the rounds of the plan, and more while that may make a row valid; after every row, the whole rounds so far.
 
     Every other round runs backwards, so that drift favours no row. An added round runs all rows too, so that ratios
     stay paired by round. None is begun that would end after the plan's `max_s` if it took as long as the last.
+    `controls` gets the time of the control before each round, if all rows run on the CPU.
     """
+    on_cpu = all(row.session.placement.device == "cpu" for row in rows)
     clock, done, total, most, added_s = WallClock(), 0, plan.rounds if rows else 0, plan.rounds, 0.0
     while done < total:
         begin = clock.now()
+        if on_cpu:
+            controls.append(control_us(rows[0].session.placement.threads))
         for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
             row.run_round()
             task, first, last = ("bench", 0, plan.rounds) if done < plan.rounds else ("added rounds", plan.rounds, most)

@@ -507,6 +507,11 @@ class BenchSection:
         "a single case.",
         default=None,
     )
+    control_us: tuple[float, ...] = about(
+        "Microseconds of a fixed small operation on all threads before each round, which show the state of the "
+        "machine; empty unless all engines run on the CPU.",
+        default=(),
+    )
     peak_rss_bytes: int = about("Peak main memory of the process, with all engines.")
 
 

@@ -279,6 +279,12 @@ def test_added_rounds_have_a_progress_of_their_own_that_never_ends_early(
     assert all(done < total for done, total in added)
 
 
+def test_the_speed_of_the_machine_is_noted_before_each_round(plan: BenchPlan, tmp_path: Path) -> None:
+    record = run(plan, tmp_path / "r.json")
+    assert len(record.bench.control_us) == record.bench.rounds_done == 3
+    assert min(record.bench.control_us) > 0
+
+
 def test_a_machine_whose_limits_cannot_be_measured_leaves_a_complete_record(
     plan: BenchPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported_model: Path
 ) -> None:

@@ -34,7 +34,19 @@ TOOLS = (
     *("packing", "packed", "packed_step", "packed_trainer", "metrics", "glue_metric", "environment", "redaction"),
 )
 MEASURING = (
-    *("clock", "cases", "limits", "measurement", "presets", "scoring", "suite", "sensors", "server", "spans"),
+    *(
+        "clock",
+        "control",
+        "cases",
+        "limits",
+        "measurement",
+        "presets",
+        "scoring",
+        "suite",
+        "sensors",
+        "server",
+        "spans",
+    ),
     *("trace", "validity"),
 )
 JUDGING = ("compare", "ab", "baseline")

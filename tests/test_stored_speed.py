@@ -13,9 +13,9 @@ from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
 from mrpcbench.plans import BackendSpec
 from mrpcbench.policy import Policy, StoredSpeedPolicy
 from mrpcbench.rows import RowId
-from mrpcbench.schema import BenchRow, LoadPoint, ServerResult
+from mrpcbench.schema import BenchRow, BenchSection, LoadPoint, ServerResult
 from mrpcbench.statistics import prediction_limit
-from mrpcbench.verdicts import MetricResult, overall
+from mrpcbench.verdicts import MetricResult, Verdict, overall
 
 ROW = "torch offline batch 32"
 INVALID = {"broken_rules": ("unsteady: ±12%",)}
@@ -183,24 +183,24 @@ def test_baseline_records_without_a_valid_row_are_left_out_and_counted() -> None
     noisy = [row(50.0, **INVALID)]
     found = judged([*runs(10.0, 10.2, 10.4), noisy, noisy], [row(10.3)])[ROW]
     assert found.verdict.reason.endswith(
-        "99% prediction limit of 3 baseline records; no valid row in 2 of 5 baseline records)"
+        "99% prediction limit of 3 baseline records; 2 of 5 baseline records left out)"
     )
     few = judged([*runs(10.0, 10.4), noisy], [row(10.3)])[ROW]
     assert few.verdict.reason == (
-        "1.0% slower; limit 10% (--max-slowdown; no valid row in 1 of 3 baseline records; a prediction limit needs 3)"
+        "1.0% slower; limit 10% (--max-slowdown; 1 of 3 baseline records left out; a prediction limit needs 3)"
     )
 
 
 def test_a_baseline_row_that_is_missing_not_judged_or_without_samples_is_not_called_invalid() -> None:
     for other in ([single(2.0)], [row(broken_rules=None)], [row(samples_ms=())]):
         found = judged([*runs(10.0), other], [row(10.3)])[ROW]
-        assert found.limit == "10% (--max-slowdown; no valid row in 1 of 2 baseline records)"
+        assert found.limit == "10% (--max-slowdown; 1 of 2 baseline records left out)"
 
 
 def test_a_row_that_is_invalid_in_every_baseline_record_is_inconclusive() -> None:
     verdict = judged([[row(**INVALID)]] * 3, [row()])[ROW].verdict
     assert verdict.outcome == "INCONCLUSIVE"
-    assert verdict.reason.startswith("baseline: none of 3 records has a valid row; the row is INVALID: unsteady")
+    assert verdict.reason.startswith("baseline: none of 3 records can be used; the row is INVALID: unsteady")
 
 
 def test_a_prediction_limit_above_25_percent_is_inconclusive_and_names_the_way_out() -> None:
@@ -333,3 +333,51 @@ def test_a_server_is_judged_by_its_best_rate_if_the_policy_names_it() -> None:
     assert (found.unit, found.verdict.outcome, found.change) == ("µs/request", "REGRESSION", pytest.approx(25))
     assert judged([[served(100.0)]], [served(None)], policy)[name].verdict.outcome == "INCONCLUSIVE"
     assert not judged([[served(100.0)]], [served(80.0)])[name].gated
+
+
+# --- the state of the machine -----------------------------------------------------------------------------------------
+
+
+def with_control(ms: float, *control_us: float) -> BenchSection:
+    """A record of one row of `ms`, with the time of the control before each round."""
+    return make_bench(rows=(row(ms),), control_us=control_us)
+
+
+def verdict(baseline: Sequence[BenchSection], current: BenchSection) -> Verdict:
+    (found,) = judge_bench(baseline, current, Policy())
+    return found.verdict
+
+
+def test_a_machine_that_is_itself_slower_or_faster_decides_nothing() -> None:
+    baseline = [with_control(10.0, 20.0, 20.0, 20.0)]
+    cases = (
+        (20.9, 10.0, "PASS"),
+        (19.1, 10.0, "PASS"),
+        (20.9, 13.0, "REGRESSION"),
+        (28.0, 14.0, "INCONCLUSIVE"),  # a change of the machine looks like a slowdown
+        (14.0, 10.0, "INCONCLUSIVE"),  # a change of the machine hides a slowdown
+    )
+    for control, ms, expected in cases:
+        found = verdict(baseline, with_control(ms, control, control, control))
+        assert found.outcome == expected, control
+        assert ("the machine itself changed" in found.reason) == (expected == "INCONCLUSIVE")
+    assert "took 40% longer than for the baseline" in verdict(baseline, with_control(14.0, 28.0)).reason
+    assert "took 30% less time than for the baseline" in verdict(baseline, with_control(10.0, 14.0)).reason
+
+
+def test_baseline_records_of_another_state_of_the_machine_are_left_out() -> None:
+    near, far = with_control(10.0, 20.0), with_control(14.0, 28.0)
+    folder = [near, near, far]
+    for ms, control, expected in ((10.5, 20.0, "PASS"), (12.0, 20.0, "REGRESSION"), (14.5, 28.0, "PASS")):
+        assert verdict(folder, with_control(ms, control)).outcome == expected, ms
+    assert "1 of 3 baseline records left out" in verdict(folder, with_control(10.5, 20.0)).reason
+    assert "none of 3 records can be used; the machine" in verdict(folder, with_control(10.5, 40.0)).reason
+
+
+def test_one_disturbed_round_does_not_change_the_state_of_the_machine() -> None:
+    assert verdict([with_control(10.0, 20.0)], with_control(10.0, 20.0, 20.0, 90.0)).outcome == "PASS"
+
+
+def test_records_without_a_control_are_compared_without_it() -> None:
+    for before, after in (((), (30.0,)), ((20.0,), ()), ((0.0,), (30.0,))):
+        assert verdict([with_control(10.0, *before)], with_control(10.0, *after)).outcome == "PASS"

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from mrpcbench.figures import time_us
+from mrpcbench.figures import JUDGED_QUANTILE, time_us
 from mrpcbench.policy import Policy
 from mrpcbench.rows import RowId
 from mrpcbench.schema import BenchRow, BenchSection
-from mrpcbench.statistics import holm, prediction_limit, prediction_p
+from mrpcbench.statistics import holm, prediction_limit, prediction_p, quantile
 from mrpcbench.verdicts import MetricResult, Verdict
 
 # Rows that are gated unless the policy names them. Holm's correction widens the limit of each with their number.
@@ -22,6 +22,10 @@ ALPHA = 0.01
 # measured a few points too small.
 WIDEST_LIMIT = 0.25
 
+# Largest change of the control, a fixed task that `bench` times before each round, for records of one machine in one
+# state. Rows change by up to 1.2 times as much. In one state it varies by 2%; between two states it changed by 40%.
+LARGEST_MACHINE_CHANGE = 0.05
+
 USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
 
@@ -31,10 +35,11 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
     A row is slower by now / before - 1, as a share of the time per pair; `before` is the geometric mean of the valid
     baseline records. Its limit is the larger of the policy's `max_slowdown` and, with `FEWEST_RECORDS` valid baseline
     records or more, their prediction limit. It passes within its limit. It is inconclusive if the prediction limit is
-    wider than `WIDEST_LIMIT` and than `max_slowdown`.
+    wider than `WIDEST_LIMIT` and than `max_slowdown`. Baseline records for which the machine itself was faster or
+    slower do not count.
     """
     limits = policy.stored_speed
-    history = {name: _history(name, baseline) for name in _names(baseline)}
+    history = {name: _history(name, baseline, current) for name in _names(baseline)}
     after = {row.id: row for row in current.rows}
     gated = (limits.rows or rows_that_decide(baseline)) if limits.gate else ()
     names = [name for name in dict.fromkeys((*gated, *history)) if name in gated or name in after]
@@ -105,7 +110,7 @@ class _Row:
         if not self.history.times_us:
             why = self.history.problems[0] if self.history.problems else "it has no such row"
             count = len(self.history.problems)
-            return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records has a valid row; {why}"
+            return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records can be used; {why}"
         found = _time_or_problem(self.current)
         return f"current record: {found}" if isinstance(found, str) else None
 
@@ -128,8 +133,12 @@ def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | Non
     return [next((row for row in section.rows if row.id == name), None) for section in baseline]
 
 
-def _history(name: RowId, baseline: Sequence[BenchSection]) -> _History:
-    found = [_time_or_problem(row) for row in _found(name, baseline)]
+def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSection | None = None) -> _History:
+    """A row in the baseline records; with `current`, in those for which the machine was in the same state."""
+    found = [
+        (_machine_problem(section, current) if current else None) or _time_or_problem(row)
+        for section, row in zip(baseline, _found(name, baseline), strict=True)
+    ]
     return _History(
         times_us=tuple(item for item in found if not isinstance(item, str)),
         problems=tuple(item for item in found if isinstance(item, str)),
@@ -150,6 +159,26 @@ def _time_or_problem(row: BenchRow | None) -> float | str:
 def _geometric_mean(times_us: Sequence[float]) -> float:
     """A slowdown and the speed-up that undoes it are equally far from this mean."""
     return math.exp(fmean(map(math.log, times_us)))
+
+
+def _machine_problem(before: BenchSection, current: BenchSection) -> str | None:
+    """Why the machine was in another state than for `before`, according to the control; None where a side has none."""
+    old, new = _control_us(before), _control_us(current)
+    if old is None or new is None:
+        return None
+    ratio = new / old
+    if max(ratio, 1 / ratio) <= 1 + LARGEST_MACHINE_CHANGE:
+        return None
+    way = "longer" if ratio > 1 else "less time"
+    return (
+        f"the machine itself changed: a fixed task took {abs(ratio - 1):.0%} {way} than for the baseline "
+        f"(at most {LARGEST_MACHINE_CHANGE:.0%}); {USE_AB}"
+    )
+
+
+def _control_us(section: BenchSection) -> float | None:
+    """The control of a record, by the quantile of the rounds that its rows are judged by."""
+    return (quantile(section.control_us, JUDGED_QUANTILE) or None) if section.control_us else None
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -204,7 +233,7 @@ def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> Metric
 def _source(history: _History, found: _Prediction | None, max_slowdown: float) -> str:
     """The limit in words, and where it comes from."""
     count, lost = len(history.times_us), len(history.problems)
-    notes = [f"no valid row in {lost} of {count + lost} baseline records"] if lost and count else []
+    notes = [f"{lost} of {count + lost} baseline records left out"] if lost and count else []
     if found is None:
         if 0 < count < FEWEST_RECORDS <= count + lost:
             notes.append(f"a prediction limit needs {FEWEST_RECORDS}")
