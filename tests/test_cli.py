@@ -11,6 +11,7 @@ import pytest
 from conftest import Outcome
 from datasets import load_dataset
 from engines import engine
+from pages import example_of, missing_line
 
 from mrpcbench import hub, parity, store
 from mrpcbench.backends import BACKENDS
@@ -255,8 +256,13 @@ def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir:
 
 
 def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
-    done = mrpcbench("quickstart")
+    """As docs/quickstart.md shows it."""
+    example = example_of("quickstart.md")
+    assert example
+    (step,) = example.steps
+    done = mrpcbench(*step.arguments)
     assert done.status == 0, done.err
+    assert missing_line(step.shown, done.out) is None
     results = tmp_path / "mrpcbench_quickstart" / "results"
     records = {name: store.load(results / f"{name}.json") for name in ("train", "evaluate", "export", "bench")}
     for name in records:

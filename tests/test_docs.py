@@ -1,0 +1,167 @@
+"""The pages in docs/: each begins with an example that works, links lead somewhere, and the whole stays short."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from pages import DOCS, PAGES, Example, code, example_of, headings, links, missing_line, normalised, read
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mrpcbench.cli import app
+
+MOST_WORDS = 9_000
+# Pages that have no example yet.
+PENDING = {"architecture.md", "ci.md", "gate.md", "gpu.md", "measurement.md", "performance.md"}
+# tests/test_cli.py runs this one, because it takes as long as all others together.
+RUN_ELSEWHERE = {"quickstart.md"}
+MODEL = "mrpcbench_quickstart/tiny_ModernBERT_ft"
+ALL_PAGES = (
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")),
+    *DOCS.rglob("*.md"),
+)
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command."""
+    done = CliRunner().invoke(app, list(arguments), prog_name="mrpcbench")
+    return done.exit_code, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def after_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `mrpcbench quickstart` leaves it, without its benchmark and with a model of 20 steps."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    with chdir(folder):
+        for command, *options in (
+            ("train", "--model", "quickstart", "--output-dir", MODEL, "--max-steps", "20"),
+            ("evaluate", "--model", MODEL),
+            ("export", "--model", MODEL),
+        ):
+            results = f"mrpcbench_quickstart/results/{command}.json"
+            status, output = invoke(command, *options, "--data", "quickstart", "--results", results)
+            assert status == 0, output
+    return folder
+
+
+def problem_of(example: Example) -> str | None:
+    """What is wrong with `example`, run in the working folder; None if it works as the page says."""
+    if example.language == "python":
+        done = subprocess.run([sys.executable, "-c", example.text], capture_output=True, text=True, check=False)
+        return done.stderr if done.returncode else None
+    for step in example.steps:
+        status, output = invoke(*step.arguments)
+        command = f"mrpcbench {' '.join(step.arguments)}"
+        if status != step.status:
+            return f"{command}: exit code {status} instead of {step.status}\n{output}"
+        if line := missing_line(step.shown, output):
+            return f"{command}: does not print {line!r}, but\n{output}"
+    return None
+
+
+def test_every_page_begins_with_an_example() -> None:
+    examples = {name: example_of(name) for name in PAGES.keys() - PENDING}
+    without = {name for name, found in examples.items() if not found or found.language not in ("console", "python")}
+    assert not without
+
+
+def test_the_example_of_every_page_works(
+    after_quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    problems = {}
+    for name in sorted(PAGES.keys() - PENDING - RUN_ELSEWHERE):
+        if example := example_of(name):
+            monkeypatch.chdir(shutil.copytree(after_quickstart, tmp_path / name))
+            if problem := problem_of(example):
+                problems[name] = problem
+    assert not problems
+
+
+def test_an_example_is_compared_except_for_numbers_spaces_and_lines_of_tables() -> None:
+    printed = "┃ accuracy ┃ 0.9700 ┃\n│ F1 │ 97.81% │\nPASS: 0 of 400 labels flip"
+    assert missing_line(("accuracy  0.1", "PASS: 3 of 4 labels flip"), printed) is None
+    assert missing_line(("PASS: 3 of 4 labels flip", "accuracy  0.1"), printed) == "accuracy  0.1"
+    assert missing_line(("F2 97%",), printed) == "F2 97%"
+    assert normalised("fp32 3.9e-06 -1") == "fp32 0 0"
+
+
+def test_every_link_leads_to_a_file_and_a_heading() -> None:
+    broken = []
+    for page in ALL_PAGES:
+        for target, file, heading in links(page):
+            if not file.exists() or (heading and heading not in headings(file)):
+                broken.append(f"{page.relative_to(REPOSITORY)}: {target}")
+    assert not broken
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    files = [path for root in ("mrpcbench", "tests", "docs") for path in (REPOSITORY / root).rglob("*.*")]
+    missing = set()
+    for path in files:
+        if path.suffix in (".py", ".json", ".toml", ".md", ".jinja"):
+            for target in re.findall(r"\bdocs/[\w./-]+\.(?:md|py|json)\b", read(path)):
+                if not (REPOSITORY / target).exists():
+                    missing.add(f"{path.relative_to(REPOSITORY)}: {target}")
+    assert not missing
+
+
+def test_all_pages_together_are_short() -> None:
+    assert sum(len(read(page).split()) for page in PAGES.values()) <= MOST_WORDS
+
+
+def test_no_page_has_a_gap_left_in_it() -> None:
+    gaps = {page.name: re.findall(r"^[A-Z_]{4,}$", read(page), re.MULTILINE) for page in ALL_PAGES}
+    assert not {name: found for name, found in gaps.items() if found}
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command of the command line by its name, such as `baseline set`."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+COMMANDS = dict(commands(get_command(app)))
+NAMES = "|".join(sorted(COMMANDS, reverse=True))
+# With the program's name in a line of a shell, or without it between backticks.
+COMMAND = re.compile(rf"(?:^|[ /])mrpcbench (?:-[qv] |--traceback )?({NAMES})\b([^|;&)]*)")
+SHORT_COMMAND = re.compile(rf"^({NAMES})( .*)$")
+
+
+def options_of(name: str) -> set[str]:
+    return {flag for item in COMMANDS[name].params for flag in item.opts} | {"--help", "-h"}
+
+
+def test_every_option_in_a_command_exists() -> None:
+    unknown = set()
+    for page in ALL_PAGES:
+        for line in code(page):
+            for name, rest in (*COMMAND.findall(line), *SHORT_COMMAND.findall(line)):
+                flags = set(re.findall(r"(?<= )--?[a-z][\w-]*", rest.split(" #")[0]))
+                unknown |= {f"{page.name}: {name} {flag}" for flag in flags - options_of(name)}
+    assert not unknown
+
+
+def test_the_defaults_of_the_recipe_are_those_of_the_command() -> None:
+    rows = re.findall(r"^\| `(--[\w-]+)` \| (\S+) \|$", read(DOCS / "train.md"), re.MULTILINE)
+    defaults = {flag: item.default for item in COMMANDS["train"].params for flag in item.opts}
+    assert len(rows) > 10
+    wrong = set()
+    for flag, shown in rows:
+        default = defaults[flag]
+        if not (float(shown) == default if isinstance(default, int | float) else shown == default):
+            wrong.add(f"{flag}: {shown} instead of {default}")
+    assert not wrong
