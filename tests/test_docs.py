@@ -1,11 +1,9 @@
 """The pages in docs/: each begins with an example that works, links lead somewhere, and the whole stays short."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,10 @@ from typer.testing import CliRunner
 from mrpcbench.cli import app
 
 MOST_WORDS = 9_000
-# Pages that have no example yet.
+# Pages that are not yet rewritten, and have no example.
 PENDING = {"architecture.md", "ci.md", "gate.md", "gpu.md", "measurement.md", "performance.md"}
 # tests/test_cli.py runs this one, because it takes as long as all others together.
 RUN_ELSEWHERE = {"quickstart.md"}
-MODEL = "mrpcbench_quickstart/tiny_ModernBERT_ft"
 ALL_PAGES = (
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")),
     *DOCS.rglob("*.md"),
@@ -33,22 +30,6 @@ def invoke(*arguments: str) -> tuple[int, str]:
     """Exit code and output of a command."""
     done = CliRunner().invoke(app, list(arguments), prog_name="mrpcbench")
     return done.exit_code, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def after_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `mrpcbench quickstart` leaves it, without its benchmark and with a model of 20 steps."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    with chdir(folder):
-        for command, *options in (
-            ("train", "--model", "quickstart", "--output-dir", MODEL, "--max-steps", "20"),
-            ("evaluate", "--model", MODEL),
-            ("export", "--model", MODEL),
-        ):
-            results = f"mrpcbench_quickstart/results/{command}.json"
-            status, output = invoke(command, *options, "--data", "quickstart", "--results", results)
-            assert status == 0, output
-    return folder
 
 
 def problem_of(example: Example) -> str | None:
@@ -73,14 +54,15 @@ def test_every_page_begins_with_an_example() -> None:
 
 
 def test_the_example_of_every_page_works(
-    after_quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     problems = {}
     for name in sorted(PAGES.keys() - PENDING - RUN_ELSEWHERE):
         if example := example_of(name):
-            monkeypatch.chdir(shutil.copytree(after_quickstart, tmp_path / name))
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
             if problem := problem_of(example):
                 problems[name] = problem
     assert not problems
@@ -115,7 +97,8 @@ def test_every_page_that_the_code_names_exists() -> None:
 
 
 def test_all_pages_together_are_short() -> None:
-    assert sum(len(read(page).split()) for page in PAGES.values()) <= MOST_WORDS
+    pages = [page for name, page in PAGES.items() if name not in PENDING]
+    assert sum(len(read(page).split()) for page in pages) <= MOST_WORDS
 
 
 def test_no_page_has_a_gap_left_in_it() -> None:
