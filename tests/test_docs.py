@@ -53,9 +53,7 @@ def test_every_page_begins_with_an_example() -> None:
     assert not without
 
 
-def test_the_example_of_every_page_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_of_every_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     problems = {}
