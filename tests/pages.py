@@ -5,7 +5,7 @@ The first fenced block of a page is its example. It stands before the first `##`
 - ```console: a line `$ mrpcbench ...` is a command; a backslash at its end continues it. The lines after it are output.
   Each must occur in what the command prints, in this order. Numbers, spaces and the lines of tables are not compared.
   `...` stands for lines that are left out. A command must end with exit code 0, unless `$ echo $?` and a code follow.
-- ```python: a program that must end with exit code 0.
+- ```python: a program that must not raise.
 """
 
 import re
