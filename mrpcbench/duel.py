@@ -3,7 +3,7 @@
 A process is one sample: the calls inside of one share its memory layout and its threads, and are not independent of
 each other. Its neighbours are alive at the same time and take turns with it, call by call, in an order that alternates:
 whatever the machine does for longer than a call, it does to all of them, and it cancels in their ratio.
-Who waits for a turn does not compute. docs/gate.md says what that is worth beside processes that run one by one.
+Who waits for a turn does not compute. docs/ci.md has the error rates of the gate.
 """
 
 import os

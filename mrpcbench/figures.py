@@ -16,7 +16,7 @@ from mrpcbench.verdicts import Interval
 ROUNDS_FOR_INTERVAL = 5
 # The quantile of the rounds by which `compare` judges a row. Another program can only slow a round down, so the lower
 # quartile stays where it is until three rounds of four are disturbed. The fastest round would stay longer, but it falls
-# as rounds are added. docs/measurement.md has what the repeated runs showed.
+# as rounds are added.
 JUDGED_QUANTILE = 0.25
 
 

@@ -1,6 +1,6 @@
 """Whether a benchmark row is VALID, and the rules that it breaks where it is not. Standard library only.
 
-docs/measurement.md has the rules with their reasons; a run that is VALID or INVALID is MLPerf LoadGen's idea. The
+docs/bench.md has the rules with their reasons; a run that is VALID or INVALID is MLPerf LoadGen's idea. The
 rules judge how well the time of a row is known, not how much its rounds vary, so more rounds cure a noisy row.
 """
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks/stored_speed_gate.py: its known slowdowns, its order of runs, how it counts, and docs/gate.md."""
+"""docs/benchmarks/stored_speed_gate.py: its known slowdowns, its order of runs, how it counts, and docs/ci.md."""
 
 import json
 import sys
@@ -73,6 +73,6 @@ def test_without_a_decision_there_is_no_rate() -> None:
 def test_the_results_are_those_in_the_docs() -> None:
     document = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert document["format"] == FORMAT
-    docs = (REPOSITORY / "docs" / "gate.md").read_text(encoding="utf-8")
+    docs = (REPOSITORY / "docs" / "ci.md").read_text(encoding="utf-8")
     for line in table(document):
         assert line in docs

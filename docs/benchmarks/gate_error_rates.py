@@ -2,7 +2,7 @@
 
 Runs the pairs of processes that `mrpcbench ab` runs, with a known slowdown: a model against itself, and against itself
 with an injected slowdown. For 5% and 10%, 1 or 2 of the 20 pairs of a call are computed twice; for 3% the process
-waits. The gate then judges each run, and the run after it confirms the verdict, as in `ab`. docs/gate.md explains the
+waits. The gate then judges each run, and the run after it confirms the verdict, as in `ab`. docs/ci.md explains the
 results. The output is rewritten after every round, so an interrupted measurement keeps its rounds.
 """
 
@@ -237,7 +237,7 @@ def _write(
 
 
 def table(document: Mapping[str, Any]) -> Iterator[str]:
-    """The rates of a results file as the rows of docs/gate.md."""
+    """The rates of a results file as rows of a table; docs/ci.md shows those of consecutive runs."""
     for rate in (Rate(**item) for item in document["rates"]):
         yield (
             f"| {rate.engine}, {rate.windows} | {rate.slowdown:.0%} | {rate.runs} | {rate.median_slowdown:+.1%} | "

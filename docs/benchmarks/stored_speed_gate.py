@@ -6,7 +6,7 @@ cycle of --smaller-every has four more runs, with smaller slowdowns. Their order
 all alike. A slowed engine spins after each call for that share of the call's own time. The runs before the first cycle
 are a baseline folder of several records.
 
-The records stay in --work, so an interrupted measurement goes on where it stopped. docs/gate.md explains the results.
+The records stay in --work, so an interrupted measurement goes on where it stopped. docs/ci.md explains the results.
 """
 
 import argparse
@@ -272,7 +272,7 @@ def write_results(settings: Settings, work: Path, output: Path) -> None:
 
 
 def table(document: Mapping[str, Any]) -> Iterator[str]:
-    """The rates and the rows of a results file as the tables of docs/gate.md."""
+    """The rates and the rows of a results file as the tables of docs/ci.md."""
     yield "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE | rate of REGRESSION, 95% |"
     yield "|---|---|---|---|---|---|---|"
     for rate in (Rate(**item) for item in document["rates"]):
