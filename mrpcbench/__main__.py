@@ -1,5 +1,5 @@
 """`python -m mrpcbench` is `mrpcbench`."""
 
-from mrpcbench.cli import app
+from mrpcbench.cli.app import app
 
 app(prog_name="mrpcbench")

@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from mrpcbench.schema import RunRecord
+from mrpcbench.schema.records import RunRecord
 
 # How much a command shows of its progress and its result.
 Detail = Literal["quiet", "normal", "verbose"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, groupby
 from statistics import NormalDist, fmean, stdev
 
-from mrpcbench.verdicts import Interval
+from mrpcbench.schema.verdicts import Interval
 
 # A printed percentile must be bounded at this confidence by the second largest sample, so that one outlier does not
 # decide (David & Nagaraja, Order Statistics, section 7.1).

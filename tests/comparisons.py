@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Outcome, Verdict, overall
+from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Outcome, Verdict, overall
 
 BASELINE = Compared(
     name="20250102T030405Z-evaluate.json",

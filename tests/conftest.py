@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mrpcbench import backends
-from mrpcbench.schema import RunRecord
-from mrpcbench.tiny import CHECKPOINT_DIR, DATA_DIR
+from mrpcbench.backends import registry
+from mrpcbench.quickstart import CHECKPOINT_DIR, DATA_DIR
+from mrpcbench.schema.records import RunRecord
 
-backends.register("fake", "mrpcbench.backends.fake:open_fake")
+registry.register("fake", "mrpcbench.instruments.fake_engine:open_fake")
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -104,9 +104,9 @@ def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     """A model folder as `train` writes it, from the shipped checkpoint in a few steps."""
-    from mrpcbench.plans import TrainRecipe, TrainRequest
+    from mrpcbench.commands.train import train
     from mrpcbench.progress import Silent
-    from mrpcbench.train import train
+    from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 
     folder = tmp_path_factory.mktemp("tuned")
     train(
@@ -121,9 +121,9 @@ def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> P
 @pytest.fixture(scope="session")
 def exported_model(tuned_model: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tuned model with its proven `onnx/`."""
-    from mrpcbench.export import export
-    from mrpcbench.plans import ExportPlan
+    from mrpcbench.commands.export import export
     from mrpcbench.progress import Silent
+    from mrpcbench.schema.requests import ExportPlan
 
     folder = tmp_path_factory.mktemp("exported")
     shutil.copytree(tuned_model, folder / "model", ignore=shutil.ignore_patterns("checkpoint-*"))
@@ -144,7 +144,7 @@ class Outcome:
 @pytest.fixture
 def mrpcbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Run a command in an empty working folder: `mrpcbench("train", "--help").out`."""
-    from mrpcbench.cli import app
+    from mrpcbench.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal that the tests run in

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench import backends
-from mrpcbench.backends.base import Session, SteppedSession
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.batches import Batch
-from mrpcbench.plans import BackendSpec
-from mrpcbench.sources import ModelSource
+from mrpcbench.backends import registry
+from mrpcbench.backends.session import Session, SteppedSession
+from mrpcbench.data.batches import Batch
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.models.sources import ModelSource
+from mrpcbench.schema.requests import BackendSpec
 
 _MAKERS: dict[str, Callable[[], Session]] = {}
 
@@ -19,7 +19,7 @@ _MAKERS: dict[str, Callable[[], Session]] = {}
 def engine(name: str, make: Callable[[], Session]) -> str:
     """Register an engine whose sessions `make` makes; its name."""
     _MAKERS[name] = make
-    backends.register(name, "engines:open_registered")
+    registry.register(name, "engines:open_registered")
     return name
 
 

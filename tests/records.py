@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mrpcbench.plans import AbPlan, BackendSpec, BenchPlan, TrainRecipe
-from mrpcbench.schema import (
+from mrpcbench.schema.records import (
     RECORDS,
     AbPair,
     AbSection,
@@ -30,7 +29,8 @@ from mrpcbench.schema import (
     Resources,
     TrainSection,
 )
-from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
+from mrpcbench.schema.requests import AbPlan, BackendSpec, BenchPlan, TrainRecipe
+from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
 
 COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab")
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from conftest import Listener, Outcome
 
-from mrpcbench import ab as verb
-from mrpcbench import store
-from mrpcbench.ab import ab
-from mrpcbench.duel import Duel, Process
+from mrpcbench.commands import ab as verb
+from mrpcbench.commands.ab import ab
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.plans import AbPlan
-from mrpcbench.schema import Placement
+from mrpcbench.paired.processes import Duel, Process
+from mrpcbench.records import store
+from mrpcbench.schema.records import Placement
+from mrpcbench.schema.requests import AbPlan
 
 FAKE = Placement(engine="fake", device="cpu", provider="none", dtype="fp32", threads=1)
 

@@ -16,27 +16,29 @@ import torch
 from datasets import Dataset
 from torch.autograd.profiler_util import FunctionEvent
 
-from mrpcbench import backends, data, store
-from mrpcbench.backends import open_session
-from mrpcbench.backends.base import Session, SteppedSession, one_ahead, probe_of
+from mrpcbench.backends import registry
 from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.backends.onnx_session import OnnxSession
-from mrpcbench.batches import Batch, EncodedPairs, in_order
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import Session, SteppedSession, one_ahead, probe_of
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import resolve
+from mrpcbench.records import store
+from mrpcbench.schema.requests import BackendSpec
 
 
 @pytest.fixture(scope="module")
 def pairs(small_data: Path) -> Dataset:
-    return data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    return loading.split_of(loading.load(str(small_data)), str(small_data), "validation")
 
 
 # The compiler takes a quarter of a minute.
 MARKS = {"torch-compile": pytest.mark.slow}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in backends.BACKENDS])
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in registry.BACKENDS])
 def spec(request: pytest.FixtureRequest, exported_model: Path) -> BackendSpec:
     return BackendSpec(backend=request.param, model=str(exported_model), device="cpu")
 
@@ -129,7 +131,7 @@ def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: B
 
 
 def test_a_name_without_a_module_behind_it_is_a_missing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends.BACKENDS, "torch", backends.Engine("mrpcbench.backends.absent:open_absent"))
+    monkeypatch.setitem(registry.BACKENDS, "torch", registry.Engine("mrpcbench.backends.registry.absent:open_absent"))
     with pytest.raises(MissingError, match="--backend torch"):
         open_session(BackendSpec())
 
@@ -370,8 +372,8 @@ def test_every_engine_but_the_fake_one_tells_its_steps(session: Session, spec: B
 def test_watching_torch_says_nothing_on_stderr(exported_model: Path) -> None:
     """In a process of its own, since the profiler reads its settings once."""
     code = (
-        "from mrpcbench.backends import open_session\n"
-        "from mrpcbench.schema import BackendSpec\n"
+        "from mrpcbench.backends.registry import open_session\n"
+        "from mrpcbench.schema.records import BackendSpec\n"
         f"session = open_session(BackendSpec(model={str(exported_model)!r}, device='cpu'))\n"
         "with session.operators(): pass\n"
     )

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.baseline: what is kept, what is refused, and that no kept baseline is lost."""
+"""Tests of mrpcbench.commands.baseline: what is kept, what is refused, and that no kept baseline is lost."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ from records import (
     make_train,
 )
 
-from mrpcbench import store
-from mrpcbench.baseline import set_baseline
-from mrpcbench.compare import compare
+from mrpcbench.commands.baseline import set_baseline
+from mrpcbench.commands.compare import compare
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import BaselineFolder, BaselineRequest, ComparePlan, TrainRecipe
-from mrpcbench.schema import KeptBaseline, RunRecord
-from mrpcbench.verdicts import Outcome, Verdict
+from mrpcbench.records import store
+from mrpcbench.schema.records import KeptBaseline, RunRecord
+from mrpcbench.schema.requests import BaselineFolder, BaselineRequest, ComparePlan, TrainRecipe
+from mrpcbench.schema.verdicts import Outcome, Verdict
 
 PREDICTIONS = '{"index": 0, "label": 1, "logits": [0.0, 1.0], "prediction": 1}\n'
 

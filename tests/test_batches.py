@@ -12,10 +12,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mrpcbench import data
-from mrpcbench.batches import EncodedPairs, Reader, in_order
+from mrpcbench.data import loading
+from mrpcbench.data.batches import EncodedPairs, Reader, in_order
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import Order
+from mrpcbench.schema.requests import Order
 
 PAD = 3
 
@@ -143,7 +143,7 @@ def test_results_come_back_in_the_callers_order() -> None:
 def test_sorted_batches_of_mrpc_are_nearly_free_of_padding(mrpc_dir: Path, modernbert_dir: Path) -> None:
     """As evaluate, bench's offline scenario and the reference of the export gate cut them."""
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir, local_files_only=True)
-    for split, pairs in data.load(str(mrpc_dir)).items():
+    for split, pairs in loading.load(str(mrpc_dir)).items():
         tokens = Reader(tokenizer, 8192).encode(pairs)
         processed = {
             order: sum(batch.inputs["input_ids"].size for batch in tokens.batches(32, order=order))

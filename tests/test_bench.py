@@ -13,25 +13,28 @@ from conftest import Listener, Outcome
 from engines import Answering, Narrow, Stepped, engine
 from rich.console import Console
 
-from mrpcbench import clock, measurement, render, store, suite
-from mrpcbench.backends import fake
-from mrpcbench.backends.base import PeakMemory
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.batches import Batch
-from mrpcbench.bench import bench
-from mrpcbench.cases import BenchRequest
-from mrpcbench.environment import usable_cores
+from mrpcbench.backends.session import PeakMemory
+from mrpcbench.benchmark import row as measurement
+from mrpcbench.benchmark import suite
+from mrpcbench.benchmark.validity import broken_rules
+from mrpcbench.commands.bench import bench
+from mrpcbench.commands.evaluate import evaluate
+from mrpcbench.data.batches import Batch
+from mrpcbench.display import render
+from mrpcbench.environment.capture import usable_cores
 from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.evaluate import evaluate
-from mrpcbench.plans import (
+from mrpcbench.instruments import clock, fake_engine
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.instruments.telemetry import Meter, waited_s
+from mrpcbench.progress import Observer, Silent
+from mrpcbench.records import store
+from mrpcbench.schema.cases import BenchRequest
+from mrpcbench.schema.records import BenchRecord, BenchRow
+from mrpcbench.schema.requests import (
     BackendSpec,
     BenchPlan,
     EvaluatePlan,
 )
-from mrpcbench.progress import Observer, Silent
-from mrpcbench.schema import BenchRecord, BenchRow
-from mrpcbench.sensors import Meter, waited_s
-from mrpcbench.validity import broken_rules
 
 SILENT = Silent()
 ROWS = ("single-stream", "offline batch 8")
@@ -64,7 +67,7 @@ def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(measurement, "WallClock", Scripted)
     monkeypatch.setattr(suite, "Meter", partial(Meter, wait_clock=lambda: None))
-    monkeypatch.setattr(fake, "WallClock", Scripted)
+    monkeypatch.setattr(fake_engine, "WallClock", Scripted)
     monkeypatch.setattr(clock.time, "perf_counter_ns", lambda: round(now[0] * 1e9))
 
 
@@ -291,7 +294,7 @@ def test_a_machine_whose_limits_cannot_be_measured_leaves_a_complete_record(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("mrpcbench.bench.measure_ceilings", fail)
+    monkeypatch.setattr("mrpcbench.commands.bench.measure_ceilings", fail)
     listener = Listener()
     asked = replace(plan, backend=("onnx",), scenario=("offline",), rounds=1)
     record = run(asked, tmp_path / "r.json", str(exported_model), listener)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from mrpcbench import store
-from mrpcbench.batches import EncodedPairs
-from mrpcbench.figures import relative_speed
-from mrpcbench.schema import BenchRecord, TrainRecord
+from mrpcbench.data.batches import EncodedPairs
+from mrpcbench.records import store
+from mrpcbench.records.figures import relative_speed
+from mrpcbench.schema.records import BenchRecord, TrainRecord
 
 SCRIPTS = sorted((REPOSITORY / "docs" / "benchmarks").glob("*.py"))
 

@@ -1,7 +1,7 @@
 """Cases and suites: their rows."""
 
-from mrpcbench.cases import Case, Suite, suite_of_backends
-from mrpcbench.plans import BackendSpec, BenchPlan
+from mrpcbench.schema.cases import Case, Suite, suite_of_backends
+from mrpcbench.schema.requests import BackendSpec, BenchPlan
 
 
 def test_each_backend_is_a_case_of_its_own_name_with_what_all_share() -> None:

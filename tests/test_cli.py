@@ -13,12 +13,14 @@ from datasets import load_dataset
 from engines import engine
 from pages import example_of, missing_line
 
-from mrpcbench import hub, parity, store
-from mrpcbench.backends import BACKENDS
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.batches import Batch
-from mrpcbench.plans import DEFAULT_MODEL_DIR
-from mrpcbench.tiny import CHECKPOINT_DIR
+from mrpcbench import hub
+from mrpcbench.backends.registry import BACKENDS
+from mrpcbench.data.batches import Batch
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.onnx_export import verification
+from mrpcbench.quickstart import CHECKPOINT_DIR
+from mrpcbench.records import store
+from mrpcbench.schema.requests import DEFAULT_MODEL_DIR
 
 Run = Callable[..., Outcome]
 
@@ -182,7 +184,7 @@ def test_an_unknown_choice_is_a_usage_error(mrpcbench: Run, arguments: tuple[str
 def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
     mrpcbench: Run, tuned_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(parity.ALLOWANCES, "fp32", parity.Allowance(flip_rate=0, delta=1e-12))  # type: ignore[arg-type]
+    monkeypatch.setitem(verification.ALLOWANCES, "fp32", verification.Allowance(flip_rate=0, delta=1e-12))  # type: ignore[arg-type]
     done = mrpcbench(
         *("export", "--model", tuned_model, "--data", small_data, "--output-dir", "onnx", "--results", "r.json")
     )
@@ -204,7 +206,7 @@ def test_a_bug_is_called_one_in_one_line_and_traceback_shows_where(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr("mrpcbench.evaluate.score", broken)
+    monkeypatch.setattr("mrpcbench.commands.evaluate.score", broken)
     arguments = ("evaluate", "--model", tuned_model, "--data", small_data)
     done = mrpcbench(*arguments)
     assert done.status == 1
@@ -216,7 +218,7 @@ def test_an_interrupt_is_exit_code_130(mrpcbench: Run, small_data: Path, monkeyp
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrpcbench.evaluate.open_session", stop)
+    monkeypatch.setattr("mrpcbench.commands.evaluate.open_session", stop)
     done = mrpcbench("evaluate", "--backend", "fake", "--model", "quickstart", "--data", small_data)
     assert done.status == 130
     assert "interrupted" in _one_line(done)

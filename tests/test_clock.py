@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from mrpcbench import clock
-from mrpcbench.clock import WallClock, timed
+from mrpcbench.instruments import clock
+from mrpcbench.instruments.clock import WallClock, timed
 
 
 def test_the_real_clock_never_wakes_early_and_spins_only_the_last_stretch(monkeypatch: pytest.MonkeyPatch) -> None:

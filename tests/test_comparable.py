@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from records import make_bench, make_data, make_gate, make_record, make_row, make_train
 
-from mrpcbench.comparable import comparability
-from mrpcbench.plans import TrainRecipe
-from mrpcbench.schema import Command, LoadPoint, LoadReport, RunRecord, ServerResult
+from mrpcbench.gates.comparability import comparability
+from mrpcbench.schema.records import Command, LoadPoint, LoadReport, RunRecord, ServerResult
+from mrpcbench.schema.requests import TrainRecipe
 
 KINDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 LATER = "2025-02-01T00:00:00+00:00"

@@ -28,15 +28,15 @@ from records import (
 )
 from records import make_train as make_run
 
-from mrpcbench import store
-from mrpcbench.comparable import COMPARED
-from mrpcbench.compare import compare
+from mrpcbench.commands.compare import compare
+from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.errors import ExitStatus, UsageError
-from mrpcbench.evaluate import evaluate
-from mrpcbench.metrics import score
-from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan, TrainRecipe
-from mrpcbench.schema import BenchRecord, Command, RunRecord
-from mrpcbench.verdicts import EXIT_STATUS, Comparison
+from mrpcbench.gates.comparability import COMPARED
+from mrpcbench.records import store
+from mrpcbench.records.scores import score
+from mrpcbench.schema.records import BenchRecord, Command, RunRecord
+from mrpcbench.schema.requests import BackendSpec, ComparePlan, EvaluatePlan, TrainRecipe
+from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison
 
 PLAN = ComparePlan()
 PAIRS = 408
@@ -216,7 +216,7 @@ def test_comparing_benchmarks_and_keeping_them_loads_no_engine(tmp_path: Path) -
         import atexit, sys
         heavy = "torch transformers datasets evaluate onnxruntime onnx optimum scipy.stats"
         atexit.register(lambda: print("LOADED", [name for name in heavy.split() if name in sys.modules]))
-        from mrpcbench.cli import app
+        from mrpcbench.cli.app import app
         app(sys.argv[1:])
     """
     kept = ["baseline", "set", "main", *map(str, old), "--folder", str(tmp_path / "kept")]

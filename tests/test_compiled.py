@@ -16,20 +16,22 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from mrpcbench import data, models
-from mrpcbench.backends import compiled, open_session
-from mrpcbench.backends.base import first_of_each_shape
+from mrpcbench.backends import compiled
 from mrpcbench.backends.compiled import compiler_problem, layers_of
-from mrpcbench.batches import EncodedPairs
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import first_of_each_shape
+from mrpcbench.data import loading
+from mrpcbench.data.batches import EncodedPairs
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import resolve
-from mrpcbench.sources import weights_source
+from mrpcbench.models.classifier import load_classifier
+from mrpcbench.models.sources import weights_source
+from mrpcbench.schema.requests import BackendSpec
 
 
 @pytest.fixture(scope="module")
 def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
-    pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    pairs = loading.split_of(loading.load(str(small_data)), str(small_data), "validation")
     return resolve(BackendSpec(model=str(tuned_model))).reader.encode(pairs)
 
 
@@ -121,7 +123,7 @@ def test_the_layers_of_an_encoder_are_found_whatever_their_name(net: torch.nn.Mo
 
 
 def test_the_layers_of_modernbert_are_found(tuned_model: Path) -> None:
-    net = models.load_classifier(weights_source(str(tuned_model))).model
+    net = load_classifier(weights_source(str(tuned_model))).model
     assert layers_of(net) is net.model.layers
 
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import REPOSITORY
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from mrpcbench import data, folders, hub
+from mrpcbench import hub
+from mrpcbench.data import folders, loading
 from mrpcbench.errors import UsageError
 
 GLUE_HEADER = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
@@ -105,7 +106,7 @@ def rows_of(split: Dataset) -> Rows:
 def message(source: Path | str) -> str:
     """The one-line error of loading `source`."""
     with pytest.raises(UsageError) as caught:
-        data.load(str(source))
+        loading.load(str(source))
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -115,7 +116,7 @@ def message(source: Path | str) -> str:
 
 
 def test_the_glue_files_hold_the_pairs_and_positives_that_their_release_states(mrpc_dir: Path) -> None:
-    loaded = data.load(str(mrpc_dir))
+    loaded = loading.load(str(mrpc_dir))
     found = {split: (len(loaded[split]), sum(loaded[split]["label"])) for split in loaded}
     assert found == {"train": (3668, 2474), "validation": (408, 279), "test": (1725, 1147)}
     texts = loaded["train"]["sentence1"]
@@ -126,14 +127,14 @@ def test_the_glue_files_hold_the_pairs_and_positives_that_their_release_states(m
 def test_the_original_release_alone_gives_the_same_pairs_in_the_same_order(mrpc_dir: Path, tmp_path: Path) -> None:
     for name in (folders.ORIGINAL_TRAIN, folders.ORIGINAL_TEST, folders.DEV_IDS):
         shutil.copyfile(mrpc_dir / name, tmp_path / name)
-    glue, original = data.load(str(mrpc_dir)), data.load(str(tmp_path))
+    glue, original = loading.load(str(mrpc_dir)), loading.load(str(tmp_path))
     for split in folders.SPLITS:
         assert rows_of(original[split]) == rows_of(glue[split])
 
 
 def test_glue_without_the_original_release_withholds_the_test_labels(mrpc_dir: Path, tmp_path: Path) -> None:
     shutil.copyfile(mrpc_dir / "test.tsv", tmp_path / "test.tsv")
-    loaded = data.load(str(tmp_path))
+    loaded = loading.load(str(tmp_path))
     assert len(loaded["test"]) == 1725
     assert set(loaded["test"]["label"]) == {-1}
 
@@ -153,12 +154,12 @@ def test_every_layout_becomes_the_same_dataset_with_the_same_hash_and_is_left_as
         folder.mkdir()
         write(folder)
         before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
-        loaded = data.load(str(folder))
+        loaded = loading.load(str(folder))
         assert list(loaded) == ["train", "validation", "test"], folder.name
         for name, split in loaded.items():
             assert split.features == expected, folder.name
             assert rows_of(split) == PAIRS, folder.name
-            found = data.identity(split, str(folder), name)
+            found = loading.identity(split, str(folder), name)
             assert (found.split, found.pairs, found.positives, found.label_names) == (name, 3, 2, NAMES), folder.name
             assert found.data_sha256 == digest, folder.name
         loaded["train"].map(lambda row: {"n": len(row["sentence1"])})
@@ -186,7 +187,7 @@ def test_the_first_layout_in_the_documented_order_is_read(tmp_path: Path) -> Non
     }
     for name, write in writers.items():
         write([(name, "b", 1)])
-        assert data.load(str(tmp_path))["train"]["sentence1"][0] == name
+        assert loading.load(str(tmp_path))["train"]["sentence1"][0] == name
 
 
 @pytest.mark.parametrize(("name", "text"), [("train.tsv", tsv()), ("train.csv", csv_text()), ("train.jsonl", jsonl())])
@@ -194,32 +195,32 @@ def test_a_byte_order_mark_crlf_and_a_missing_last_line_end_change_nothing(
     name: str, text: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.rstrip("\n").replace("\n", "\r\n").encode())
-    assert rows_of(data.load(str(tmp_path))["train"]) == PAIRS
+    assert rows_of(loading.load(str(tmp_path))["train"]) == PAIRS
 
 
 def test_a_quoted_csv_field_may_span_lines_and_later_errors_count_them(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text('sentence1,sentence2,label\n"a\nb",c,1\nd,e,7\n')
     assert "train.csv line 4: label is '7'" in message(tmp_path)
     (tmp_path / "train.csv").write_text('sentence1,sentence2,label\n"a\nb",c,1\n')
-    assert rows_of(data.load(str(tmp_path))["train"]) == [("a\nb", "c", 1)]
+    assert rows_of(loading.load(str(tmp_path))["train"]) == [("a\nb", "c", 1)]
 
 
 def test_a_single_saved_dataset_goes_by_its_split_name(tmp_path: Path) -> None:
     dataset(split="validation").save_to_disk(str(tmp_path / "named"))
-    assert list(data.load(str(tmp_path / "named"))) == ["validation"]
+    assert list(loading.load(str(tmp_path / "named"))) == ["validation"]
     dataset().save_to_disk(str(tmp_path / "nameless"))
     assert "save a DatasetDict of train, validation, test" in message(tmp_path / "nameless")
 
 
 def test_class_names_that_a_file_declares_hold_for_all_and_others_are_those_of_glue(tmp_path: Path) -> None:
     dataset(names=("a", "b", "c")).to_parquet(str(tmp_path / "train.parquet"))
-    assert data.label_names(data.load(str(tmp_path))["train"]) == NAMES, "three are not those of a pair"
+    assert loading.label_names(loading.load(str(tmp_path))["train"]) == NAMES, "three are not those of a pair"
     (tmp_path / "train.parquet").unlink()
     dataset().to_parquet(str(tmp_path / "train-00000-of-00002.parquet"))
     dataset(names=("different", "same")).to_parquet(str(tmp_path / "train-00001-of-00002.parquet"))
     dataset().to_parquet(str(tmp_path / "test.parquet"))
-    loaded = data.load(str(tmp_path))
-    assert {data.label_names(split) for split in loaded.values()} == {("different", "same")}
+    loaded = loading.load(str(tmp_path))
+    assert {loading.label_names(split) for split in loaded.values()} == {("different", "same")}
 
 
 def test_hub_reads_the_parquet_files_of_glue_mrpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +233,7 @@ def test_hub_reads_the_parquet_files_of_glue_mrpc(tmp_path: Path, monkeypatch: p
     (tmp_path / "mrpc").mkdir()
     write_parquet(tmp_path / "mrpc")
     monkeypatch.setattr(hub, "snapshot", snapshot)
-    assert rows_of(data.load("hub")["train"]) == PAIRS
+    assert rows_of(loading.load("hub")["train"]) == PAIRS
     assert asked == ["nyu-mll/glue", "dataset", ["mrpc/*.parquet"]]
 
 
@@ -243,7 +244,7 @@ def test_withheld_labels_come_from_the_original_release_by_ids_not_by_position(t
     (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
     header, *rows = tsv().rstrip("\n").split("\n")
     (tmp_path / "msr_paraphrase_test.txt").write_text("\n".join([header, *rows[1:], rows[0]]), encoding="utf-8")
-    assert rows_of(data.load(str(tmp_path))["test"]) == PAIRS
+    assert rows_of(loading.load(str(tmp_path))["test"]) == PAIRS
 
 
 @pytest.mark.parametrize("original", [tsv(first_id=900), tsv([("x", "y", 1), *PAIRS[1:]])], ids=["ids", "sentences"])
@@ -263,11 +264,11 @@ def test_an_original_release_that_contradicts_itself_is_refused(tmp_path: Path) 
 
 def test_a_split_whose_labels_are_withheld_is_refused_only_where_labels_are_needed(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
-    loaded = data.load(str(tmp_path))
-    assert data.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
-    assert data.identity(loaded["test"], str(tmp_path), "test").positives == 0
+    loaded = loading.load(str(tmp_path))
+    assert loading.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
+    assert loading.identity(loaded["test"], str(tmp_path), "test").positives == 0
     with pytest.raises(UsageError, match=r"labels of test are withheld .* msr_paraphrase_test\.txt beside"):
-        data.split_of(loaded, str(tmp_path), "test")
+        loading.split_of(loaded, str(tmp_path), "test")
 
 
 def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
@@ -280,28 +281,28 @@ def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_one_split_serves_that_split_and_says_what_gives_the_others(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text(csv_text(), encoding="utf-8")
-    loaded = data.load(str(tmp_path))
-    assert rows_of(data.split_of(loaded, str(tmp_path), "validation")) == PAIRS
+    loaded = loading.load(str(tmp_path))
+    assert rows_of(loading.split_of(loaded, str(tmp_path), "validation")) == PAIRS
     with pytest.raises(UsageError, match=r"no train split, only validation; it is read as CSV, .* from train\.csv"):
-        data.split_of(loaded, str(tmp_path), "train")
+        loading.split_of(loaded, str(tmp_path), "train")
 
 
 def test_the_original_release_without_dev_ids_says_that_they_give_the_validation_split(tmp_path: Path) -> None:
     (tmp_path / "msr_paraphrase_train.txt").write_text(tsv(), encoding="utf-8")
-    loaded = data.load(str(tmp_path))
+    loaded = loading.load(str(tmp_path))
     assert rows_of(loaded["train"]) == PAIRS
     with pytest.raises(UsageError, match=r"no validation split.* dev_ids\.tsv beside msr_paraphrase_train\.txt"):
-        data.split_of(loaded, str(tmp_path), "validation")
+        loading.split_of(loaded, str(tmp_path), "validation")
 
 
 def test_a_split_that_no_source_has_is_refused() -> None:
     with pytest.raises(UsageError, match="--split dev: no such split; use train, validation, test"):
-        data.split_of(DatasetDict(), "quickstart", "dev")
+        loading.split_of(DatasetDict(), "quickstart", "dev")
 
 
 def test_a_built_in_source_without_the_split_says_what_it_has() -> None:
     with pytest.raises(UsageError, match=r"--data hub: no test split, only train$"):
-        data.split_of(DatasetDict(train=dataset()), "hub", "test")
+        loading.split_of(DatasetDict(train=dataset()), "hub", "test")
 
 
 # Guards: each names the file, the row and the remedy
@@ -434,7 +435,9 @@ def test_the_hash_changes_with_the_content() -> None:
         "sides": [(PAIRS[0][1], PAIRS[0][0], 1), *PAIRS[1:]],
         "a space": [(PAIRS[0][0] + " ", PAIRS[0][1], 1), *PAIRS[1:]],
     }
-    digests = {what: data.identity(dataset(rows, NAMES), "hub", "train").data_sha256 for what, rows in variants.items()}
+    digests = {
+        what: loading.identity(dataset(rows, NAMES), "hub", "train").data_sha256 for what, rows in variants.items()
+    }
     assert len(set(digests.values())) == len(variants), digests
 
 
@@ -444,6 +447,6 @@ def test_the_public_source_never_shows_where_a_folder_lies(tmp_path: Path, monke
     monkeypatch.chdir(folder)
     split = dataset(names=NAMES)
     sources = [str(folder), f"{folder}/", ".", "../my-pairs"]
-    assert {data.identity(split, source, "train").source for source in sources} == {"folder:my-pairs"}
-    assert data.identity(split, "hub", "train").source == "hub:nyu-mll/glue/mrpc"
-    assert data.identity(split, "quickstart", "train").source == "quickstart"
+    assert {loading.identity(split, source, "train").source for source in sources} == {"folder:my-pairs"}
+    assert loading.identity(split, "hub", "train").source == "hub:nyu-mll/glue/mrpc"
+    assert loading.identity(split, "quickstart", "train").source == "quickstart"

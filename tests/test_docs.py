@@ -11,7 +11,7 @@ from pages import DOCS, PAGES, Example, code, example_of, headings, links, missi
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from mrpcbench.cli import app
+from mrpcbench.cli.app import app
 
 MOST_WORDS = 9_000
 # A page that is not yet rewritten, and has no example.

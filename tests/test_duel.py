@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from engines import Answering, Narrow, engine
 
-from mrpcbench import duel
-from mrpcbench.backends import engine_of
-from mrpcbench.backends.base import Unmetered
-from mrpcbench.batches import Batch
-from mrpcbench.duel import Duel, Side, Workload, side_of
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import engine_of
+from mrpcbench.backends.session import Unmetered
+from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError
-from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import resolve
-from mrpcbench.schema import Placement
-from mrpcbench.worker import load_batches, save_batches, serve
+from mrpcbench.paired import processes
+from mrpcbench.paired.processes import Duel, Side, Workload, side_of
+from mrpcbench.paired.worker import load_batches, save_batches, serve
+from mrpcbench.schema.records import Placement
+from mrpcbench.schema.requests import BackendSpec
 
 FAKE = Side(spec=BackendSpec(backend="fake", model="quickstart", threads=1))
 CPU = Placement(engine="onnxruntime 1", device="cpu", provider="CPU", dtype="fp32", threads=2)
@@ -75,7 +75,7 @@ def test_a_process_that_fails_says_why_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Side(spec=BackendSpec(backend="onnx", model=str(tmp_path / "none.onnx"), threads=1), from_graph=True)
-    monkeypatch.setattr(duel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
     with (
         pytest.raises(MrpcbenchError, match=r"side B: its process failed \(.*none\.onnx"),
         Duel({"a": FAKE, "b": broken}, WORK) as sides,
@@ -117,7 +117,7 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexec sleep 600\n")
     python.chmod(0o755)
-    monkeypatch.setattr(duel, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(processes, "TIMEOUT_S", 0.2)
     with (
         pytest.raises(MrpcbenchError, match="side A: its process failed"),
         Duel({"a": Side(spec=FAKE.spec, python=str(python))}, WORK) as sides,
@@ -188,7 +188,7 @@ def test_an_engine_whose_logits_are_not_finite_is_no_fast_one(tmp_path: Path) ->
 def test_what_the_sensors_saw_is_the_last_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from mrpcbench import worker
+    from mrpcbench.paired import worker
 
     class Seen(Unmetered):
         def resources(self) -> SimpleNamespace:  # type: ignore[override]

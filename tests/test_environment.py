@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.environment: what is captured, and that it names no person, host or folder."""
+"""Tests of mrpcbench.environment.capture: what is captured, and that it names no person, host or folder."""
 
 import getpass
 import json
@@ -20,8 +20,9 @@ import torch
 from conftest import Outcome
 from records import given_away
 
-from mrpcbench import environment, versions
-from mrpcbench.environment import (
+from mrpcbench.environment import capture as environment
+from mrpcbench.environment import versions
+from mrpcbench.environment.capture import (
     capture,
     cuda_problem,
     device_name,
@@ -30,8 +31,8 @@ from mrpcbench.environment import (
     resolve_threads,
     usable_cores,
 )
+from mrpcbench.environment.redaction import distinct_name, public_argv, public_name
 from mrpcbench.errors import ExitStatus, MissingError, UsageError
-from mrpcbench.redaction import distinct_name, public_argv, public_name
 
 # --- names and paths --------------------------------------------------------------------------------------------------
 

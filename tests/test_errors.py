@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Outcome
 
-from mrpcbench import env
+from mrpcbench.commands import env
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MissingError, MrpcbenchError, UsageError
 
 Run = Callable[..., Outcome]

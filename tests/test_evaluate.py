@@ -19,18 +19,18 @@ from transformers import (
     RobertaConfig,
 )
 
-from mrpcbench import store
-from mrpcbench.backends.fake import FakeSession
+from mrpcbench.commands.evaluate import classify, evaluate
+from mrpcbench.commands.export import export
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.evaluate import classify, evaluate
-from mrpcbench.export import export
-from mrpcbench.glue_metric import paraphrase_metric
-from mrpcbench.plans import (
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.records import store
+from mrpcbench.schema.records import EvaluateRecord
+from mrpcbench.schema.requests import (
     BackendSpec,
     EvaluatePlan,
     ExportPlan,
 )
-from mrpcbench.schema import EvaluateRecord
+from mrpcbench.training.glue_metric import paraphrase_metric
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx"])

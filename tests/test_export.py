@@ -17,19 +17,21 @@ from onnx import numpy_helper
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
-from mrpcbench import data, models, store
-from mrpcbench import export as verb
-from mrpcbench.backends import open_session
 from mrpcbench.backends.ort import graph_device
-from mrpcbench.batches import in_order
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.commands import export as verb
+from mrpcbench.commands.export import export
+from mrpcbench.data import loading
+from mrpcbench.data.batches import in_order
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
-from mrpcbench.export import export
-from mrpcbench.graphs import optimum
-from mrpcbench.parity import judge
-from mrpcbench.plans import BackendSpec, Device, ExportPlan, Optimize
-from mrpcbench.reading import resolve
-from mrpcbench.schema import ExportRecord, ParityTrial
-from mrpcbench.sources import ModelSource, weights_source
+from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.sources import ModelSource, weights_source
+from mrpcbench.onnx_export import optimum
+from mrpcbench.onnx_export.verification import judge
+from mrpcbench.records import store
+from mrpcbench.schema.records import ExportRecord, ParityTrial
+from mrpcbench.schema.requests import BackendSpec, Device, ExportPlan, Optimize
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_the_folder_loads_in_optimum_with_tokenizer_and_configuration_beside_it(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for pairs in ([("A cat sat.", "A cat was sitting.")], [("One.", "Two."), ("A longer sentence.", "Three four.")]):
         inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
-        original = models.load_classifier(weights_source(str(exported_model))).model(**inputs).logits
+        original = load_classifier(weights_source(str(exported_model))).model(**inputs).logits
         torch.testing.assert_close(model(**inputs).logits, original, atol=1e-4, rtol=1e-4)
 
 
@@ -92,7 +94,7 @@ def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
 ) -> None:
     real = verb._write_onnx
 
-    def write(loaded: models.LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
+    def write(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
         real(loaded, source, plan, device, staged)
         _weaken(staged)
 
@@ -150,7 +152,7 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
     spec = BackendSpec(backend="onnx", model=str(copied), device=device)
     session = open_session(spec)
     assert session.placement.dtype == {"cpu": "fp32", "cuda": "fp16"}[device]  # the CPU provider widens
-    pairs = data.load(str(small_data))["validation"]
+    pairs = loading.load(str(small_data))["validation"]
     ragged = pairs.from_dict(
         {
             "sentence1": ["Yes.", " ".join(pairs["sentence1"][:8])],
@@ -273,16 +275,13 @@ def test_an_earlier_export_is_replaced(copied: Path, small_data: Path) -> None:
 
 
 def test_weights_changed_since_training_can_be_exported_and_used(copied: Path, small_data: Path) -> None:
-    model = models.load_classifier(weights_source(str(copied))).model
+    model = load_classifier(weights_source(str(copied))).model
     with torch.no_grad():
         model.classifier.bias += 0.25
     model.save_pretrained(copied)
     assert run(copied, small_data).model.proven is True
     spec = BackendSpec(backend="onnx", model=str(copied), device="cpu")
-    assert (
-        open_session(spec).model.model_sha256
-        == models.load_classifier(weights_source(str(copied))).identity.model_sha256
-    )
+    assert open_session(spec).model.model_sha256 == load_classifier(weights_source(str(copied))).identity.model_sha256
 
 
 def test_an_opset_that_cannot_be_is_one_line(copied: Path, small_data: Path) -> None:
@@ -343,7 +342,7 @@ def test_graphs_of_one_model_live_side_by_side(copied: Path, small_data: Path) -
 
 def test_a_graph_of_few_nodes_is_refused_too_once_the_weights_around_it_changed(copied: Path, small_data: Path) -> None:
     run(copied, small_data, optimize="cpu")
-    model = models.load_classifier(weights_source(str(copied))).model
+    model = load_classifier(weights_source(str(copied))).model
     with torch.no_grad():
         model.classifier.bias += 0.25
     model.save_pretrained(copied)

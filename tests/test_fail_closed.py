@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrpcbench import data, store
-from mrpcbench.backends import open_session
-from mrpcbench.batches import Batch, in_order
-from mrpcbench.compare import compare
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.commands.compare import compare
+from mrpcbench.commands.evaluate import evaluate, prediction_rows
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, in_order
 from mrpcbench.errors import UsageError
-from mrpcbench.evaluate import evaluate, prediction_rows
-from mrpcbench.metrics import score
-from mrpcbench.parity import prove
-from mrpcbench.plans import BackendSpec, ComparePlan, EvaluatePlan
+from mrpcbench.onnx_export.verification import prove
 from mrpcbench.progress import Silent
-from mrpcbench.reading import resolve
+from mrpcbench.records import store
+from mrpcbench.records.scores import score
+from mrpcbench.schema.requests import BackendSpec, ComparePlan, EvaluatePlan
 
 # The outcome of a file that cannot be judged at all: `UsageError`, exit code 2.
 REFUSED = "refused"
@@ -154,7 +155,7 @@ class Tampered:
 
 def test_the_export_gate_passes_equal_answers_and_neither_a_flip_nor_a_nan(tuned_model: Path, small_data: Path) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
-    pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    pairs = loading.split_of(loading.load(str(small_data)), str(small_data), "validation")
     tokens, session = resolve(spec).reader.encode(pairs), open_session(spec)
     cut = tokens.batches(32)
     expected = in_order(list(session.infer_many(cut)), cut)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.duel import Process, Side
-from mrpcbench.plans import BackendSpec
-from mrpcbench.policy import Policy
+from mrpcbench.gates.policy import Policy
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.paired.processes import Process, Side
+from mrpcbench.schema.requests import BackendSpec
 
 sys.path.append(str(REPOSITORY / "docs" / "benchmarks"))
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from records import make_epoch, make_export, make_gate, make_score, make_train
 
-from mrpcbench.gates.paired import Answered, judge_evaluate
-from mrpcbench.gates.proof import judge_export
+from mrpcbench.gates.accuracy import Answered, judge_evaluate
+from mrpcbench.gates.export import judge_export
+from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.gates.seeds import best_epoch, judge_train
-from mrpcbench.plans import TrainRecipe
-from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
-from mrpcbench.schema import ExportGate, TrainSection
+from mrpcbench.schema.records import ExportGate, TrainSection
+from mrpcbench.schema.requests import TrainRecipe
+from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict, overall
 from mrpcbench.statistics import permutation_p
-from mrpcbench.verdicts import Interval, MetricResult, Verdict, overall
 
 DEFAULT = Policy()
 PAIRS = 408

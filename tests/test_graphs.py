@@ -20,13 +20,13 @@ from transformers import (
     ModernBertForSequenceClassification,
 )
 
-from mrpcbench import graphs
 from mrpcbench.errors import UsageError
-from mrpcbench.graphs.cpu import ForCpu
-from mrpcbench.graphs.cuda import ForCuda
-from mrpcbench.graphs.modernbert import Builder
-from mrpcbench.graphs.quantize import quantized
-from mrpcbench.plans import GraphDtype, Optimize
+from mrpcbench.onnx_export import graphs
+from mrpcbench.onnx_export.cpu import ForCpu
+from mrpcbench.onnx_export.cuda import ForCuda
+from mrpcbench.onnx_export.modernbert import Builder
+from mrpcbench.onnx_export.quantize import quantized
+from mrpcbench.schema.requests import GraphDtype, Optimize
 
 # On both sides of 65, the longest pair of which every token sees every other in a window of 128.
 LENGTHS = (19, 53, 70, 82, 105)

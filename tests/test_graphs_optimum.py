@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.graphs.optimum: what Optimum's optimiser leaves of its graph, and what it refuses."""
+"""Tests of mrpcbench.onnx_export.optimum: what Optimum's optimiser leaves of its graph, and what it refuses."""
 
 import shutil
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from conftest import Outcome
 from test_graphs import modernbert
 
 from mrpcbench.errors import MrpcbenchError
-from mrpcbench.graphs import optimum
-from mrpcbench.plans import GraphDtype, Optimize
+from mrpcbench.onnx_export import optimum
+from mrpcbench.schema.requests import GraphDtype, Optimize
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 

@@ -244,7 +244,7 @@ def test_only_the_command_line_exits() -> None:
 PROBE = """
 import io, json, sys
 from contextlib import redirect_stdout
-from mrpcbench.cli import app
+from mrpcbench.cli.app import app
 loaded = {}
 for arguments in json.loads(sys.argv[1]):
     with redirect_stdout(io.StringIO()) as shown:

@@ -24,9 +24,10 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from mrpcbench import figures, limits
-from mrpcbench.environment import device_name, usable_cores
-from mrpcbench.schema import Ceilings, Work
+from mrpcbench.environment.capture import device_name, usable_cores
+from mrpcbench.instruments import roofline
+from mrpcbench.records import figures
+from mrpcbench.schema.records import Ceilings, Work
 
 LENGTH = 21
 # Sizes that share no factor by chance, so that one cannot stand in for another; the MLP is no multiple of the width.
@@ -62,7 +63,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 
 def work(config: PretrainedConfig, lengths: list[int], batches: int = 1, dtype: str = "fp32") -> Work:
-    found = limits.work_of(config, lengths, batches=batches, parameters=10**6, dtype=dtype)
+    found = roofline.work_of(config, lengths, batches=batches, parameters=10**6, dtype=dtype)
     assert found is not None
     return found
 
@@ -88,7 +89,7 @@ def counted(config: PretrainedConfig) -> tuple[int, int]:
 
 
 def test_every_architecture_that_is_counted_is_held_against_torch() -> None:
-    assert set(limits.ENCODERS) == set(CONFIGS) == {config.model_type for config in CONFIGS.values()}
+    assert set(roofline.ENCODERS) == set(CONFIGS) == {config.model_type for config in CONFIGS.values()}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -102,7 +103,7 @@ def test_a_window_changes_attention_alone_and_torch_counts_the_masked_keys_too()
     """Layers 1, 2 and 4 of five are local, 0 and 3 global."""
     products, attention = counted(modernbert(window=8))
     assert attention == 5 * 4 * 24 * LENGTH**2
-    seen = 2 * LENGTH**2 + 3 * limits.keys_seen(LENGTH, 4)
+    seen = 2 * LENGTH**2 + 3 * roofline.keys_seen(LENGTH, 4)
     assert work(modernbert(window=8), [LENGTH]).flops == products + 4 * 24 * seen
 
 
@@ -110,10 +111,10 @@ def test_a_window_changes_attention_alone_and_torch_counts_the_masked_keys_too()
 def test_the_window_is_the_one_of_the_models_own_mask(window: int) -> None:
     model = built(modernbert(window=window)).model
     everything, local = model._update_attention_mask(torch.ones(1, LENGTH), output_attentions=False)
-    encoder = limits.encoder_of(modernbert(window=window))
+    encoder = roofline.encoder_of(modernbert(window=window))
     assert encoder is not None
     of_layers = [everything if layer.attn.local_attention == (-1, -1) else local for layer in model.layers]
-    assert [limits.keys_seen(LENGTH, reach) for reach in encoder.windows] == [
+    assert [roofline.keys_seen(LENGTH, reach) for reach in encoder.windows] == [
         int((mask == 0).sum()) for mask in of_layers
     ]
 
@@ -123,7 +124,7 @@ def test_the_keys_seen_are_those_found_by_looking_at_every_pair(window: int | No
     reach = math.inf if window is None else window
     for length in (1, 2, 3, 4, 7, 64, 65, 66, 130):
         pairs = itertools.product(range(length), repeat=2)
-        assert limits.keys_seen(length, window) == sum(abs(query - key) <= reach for query, key in pairs)
+        assert roofline.keys_seen(length, window) == sum(abs(query - key) <= reach for query, key in pairs)
 
 
 def test_modernbert_base_takes_the_published_operations_a_token(modernbert_dir: Path) -> None:
@@ -156,7 +157,7 @@ def test_the_weights_that_cross_memory_are_all_but_those_in_embedding_tables(nam
     model = built(CONFIGS[name])
     tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     everything = sum(weight.numel() for weight in model.parameters())
-    found = limits.work_of(CONFIGS[name], [LENGTH], batches=1, parameters=everything, dtype="fp32")
+    found = roofline.work_of(CONFIGS[name], [LENGTH], batches=1, parameters=everything, dtype="fp32")
     assert found is not None
     outside = everything - sum(table.numel() for table in tables)
     assert found.moved_bytes == 4 * (outside + LENGTH * 24)
@@ -179,11 +180,11 @@ UNCOUNTED = {
 
 @pytest.mark.parametrize("what", UNCOUNTED)
 def test_work_that_is_not_known_is_not_guessed(what: str) -> None:
-    assert limits.work_of(UNCOUNTED[what], [LENGTH], batches=1, parameters=10**6, dtype="fp32") is None
+    assert roofline.work_of(UNCOUNTED[what], [LENGTH], batches=1, parameters=10**6, dtype="fp32") is None
 
 
 def test_bytes_of_an_unknown_arithmetic_are_not_guessed() -> None:
-    assert limits.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int8") is None
+    assert roofline.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int8") is None
 
 
 # --- the share of the limit -------------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def scripted(durations: list[float]) -> Callable[[], float]:
 
 @pytest.fixture
 def small_copy(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setitem(limits.COPY_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 2**16)
     return 2**16
 
 
@@ -232,31 +233,31 @@ COPY = [0.5, 0.0625, 0.25]
 
 
 def test_with_a_scripted_clock_the_rates_are_exact(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
-    found = limits.measure_ceilings("cpu", "fp32", THREADS, scripted([*AT_512, *COPY]))
+    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
+    found = roofline.measure_ceilings("cpu", "fp32", THREADS, scripted([*AT_512, *COPY]))
     assert found.flops_per_s == 2 * 512**3 / 0.125
     assert found.bytes_per_s == 2 * small_copy / 0.0625
 
 
 def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)] * 3)
+    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)] * 3)
     at_256 = [0.03125, 0.5, 0.25, 0.5]
     durations = [*at_256, *AT_512, *at_256, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+    assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
 
 
 def test_quick_products_are_repeated_until_the_span_is_full(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples do not fill it, and the best comes last."""
-    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
     durations = [0.03125, 0.0625, 0.0625, 0.0625, 0.0625, 0.0546875, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
+    assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
 
 
 def test_the_side_stops_growing_at_the_largest(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_ways", lambda device, dtype: [(dtype, False)])
-    monkeypatch.setattr(limits, "LARGEST_SIDE", 512)
+    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(roofline, "LARGEST_SIDE", 512)
     durations = [0.001, 0.25, 0.125, 0.5, *COPY]
-    assert limits.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
+    assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
 
 
 def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
@@ -271,7 +272,7 @@ def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
 
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    limits.measure_ceilings("cpu", "bf16", THREADS, scripted([*AT_512 * 3, *COPY]))
+    roofline.measure_ceilings("cpu", "bf16", THREADS, scripted([*AT_512 * 3, *COPY]))
     once = [256] * 2 + [512] * 6  # each side once before it is timed, and the last once more before the samples
     ways = [(torch.bfloat16, False), (torch.float32, False), (torch.float32, True)]
     assert made == [(*way, side) for way in ways for side in once]
@@ -288,15 +289,15 @@ def test_a_gpu_is_idle_before_the_clock_is_read_and_done_before_it_is_read_again
         happened.append("clock")
         return script()
 
-    assert limits._timed_s(lambda: happened.append("work"), "cuda", clock) == 0.25
+    assert roofline._timed_s(lambda: happened.append("work"), "cuda", clock) == 0.25
     assert happened == ["wait", "clock", "work", "wait", "clock"]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_a_ceiling_on_this_machine_is_a_rate_and_says_of_what(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ENOUGH_S", 0.001)
-    monkeypatch.setattr(limits, "SPAN_S", 0.01)
-    found = limits.measure_ceilings("cpu", dtype, THREADS)
+    monkeypatch.setattr(roofline, "ENOUGH_S", 0.001)
+    monkeypatch.setattr(roofline, "SPAN_S", 0.01)
+    found = roofline.measure_ceilings("cpu", dtype, THREADS)
     assert (found.device, found.dtype) == ("cpu", dtype)
     assert 0 < found.flops_per_s < math.inf
     assert 0 < found.bytes_per_s < math.inf
@@ -304,17 +305,17 @@ def test_a_ceiling_on_this_machine_is_a_rate_and_says_of_what(dtype: str, monkey
 
 def test_every_way_makes_the_product_in_no_less_than_the_arithmetic_of_the_row() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        kinds = {kind for kind, _ in limits._ways("cpu", dtype)}
+        kinds = {kind for kind, _ in roofline._ways("cpu", dtype)}
         assert kinds == {dtype, torch.float32}
-        assert limits._ways("cuda", dtype) == [(dtype, False)]
-    assert ((torch.float32, True) in limits._ways("cpu", torch.float16)) == torch.backends.mkldnn.is_available()
+        assert roofline._ways("cuda", dtype) == [(dtype, False)]
+    assert ((torch.float32, True) in roofline._ways("cpu", torch.float16)) == torch.backends.mkldnn.is_available()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_a_ceiling_on_a_gpu_leaves_its_memory_free(dtype: str) -> None:
     before = torch.cuda.memory_reserved()
-    found = limits.measure_ceilings("cuda", dtype, THREADS)
+    found = roofline.measure_ceilings("cuda", dtype, THREADS)
     assert (found.device, found.dtype) == (device_name("cuda"), dtype)
     assert 0 < found.flops_per_s < math.inf
     assert 0 < found.bytes_per_s < math.inf

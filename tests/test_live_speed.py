@@ -16,10 +16,10 @@ from mrpcbench.gates.live_speed import (
     looks_slower,
     own_ratios,
 )
-from mrpcbench.plans import AbPlan, BackendSpec
-from mrpcbench.policy import Policy, SpeedPolicy
-from mrpcbench.schema import AbPair, AbSection, AbSide
-from mrpcbench.verdicts import Comparison, MetricResult
+from mrpcbench.gates.policy import Policy, SpeedPolicy
+from mrpcbench.schema.records import AbPair, AbSection, AbSide
+from mrpcbench.schema.requests import AbPlan, BackendSpec
+from mrpcbench.schema.verdicts import Comparison, MetricResult
 
 LIMITS = Policy()
 SIDE = AbSide(

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
-from mrpcbench.glue_metric import paraphrase_metric
-from mrpcbench.metrics import (
+from mrpcbench.records.scores import (
     confusion,
     cross_entropy,
     f1_difference_interval,
@@ -20,7 +19,8 @@ from mrpcbench.metrics import (
     finite_or_none,
     score,
 )
-from mrpcbench.schema import Confusion
+from mrpcbench.schema.records import Confusion
+from mrpcbench.training.glue_metric import paraphrase_metric
 
 Labels = NDArray[np.int64]
 

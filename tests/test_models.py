@@ -10,17 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from mrpcbench import hub, models, sources
+from mrpcbench import hub
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.plans import DEFAULT_MODEL_DIR
-from mrpcbench.sources import weights_source
+from mrpcbench.models import classifier, sources
+from mrpcbench.models.sources import weights_source
+from mrpcbench.schema.requests import DEFAULT_MODEL_DIR
 
 NAMES = ("not_equivalent", "equivalent")
 
 
-def load(model: Path | str, **options: Any) -> models.LoadedModel:
+def load(model: Path | str, **options: Any) -> classifier.LoadedModel:
     """The classifier that `--model model` stands for."""
-    return models.load_classifier(weights_source(str(model)), **options)
+    return classifier.load_classifier(weights_source(str(model)), **options)
 
 
 @pytest.fixture
@@ -177,18 +178,18 @@ def test_the_hash_follows_the_weights_and_not_their_files(tuned_model: Path, tmp
     assert again.identity.model_sha256 == first.identity.model_sha256
     with torch.no_grad():
         next(again.model.parameters()).view(-1)[0] += 1e-6
-    assert models.weights_sha256(again.model) != first.identity.model_sha256
+    assert classifier.weights_sha256(again.model) != first.identity.model_sha256
 
 
 def test_the_tokenizers_hash_survives_use_saving_and_loading(tmp_path: Path, checkpoint_dir: Path) -> None:
     tokenizer = sources.load_tokenizer(checkpoint_dir, "quickstart")
-    before = models.tokenizer_sha256(tokenizer)
+    before = classifier.tokenizer_sha256(tokenizer)
     tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=4)
-    assert models.tokenizer_sha256(tokenizer) == before
+    assert classifier.tokenizer_sha256(tokenizer) == before
     tokenizer.save_pretrained(tmp_path)
-    assert models.tokenizer_sha256(sources.load_tokenizer(tmp_path, "saved")) == before
+    assert classifier.tokenizer_sha256(sources.load_tokenizer(tmp_path, "saved")) == before
     tokenizer.add_tokens(["newword"])
-    assert models.tokenizer_sha256(tokenizer) != before
+    assert classifier.tokenizer_sha256(tokenizer) != before
 
 
 def test_weights_changed_since_training_are_of_unknown_origin(tuned_model: Path, tmp_path: Path) -> None:

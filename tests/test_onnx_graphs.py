@@ -8,13 +8,13 @@ import pytest
 from conftest import Listener
 from test_graphs import LENGTHS, Inputs, batch, modernbert
 
-from mrpcbench import graphs
-from mrpcbench.backends import open_session
 from mrpcbench.backends.onnx_graphs import MOST_SHAPES, Replayer, Shape, padded
 from mrpcbench.backends.onnx_session import OnnxSession
-from mrpcbench.batches import Batch
-from mrpcbench.export import export
-from mrpcbench.plans import BackendSpec, ExportPlan
+from mrpcbench.backends.registry import open_session
+from mrpcbench.commands.export import export
+from mrpcbench.data.batches import Batch
+from mrpcbench.onnx_export import graphs
+from mrpcbench.schema.requests import BackendSpec, ExportPlan
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.options: dataclasses in, Typer options out, frozen instances back; and the help of them."""
+"""Tests of mrpcbench.cli.options: dataclasses in, Typer options out, frozen instances back; and the help of them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ import typer
 from conftest import Outcome
 from typer.testing import CliRunner, Result
 
-from mrpcbench import cli
+from mrpcbench.cli import app as cli
+from mrpcbench.cli.options import given, with_options
 from mrpcbench.errors import UsageError
-from mrpcbench.options import given, with_options
-from mrpcbench.plans import BenchPlan, TrainRecipe, about, check, described
+from mrpcbench.schema.requests import BenchPlan, TrainRecipe, about, check, described
 
 Colour = Literal["red", "green"]
 

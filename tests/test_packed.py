@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, DistilBertConfig, ModernBertConfig, ModernBertForSequenceClassification
 
-from mrpcbench.packed import Attend, Weights, logits, padded, refusal, rotary_table, windowless
-from mrpcbench.packing import Packed, Shape, pack, shape_for, unpadded
+from mrpcbench.modernbert.forward import Attend, Weights, logits, padded, refusal, rotary_table, windowless
+from mrpcbench.modernbert.packing import Packed, Shape, pack, shape_for, unpadded
 
 # Some pairs of MRPC are longer than the 65 tokens that a window of 128 leaves whole, and most are not.
 LENGTHS = np.array([19, 53, 70, 82, 105])

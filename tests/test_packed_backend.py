@@ -11,22 +11,24 @@ import torch
 from recordings import Repeated
 from transformers import BertConfig, BertForSequenceClassification, ModernBertConfig
 
-from mrpcbench import data, models, packed, sources
-from mrpcbench.backends import open_session
-from mrpcbench.backends.base import first_of_each_shape
-from mrpcbench.backends.graphs import Forward, Graphs
 from mrpcbench.backends.packed import PackedSession
-from mrpcbench.batches import Batch, EncodedPairs, in_order
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import first_of_each_shape
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import UsageError
-from mrpcbench.packing import Packed, Shape, pack
-from mrpcbench.plans import BackendSpec
-from mrpcbench.reading import resolve
-from mrpcbench.sources import weights_source
+from mrpcbench.models import classifier, sources
+from mrpcbench.models.sources import weights_source
+from mrpcbench.modernbert import forward as packed
+from mrpcbench.modernbert.cuda_graphs import Forward, Graphs
+from mrpcbench.modernbert.packing import Packed, Shape, pack
+from mrpcbench.schema.requests import BackendSpec
 
 
 @pytest.fixture(scope="module")
 def tokens(tuned_model: Path, small_data: Path) -> EncodedPairs:
-    pairs = data.split_of(data.load(str(small_data)), str(small_data), "validation")
+    pairs = loading.split_of(loading.load(str(small_data)), str(small_data), "validation")
     return resolve(BackendSpec(model=str(tuned_model))).reader.encode(pairs)
 
 
@@ -54,7 +56,7 @@ def repeat(forward: Forward, given: Packed) -> Forward:
 @pytest.fixture
 def recorded(tuned_model: Path) -> PackedSession:
     """A session that records on the CPU."""
-    loaded = models.load_classifier(weights_source(str(tuned_model)))
+    loaded = classifier.load_classifier(weights_source(str(tuned_model)))
     return PackedSession(loaded, "cpu", torch.float32, torch.get_num_threads(), repeat)
 
 
@@ -82,7 +84,9 @@ def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: Encoded
         made.append(given.shape)
         return forward
 
-    session = PackedSession(models.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, record)
+    session = PackedSession(
+        classifier.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, record
+    )
     cut = tokens.batches(1, order="given")
     assert first_of_each_shape(session, cut)[0] is cut[0]
     for batch in (*first_of_each_shape(session, cut), *cut, *cut):

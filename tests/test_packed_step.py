@@ -11,10 +11,10 @@ from test_packed import LABELS, LENGTHS, difference, gradients, made, theirs
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, ModernBertForSequenceClassification
 
-from mrpcbench import data
-from mrpcbench.packed_step import Labelled, PackedAdamW, PackedStep
-from mrpcbench.packing import Resident, Shape, pack, shape_for
-from mrpcbench.sources import reader
+from mrpcbench.data import loading
+from mrpcbench.models.sources import reader
+from mrpcbench.modernbert.packing import Resident, Shape, pack, shape_for
+from mrpcbench.training.packed_step import Labelled, PackedAdamW, PackedStep
 
 CPU = torch.device("cpu")
 PAIRS = 12
@@ -62,7 +62,7 @@ def test_a_batch_that_is_packed_on_the_device_is_the_one_packed_on_the_host(sequ
 
 def test_an_epoch_of_real_mrpc_has_few_shapes_and_little_filling(modernbert_dir, mrpc_dir) -> None:  # type: ignore[no-untyped-def]
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir)
-    pairs = data.split_of(data.load(str(mrpc_dir)), str(mrpc_dir), "train")
+    pairs = loading.split_of(loading.load(str(mrpc_dir)), str(mrpc_dir), "train")
     lengths = np.array(reader(tokenizer, made(num_hidden_layers=1).config).encode(pairs).lengths)
     order = np.random.default_rng(0).permutation(len(lengths))
     cut = [lengths[order[start : start + 32]] for start in range(0, len(order), 32)]
@@ -233,7 +233,7 @@ def test_nothing_in_a_step_would_make_the_host_wait(labelled: Labelled) -> None:
 def test_on_a_gpu_recorded_steps_train_as_those_that_are_not(
     sequences: list[NDArray[np.int64]], dtype: torch.dtype
 ) -> None:
-    from mrpcbench.backends.graphs import Recorder as Graphs
+    from mrpcbench.modernbert.cuda_graphs import Recorder as Graphs
 
     device = torch.device("cuda")
     losses = []
@@ -253,7 +253,7 @@ def test_on_a_gpu_recorded_steps_train_as_those_that_are_not(
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_host_waits_for_nothing_in_a_step(sequences: list[NDArray[np.int64]]) -> None:
-    from mrpcbench.backends.graphs import Recorder as Graphs
+    from mrpcbench.modernbert.cuda_graphs import Recorder as Graphs
 
     device = torch.device("cuda")
     net = small().to(device)  # type: ignore[arg-type]

@@ -12,14 +12,15 @@ from recordings import Recorder
 from test_train import RECIPE, SignalAt, run, without_train_loss
 from transformers import BertConfig, BertForSequenceClassification
 
-from mrpcbench import models, packed_trainer, sources, trainer
 from mrpcbench.errors import InterruptedRunError, UsageError
-from mrpcbench.packed_trainer import PackedTrainer
-from mrpcbench.plans import TrainRecipe, TrainRequest
+from mrpcbench.models import classifier, sources
+from mrpcbench.models.sources import weights_source
 from mrpcbench.progress import Silent
-from mrpcbench.schema import TrainRecord
-from mrpcbench.sources import weights_source
-from mrpcbench.train_arguments import training_arguments
+from mrpcbench.schema.records import TrainRecord
+from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.training import packed_trainer, trainer
+from mrpcbench.training.arguments import training_arguments
+from mrpcbench.training.packed_trainer import PackedTrainer
 
 PACKED = replace(RECIPE, engine="packed", precision="fp32")
 
@@ -116,7 +117,7 @@ def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
 def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) -> None:
     record = run(request_, replace(PACKED, precision="bf16", max_steps=2))
     assert record.train.placement.dtype == "bf16"
-    loaded = models.load_classifier(weights_source(request_.output_dir))
+    loaded = classifier.load_classifier(weights_source(request_.output_dir))
     assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
     assert loaded.identity.model_sha256 == record.model.model_sha256
 
@@ -133,7 +134,7 @@ def test_another_optimiser_is_refused_with_the_engine_that_has_it(request_: Trai
 
 
 def test_fp16_is_refused_with_what_can_be_had(tmp_path: Path) -> None:
-    loaded = models.load_classifier(weights_source("quickstart"), new_head=True)
+    loaded = classifier.load_classifier(weights_source("quickstart"), new_head=True)
     made = training_arguments(PACKED, tmp_path, device="cpu", precision="fp32", report_to="none")
     nothing = Dataset.from_dict({"input_ids": [], "labels": [], "length": []})
     with pytest.raises(UsageError, match=r"--engine packed: trains in bf16 or fp32.*--engine trainer"):

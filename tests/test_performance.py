@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from mrpcbench import store
-from mrpcbench.figures import pairs_per_s, relative_speed
-from mrpcbench.schema import BenchRow, BenchSection
+from mrpcbench.records import store
+from mrpcbench.records.figures import pairs_per_s, relative_speed
+from mrpcbench.schema.records import BenchRow, BenchSection
 
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
 GRAPHS: dict[str, Any] = json.loads(

@@ -7,11 +7,11 @@ import pytest
 
 import mrpcbench
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import ComparePlan
-from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
-from mrpcbench.rows import RowId
+from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
+from mrpcbench.schema.requests import ComparePlan
+from mrpcbench.schema.rows import RowId
 
-SHIPPED = Path(mrpcbench.__file__).parent / "gate.toml"
+SHIPPED = Path(mrpcbench.__file__).parent / "gates" / "gate.toml"
 
 
 def read(tmp_path: Path, text: str) -> Policy:

@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import Listener, Outcome
 
-from mrpcbench import figures, presets, sources, store
-from mrpcbench.backends import BACKENDS
-from mrpcbench.bench import bench
-from mrpcbench.cases import BenchRequest, Suite
+from mrpcbench.backends.registry import BACKENDS
+from mrpcbench.benchmark import presets
+from mrpcbench.benchmark.presets import PEERS, Entries, Entry, choose, enough_rounds
+from mrpcbench.commands.bench import bench
+from mrpcbench.commands.export import export
 from mrpcbench.errors import UsageError
-from mrpcbench.export import export
-from mrpcbench.plans import BackendSpec, BenchPlan, ExportPlan
-from mrpcbench.presets import PEERS, Entries, Entry, choose, enough_rounds
+from mrpcbench.models import sources
 from mrpcbench.progress import Silent
-from mrpcbench.rows import RowSelector
-from mrpcbench.schema import BenchRecord
+from mrpcbench.records import figures, store
+from mrpcbench.schema.cases import BenchRequest, Suite
+from mrpcbench.schema.records import BenchRecord
+from mrpcbench.schema.requests import BackendSpec, BenchPlan, ExportPlan
+from mrpcbench.schema.rows import RowSelector
 
 PLAN = BenchPlan(preset="peers")
 FAKES = Entries(

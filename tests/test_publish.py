@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.publish: what a CI job sees, which never looks like a pass where the verdict is none."""
+"""Tests of mrpcbench.display.ci: what a CI job sees, which never looks like a pass where the verdict is none."""
 
 import re
 import socket
@@ -24,11 +24,11 @@ from comparisons import (
     make_metric,
 )
 
-from mrpcbench.console import Terminal
+from mrpcbench.cli.terminal import Terminal
+from mrpcbench.display.ci import annotations, check_publish, junit, markdown, publish
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import Publish
-from mrpcbench.publish import annotations, check_publish, junit, markdown, publish
-from mrpcbench.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
+from mrpcbench.schema.requests import Publish
+from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
 
 NOTHING = Publish()
 # Every string that a comparison takes from elsewhere, with what could break a form of it.
@@ -123,7 +123,7 @@ def test_every_gated_metric_is_a_case_and_no_other_metric_is_one() -> None:
     suite = suite_of(SPEEDS)
     assert shown_by(suite) == {"onnx offline batch 32": "pass", "torch offline batch 32": "pass"}
     assert suite.attrib["name"] == "mrpcbench compare bench"
-    assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.bench"}
+    assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.commands.bench"}
 
 
 def test_each_outcome_of_a_gate_shows_as_what_it_is() -> None:

@@ -5,8 +5,8 @@ import re
 import pytest
 from conftest import REPOSITORY
 
-from mrpcbench import store
-from mrpcbench.schema import Record
+from mrpcbench.records import store
+from mrpcbench.schema.records import Record
 from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_the_full_run_on_real_mrpc_took_the_published_steps_and_learning_rates()
 def test_every_command_is_in_the_table_of_commands() -> None:
     from typer.main import get_command
 
-    from mrpcbench.cli import app
+    from mrpcbench.cli.app import app
 
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     assert set(re.findall(r"^\| `mrpcbench (\w+)`", README, re.MULTILINE)) == commands

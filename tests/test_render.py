@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.render: each record as text that fits a pipe, and nothing that matters left unsaid."""
+"""Tests of mrpcbench.display.render: each record as text that fits a pipe, and nothing that matters left unsaid."""
 
 from dataclasses import replace
 from io import StringIO
@@ -25,18 +25,18 @@ from records import (
 )
 from rich.console import Console, RenderableType
 
-from mrpcbench import render
-from mrpcbench.console import PIPE_WIDTH, Terminal
-from mrpcbench.plans import BackendSpec
-from mrpcbench.schema import (
+from mrpcbench.cli.terminal import PIPE_WIDTH, Terminal
+from mrpcbench.display import render
+from mrpcbench.display.tables import PlainTable
+from mrpcbench.schema.records import (
     Command,
     EnvironmentReport,
     ExportGate,
     PairAnswer,
     RunRecord,
 )
-from mrpcbench.tables import PlainTable
-from mrpcbench.verdicts import Interval, Verdict
+from mrpcbench.schema.requests import BackendSpec
+from mrpcbench.schema.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 FROM_RANDOM = replace(MODEL, origin="random-init")

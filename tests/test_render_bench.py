@@ -11,19 +11,15 @@ from conftest import REPOSITORY, Outcome
 from records import MODEL, NOTHING, ONNX, TORCH, make_bench, make_record, make_row
 from rich.console import Console
 
-from mrpcbench import render, store
-from mrpcbench.cases import suite_of_backends
+from mrpcbench.display import render
+from mrpcbench.display.benchmark import bench
+from mrpcbench.display.tables import PlainTable
 from mrpcbench.errors import UsageError
-from mrpcbench.figures import joules_per_thousand, pairs_in_spans, span_us, speed
-from mrpcbench.plans import (
-    BackendSpec,
-    BenchPlan,
-    BenchView,
-    Order,
-)
-from mrpcbench.ranking import check_view
-from mrpcbench.render_bench import bench
-from mrpcbench.schema import (
+from mrpcbench.records import store
+from mrpcbench.records.figures import joules_per_thousand, pairs_in_spans, span_us, speed
+from mrpcbench.records.ranking import check_view
+from mrpcbench.schema.cases import suite_of_backends
+from mrpcbench.schema.records import (
     BenchRow,
     Ceilings,
     LoadPoint,
@@ -33,7 +29,12 @@ from mrpcbench.schema import (
     Span,
     Work,
 )
-from mrpcbench.tables import PlainTable
+from mrpcbench.schema.requests import (
+    BackendSpec,
+    BenchPlan,
+    BenchView,
+    Order,
+)
 
 MIB = 2**20
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from records import make_row
 
-from mrpcbench.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
-from mrpcbench.render_ratio import ratio_table
-from mrpcbench.schema import BenchRow
+from mrpcbench.display.ratio import ratio_table
+from mrpcbench.display.tables import PlainTable
+from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
+from mrpcbench.schema.records import BenchRow
 from mrpcbench.statistics import median_interval
-from mrpcbench.tables import PlainTable
 
 
 def row(name: str, *samples_ms: float, **changes: Any) -> BenchRow:

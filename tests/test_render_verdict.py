@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.render_verdict: a comparison as text, whatever its outcome and however wide the terminal."""
+"""Tests of mrpcbench.display.comparison: a comparison as text, whatever its outcome and however wide the terminal."""
 
 import json
 import re
@@ -22,9 +22,9 @@ from comparisons import (
 )
 from rich.console import Console
 
-from mrpcbench import numbers, render_verdict
-from mrpcbench.console import Terminal
-from mrpcbench.verdicts import EXIT_STATUS, Comparison, Interval, MetricResult, Verdict
+from mrpcbench.cli.terminal import Terminal
+from mrpcbench.display import comparison, numbers
+from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Interval, MetricResult, Verdict
 
 ESCAPE = re.compile(r"\x1b\[([\d;]*)m")
 
@@ -32,7 +32,7 @@ ESCAPE = re.compile(r"\x1b\[([\d;]*)m")
 def text_of(found: Comparison, width: int = 100) -> str:
     """As a pipe of `width` columns gets it."""
     stream = StringIO()
-    Console(file=stream, width=width, color_system=None).print(render_verdict.comparison(found))
+    Console(file=stream, width=width, color_system=None).print(comparison.comparison(found))
     return stream.getvalue()
 
 
@@ -48,7 +48,7 @@ def line_of(found: Comparison, start: str, width: int = 100) -> str:
 
 
 def cells_of(metric: MetricResult, *others: MetricResult) -> dict[str, str]:
-    return {name: cell(metric) for name, cell in render_verdict.columns(make_comparison(metric, *others))}
+    return {name: cell(metric) for name, cell in comparison.columns(make_comparison(metric, *others))}
 
 
 # --- the layout -------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def test_a_comparison_fits_the_terminal_and_no_figure_of_it_is_cut(width: int) -
         assert max(map(len, shown.splitlines())) <= width, name
         assert "…" not in shown, name
         for metric in found.metrics:
-            for header, cell in render_verdict.columns(found):
+            for header, cell in comparison.columns(found):
                 # A figure with its unit stays in one piece; only the metric's name may be folded.
                 assert header == "metric" or cell(metric) in " ".join(shown.split("\n")), (header, cell(metric))
 
@@ -95,7 +95,7 @@ def test_the_gated_metrics_come_first_and_the_rest_is_marked_as_information() ->
 def test_information_is_dim_and_colour_says_nothing_that_no_word_says() -> None:
     stream = StringIO()
     Console(file=stream, width=100, force_terminal=True, color_system="standard", no_color=False).print(
-        render_verdict.comparison(OF_EACH_OUTCOME["REGRESSION"])
+        comparison.comparison(OF_EACH_OUTCOME["REGRESSION"])
     )
     shown = stream.getvalue()
     assert "\x1b[2mprecision" in shown
@@ -177,9 +177,9 @@ def test_an_interval_of_another_level_is_called_so() -> None:
 
 
 def test_a_unit_is_said_once() -> None:
-    assert render_verdict.named(LATENCY) == "torch single-stream p50, ms"
-    assert render_verdict.named(replace(LATENCY, metric="p50 ms")) == "p50 ms"
-    assert render_verdict.named(replace(PRECISION, metric="one\ntwo")) == "one two"
+    assert comparison.named(LATENCY) == "torch single-stream p50, ms"
+    assert comparison.named(replace(LATENCY, metric="p50 ms")) == "p50 ms"
+    assert comparison.named(replace(PRECISION, metric="one\ntwo")) == "one two"
 
 
 # --- what stands below ------------------------------------------------------------------------------------------------
@@ -213,30 +213,30 @@ def test_each_record_is_named_with_its_side_date_commit_model_and_weights() -> N
 
 def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not() -> None:
     found = make_comparison(make_metric("REGRESSION"), F1, PRECISION)
-    assert list(render_verdict.gates(found)) == [
+    assert list(comparison.gates(found)) == [
         "accuracy: limit: p < 0.05 and a net loss of 1 point or more; test: exact McNemar, one-sided",
         "F1: found PASS; limit: p < 0.05 and a net loss of 1 point or more; test: permutation",
     ]
-    for line in render_verdict.gates(found):
+    for line in comparison.gates(found):
         assert line in words_of(found, 200)
     alike = make_comparison(SPEED, replace(SPEED, metric="torch offline batch 32"))
-    assert list(render_verdict.gates(alike)) == [
+    assert list(comparison.gates(alike)) == [
         "onnx offline batch 32, torch offline batch 32: found PASS; limit: p < 0.05 and a net loss of 1 point or more; "
         "test: exact McNemar, one-sided"
     ]
     bare = make_metric(limit="", test=None)
-    assert list(render_verdict.gates(make_comparison(bare))) == []
+    assert list(comparison.gates(make_comparison(bare))) == []
 
 
 def test_a_limit_that_the_reason_gives_is_said_once() -> None:
     verdict = Verdict(outcome="PASS", reason="1.0% slower; limit 10% (--max-slowdown)")
     found = make_comparison(make_metric(verdict=verdict, limit="10% (--max-slowdown)", test=None), F1)
-    assert next(iter(render_verdict.gates(found))) == f"accuracy: {verdict.reason}"
+    assert next(iter(comparison.gates(found))) == f"accuracy: {verdict.reason}"
 
 
 def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
     found = make_comparison(make_metric("REGRESSION"), replace(F1, verdict=Verdict(outcome="PASS", reason="found")))
-    assert [line.split(";")[0] for line in render_verdict.gates(found)][1] == "F1: found"
+    assert [line.split(";")[0] for line in comparison.gates(found)][1] == "F1: found"
 
 
 # --- on the terminal --------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Tests of mrpcbench.rows: one text form of a row, and one parser that reads it."""
+"""Tests of mrpcbench.schema.rows: one text form of a row, and one parser that reads it."""
 
 from typing import Any, get_args
 
 import pytest
 from records import make_row
 
-from mrpcbench.plans import Scenario
-from mrpcbench.rows import RowId, RowSelector
+from mrpcbench.schema.requests import Scenario
+from mrpcbench.schema.rows import RowId, RowSelector
 
 
 def test_every_row_that_a_record_can_hold_is_read_back_from_its_text() -> None:

@@ -1,4 +1,4 @@
-"""The promises that every class of mrpcbench.plans and mrpcbench.schema keeps, and the reference recipe."""
+"""The promises that every class of mrpcbench.schema keeps, and the reference recipe."""
 
 import dataclasses
 import inspect
@@ -13,8 +13,11 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from records import COMMANDS, MODEL, make_record
 
-from mrpcbench import cli, plans, schema, store, verdicts
-from mrpcbench.plans import (
+from mrpcbench.cli import app
+from mrpcbench.records import store
+from mrpcbench.schema import records, requests, verdicts
+from mrpcbench.schema.records import RECORDS, Command, Lineage, RunRecord
+from mrpcbench.schema.requests import (
     AbPlan,
     BackendSpec,
     BaselineFolder,
@@ -32,11 +35,10 @@ from mrpcbench.plans import (
     TrainRecipe,
     TrainRequest,
 )
-from mrpcbench.schema import RECORDS, Command, Lineage, RunRecord
 
 CLASSES = [
     kind
-    for module in (plans, verdicts, schema)
+    for module in (requests, verdicts, records)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
@@ -53,7 +55,7 @@ REQUESTS = {
     "quickstart": (QuickstartRequest, Form),
     "env": (Form,),
 }
-COMMAND_LINE: dict[str, Any] = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+COMMAND_LINE: dict[str, Any] = dict(typer.main.get_command(app.app).commands)  # type: ignore[attr-defined]
 COMMAND_LINE |= {f"baseline {name}": command for name, command in COMMAND_LINE.pop("baseline").commands.items()}
 
 
@@ -101,7 +103,7 @@ def test_every_class_that_a_record_holds_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize("kind", RECORDED, ids=named)
 def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -> None:
-    assert kind.__dict__.get("__pydantic_config__") is plans.STRICT
+    assert kind.__dict__.get("__pydantic_config__") is requests.STRICT
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_json('{"no_such_field": 1}')
     types = {error["loc"]: error["type"] for error in caught.value.errors()}
@@ -289,4 +291,4 @@ def test_the_exceptions_are_still_some() -> None:
 
 def test_data_begins_with_the_same_words_everywhere() -> None:
     for command, option in shared_options()["data"].items():
-        assert option.help.startswith(plans.DATA_HELP), command
+        assert option.help.startswith(requests.DATA_HELP), command

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrpcbench.scoring import Answers, accuracy_and_f1, agreement, label_text, labels_in
+from mrpcbench.benchmark.scoring import Answers, accuracy_and_f1, agreement, label_text, labels_in
 
 SURE = {None: (np.nan, np.nan), 0: (1.0, 0.0), 1: (0.0, 1.0)}
 

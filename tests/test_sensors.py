@@ -16,9 +16,17 @@ import psutil
 import pytest
 import torch
 
-from mrpcbench import sensors
-from mrpcbench.schema import Resources
-from mrpcbench.sensors import GpuSample, GpuSensor, Meter, NvmlSensor, open_gpu_sensor, throttle_names, waited_s
+from mrpcbench.instruments import telemetry
+from mrpcbench.instruments.telemetry import (
+    GpuSample,
+    GpuSensor,
+    Meter,
+    NvmlSensor,
+    open_gpu_sensor,
+    throttle_names,
+    waited_s,
+)
+from mrpcbench.schema.records import Resources
 
 GPU_FIELDS = [name for name in Resources.__dataclass_fields__ if name.startswith("gpu_")]
 FULL = GpuSample(
@@ -297,7 +305,7 @@ class Counting:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "INTERVAL_S", 0.001)
+    monkeypatch.setattr(telemetry, "INTERVAL_S", 0.001)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -414,7 +422,7 @@ class FakeNvml:
 def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     """NVML with two GPUs, of which torch sees the second as its first."""
     fake = FakeNvml()
-    monkeypatch.setattr(sensors, "pynvml", fake)
+    monkeypatch.setattr(telemetry, "pynvml", fake)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="bbbb"))
     return fake
 
@@ -467,7 +475,7 @@ def test_on_the_cpu_nvml_is_not_even_asked(nvml: FakeNvml) -> None:
 
 @pytest.mark.usefixtures("nvml")
 def test_without_the_nvml_package_there_is_no_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "pynvml", None)
+    monkeypatch.setattr(telemetry, "pynvml", None)
     assert open_gpu_sensor("cuda") is None
 
 
@@ -534,7 +542,7 @@ def test_a_list_without_this_process_says_nothing_about_others(nvml: FakeNvml, o
 
 def test_all_that_is_asked_of_nvml_is_in_its_package() -> None:
     real = pytest.importorskip("pynvml")
-    source = Path(sensors.__file__).read_text(encoding="utf-8")
+    source = Path(telemetry.__file__).read_text(encoding="utf-8")
     asked = set(re.findall(r"\b(?:nvml[A-Z]\w+|NVML_\w+|NVMLError)", source))
     assert asked == {name for name in vars(FakeNvml) if name.lower().startswith("nvml")}
     assert {name for name in asked if not hasattr(real, name)} == set()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrpcbench.batches import Batch, EncodedPairs
-from mrpcbench.schema import LoadPoint
-from mrpcbench.server import Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.benchmark.server import Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.schema.records import LoadPoint
 
 TICK = 1 / 64  # seconds: 15.625 ms
 TICK_MS = 1e3 * TICK

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrpcbench import spans
-from mrpcbench.backends.base import Event, SteppedSession
-from mrpcbench.batches import Batch, EncodedPairs
-from mrpcbench.schema import Span
-from mrpcbench.spans import CALLS, PROFILED_CALLS, Pipeline
+from mrpcbench.backends.session import Event, SteppedSession
+from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.instruments import spans
+from mrpcbench.instruments.spans import CALLS, PROFILED_CALLS, Pipeline
+from mrpcbench.schema.records import Span
 
 MS = 1_000_000  # nanoseconds
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import REPOSITORY
 from scipy import stats
 
-from mrpcbench.metrics import f1_interval
-from mrpcbench.schema import Confusion
+from mrpcbench.records.scores import f1_interval
+from mrpcbench.schema.records import Confusion
 from mrpcbench.statistics import (
     exact_interval,
     holm,

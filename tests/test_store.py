@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.store: strict reading, atomic writing, and the published format."""
+"""Tests of mrpcbench.records.store: strict reading, atomic writing, and the published format."""
 
 import dataclasses
 import hashlib
@@ -28,11 +28,11 @@ from records import (
     make_train,
 )
 
-from mrpcbench import store
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import TrainRecipe
-from mrpcbench.schema import RECORDS, BenchRecord, Command, Lineage, TrainRecord
-from mrpcbench.upgrade import MAJOR, MINOR, SCHEMA_VERSION, upgrade
+from mrpcbench.records import store
+from mrpcbench.records.upgrade import MAJOR, MINOR, SCHEMA_VERSION, upgrade
+from mrpcbench.schema.records import RECORDS, BenchRecord, Command, Lineage, TrainRecord
+from mrpcbench.schema.requests import TrainRecipe
 
 # results/gate holds the output of a script, and no records.
 GATE = sorted((REPOSITORY / "results" / "gate").glob("*.json"))
@@ -533,14 +533,14 @@ def test_a_result_that_is_no_record_is_one_json_document() -> None:
 
 
 def test_the_json_schema_in_the_package_is_the_generated_one() -> None:
-    path = REPOSITORY / "mrpcbench" / "results.schema.json"
-    assert path.exists(), "run `python -m mrpcbench.store`"
+    path = REPOSITORY / "mrpcbench" / "records" / "results.schema.json"
+    assert path.exists(), "run `python -m mrpcbench.records.store`"
     assert json.loads(path.read_text(encoding="utf-8")) == store.json_schema(), "stale: generate it again"
 
 
 def test_the_page_of_the_format_is_the_generated_one() -> None:
     path = REPOSITORY / "docs" / "results-format.md"
-    assert path.exists(), "run `python -m mrpcbench.store`"
+    assert path.exists(), "run `python -m mrpcbench.records.store`"
     assert path.read_text(encoding="utf-8") == store.format_page(), "stale: generate it again"
 
 
@@ -596,7 +596,7 @@ def test_every_row_of_the_page_has_three_cells() -> None:
     for row in rows:
         assert len(row.replace("\\|", "").split("|")) == 5, row
         assert "typing." not in row
-        assert "mrpcbench.schema." not in row
+        assert "mrpcbench.schema.records." not in row
 
 
 # --- records that are published ---------------------------------------------------------------------------------------

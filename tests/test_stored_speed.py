@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from records import ONNX, make_bench, make_row
 
+from mrpcbench.gates.policy import Policy, StoredSpeedPolicy
 from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
-from mrpcbench.plans import BackendSpec
-from mrpcbench.policy import Policy, StoredSpeedPolicy
-from mrpcbench.rows import RowId
-from mrpcbench.schema import BenchRow, BenchSection, LoadPoint, ServerResult
+from mrpcbench.schema.records import BenchRow, BenchSection, LoadPoint, ServerResult
+from mrpcbench.schema.requests import BackendSpec
+from mrpcbench.schema.rows import RowId
+from mrpcbench.schema.verdicts import MetricResult, Verdict, overall
 from mrpcbench.statistics import prediction_limit
-from mrpcbench.verdicts import MetricResult, Verdict, overall
 
 ROW = "torch offline batch 32"
 INVALID = {"broken_rules": ("unsteady: ±12%",)}

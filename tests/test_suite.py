@@ -9,24 +9,24 @@ from conftest import Listener
 from datasets import Dataset
 from engines import engine
 
-from mrpcbench import data
-from mrpcbench.backends import BACKENDS, Engine
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.cases import Case, Suite
+from mrpcbench.backends.reading import resolve_all
+from mrpcbench.backends.registry import BACKENDS, Engine
+from mrpcbench.benchmark.row import RowMeasurement
+from mrpcbench.benchmark.scoring import Answers
+from mrpcbench.benchmark.suite import open_suite, reference_of
+from mrpcbench.data import loading
 from mrpcbench.errors import MissingError
-from mrpcbench.measurement import RowMeasurement
-from mrpcbench.plans import BackendSpec, BenchPlan, Order, Scenario
-from mrpcbench.reading import resolve_all
-from mrpcbench.schema import ReferenceAnswers
-from mrpcbench.scoring import Answers
-from mrpcbench.suite import open_suite, reference_of
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.schema.cases import Case, Suite
+from mrpcbench.schema.records import ReferenceAnswers
+from mrpcbench.schema.requests import BackendSpec, BenchPlan, Order, Scenario
 
 FAKE = BackendSpec(backend="fake", model="quickstart", device="cpu")
 
 
 @pytest.fixture
 def pairs(small_data: Path) -> Dataset:
-    return data.split_of(data.load(str(small_data)), str(small_data), "validation").select(range(10))
+    return loading.split_of(loading.load(str(small_data)), str(small_data), "validation").select(range(10))
 
 
 def case(
@@ -70,7 +70,7 @@ def test_each_case_has_the_pairs_in_its_own_order(pairs: Dataset) -> None:
 
 
 def test_an_engine_that_is_not_available_ends_the_run(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKENDS, "rocket", Engine("mrpcbench.backends.rocket:open_rocket"))
+    monkeypatch.setitem(BACKENDS, "rocket", Engine("mrpcbench.backends.registry.rocket:open_rocket"))
     with pytest.raises(MissingError, match="--backend rocket: No module named"):
         opened(pairs, case("r", replace(FAKE, backend="rocket")))
 

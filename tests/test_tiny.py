@@ -14,8 +14,8 @@ import transformers
 from conftest import REPOSITORY
 from datasets import DatasetDict
 
-from mrpcbench import data
-from mrpcbench.tiny import CHECKPOINT_DIR, DATA_DIR
+from mrpcbench.data import loading
+from mrpcbench.quickstart import CHECKPOINT_DIR, DATA_DIR
 
 SCRIPTS = REPOSITORY / "docs" / "quickstart-model"
 Tokenizer = transformers.PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ Tokenizer = transformers.PreTrainedTokenizerBase
 
 @pytest.fixture(scope="module")
 def splits() -> DatasetDict:
-    return data.load("quickstart")
+    return loading.load("quickstart")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_splits_are_those_that_the_committed_records_name(splits: DatasetDic
             if record["command"] == "bench":  # it draws its pairs in an order of its own
                 plan = record["bench"]["plan"]
                 pairs = pairs.select(np.random.default_rng(plan["seed"]).permutation(len(pairs))[: plan["pairs"]])
-            found = data.identity(pairs, "quickstart", named["split"])
+            found = loading.identity(pairs, "quickstart", named["split"])
             assert (found.data_sha256, found.pairs) == (named["data_sha256"], named["pairs"]), path.name
             compared.add(f"{record['command']} {named['split']}")
     assert {"train train", "train validation", "evaluate validation", "bench validation"} <= compared

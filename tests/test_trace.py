@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mrpcbench import store, trace
-from mrpcbench.backends.base import Event, tracks
+from mrpcbench.backends.session import Event, tracks
+from mrpcbench.instruments import trace
+from mrpcbench.records import store
 
 ORIGIN = 86_400_000_000_000  # a day, as the clock may say
 

@@ -27,14 +27,15 @@ from transformers import (
 )
 
 import mrpcbench
-from mrpcbench import models, store
-from mrpcbench.checkpoints import RUN_FILE
+from mrpcbench.commands.train import train
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.plans import TrainRecipe, TrainRequest
-from mrpcbench.schema import EpochMetrics, TrainRecord
-from mrpcbench.sources import weights_source
-from mrpcbench.train import train
-from mrpcbench.train_arguments import training_arguments
+from mrpcbench.models.classifier import load_classifier, weights_sha256
+from mrpcbench.models.sources import weights_source
+from mrpcbench.records import store
+from mrpcbench.schema.records import EpochMetrics, TrainRecord
+from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.training.arguments import training_arguments
+from mrpcbench.training.checkpoints import RUN_FILE
 
 # 48 pairs in batches of 8: 6 steps per epoch.
 RECIPE = TrainRecipe(per_device_train_batch_size=8, learning_rate=1e-3)
@@ -93,7 +94,7 @@ def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_f
     assert not list(tuned_model.glob("*.bin"))
     lineage = store.load_lineage(tuned_model)
     assert lineage is not None
-    assert lineage.model.model_sha256 == models.weights_sha256(model)
+    assert lineage.model.model_sha256 == weights_sha256(model)
     assert lineage.model.weights == "fine-tuned"
     assert lineage.model.origin == "pretrained"
     assert lineage.base_model == "quickstart"
@@ -108,8 +109,8 @@ def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_
     best_step = record.train.best_step
     assert best_step != record.train.total_steps
     moved = Path(request_.output_dir).rename(tmp_path / "moved")
-    best = models.load_classifier(weights_source(str(moved / f"checkpoint-{best_step}"))).identity.model_sha256
-    assert models.load_classifier(weights_source(str(moved))).identity.model_sha256 == best == record.model.model_sha256
+    best = load_classifier(weights_source(str(moved / f"checkpoint-{best_step}"))).identity.model_sha256
+    assert load_classifier(weights_source(str(moved))).identity.model_sha256 == best == record.model.model_sha256
     (moved / "model.safetensors").unlink()  # the state after a kill before the last save
     again = run(replace(request_, output_dir=str(moved), resume=True), recipe)
     assert again.model.model_sha256 == best
@@ -398,7 +399,7 @@ def test_pushing_uploads_the_model_without_its_checkpoints(
         def upload_folder(self, **values: Any) -> None:
             calls.update(values)
 
-    monkeypatch.setattr("mrpcbench.card.HfApi", Hub)
+    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
     listener = Listener()
     run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1), listener)
     assert calls["repo"] == calls["repo_id"] == "someone/model"
@@ -413,7 +414,7 @@ def test_a_failed_upload_keeps_the_model_and_the_record(
         def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
             raise OSError("no route")
 
-    monkeypatch.setattr("mrpcbench.card.HfApi", Hub)
+    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
     with pytest.raises(Exception, match="the upload failed"):
         run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1))
     assert store.load(Path(request_.output_dir).parent / "model.json").complete

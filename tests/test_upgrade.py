@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.upgrade: what version 1 left out or named otherwise."""
+"""Tests of mrpcbench.records.upgrade: what version 1 left out or named otherwise."""
 
 import copy
 import json
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from records import make_record
 
-from mrpcbench import store
 from mrpcbench.errors import UsageError
-from mrpcbench.upgrade import SCHEMA_VERSION, upgrade
+from mrpcbench.records import store
+from mrpcbench.records.upgrade import SCHEMA_VERSION, upgrade
 
 
 def bench_of_version_1(*rows: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from records import NOTHING, make_row
 
-from mrpcbench.schema import BenchRow, LoadPoint, ServerResult
-from mrpcbench.validity import broken_rules, drift_of, interval_ranks, needs_rounds, uncertainty_of
+from mrpcbench.benchmark.validity import broken_rules, drift_of, interval_ranks, needs_rounds, uncertainty_of
+from mrpcbench.schema.records import BenchRow, LoadPoint, ServerResult
 
 
 def offline(*samples_ms: float) -> BenchRow:

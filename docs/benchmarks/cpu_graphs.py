@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from mrpcbench import data
-from mrpcbench.backends import open_session
-from mrpcbench.backends.base import Session
-from mrpcbench.batches import Batch, EncodedPairs
-from mrpcbench.clock import timed
-from mrpcbench.environment import capture, resolve_threads
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import Session
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.environment.capture import capture, resolve_threads
+from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import ExitStatus
-from mrpcbench.plans import BackendSpec, Order
-from mrpcbench.reading import resolve
-from mrpcbench.redaction import public_name
+from mrpcbench.instruments.clock import timed
+from mrpcbench.records.store import to_json, write_text
+from mrpcbench.schema.requests import BackendSpec, Order
 from mrpcbench.statistics import median_interval
-from mrpcbench.store import to_json, write_text
 
 OUTPUT = Path(__file__).with_name("cpu-graphs.json")
 NARROW = {"hidden_size": 16, "num_attention_heads": 1, "intermediate_size": 16}
@@ -270,7 +270,7 @@ def arguments() -> argparse.Namespace:
 def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
     """Export the graphs and time the cases: the results with their environment, model, data and settings."""
     run = QUICK if asked.quick else Run()
-    pairs = data.split_of(data.load(asked.data), asked.data, "validation")
+    pairs = loading.split_of(loading.load(asked.data), asked.data, "validation")
     pairs = pairs.select(np.random.default_rng(0).permutation(len(pairs)))
     make_graphs(asked.model.resolve(), pairs, graphs)
     threads = resolve_threads(asked.threads)
@@ -290,7 +290,7 @@ def measure(asked: argparse.Namespace, graphs: Path) -> dict[str, Any]:
         "environment": asdict(capture()),
         "model": public_name(str(asked.model)),
         "weights": "random-init",
-        "data": asdict(data.identity(pairs, asked.data, "validation")),
+        "data": asdict(loading.identity(pairs, asked.data, "validation")),
         "settings": {
             "threads": threads,
             "quick": asked.quick,

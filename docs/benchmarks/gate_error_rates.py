@@ -18,18 +18,18 @@ from typing import Any, Literal
 
 import psutil
 
-from mrpcbench import data
-from mrpcbench.backends import open_session
-from mrpcbench.batches import Batch, EncodedPairs
-from mrpcbench.duel import Duel, Process, Side, Workload, side_of
-from mrpcbench.environment import capture
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.environment.capture import capture
+from mrpcbench.environment.redaction import public_name
 from mrpcbench.gates.live_speed import check_reach, fails, log_ratio
-from mrpcbench.plans import DEFAULT_MODEL_DIR, BackendSpec
-from mrpcbench.policy import Policy
-from mrpcbench.reading import resolve
-from mrpcbench.redaction import public_name
+from mrpcbench.gates.policy import Policy
+from mrpcbench.paired.processes import Duel, Process, Side, Workload, side_of
+from mrpcbench.records.store import to_json, write_text
+from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, BackendSpec
 from mrpcbench.statistics import exact_interval
-from mrpcbench.store import to_json, write_text
 
 FORMAT = "gate-error-rates 1"
 SLOWDOWNS = (0.0, 0.03, 0.05, 0.10)
@@ -47,7 +47,7 @@ class Settings:
     backend: str = "onnx"
     device: str = "auto"
     threads: int = 1  # several threads of one process wait for each other on a busy machine
-    data: str = "hub"
+    loading: str = "hub"
     split: str = "validation"
     runs: int = 59  # with no alarm in 59 runs, the rate is below 5% at 95% confidence
     slowdown_runs: int = 20
@@ -179,12 +179,12 @@ def measure(settings: Settings, output: Path) -> None:
     source = resolve(spec)
     session = open_session(spec, source)
     session.close()
-    pairs = data.split_of(data.load(settings.data), settings.data, settings.split)
+    pairs = loading.split_of(loading.load(settings.data), settings.data, settings.split)
     about = {
         "format": FORMAT,
         "environment": asdict(capture()),
         "model": asdict(session.model),
-        "data": asdict(data.identity(pairs, settings.data, settings.split)),
+        "data": asdict(loading.identity(pairs, settings.data, settings.split)),
         "settings": asdict(replace(settings, model=public_name(settings.model), data=public_name(settings.data))),
         "placement": asdict(session.placement),
     }

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mrpcbench import store
+from mrpcbench.benchmark.presets import graphs_of
 from mrpcbench.errors import ExitStatus
-from mrpcbench.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
-from mrpcbench.presets import graphs_of
-from mrpcbench.schema import BenchRecord, BenchRow, TrainRecord, TrainSection
+from mrpcbench.records import store
+from mrpcbench.records.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
+from mrpcbench.schema.records import BenchRecord, BenchRow, TrainRecord, TrainSection
 
 ENGINES = ("trainer", "packed", "packed", "trainer")
 

@@ -16,17 +16,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench import data, sources
-from mrpcbench.backends.fake import FakeSession
-from mrpcbench.batches import Batch, EncodedPairs
-from mrpcbench.cases import Case
-from mrpcbench.clock import WallClock, timed
-from mrpcbench.environment import capture
-from mrpcbench.measurement import SteadyRow, Workload
-from mrpcbench.plans import QUICKSTART, BackendSpec, Scenario
-from mrpcbench.sensors import Meter
-from mrpcbench.server import serve
-from mrpcbench.store import to_json, write_text
+from mrpcbench.benchmark.row import SteadyRow, Workload
+from mrpcbench.benchmark.server import serve
+from mrpcbench.data import loading
+from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.environment.capture import capture
+from mrpcbench.instruments.clock import WallClock, timed
+from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.instruments.telemetry import Meter
+from mrpcbench.models import sources
+from mrpcbench.records.store import to_json, write_text
+from mrpcbench.schema.cases import Case
+from mrpcbench.schema.requests import QUICKSTART, BackendSpec, Scenario
 
 COST_MS, ROUNDS = 1.0, 5
 
@@ -104,7 +105,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--output", type=Path, help="file for the results with the environment")
     asked = options.parse_args()
-    pairs = data.load(QUICKSTART)["validation"]
+    pairs = loading.load(QUICKSTART)["validation"]
     folder = sources.locate(QUICKSTART)
     reader = sources.reader(sources.load_tokenizer(folder, QUICKSTART), sources.load_config(folder, QUICKSTART))
     tokens = reader.encode(pairs)

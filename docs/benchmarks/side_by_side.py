@@ -77,10 +77,10 @@ def paired_worker(asked: dict[str, Any]) -> dict[str, Any]:
     """In the peer's Python, with mrpcbench: the median of each turn, and the largest difference of the logits."""
     import numpy as np
 
-    from mrpcbench.backends import open_session
-    from mrpcbench.batches import Batch
-    from mrpcbench.clock import timed
-    from mrpcbench.plans import BackendSpec
+    from mrpcbench.backends.registry import open_session
+    from mrpcbench.data.batches import Batch
+    from mrpcbench.instruments.clock import timed
+    from mrpcbench.schema.requests import BackendSpec
 
     config = peer_config(asked)
     peer = import_module("hydra.utils").get_class(config._target_)(config)

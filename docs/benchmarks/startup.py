@@ -13,10 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mrpcbench.evaluate import evaluate
-from mrpcbench.plans import QUICKSTART, BackendSpec, EvaluatePlan
+from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.progress import Silent
-from mrpcbench.store import write_text
+from mrpcbench.records.store import write_text
+from mrpcbench.schema.requests import QUICKSTART, BackendSpec, EvaluatePlan
 
 RUNS = 3
 BENCH_RECORD = Path(__file__).parents[2] / "results" / "quickstart" / "bench.json"

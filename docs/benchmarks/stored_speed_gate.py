@@ -23,14 +23,14 @@ from random import Random
 from statistics import median
 from typing import Any, Literal
 
-from mrpcbench.backends import engine_of, register
-from mrpcbench.compare import compare
+from mrpcbench.backends.registry import engine_of, register
+from mrpcbench.commands.compare import compare
 from mrpcbench.errors import UsageError
-from mrpcbench.plans import ComparePlan
-from mrpcbench.schema import BenchRecord
+from mrpcbench.records.store import load_as, to_json, write_text
+from mrpcbench.schema.records import BenchRecord
+from mrpcbench.schema.requests import ComparePlan
+from mrpcbench.schema.verdicts import Comparison
 from mrpcbench.statistics import exact_interval
-from mrpcbench.store import load_as, to_json, write_text
-from mrpcbench.verdicts import Comparison
 
 FORMAT = "stored-speed-gate 1"
 IN_EVERY_CYCLE = (0.0, 0.30)
@@ -121,7 +121,7 @@ def slowed_run(share: float, arguments: Sequence[str]) -> None:
             engine = engine_of(name)
             globals()[f"open_{name}"] = partial(open_slowed, engine.opener, share)
             register(name, f"__main__:open_{name}", reads_onnx=engine.reads_onnx)
-    from mrpcbench.cli import app
+    from mrpcbench.cli.app import app
 
     app(list(arguments))
 

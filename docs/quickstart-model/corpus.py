@@ -1,6 +1,7 @@
 """Generate the quickstart pairs from a seeded grammar (standard library only): ``python corpus.py FOLDER``.
 
-The command writes ``train.csv``, ``validation.csv`` and ``test.csv``, byte for byte those of ``mrpcbench/tiny/data``.
+The command writes ``train.csv``, ``validation.csv`` and ``test.csv``, byte for byte those of
+``mrpcbench/quickstart/data``.
 
 A *fact* says who handed how many of what to whom, where, on which day, and whether it happened at all.  One fact has
 thousands of surface forms: active, dative, passive and converse frames ("gave ... to" / "received ... from"),

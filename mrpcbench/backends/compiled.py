@@ -11,12 +11,12 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils._triton import has_triton
 
-from mrpcbench import models
 from mrpcbench.backends.pytorch import TorchSession, opened
-from mrpcbench.batches import Batch
+from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, UsageError, first_line
-from mrpcbench.plans import BackendSpec
-from mrpcbench.sources import ModelSource
+from mrpcbench.models.classifier import LoadedModel
+from mrpcbench.models.sources import ModelSource
+from mrpcbench.schema.requests import BackendSpec
 
 # A layer is compiled for one pair and for several, ModernBERT's in three kinds: the first, global and local. torch
 # would give up at 8, which two models in a process reach.
@@ -31,7 +31,7 @@ class CompiledSession(TorchSession):
     What cannot be compiled as a whole is an error, and does not run uncompiled.
     """
 
-    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, loaded: LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         super().__init__(loaded, device, dtype, threads)
         dynamo.recompile_limit = RECOMPILE_LIMIT
         for layer in layers_of(self._net):

@@ -18,13 +18,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mrpcbench import store
-from mrpcbench.backends.base import Event, SteppedSession, tracks
 from mrpcbench.backends.onnx_graphs import Replayer
-from mrpcbench.batches import Batch
+from mrpcbench.backends.session import Event, SteppedSession, tracks
+from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, first_line
-from mrpcbench.plans import BackendSpec
-from mrpcbench.schema import ModelIdentity, Placement
+from mrpcbench.records import store
+from mrpcbench.schema.records import ModelIdentity, Placement
+from mrpcbench.schema.requests import BackendSpec
 
 NO_MORE: Mapping[str, str] = {}
 

@@ -10,15 +10,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from mrpcbench import models, store
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
-from mrpcbench.environment import cuda_problem, device_name, resolve_device, resolve_threads
+from mrpcbench.environment.capture import cuda_problem, device_name, resolve_device, resolve_threads
+from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
-from mrpcbench.graphs import CPU_ONLY, CUDA_ONLY
-from mrpcbench.plans import BackendSpec, Device, Optimize
-from mrpcbench.redaction import public_name
-from mrpcbench.schema import ModelIdentity
-from mrpcbench.sources import ONNX_FILE, ModelSource
+from mrpcbench.models.classifier import files_sha256, tokenizer_sha256
+from mrpcbench.models.sources import ONNX_FILE, ModelSource
+from mrpcbench.onnx_export.graphs import CPU_ONLY, CUDA_ONLY
+from mrpcbench.records import store
+from mrpcbench.schema.records import ModelIdentity
+from mrpcbench.schema.requests import BackendSpec, Device, Optimize
 
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",
@@ -33,7 +34,7 @@ ON_CPU = {"fp16": "fp32", "bf16": "fp32"}
 
 def graph_sha256(folder: Path) -> str:
     """Hash of the graph and of the files of weights beside it."""
-    return models.files_sha256([folder / ONNX_FILE, *sorted(folder.glob(f"{ONNX_FILE}_data*"))])
+    return files_sha256([folder / ONNX_FILE, *sorted(folder.glob(f"{ONNX_FILE}_data*"))])
 
 
 def graph_weights(folder: Path) -> tuple[str, int]:
@@ -73,7 +74,7 @@ def graph_identity(source: ModelSource, parameters: int) -> ModelIdentity:
         weights="fine-tuned",
         origin="unknown",
         model_sha256=graph,
-        tokenizer_sha256=models.tokenizer_sha256(source.tokenizer),
+        tokenizer_sha256=tokenizer_sha256(source.tokenizer),
         graph_sha256=graph,
         proven=False,
     )

@@ -6,15 +6,16 @@ from functools import partial
 
 import torch
 
-from mrpcbench import models, packed
-from mrpcbench.backends.graphs import Graphs, Record, cuda_graphs
 from mrpcbench.backends.pytorch import OnTorch, opened
-from mrpcbench.batches import Batch
-from mrpcbench.environment import resolve_device
+from mrpcbench.data.batches import Batch
+from mrpcbench.environment.capture import resolve_device
 from mrpcbench.errors import UsageError
-from mrpcbench.packing import Packed, pack, shape_for, unpadded
-from mrpcbench.plans import BackendSpec
-from mrpcbench.sources import ModelSource
+from mrpcbench.models import classifier
+from mrpcbench.models.sources import ModelSource
+from mrpcbench.modernbert import forward as packed
+from mrpcbench.modernbert.cuda_graphs import Graphs, Record, cuda_graphs
+from mrpcbench.modernbert.packing import Packed, pack, shape_for, unpadded
+from mrpcbench.schema.requests import BackendSpec
 
 
 class PackedSession(OnTorch):
@@ -24,7 +25,12 @@ class PackedSession(OnTorch):
     """
 
     def __init__(
-        self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int, record: Record | None = None
+        self,
+        loaded: classifier.LoadedModel,
+        device: str,
+        dtype: torch.dtype,
+        threads: int,
+        record: Record | None = None,
     ) -> None:
         config = loaded.model.config
         if reason := packed.refusal(config, type(loaded.model).__name__):

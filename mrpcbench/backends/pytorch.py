@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from mrpcbench import models
-from mrpcbench.backends.base import Event, PeakMemory, SteppedSession, one_ahead, tracks
-from mrpcbench.batches import Batch
-from mrpcbench.environment import device_name, exact_float32, resolve_device, resolve_threads
+from mrpcbench.backends.session import Event, PeakMemory, SteppedSession, one_ahead, tracks
+from mrpcbench.data.batches import Batch
+from mrpcbench.environment.capture import device_name, exact_float32, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.plans import BackendSpec
-from mrpcbench.schema import Placement
-from mrpcbench.sources import ModelSource
+from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.sources import ModelSource
+from mrpcbench.schema.records import Placement
+from mrpcbench.schema.requests import BackendSpec
 
 S = TypeVar("S", bound=SteppedSession)
 
@@ -39,7 +39,7 @@ PROFILER_LOG_LEVEL = "6"
 class OnTorch(SteppedSession):
     """A sequence classifier on one device, in one arithmetic, whichever way it is run."""
 
-    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, loaded: LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         torch.set_num_threads(threads)
         exact_float32()
         self.model = loaded.identity
@@ -114,7 +114,7 @@ class OnTorch(SteppedSession):
 class TorchSession(OnTorch):
     """The model as Hugging Face runs it."""
 
-    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, loaded: LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         super().__init__(loaded, device, dtype, threads)
         self._names = set(signature(self._net.forward).parameters)
 
@@ -136,7 +136,7 @@ class TorchSession(OnTorch):
 class AutocastSession(TorchSession):
     """The model as Hugging Face's Trainer runs it with `bf16`: weights in float32, each product cast to bfloat16."""
 
-    def __init__(self, loaded: models.LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, loaded: LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
         super().__init__(loaded, device, dtype, threads)
         self.placement = replace(self.placement, dtype="bf16-autocast")
 
@@ -200,7 +200,7 @@ def open_torch(spec: BackendSpec, source: ModelSource) -> TorchSession:
 def opened(
     spec: BackendSpec,
     source: ModelSource,
-    kind: Callable[[models.LoadedModel, str, torch.dtype, int], S],
+    kind: Callable[[LoadedModel, str, torch.dtype, int], S],
     auto: str = "fp32",
 ) -> S:
     """What `kind` makes of the model in `source`; `auto` is the arithmetic where none was asked for.
@@ -210,7 +210,7 @@ def opened(
     if spec.dtype == "int8":
         raise UsageError("--dtype int8: for --backend onnx alone; `mrpcbench export --optimize int8` writes the graph")
     device = resolve_device(spec.device)
-    loaded = models.load_classifier(source, random_init=spec.random_init)
+    loaded = load_classifier(source, random_init=spec.random_init)
     asked = auto if spec.dtype == "auto" else spec.dtype
     session = kind(loaded, device, WEIGHTS[asked], resolve_threads(spec.threads))
     if session.placement.dtype != asked:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from mrpcbench.errors import UsageError
-from mrpcbench.policy import Policy
-from mrpcbench.schema import AbPair, AbRecord, AbSection, AbSide
+from mrpcbench.gates.policy import Policy
+from mrpcbench.schema.records import AbPair, AbRecord, AbSection, AbSide
+from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 from mrpcbench.statistics import median_interval, wilcoxon_p, wilcoxon_smallest_p
-from mrpcbench.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 
 TEST = "one-sided Wilcoxon signed-rank, exact"
 

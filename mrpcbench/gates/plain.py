@@ -1,6 +1,6 @@
 """Metrics that need no test: a floor, and what is shown for information. Standard library only."""
 
-from mrpcbench.verdicts import MetricResult, Outcome, Verdict
+from mrpcbench.schema.verdicts import MetricResult, Outcome, Verdict
 
 INFORMATION = Verdict(outcome="INCONCLUSIVE", reason="information: it has no limit")
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mrpcbench.gates.plain import floor_metric, information
-from mrpcbench.policy import AccuracyPolicy, F1Policy, Policy
-from mrpcbench.schema import EpochMetrics, TrainSection
+from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
+from mrpcbench.schema.records import EpochMetrics, TrainSection
+from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
 from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
-from mrpcbench.verdicts import Interval, MetricResult, Verdict
 
 # Most splits of the seeds that are enumerated for their interval; 7 seeds per side have 3,432.
 SPLITS_OF_AN_INTERVAL = 5_000

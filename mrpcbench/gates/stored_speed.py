@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from mrpcbench.figures import JUDGED_QUANTILE, time_us
-from mrpcbench.policy import Policy
-from mrpcbench.rows import RowId
-from mrpcbench.schema import BenchRow, BenchSection
+from mrpcbench.gates.policy import Policy
+from mrpcbench.records.figures import JUDGED_QUANTILE, time_us
+from mrpcbench.schema.records import BenchRow, BenchSection
+from mrpcbench.schema.rows import RowId
+from mrpcbench.schema.verdicts import MetricResult, Verdict
 from mrpcbench.statistics import holm, prediction_limit, prediction_p, quantile
-from mrpcbench.verdicts import MetricResult, Verdict
 
 # Rows that are gated unless the policy names them. Holm's correction widens the limit of each with their number.
 MOST_GATED = 5

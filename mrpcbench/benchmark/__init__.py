@@ -1,0 +1,1 @@
+"""Which cases are measured, and how one row is measured and judged valid."""

@@ -1,0 +1,192 @@
+"""What a benchmark request measures: its backends, or the cases of `mrpcbench bench --preset peers`."""
+
+import math
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from mrpcbench.environment.capture import resolve_device
+from mrpcbench.errors import UsageError
+from mrpcbench.models.sources import ONNX_FILE, graph_folder, locate
+from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL
+from mrpcbench.records.ranking import check_view
+from mrpcbench.schema.cases import BenchRequest, Case, Suite, suite_of_backends
+from mrpcbench.schema.requests import BackendSpec, BenchPlan, BenchView, Dtype, Order, Preset, Scenario
+from mrpcbench.statistics import samples_needed
+
+# What a preset chooses for each case, and so the user cannot.
+ITS_OWN = ("backend", "dtype", "order")
+
+OFFLINE: tuple[Scenario, ...] = ("offline",)
+BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
+# What users take, four times that, and the whole validation split at once: an engine is shown at its best of them.
+GPU_SIZES = (32, 128, 512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One case of a preset; `graph` is the `--optimize` of the ONNX graph that it runs."""
+
+    name: str
+    backend: str = "torch"
+    dtype: Dtype = "auto"
+    graph: str | None = None
+    order: Order = "length"
+    scenarios: tuple[Scenario, ...] = OFFLINE
+    batch_sizes: tuple[int, ...] = (32,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """The cases of a preset on one kind of device, and the rows that the speed of the others is relative to."""
+
+    entries: tuple[Entry, ...]
+    relative_to: tuple[str, ...]
+
+
+def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
+    """An ONNX graph in batches of like length, and pair by pair."""
+    return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
+
+
+# The first gives the reference answers. Ours come next, because `compare` gates the first rows of a record.
+PEERS: Mapping[str, Entries] = {
+    # A pass over MRPC's validation split takes 5 to 20 s for every row of ModernBERT-base on two cores.
+    "cpu": Entries(
+        entries=(
+            Entry(name="hf-autocast", dtype="bf16-autocast", order="given"),
+            Entry(name="torch-packed", backend="torch-packed"),
+            _graph("onnx-cpu", "cpu", sizes=(8, 32)),
+            _graph("onnx-int8", "int8", sizes=(8, 32)),
+            Entry(name="hf-fp32-unsorted", dtype="fp32", order="given"),
+            Entry(name="hf-fp32-sorted", dtype="fp32"),
+            Entry(name="torch-compile", backend="torch-compile", dtype="fp32"),
+            Entry(name="optimum-fp32-unsorted", backend="onnx", graph="none", order="given"),
+            _graph("optimum-fp32", "none", sizes=(8, 32)),
+            _graph("optimum-o3", "o3", sizes=(8, 32)),
+        ),
+        relative_to=("hf-autocast", "optimum-fp32-unsorted", "optimum-fp32:1"),
+    ),
+    "cuda": Entries(
+        entries=(
+            Entry(name="hf-autocast", dtype="bf16-autocast", order="given", scenarios=BOTH),
+            Entry(name="torch-packed", backend="torch-packed", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
+            _graph("onnx-cuda", "cuda", sizes=GPU_SIZES),
+            Entry(name="hf-bf16-sorted", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
+            Entry(name="torch-compile", backend="torch-compile", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
+            _graph("optimum-fp32", "none", sizes=GPU_SIZES),
+            _graph("optimum-o3", "o3", sizes=GPU_SIZES),
+            _graph("optimum-o4", "o4", sizes=GPU_SIZES),
+        ),
+        relative_to=("hf-autocast", "hf-bf16-sorted"),
+    ),
+}
+PRESETS: Mapping[Preset, Mapping[str, Entries]] = {"peers": PEERS}
+
+
+def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
+    """What `request` measures, its plan with all that the user left open, and how its tables are shown.
+
+    The stored plan of a preset leaves backend, scenario and batch size empty where the preset chooses them. Raises
+    `UsageError` for an option that the preset chooses, for a graph that it needs and that is not there, with the
+    command that makes it, and for a row to compare with that the run does not have.
+    """
+    plan, spec, given = request.plan, request.spec, _given(request)
+    if (preset := plan.preset) is None:
+        suite = suite_of_backends(spec, plan)
+    else:
+        _refuse(preset, [name for name in ITS_OWN if name in given])
+        plan = replace(
+            plan,
+            backend=(),
+            scenario=plan.scenario if "scenario" in given else (),
+            batch_size=plan.batch_size if "batch_size" in given else (),
+        )
+        suite = _suite(preset, spec, plan)
+    check_view(request.view, suite)
+    if "rounds" not in given:
+        plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(request.view.relative_to)))
+    return suite, plan, replace(request.view, relative_to=request.view.relative_to or suite.relative_to)
+
+
+def _given(request: BenchRequest) -> set[str]:
+    """Fields of plan and spec that the user gave a value, even the default, or that differ from the default."""
+    defaults = {BenchPlan: BenchPlan(), BackendSpec: BackendSpec()}
+    return set(request.given) | {
+        item.name
+        for asked in (request.plan, request.spec)
+        for item in fields(asked)
+        if getattr(asked, item.name) != getattr(defaults[type(asked)], item.name)
+    }
+
+
+def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
+    """Rounds of a `plan` whose user gave none: what its tables need.
+
+    A ratio, of a preset or of rows that are compared, has an interval from `ROUNDS_FOR_INTERVAL` on. The single pairs
+    of a preset have a p99 from `samples_needed(0.99)` samples on, which takes more rounds of few pairs.
+    """
+    rounds = max(plan.rounds, ROUNDS_FOR_INTERVAL) if plan.preset or is_compared else plan.rounds
+    if plan.preset and plan.pairs and "single-stream" in (plan.scenario or BOTH):
+        return max(rounds, math.ceil(samples_needed(0.99) / plan.pairs))
+    return rounds
+
+
+def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan) -> Suite:
+    """The cases of `preset` on the device of `spec`."""
+    found = PRESETS[preset][resolve_device(spec.device)]
+    _check_graphs(spec, plan, found.entries)
+    return Suite(cases=tuple(_case(entry, spec, plan) for entry in found.entries), relative_to=found.relative_to)
+
+
+def _refuse(preset: Preset, names: Collection[str]) -> None:
+    if names:
+        options = " ".join(f"--{name}" for name in names)
+        raise UsageError(f"--preset {preset}: it chooses {options} for each case; leave that out, or the preset")
+
+
+def _case(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Case:
+    """`entry` with what holds for all cases: device, threads, and scenarios and sizes where the user gave them."""
+    own: dict[str, object] = {}
+    if entry.graph is not None:
+        own = {"model": str(_folder(entry.graph, spec)), "random_init": False}
+    return Case(
+        name=entry.name,
+        spec=replace(spec, backend=entry.backend, dtype=entry.dtype, **own),  # type: ignore[arg-type]
+        scenarios=plan.scenario or entry.scenarios,
+        batch_sizes=plan.batch_size or entry.batch_sizes,
+        order=entry.order,
+    )
+
+
+def _folder(graph: str, spec: BackendSpec) -> Path:
+    return graph_folder(spec.model, graph, random_init=spec.random_init)
+
+
+def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]) -> None:
+    missing = {
+        graph: folder for graph in _graphs_of(entries) if not ((folder := _folder(graph, spec)) / ONNX_FILE).exists()
+    }
+    if not missing:
+        return
+    locate(spec.model)  # a model that does not exist is named first
+    more = ["--random-init"] if spec.random_init else []
+    more += ["--data", plan.data] if plan.data != BenchPlan().data else []
+    more += ["--device", spec.device] if spec.device != BackendSpec().device else []
+    commands = (
+        shlex.join(["mrpcbench", "export", "--model", spec.model, "--optimize", graph, *more]) for graph in missing
+    )
+    raise UsageError(
+        f"--preset {plan.preset}: no {ONNX_FILE} in {', '.join(map(str, missing.values()))}; make "
+        f"{'it' if len(missing) == 1 else 'them'} with {', '.join(f'`{command}`' for command in commands)}"
+    )
+
+
+def graphs_of(preset: Preset, device: str) -> tuple[str, ...]:
+    """The graphs that `preset` needs on `device`, cpu or cuda, by their `--optimize`."""
+    return _graphs_of(PRESETS[preset][device].entries)
+
+
+def _graphs_of(entries: Collection[Entry]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry.graph for entry in entries if entry.graph is not None))

@@ -1,0 +1,235 @@
+"""The measurement of one row of a benchmark: its engine, its workload, its clock and its samples."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from mrpcbench.backends.session import Event, PeakMemory, Session, first_of_each_shape, probe_of
+from mrpcbench.benchmark.scoring import Answers, Labels, accuracy_and_f1, agreement
+from mrpcbench.benchmark.server import FEWEST_REQUESTS, Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.data.batches import Batch, EncodedPairs, in_order
+from mrpcbench.environment.redaction import public
+from mrpcbench.instruments.clock import Clock, WallClock, timed
+from mrpcbench.instruments.spans import Pipeline, Tokenise
+from mrpcbench.instruments.telemetry import Meter
+from mrpcbench.schema.cases import Case
+from mrpcbench.schema.records import BenchRow, LoadPoint, ServerResult, Span, Work
+from mrpcbench.schema.requests import BenchPlan, Order
+from mrpcbench.schema.rows import RowId
+
+# Rates so low that the fewest requests take longer than this are not tried: a search that halves the rate of a hopeless
+# engine would never end.
+LONGEST_LOAD_S = 30.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a row gives its engine: the tokens of all pairs, cut into `batches`, in `order` where there is a choice.
+
+    `tokenise` makes tokens of some pairs again, for the breakdown; None for a fixed shape. `work` is what the model
+    must at least do for all batches; None where it is unknown.
+    """
+
+    tokens: EncodedPairs
+    tokenise: Tokenise | None
+    batches: list[Batch]
+    order: Order | None
+    work: Work | None
+
+
+@dataclass
+class RowMeasurement(ABC):
+    """One row while it is measured; `open_ms` is the time to load the model into `session`, which rows may share."""
+
+    id: RowId
+    case: Case
+    session: Session
+    open_ms: float
+    workload: Workload
+    meter: Meter
+    first_ms: float = 0.0
+    cold_ms: float | None = None
+    samples_ms: list[float] = field(default_factory=list)
+    answers: Answers | None = None
+    peak: PeakMemory = field(default_factory=PeakMemory)
+    spans: tuple[Span, ...] | None = None
+
+    def warm_up(self, calls: int) -> None:
+        """The first call, timed; one call of each other shape that the engine prepares for; then `calls` more."""
+        batches = self.workload.batches
+        _, self.first_ms = timed(partial(self.session.infer, batches[0]))
+        if firsts := first_of_each_shape(self.session, batches):
+            self.cold_ms = self.first_ms + self._ms_of(firsts[1:])
+        for index in range(calls):
+            self.session.infer(batches[index % len(batches)])
+
+    def _ms_of(self, batches: list[Batch]) -> float:
+        """Time of a call of each of `batches`."""
+        return timed(lambda: [self.session.infer(batch) for batch in batches])[1]
+
+    @contextmanager
+    def _metered(self) -> Iterator[None]:
+        """Read the sensors meanwhile, and the engine's peak of memory at the end."""
+        probe = probe_of(self.session)
+        if probe:
+            probe.reset_peak_memory()
+        with self.meter:
+            yield
+        if probe:
+            self.peak = _larger(self.peak, probe.peak_memory())
+
+    @property
+    @abstractmethod
+    def pipeline(self) -> Pipeline | None:
+        """Its way from text to logits; None where the engine does not tell its steps."""
+
+    def break_down(self) -> None:
+        """Time each part of the pipeline, in a pass of its own."""
+        if pipeline := self.pipeline:
+            self.spans = pipeline.spans()
+
+    def events(self) -> list[Event]:
+        """The parts of a few calls, with the engine's operators; none where the engine does not tell them."""
+        pipeline = self.pipeline
+        return pipeline.events() if pipeline else []
+
+    def row(self, truth: Labels, reference: Labels | None, *, fixed_shape: bool) -> BenchRow:
+        """What has been measured, scored by the labels `truth` [pairs] and the labels of the `reference` [pairs].
+
+        The answers to a fixed shape mean nothing and are not scored. Raises `ValueError` before there is an answer.
+        """
+        if self.answers is None:
+            raise ValueError(f"{self.id} has not been measured")
+        score = None if fixed_shape else accuracy_and_f1(self.answers, truth)
+        batches = self.workload.batches
+        return BenchRow(
+            spec=public(self.case.spec),
+            case=self.case.name,
+            order=self.workload.order,
+            placement=self.session.placement,
+            model=self.session.model,
+            scenario=self.id.scenario,
+            batch_size=self.id.batch_size,
+            pairs=len(truth),
+            real_tokens=sum(batch.real_tokens for batch in batches),
+            padding_tokens=sum(batch.padding_tokens for batch in batches),
+            open_ms=self.open_ms,
+            first_ms=self.first_ms,
+            cold_ms=self.cold_ms,
+            samples_ms=tuple(self.samples_ms),
+            accuracy=score[0] if score else None,
+            f1=score[1] if score else None,
+            agreement=None if reference is None else agreement(self.answers, reference),
+            failed=int((~self.answers.finite).sum()),
+            peak_memory_bytes=self.peak.in_use,
+            peak_reserved_bytes=self.peak.reserved,
+            work=self.workload.work,
+            resources=self.meter.resources(),
+            spans=self.spans,
+        )
+
+
+@dataclass
+class SteadyRow(RowMeasurement):
+    """A row of rounds, each once over all pairs: single-stream or offline."""
+
+    def run_round(self) -> None:
+        """Once over all pairs; the answers of the timed calls themselves are kept."""
+        batches = self.workload.batches
+        with self._metered():
+            if self.id.scenario == "single-stream":
+                results = [timed(partial(self.session.infer, batch)) for batch in batches]
+                outputs, samples = [logits for logits, _ in results], [milliseconds for _, milliseconds in results]
+            else:
+                outputs, milliseconds = timed(lambda: list(self.session.infer_many(batches)))
+                samples = [milliseconds]
+        self.samples_ms += samples
+        logits = in_order(outputs, batches)
+        self.answers = Answers(logits, np.arange(len(logits)))
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """Its way from text to logits; an offline pass tokenises all pairs at once."""
+        return _pipeline(self, whole=self.id.scenario == "offline")
+
+
+@dataclass
+class ServerRow(RowMeasurement):
+    """A row of the server scenario: a search for the largest rate that meets the target."""
+
+    server: ServerResult | None = None
+
+    def find_rate(self, plan: BenchPlan, tell: Callable[[Load], None], clock: Clock | None = None) -> None:
+        """Search the largest rate that meets the target; the answers of the best load are kept."""
+        loads: dict[float, Load] = {}
+
+        def run_at(rate: float) -> LoadPoint:
+            loads[rate] = serve(
+                self.session.infer,
+                self.workload.tokens,
+                arrivals(rate, requests_at(rate, slo_ms=plan.slo_ms), plan.seed),
+                rate_per_s=rate,
+                window_ms=plan.window_ms,
+                max_batch=self.id.batch_size,
+                slo_ms=plan.slo_ms,
+                clock=clock or WallClock(),
+            )
+            tell(loads[rate])
+            return loads[rate].point
+
+        start_rate, least_rate = self._warm_up_every_size(), FEWEST_REQUESTS / LONGEST_LOAD_S
+        with self._metered():
+            curve = find_rate(run_at, slo_ms=plan.slo_ms, start_rate=start_rate, least_rate=least_rate)
+        best, _ = bracket(curve)
+        self.server = ServerResult(
+            slo_ms=plan.slo_ms,
+            window_ms=plan.window_ms,
+            max_batch=self.id.batch_size,
+            seed=plan.seed,
+            curve=curve,
+            best_rate_per_s=best,
+        )
+        kept = loads[best if best is not None else min(loads)]
+        self.answers = Answers(kept.logits, kept.rows)
+
+    def _warm_up_every_size(self) -> float:
+        """Call the engine with every number of requests that may arrive together; its rate at the largest."""
+        tokens, largest = self.workload.tokens, self.id.batch_size
+        count = len(tokens.lengths)
+        if self.cold_ms is not None:
+            # Request i is pair i mod `count`, so these are all the batches that there can be.
+            sizes = range(1, largest + 1)
+            rows = (np.arange(first, first + size) % count for size in sizes for first in range(count))
+            self.cold_ms += self._ms_of(first_of_each_shape(self.session, map(tokens.batch_of, rows)))
+        for size in range(1, largest + 1):
+            _, milliseconds = timed(partial(self.session.infer, tokens.batch_of(np.arange(size) % count)))
+        return largest * 1e3 / milliseconds
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """Its way from text to logits; each batch is tokenised by itself."""
+        return _pipeline(self, whole=False)
+
+    def row(self, truth: Labels, reference: Labels | None, *, fixed_shape: bool) -> BenchRow:
+        """What has been measured, with the loads that were tried."""
+        made = super().row(truth, reference, fixed_shape=fixed_shape)
+        lost = sum(point.failed for point in self.server.curve) if self.server else 0
+        return replace(made, server=self.server, failed=made.failed + lost)
+
+
+def _pipeline(row: RowMeasurement, *, whole: bool) -> Pipeline | None:
+    probe, workload = probe_of(row.session), row.workload
+    if probe is None:
+        return None
+    return Pipeline(probe, workload.tokens, workload.tokenise, [batch.rows for batch in workload.batches], whole)
+
+
+def _larger(one: PeakMemory, other: PeakMemory) -> PeakMemory:
+    def larger(first: int | None, second: int | None) -> int | None:
+        return second if first is None else first if second is None else max(first, second)
+
+    return PeakMemory(in_use=larger(one.in_use, other.in_use), reserved=larger(one.reserved, other.reserved))

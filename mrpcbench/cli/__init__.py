@@ -1,0 +1,1 @@
+"""The command line: options, help, the terminal, and how errors become exit codes."""

@@ -1,0 +1,338 @@
+"""The command line: options become a frozen request, one call does the work, and its record becomes text.
+
+The only module that prints or exits. Results go to stdout, everything else to stderr.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrpcbench.cli.errors import Funnel, Invocation
+from mrpcbench.cli.help import PanelCommand, PanelGroup
+from mrpcbench.cli.options import given, with_options
+from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.schema.records import AbRecord, ExportRecord, Record
+from mrpcbench.schema.requests import (
+    AbPlan,
+    BackendSpec,
+    BaselineFolder,
+    BaselineRequest,
+    BenchControl,
+    BenchPlan,
+    BenchView,
+    ComparePlan,
+    EvaluatePlan,
+    ExportPlan,
+    Form,
+    Output,
+    Publish,
+    QuickstartRequest,
+    TrainRecipe,
+    TrainRequest,
+)
+from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Verdict
+
+if TYPE_CHECKING:
+    from mrpcbench.cli.terminal import Terminal
+
+TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse got three books from the doctor."'
+
+app = typer.Typer(
+    name="mrpcbench",
+    cls=Funnel,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # the help has panels of its own
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mrpcbench {version('mrpcbench')}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the work.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only the verdict, the record's path, warnings and errors.")
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a verified ONNX model, and reliable measurements.
+
+    The options listed here go before the command: `mrpcbench -v train`.
+    """
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(ExitStatus.USAGE)
+    _prepare_process()
+    invocation = context.obj
+    invocation.detail = "verbose" if verbose else "quiet" if quiet else "normal"
+    invocation.traceback = traceback
+
+
+def _terminal(context: typer.Context) -> "Terminal":
+    invocation: Invocation = context.obj
+    invocation.terminal.json = bool(context.params.get("json"))
+    return invocation.terminal
+
+
+def _record_path(output: Output, command: str) -> Path:
+    """The record's file."""
+    from mrpcbench.records.store import default_path
+
+    path = Path(output.results) if output.results else default_path(command)
+    if path.is_dir():
+        raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
+    return path
+
+
+@app.command(cls=PanelCommand)
+@with_options(TrainRequest, TrainRecipe, Output)
+def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: typer.Context) -> None:
+    """Fine-tune a checkpoint; by default, the published reference run.
+
+    Writes the model folder with its checkpoints, metrics.csv and model card, and a record.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.commands.train import train as work
+
+    path = _record_path(output, "train")
+    _deliver(work(request, recipe, path, terminal), path, output, terminal)
+
+
+@app.command(cls=PanelCommand)
+@with_options(BackendSpec, EvaluatePlan, Output)
+def evaluate(
+    spec: BackendSpec,
+    plan: EvaluatePlan,
+    output: Output,
+    context: typer.Context,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Classify this one pair of sentences, and write no record.", metavar="SENTENCE SENTENCE"),
+    ] = None,
+) -> None:
+    """Score a fine-tuned model, with intervals and every prediction."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.evaluate import classify
+    from mrpcbench.commands.evaluate import evaluate as work
+
+    if pair is not None:
+        terminal.answer(classify(spec, *pair), as_json=output.json)
+        return
+    path = _record_path(output, "evaluate")
+    _deliver(work(spec, plan, path, terminal), path, output, terminal)
+
+
+@app.command(cls=PanelCommand)
+@with_options(ExportPlan, Output)
+def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
+    """Export a fine-tuned model to ONNX, and verify that its answers match.
+
+    The model and the graph classify every pair of the split, the graph in three batch sizes and paddings. Exit code 5
+    if the answers differ; the files are kept and marked UNPROVEN.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.commands.export import export as work
+
+    path = _record_path(output, "export")
+    _deliver(work(plan, path, terminal), path, output, terminal)
+
+
+@app.command(cls=PanelCommand)
+@with_options(BenchPlan, BackendSpec, BenchControl, BenchView, Output)
+def bench(
+    plan: BenchPlan,
+    spec: BackendSpec,
+    control: BenchControl,
+    view: BenchView,
+    output: Output,
+    context: typer.Context,
+) -> None:
+    """Measure the latency and throughput of engines, interleaved, on real pairs."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.bench import bench as work
+    from mrpcbench.schema.cases import BenchRequest
+
+    path = _record_path(output, "bench")
+    request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
+    record, terminal.view = work(request, path, terminal)
+    _deliver(record, path, output, terminal)
+
+
+@app.command(cls=PanelCommand)
+@with_options(ComparePlan, Publish, Form)
+def compare(
+    plan: ComparePlan,
+    publish_request: Publish,
+    form: Form,
+    context: typer.Context,
+    baseline: Annotated[
+        Path, typer.Argument(help="Reference record, or a folder with several train or bench records.")
+    ],
+    current: Annotated[Path, typer.Argument(help="Record to compare, or a folder with train records.")],
+) -> None:
+    """Compare a record with a baseline; the exit code is the verdict.
+
+    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.commands.compare import compare as work
+    from mrpcbench.display.ci import check_publish
+
+    check_publish(publish_request)
+    found = work([baseline], [current], plan)
+    if form.json:
+        terminal.print_json(found)
+    else:
+        terminal.comparison(found)
+    _publish(found, publish_request, terminal)
+    raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
+
+
+@app.command(cls=PanelCommand)
+@with_options(AbPlan, Publish, Output)
+def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
+    """Compare the speed of side B with side A, live, in fresh processes.
+
+    The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.commands.ab import ab as work
+    from mrpcbench.display.ci import check_publish
+
+    check_publish(publish_request)
+    path = _record_path(output, "ab")
+    record = work(plan, path, terminal)
+    if record.ab.comparison:
+        _publish(record.ab.comparison, publish_request, terminal)
+    _deliver(record, path, output, terminal)
+
+
+def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") -> None:
+    from mrpcbench.display.ci import publish
+
+    terminal.annotate(publish(found, publish_request, os.environ))
+
+
+kept = typer.Typer(
+    help="Manage baselines.",
+    cls=PanelGroup,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(kept, name="baseline")
+
+
+@kept.command("set", cls=PanelCommand)
+@with_options(BaselineFolder, BaselineRequest, Form)
+def baseline_set(
+    kept_in: BaselineFolder,
+    request: BaselineRequest,
+    form: Form,
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
+    records: Annotated[
+        list[Path], typer.Argument(help="Record to keep; several of train or of bench.", metavar="RECORD...")
+    ],
+) -> None:
+    """Save records, with their predictions, as a baseline for `compare`.
+
+    A baseline holds one record, or several of train or of bench.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.commands.baseline import set_baseline
+
+    found = set_baseline(name, records, kept_in, request, terminal)
+    terminal.baseline(found, as_json=form.json)
+
+
+@app.command(cls=PanelCommand)
+@with_options(QuickstartRequest, Form)
+def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -> None:
+    """Train, evaluate, export and bench a tiny bundled model."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.quickstart import quickstart as work
+
+    records = []
+    for record, path in work(request, terminal):
+        records.append(record)
+        verdict = _verdict(record)
+        if not form.json:
+            terminal.heading(f"{len(records)}/4 {record.command}")
+            terminal.show(record, path, verdict)
+        if verdict and verdict.outcome != "PASS":
+            break
+    if form.json:
+        terminal.print_json(records)
+    if verdict := _verdict(records[-1]):
+        raise typer.Exit(EXIT_STATUS[verdict.outcome])
+    if not form.json:
+        model = Path(request.output_dir, "tiny_ModernBERT_ft")
+        terminal.heading("Trained, evaluated, exported, verified and benchmarked. Try it:")
+        terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
+
+
+@app.command(cls=PanelCommand)
+@with_options(Form)
+def env(form: Form, context: typer.Context) -> None:
+    """Show which engines and devices work here, and what is missing."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.env import env as work
+
+    terminal.environment(work(), as_json=form.json)
+
+
+def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
+    """Show a finished record, and exit with the code of its verdict."""
+    verdict = _verdict(record)
+    if output.json:
+        terminal.print_json(record)
+    else:
+        terminal.show(record, path, verdict)
+    if verdict and verdict.outcome != "PASS":
+        raise typer.Exit(EXIT_STATUS[verdict.outcome])
+
+
+def _verdict(record: Record) -> Verdict | None:
+    """The verdict of a command that judges; None of the others."""
+    if isinstance(record, ExportRecord) and record.export.gate:
+        return record.export.gate.verdict
+    if isinstance(record, AbRecord) and record.ab.comparison:
+        return record.ab.comparison.verdict
+    return None
+
+
+def _prepare_process() -> None:
+    """Settings that libraries read when they are imported; what the user has set already stays."""
+    # GNU OpenMP's idle threads spin 300,000 times before they sleep, and on a busy machine keep the cores from the
+    # threads that they wait for: a pair through a tiny model then takes hundreds of ms (docs/architecture.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # Libraries that talk on their own would mix with the results; what matters, the commands say themselves.
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DATASETS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "" if sys.stderr.isatty() else "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }.items():
+        if value:
+            os.environ.setdefault(name, value)

@@ -1,0 +1,97 @@
+"""Command-line options from the request classes of `plans`: one place for every default, name and help text."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from os.path import expanduser
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from mrpcbench.backends.registry import BACKENDS
+from mrpcbench.schema.requests import flags_of
+
+# Where a value comes from, as click calls it, that is not its default.
+GIVEN = ("COMMANDLINE", "ENVIRONMENT")
+
+
+def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for every field of the dataclasses that its first parameters are annotated with.
+
+    The command is called with one frozen instance of each of `requests`, in order, and with its own further parameters
+    as they are. A field name that an earlier class has already taken becomes no second option, and keeps its default.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [item.replace(kind=item.KEYWORD_ONLY) for item in list(signature.parameters.values())[len(requests) :]]
+        owner: dict[str, type] = {}
+        for request in requests:
+            for item in dataclasses.fields(request):
+                owner.setdefault(item.name, request)
+
+        def run(**values: Any) -> None:
+            built = [
+                request(
+                    **{
+                        item.name: _frozen(item, values[item.name])
+                        for item in dataclasses.fields(request)
+                        if owner[item.name] is request
+                    }
+                )
+                for request in requests
+            ]
+            command(*built, **{item.name: values[item.name] for item in own})
+
+        options = [
+            _parameter(item, get_type_hints(request)[item.name])
+            for request in requests
+            for item in dataclasses.fields(request)
+            if owner[item.name] is request
+        ]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in (*options, *own)}
+        return run
+
+    return decorate
+
+
+def given(context: typer.Context) -> frozenset[str]:
+    """The names of the parameters that the user gave a value, on the command line or in the environment."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name in GIVEN)
+
+
+def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
+    default: Any = item.default
+    if item.metadata["engine"]:
+        names: Any = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
+        kind = {str: names, str | None: names | None, tuple[str, ...]: tuple[names, ...]}[kind]
+    if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        # Typer knows repeatable options as lists, and their choices as an Enum; a frozen value holds plain tuples.
+        inner: Any = get_args(kind)[0]
+        if get_origin(inner) is Literal:
+            inner = _choice(get_args(inner))
+        kind, default = list[inner], list(default)
+    bounds = {"min": item.metadata["least"], "max": item.metadata["most"]}
+    option = typer.Option(
+        *flags_of(item), help=item.metadata["about"], rich_help_panel=item.metadata["group"], **bounds
+    )
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _choice(names: tuple[str, ...]) -> Any:
+    return Enum("Choice", [(name, name) for name in names], type=str)
+
+
+def _frozen(item: "dataclasses.Field[Any]", value: Any) -> Any:
+    if item.metadata["location"] and isinstance(value, str) and value.startswith("~"):
+        # A shell does so for `--data ~/x`, and not for `--data=~/x`; unlike Path's, this leaves an unknown user alone.
+        return expanduser(value)  # noqa: PTH111
+    if isinstance(value, list):
+        return tuple(one.value if isinstance(one, Enum) else one for one in value)
+    return value

@@ -1,0 +1,169 @@
+"""The terminal as an `Observer`: results on stdout, everything else on stderr, bars only where a person watches."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mrpcbench.display import comparison, render
+from mrpcbench.progress import Detail
+from mrpcbench.records import store
+from mrpcbench.schema.records import EnvironmentReport, KeptBaseline, PairAnswer, Record, RunRecord
+from mrpcbench.schema.requests import BenchView
+from mrpcbench.schema.verdicts import Comparison, Verdict
+
+# Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
+QUIET_LINE_EVERY_S = 10
+# A pipe or a file has no width; tables are laid out for this many columns.
+PIPE_WIDTH = 110
+
+
+def _pipe_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) > 0 else PIPE_WIDTH
+
+
+class Terminal:
+    """Shows the progress and the result of one command; `view` is how it shows a benchmark.
+
+    `quiet` shows only the verdict, the record's path and warnings; `verbose` also what is about to run. With `json`,
+    stdout gets one JSON document and nothing else.
+    """
+
+    def __init__(self, detail: Detail = "normal") -> None:
+        self._detail = detail
+        self.view = BenchView()
+        self.json = False
+        width = None if sys.stdout.isatty() else _pipe_width()
+        # A name may hold brackets or colons; what it says is text, not markup.
+        self._out = Console(width=width, markup=False, emoji=False, highlight=False)
+        width = None if sys.stderr.isatty() else _pipe_width()
+        self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = 0.0
+
+    def close(self) -> None:
+        """Stop the progress bars."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._tasks = None, {}
+
+    # --- an Observer ---
+
+    def began(self, record: RunRecord) -> None:
+        """Show what is about to run, where that was asked for."""
+        if self._detail == "verbose":
+            self._err.print(render.opening(record))
+
+    def say(self, text: str) -> None:
+        """One line on stderr; a quiet terminal shows warnings alone."""
+        if self._detail == "quiet" and not text.startswith("warning:"):
+            return
+        (self._progress.console if self._progress else self._err).print(text)
+
+    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
+        """A bar on a terminal; elsewhere a line now and then, and one at the end."""
+        if self._detail == "quiet":
+            return
+        if self._err.is_terminal:
+            self._bar(task, done, total, detail)
+            return
+        now = time.monotonic()
+        if done == total or (detail and now - self._last_line >= QUIET_LINE_EVERY_S):
+            self._last_line = now
+            self._err.print(f"{task} {done}/{total}  {detail}".rstrip(), soft_wrap=True)
+
+    def _bar(self, task: str, done: int, total: int, detail: str) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self._err,
+                transient=False,
+            )
+            self._progress.start()
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(task, total=total, detail=detail)
+        self._progress.update(self._tasks[task], completed=done, total=total)
+        if detail:
+            self._progress.update(self._tasks[task], detail=detail)
+
+    # --- results ---
+
+    def partial(self, record: object, view: object = None) -> None:
+        """The finished part of an interrupted run, unless quiet or JSON; `view` is how a benchmark is shown."""
+        self.close()
+        if self._detail == "quiet" or self.json:
+            return
+        if isinstance(record, Record):
+            self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
+
+    def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
+        """The record's tables and its path; on a quiet terminal its verdict and its path."""
+        self.close()
+        if self._detail != "quiet":
+            self._out.print(render.render(record, self.view))
+        elif verdict is not None:
+            self._out.print(comparison.judged(verdict), soft_wrap=True)
+        self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
+
+    def comparison(self, found: Comparison) -> None:
+        """What a comparison found, and its verdict; on a quiet terminal the verdict."""
+        self.close()
+        if self._detail == "quiet":
+            for warning in found.warnings:
+                self._err.print(f"warning: {warning}", soft_wrap=True)
+            self._out.print(comparison.judged(found.verdict), soft_wrap=True)
+        else:
+            self._out.print(comparison.comparison(found))
+
+    def annotate(self, lines: Sequence[str]) -> None:
+        """Commands to a CI runner, each on one line of stderr however long it is."""
+        self.close()
+        for line in lines:
+            self._err.print(line, soft_wrap=True)
+
+    def print_json(self, record: RunRecord | Comparison | Sequence[RunRecord]) -> None:
+        """One JSON document: a record, a comparison, or a list of records."""
+        self.close()
+        if isinstance(record, RunRecord | Comparison):
+            sys.stdout.write(store.dumps(record))
+        else:
+            sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
+
+    def heading(self, text: str) -> None:
+        """A line on stdout that says what the next results are."""
+        self.close()
+        if self._detail == "quiet":
+            return
+        self._out.print(Text(text, "bold"), soft_wrap=True)
+
+    def answer(self, found: PairAnswer, *, as_json: bool) -> None:
+        """What a model says of one pair."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render.pair_answer(found), soft_wrap=True)
+
+    def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
+        """What would run here."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render.environment(found))
+
+    def baseline(self, found: KeptBaseline, *, as_json: bool) -> None:
+        """What a baseline holds now."""
+        if as_json:
+            sys.stdout.write(store.to_json(found) + "\n")
+        else:
+            self._out.print(render.baseline(found), soft_wrap=True)

@@ -1,0 +1,200 @@
+"""Compare records with a baseline: `mrpcbench compare BASELINE CURRENT`.
+
+It fails closed. A record that cannot be read, is unfinished or contradicts itself is a `UsageError`. A forbidden
+difference makes the comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrpcbench.environment.redaction import distinct_name
+from mrpcbench.errors import UsageError
+from mrpcbench.gates import policy as policies
+from mrpcbench.gates.accuracy import Answered, judge_evaluate
+from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
+from mrpcbench.gates.export import judge_export
+from mrpcbench.gates.policy import Policy
+from mrpcbench.gates.seeds import best_epoch, judge_train
+from mrpcbench.gates.stored_speed import judge_bench
+from mrpcbench.records import store
+from mrpcbench.records.scores import confusion
+from mrpcbench.schema.records import (
+    AbRecord,
+    BenchRecord,
+    Command,
+    EvaluateRecord,
+    ExportRecord,
+    Placement,
+    Record,
+    TrainRecord,
+)
+from mrpcbench.schema.requests import ComparePlan
+from mrpcbench.schema.verdicts import Compared, Comparison, MetricResult, overall
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A record and the file that it came from."""
+
+    path: Path
+    record: Record
+
+
+def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
+    """Compare the records of `current` with those of `baseline`; a folder stands for all records in it.
+
+    Each side is one record, except that for `train` a side may be several seeds, and for `bench` the baseline may be
+    several runs. Raises `UsageError` if a side or the policy cannot be used; a regression is not an error.
+    """
+    policy = policies.policy_of(plan)
+    before = _side("baseline", baseline, several=SEVERAL)
+    after = _side("current side", current, several=("train",))
+    command = before[0].record.command
+    for option, value, kind in (("--margin", plan.margin, "evaluate"), ("--max-slowdown", plan.max_slowdown, "bench")):
+        if value is not None and command != kind:
+            raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
+    paths = [item.path for item in (*before, *after)]
+    names = {path: distinct_name(path, paths) for path in paths}
+    named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
+    differences, warnings = comparability(*named)
+    metrics = () if differences else _judged(before, after, policy)
+    return Comparison(
+        kind=command,
+        baseline=tuple(_compared(item, names) for item in before),
+        current=tuple(_compared(item, names) for item in after),
+        differences=differences,
+        warnings=warnings,
+        metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
+        verdict=overall(differences, metrics),
+    )
+
+
+def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:
+    """The metrics of two sides that may be compared."""
+    was, now = before[0].record, after[0].record
+    if isinstance(now, BenchRecord):
+        baseline = [item.record.bench for item in before if isinstance(item.record, BenchRecord)]
+        return judge_bench(baseline, now.bench, policy)
+    if isinstance(was, ExportRecord) and isinstance(now, ExportRecord):
+        return judge_export(was.export, now.export)
+    if isinstance(was, EvaluateRecord) and isinstance(now, EvaluateRecord):
+        old, new = _answered(before[0].path, was), _answered(after[0].path, now)
+        if old.labels != new.labels:
+            raise UsageError(
+                f"{after[0].path}: its labels differ from the baseline's, although data_sha256 is the same"
+            )
+        return judge_evaluate(old, new, policy)
+    runs = [[item.record.train for item in side if isinstance(item.record, TrainRecord)] for side in (before, after)]
+    return judge_train(runs[0], runs[1], policy)
+
+
+def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
+    record = item.record
+    return Compared(
+        name=names[item.path],
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        model=f"{record.model.name} ({record.model.label})",
+        model_sha256=record.model.model_sha256,
+        engine=placement.in_words if (placement := _placement(record)) else None,
+    )
+
+
+def _placement(record: Record) -> Placement | None:
+    """What ran the model of a record; None if each of its rows or sides has its own."""
+    match record:
+        case TrainRecord():
+            return record.train.placement
+        case EvaluateRecord():
+            return record.evaluate.placement
+        case ExportRecord():
+            return record.export.placement
+        case BenchRecord() | AbRecord():
+            return None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> list[_Loaded]:
+    """The records of one side: finished, of one kind, and one record unless that kind is among `several`."""
+    found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
+    if not found:
+        raise UsageError(f"no record on the {side}; name a file, or a folder with records")
+    kinds = sorted({item.record.command for item in found})
+    named = ", ".join(str(path) for path in paths)
+    if len(kinds) > 1:
+        raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
+    if kinds[0] not in COMPARED:
+        raise UsageError(
+            f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(COMPARED)}"
+        )
+    if len(found) > 1 and kinds[0] not in several:
+        raise UsageError(f"{named}: {len(found)} records of {kinds[0]} on the {side}; name one")
+    for item in found:
+        if problem := _problem(item.record):
+            raise UsageError(f"{item.path}: {problem}")
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise UsageError(f"{path}: no records in this folder")
+    return files
+
+
+def _problem(record: Record) -> str | None:
+    """Why `record` cannot be compared with any other."""
+    if not record.complete:
+        advice = "finish it, or run it again" if isinstance(record, TrainRecord) else "run it again"
+        return f"the run was not finished (complete: false); {advice}"
+    if not record.data or any(item.pairs < 1 for item in record.data):
+        return "it has no pairs"
+    if isinstance(record, BenchRecord) and not record.bench.rows:
+        return "it has no rows"
+    if isinstance(record, BenchRecord) and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
+        return "it has two rows with the same name"
+    if isinstance(record, TrainRecord) and best_epoch(record.train) is None:
+        return f"none of its epochs ends at the best step, {record.train.best_step}"
+    return None
+
+
+def _answered(file: Path, record: EvaluateRecord) -> Answered:
+    """The predictions next to the record in `file`; `UsageError` unless the record was made with them."""
+    section = record.evaluate
+    path = file.parent / Path(section.predictions_file).name
+    try:
+        rows = store.load_jsonl(path, section.predictions_sha256)
+    except UsageError as error:
+        advice = "put the file next to the record, or run `mrpcbench evaluate` again"
+        raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
+    for index, row in enumerate(rows):
+        if not _is_answer(row, index):
+            raise UsageError(f"{path}: line {index + 1} is not a valid prediction")
+    labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
+    counted = {section.score.pairs, record.data[0].pairs, len(rows)}
+    if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
+        raise UsageError(f"{path}: {len(rows)} predictions that do not give the score in {file}")
+    return Answered(score=section.score, labels=labels, predictions=predictions)
+
+
+def _is_answer(row: Any, index: int) -> bool:
+    """Whether `row` is what `evaluate` writes for the pair `index`."""
+    match row:
+        case {
+            "index": int(place),
+            "label": 0 | 1 as label,
+            "logits": [float(no), float(yes)],
+            "prediction": 0 | 1 as said,
+        }:
+            whole = all(type(value) is int for value in (place, label, said))
+            return whole and place == index and math.isfinite(no) and math.isfinite(yes) and said == int(yes > no)
+    return False

@@ -1,0 +1,26 @@
+"""What would run here, and what keeps the rest from running: `mrpcbench env`."""
+
+from mrpcbench.backends.compiled import compiler_problem
+from mrpcbench.backends.ort import provider_problem
+from mrpcbench.environment.capture import capture, cuda_problem
+from mrpcbench.schema.records import EnvironmentReport
+
+
+def env() -> EnvironmentReport:
+    """Try each engine on each device."""
+    gpu = cuda_problem()
+    if gpu:
+        gpu += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"
+    return EnvironmentReport(
+        environment=capture(),
+        problems=(
+            ("torch on cpu", None),
+            ("torch on cuda", gpu),
+            ("torch-packed on cpu", None),
+            ("torch-packed on cuda", gpu),
+            ("torch-compile on cpu", compiler_problem("cpu")),
+            ("torch-compile on cuda", gpu or compiler_problem("cuda")),
+            ("onnx on cpu", None),
+            ("onnx on cuda", gpu or provider_problem("cuda")),
+        ),
+    )

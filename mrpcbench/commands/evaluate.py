@@ -1,0 +1,106 @@
+"""Score a classifier on a labelled split: `mrpcbench evaluate --split validation`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrpcbench.backends.reading import resolve
+from mrpcbench.backends.registry import open_session
+from mrpcbench.data import loading
+from mrpcbench.data.batches import in_order
+from mrpcbench.environment.capture import capture
+from mrpcbench.environment.redaction import public
+from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.progress import Observer
+from mrpcbench.records import store
+from mrpcbench.records.scores import score
+from mrpcbench.schema.records import EvaluateRecord, EvaluateSection, PairAnswer
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, check
+
+
+def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> EvaluateRecord:
+    """Score the model of `spec` on the split of `plan`; write the record to `results` and the predictions beside it.
+
+    Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
+    """
+    check(spec, plan)
+    environment = capture()
+    source = resolve(spec)
+    pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split)
+    labels = np.asarray(pairs["label"], dtype=np.int64)
+    source.check_labels(loading.label_names(pairs))
+    batches = source.reader.encode(pairs).batches(plan.batch_size)
+    session = open_session(spec, source)
+    try:
+        outputs = []
+        for logits in session.infer_many(batches):
+            outputs.append(logits)
+            observer.advance("evaluate", len(outputs), len(batches))
+    finally:
+        session.close()
+    logits = in_order(outputs, batches)
+    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise MrpcbenchError(
+            f"{broken} of {len(logits)} pairs got logits that are not finite from {session.placement} "
+            f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
+        )
+    predictions = Path(plan.output_dir or results.parent) / f"{results.stem}.predictions.jsonl"
+    section = EvaluateSection(
+        spec=public(spec),
+        placement=session.placement,
+        batch_size=plan.batch_size,
+        score=score(logits, labels),
+        predictions_file=predictions.name,
+        predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),
+        real_tokens=sum(batch.real_tokens for batch in batches),
+        padding_tokens=sum(batch.padding_tokens for batch in batches),
+    )
+    record = EvaluateRecord(
+        complete=True,
+        environment=environment,
+        model=session.model,
+        data=(loading.identity(pairs, plan.data, plan.split),),
+        evaluate=section,
+    )
+    store.save(record, results)
+    return record
+
+
+def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """The lines of a file of predictions, from logits [N, 2] and labels [N]."""
+    for index, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        yield {
+            "index": index,
+            "label": int(label),
+            "logits": [float(value) for value in row],
+            "prediction": int(row.argmax()),
+        }
+
+
+def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
+    """What the model of `spec` says of one pair."""
+    if not sentence1.strip() or not sentence2.strip():
+        raise UsageError("--pair: an empty sentence; give two sentences of text")
+    texts = {"sentence1": [sentence1], "sentence2": [sentence2]}
+    source = resolve(spec)
+    (batch,) = source.reader.encode(texts).batches(1)
+    session = open_session(spec, source)
+    try:
+        logits = session.infer(batch)[0].astype(np.float64)
+    finally:
+        session.close()
+    label = int(logits.argmax())
+    shares = np.exp(logits - logits.max())
+    return PairAnswer(
+        sentence1=sentence1,
+        sentence2=sentence2,
+        label=label,
+        label_name=source.label_names[label],
+        probability=float(shares[label] / shares.sum()),
+        logits=(float(logits[0]), float(logits[1])),
+        weights=session.model.weights_label,
+        placement=session.placement,
+    )

@@ -1,0 +1,169 @@
+"""Export a classifier to ONNX, and verify that its answers match: `mrpcbench export`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from mrpcbench.backends.ort import graph_device, graph_sha256, open_onnx, provider_problem
+from mrpcbench.backends.pytorch import TorchSession
+from mrpcbench.data import loading
+from mrpcbench.data.batches import EncodedPairs
+from mrpcbench.data.folders import WITHHELD
+from mrpcbench.environment.capture import capture, resolve_threads
+from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
+from mrpcbench.onnx_export import graphs, optimum
+from mrpcbench.onnx_export.verification import Padding, prove, run
+from mrpcbench.progress import Observer
+from mrpcbench.records import store
+from mrpcbench.schema.records import (
+    ExportGate,
+    ExportRecord,
+    ExportSection,
+    Lineage,
+    Placement,
+)
+from mrpcbench.schema.requests import BackendSpec, ExportPlan, check
+
+
+def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
+    """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
+
+    A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
+    model or the data is not there, or there is no such graph of the model.
+    """
+    check(plan)
+    environment = capture()
+    plan = _resolved(plan)
+    device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
+    if device == "cuda" and (problem := provider_problem("cuda")):
+        raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
+    folder = _output_folder(plan)
+    source = weights_source(plan.model)
+    pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split, labelled=False)
+    loaded = load_classifier(source, random_init=plan.random_init)
+    graphs.check(loaded.model, plan.optimize)
+    optimum.check(loaded.model, plan.optimize)
+    tokens = source.reader.encode(pairs)
+    instead = ", in place of the export there" if folder.exists() else ""
+    observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
+    store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
+    _refresh_lineage(loaded, plan)
+    expected, reference = _reference_logits(loaded, device, tokens, observer)
+    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
+    session = open_onnx(spec, ModelSource(str(folder), folder))
+    record = ExportRecord(
+        complete=False,
+        environment=environment,
+        model=session.model,
+        data=(loading.identity(pairs, plan.data, plan.split),),
+        export=_section(folder, plan, session.placement, reference),
+    )
+    store.save(record, results)
+    labels = np.asarray(pairs["label"], dtype=np.int64)
+    labelled = None if WITHHELD in labels else labels
+    gate = prove(session, tokens, expected, plan.dtype, observer, labelled)
+    session.close()
+    return _conclude(record, gate, device, folder, results)
+
+
+def _resolved(plan: ExportPlan) -> ExportPlan:
+    """`plan` with the arithmetic that it means; raises `UsageError` where its options contradict each other."""
+    if plan.opset and plan.optimize in graphs.FORMS:
+        raise UsageError(
+            f"--opset {plan.opset} --optimize {plan.optimize}: only Optimum's graph has a choice; leave --opset out, "
+            "or use --optimize none"
+        )
+    return replace(plan, dtype=graphs.arithmetic(plan.optimize, plan.dtype))
+
+
+def _words(plan: ExportPlan) -> str:
+    if plan.optimize in optimum.LEVELS:
+        return f"Optimum's {optimum.LEVELS[plan.optimize]} in {plan.dtype}"
+    return plan.dtype if plan.optimize == "none" else f"a graph for {plan.optimize} in {plan.dtype}"
+
+
+def _output_folder(plan: ExportPlan) -> Path:
+    """Where the graph goes; raises `UsageError` where that holds something that is not an earlier export."""
+    usual = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
+    folder = Path(plan.output_dir) if plan.output_dir else usual
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output-dir {folder}: a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ONNX_FILE).exists():
+        raise UsageError(f"--output-dir {folder}: holds something else than an ONNX export; name another folder")
+    lineage = store.load_lineage(folder) if folder.is_dir() else None
+    if lineage and lineage.model.graph_sha256 is None:
+        raise UsageError(f"--output-dir {folder}: holds a model; name another folder for its ONNX export")
+    return folder
+
+
+def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
+    """Where a model folder's weights were changed since its lineage was written, write what is true now."""
+    folder = Path(plan.model)
+    lineage = store.load_lineage(folder) if folder.is_dir() and not plan.random_init else None
+    if lineage and lineage.model.model_sha256 != loaded.identity.model_sha256:
+        store.save_lineage(Lineage(model=loaded.identity), folder)
+
+
+def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
+    """Write graph, configuration, tokenizer and lineage into `staged`; nothing is proven yet."""
+    if plan.optimize in graphs.FORMS:
+        onnx.save(graphs.make(loaded.model, plan.optimize), staged / ONNX_FILE)
+    else:
+        optimum.write(
+            *(loaded.model, staged),
+            optimize=plan.optimize,
+            dtype=plan.dtype,
+            opset=plan.opset,
+            cuda=device == "cuda",
+        )
+    loaded.model.config.save_pretrained(staged)
+    loaded.tokenizer.save_pretrained(staged)
+    identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), optimize=plan.optimize, proven=False)
+    known = None if plan.random_init else store.load_lineage(source.folder)
+    if known is None or known.model.model_sha256 != identity.model_sha256:
+        known = Lineage(model=identity)  # what was written of other weights says nothing of these
+    lineage = replace(known, model=identity, dtype=plan.dtype)
+    store.save_lineage(lineage, staged)
+
+
+def _reference_logits(
+    loaded: LoadedModel, device: str, tokens: EncodedPairs, observer: Observer
+) -> tuple[NDArray[np.float32], Placement]:
+    """The original's logits [N, 2] in float32, and where it ran."""
+    session = TorchSession(loaded, device, torch.float32, resolve_threads())
+    logits, _ = run(session, tokens, Padding(32, "length", 1, ""), "reference", observer)
+    placement = session.placement
+    session.close()
+    return logits, placement
+
+
+def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Placement) -> ExportSection:
+    graph = onnx.load(folder / ONNX_FILE, load_external_data=False)
+    return ExportSection(
+        dtype=plan.dtype,
+        optimize=plan.optimize,
+        opset=next(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx")),
+        nodes=len(graph.graph.node),
+        files={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        placement=placement,
+        reference=reference,
+        gate=None,
+    )
+
+
+def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path) -> ExportRecord:
+    """Mark the graph as proven where it is, and save the finished record."""
+    proven = gate.verdict.outcome == "PASS"
+    lineage = store.load_lineage(folder)
+    assert lineage is not None
+    identity = replace(lineage.model, proven=proven, proven_on=device if proven else None)
+    store.save_lineage(replace(lineage, model=identity), folder)
+    finished = replace(record, complete=True, model=identity, export=replace(record.export, gate=gate))
+    store.save(finished, results)
+    return finished

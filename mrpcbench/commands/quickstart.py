@@ -1,0 +1,53 @@
+"""All four steps on the bundled model and pairs, without network or GPU: `mrpcbench quickstart`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mrpcbench.commands.bench import bench
+from mrpcbench.commands.evaluate import evaluate
+from mrpcbench.commands.export import export
+from mrpcbench.commands.train import train
+from mrpcbench.progress import Observer
+from mrpcbench.schema.cases import BenchRequest
+from mrpcbench.schema.records import Record
+from mrpcbench.schema.requests import (
+    QUICKSTART,
+    BackendSpec,
+    BenchPlan,
+    EvaluatePlan,
+    ExportPlan,
+    QuickstartRequest,
+    TrainRecipe,
+    TrainRequest,
+)
+
+# For more rounds of the benchmark on a noisy machine; the rest of quickstart takes about a minute.
+MAX_SECONDS = 15.0
+
+
+def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple[Record, Path]]:
+    """Train, evaluate, export and bench the bundled checkpoint on the bundled pairs.
+
+    Yields each record with its path as soon as it is written. Everything is written below `request.output_dir`.
+    """
+    folder = Path(request.output_dir)
+    model, results = str(folder / "tiny_ModernBERT_ft"), folder / "results"
+    train_request = TrainRequest(model=QUICKSTART, data=QUICKSTART, output_dir=model, device="cpu", overwrite=True)
+    steps: dict[str, Callable[[Path], Record]] = {
+        "train": lambda path: train(train_request, TrainRecipe(), path, observer),
+        "evaluate": lambda path: evaluate(
+            BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer
+        ),
+        "export": lambda path: export(ExportPlan(model=model, data=QUICKSTART, device="cpu"), path, observer),
+        "bench": lambda path: bench(
+            BenchRequest(
+                spec=BackendSpec(model=model, device="cpu"),
+                plan=BenchPlan(backend=("torch", "onnx"), data=QUICKSTART, max_s=MAX_SECONDS),
+            ),
+            path,
+            observer,
+        )[0],
+    }
+    for name, step in steps.items():
+        path = results / f"{name}.json"
+        yield step(path), path

@@ -1,0 +1,255 @@
+"""Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors.torch import load_model
+from transformers import PretrainedConfig, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from mrpcbench.data import loading
+from mrpcbench.environment.capture import capture, exact_float32, resolve_device, resolve_threads
+from mrpcbench.environment.redaction import public_name
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.models.classifier import LoadedModel, load_classifier, weights_sha256
+from mrpcbench.models.sources import ModelSource, load_config, weights_source
+from mrpcbench.progress import Observer
+from mrpcbench.records import store
+from mrpcbench.schema.records import (
+    DataIdentity,
+    Environment,
+    EpochMetrics,
+    TrainRecord,
+    TrainSection,
+)
+from mrpcbench.schema.requests import TrainRecipe, TrainRequest, check
+from mrpcbench.training import checkpoints, model_card
+from mrpcbench.training.arguments import LENGTH, resolve_precision, training_arguments
+from mrpcbench.training.callbacks import Interruptible
+from mrpcbench.training.epoch_log import epochs_of, metrics_csv
+from mrpcbench.training.packed_trainer import PackedTrainer
+from mrpcbench.training.trainer import ObservedTrainer
+
+SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
+
+
+def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> TrainRecord:
+    """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
+
+    The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
+    `MissingError` if the device cannot train as requested, and `InterruptedRunError` after Ctrl-C, with a checkpoint
+    saved from which `resume` continues.
+    """
+    check(request, recipe)
+    if recipe.max_steps == 0 or recipe.max_steps < -1:
+        raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
+    torch.set_num_threads(resolve_threads())
+    environment = capture()
+    output_dir = Path(request.output_dir)
+    device = resolve_device(request.device)
+    exact_float32()
+    precision = resolve_precision(recipe.precision, device)
+    splits = loading.load(request.data)
+    pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
+    checkpoints.check_output(request)
+    source = weights_source(request.model)
+    loaded = load_classifier(
+        source,
+        label_names=loading.label_names(pairs["train"]),
+        random_init=request.random_init,
+        seed=recipe.seed,
+        new_head=True,
+    )
+    _report_mismatches(loaded, observer)
+    identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
+    run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
+    if request.resume:
+        checkpoints.check_same_run(run, output_dir)
+        if done := checkpoints.finished(run, output_dir):
+            observer.say(f"the run in {output_dir} is finished: nothing to train, this is its record")
+            store.save(done, results)
+            _push(request, observer)
+            return done
+    made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
+    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
+    checkpoint = checkpoints.start(request, run, observer)
+    record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
+    observer.began(record)
+    record = _run(trainer, record, checkpoint, results, observer)
+    return _finish(trainer, loaded, record, request, results, observer)
+
+
+def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:
+    report = loaded.report
+    # Unexpected weights are normal: a pretrained checkpoint has a pretraining head, which the classifier does not use.
+    for label, kind, keys in (
+        ("warning: ", "missing from", report.missing),
+        ("", "unexpected in", report.unexpected),
+    ):
+        if keys:
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            observer.say(f"{label}{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
+
+
+def _tokens(split: Dataset, source: ModelSource) -> Dataset:
+    encoded = source.reader.encode(split)
+    return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
+
+
+def _trainer(
+    recipe: TrainRecipe,
+    loaded: LoadedModel,
+    made: TrainingArguments,
+    tokens: dict[str, Dataset],
+    observer: Observer,
+    precision: str,
+) -> ObservedTrainer:
+    """The trainer for the engine of `recipe`. Raises `MissingError` if it would not train in `precision`."""
+    if recipe.engine == "packed":
+        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
+    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+    if trainer.precision != precision:
+        raise MissingError(
+            f"--precision {recipe.precision}: requested {precision}, but {trainer.precision} would be used"
+        )
+    return trainer
+
+
+def _first_record(
+    recipe: TrainRecipe,
+    loaded: LoadedModel,
+    identities: tuple[DataIdentity, ...],
+    trainer: ObservedTrainer,
+    environment: Environment,
+    checkpoint: Path | None,
+) -> TrainRecord:
+    section = TrainSection(
+        recipe=recipe,
+        placement=trainer.placement,
+        base_model=loaded.identity,
+        load_report=loaded.report,
+        aligned_tokens={},
+        total_steps=trainer.total_steps,
+        resumed_from_step=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else None,
+        epochs=(),
+        best_step=None,
+        train_s=None,
+        real_tokens=0,
+        padding_tokens=0,
+    )
+    return TrainRecord(
+        complete=False,
+        environment=environment,
+        model=loaded.identity,
+        data=identities,
+        train=section,
+    )
+
+
+def _run(
+    trainer: ObservedTrainer, record: TrainRecord, checkpoint: Path | None, results: Path, observer: Observer
+) -> TrainRecord:
+    """Train to the end, save the record after every epoch, and return it with the complete log."""
+    before = _special_tokens(trainer.model.config)
+    begun = record.train
+
+    def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
+        store.save(replace(record, train=replace(begun, epochs=epochs)), results)
+
+    interruptible = Interruptible(save_epoch)
+    trainer.add_callback(interruptible)
+    begin, spent = time.monotonic(), dict[str, Any]()
+    reached = checkpoints.state_of(checkpoint) if checkpoint else None
+    if checkpoint and reached and reached.global_step >= begun.total_steps:
+        # The run stopped after its last checkpoint. Nothing is left to train, and the Trainer would take another step.
+        trainer.state = reached
+        trainer.model.config = load_config(checkpoint, checkpoint.name)
+    else:
+        _train(trainer, interruptible, checkpoint)
+        spent = {"train_s": time.monotonic() - begin, **trainer.stopwatch.seconds}
+    after = _special_tokens(trainer.model.config)
+    aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
+    if aligned:
+        observer.say(f"special tokens aligned with the tokenizer: {', '.join(aligned)}")
+    section = replace(
+        begun,
+        aligned_tokens=aligned,
+        epochs=epochs_of(trainer.state.log_history),
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        **spent,
+        real_tokens=trainer.counted.real_tokens,
+        padding_tokens=trainer.counted.padding_tokens,
+    )
+    return replace(record, train=section)
+
+
+def _train(trainer: ObservedTrainer, interruptible: Interruptible, checkpoint: Path | None) -> None:
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with interruptible.catching_interrupts():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(_interruption(trainer)) from None
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def _interruption(trainer: ObservedTrainer) -> str:
+    state, folder = trainer.state, Path(trainer.args.output_dir)
+    saved = checkpoints.newest_checkpoint(folder)
+    kept = f"{saved.name} is saved and --resume continues from it" if saved else "no checkpoint is saved yet"
+    return f"interrupted at step {state.global_step} of {state.max_steps}; {kept}"
+
+
+def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:
+    return {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
+
+
+def _finish(
+    trainer: ObservedTrainer,
+    loaded: LoadedModel,
+    record: TrainRecord,
+    request: TrainRequest,
+    results: Path,
+    observer: Observer,
+) -> TrainRecord:
+    """Save the best model with its tokenizer, lineage, log and card, then the finished record."""
+    section = record.train
+    folder = Path(request.output_dir)
+    model = trainer.model.to("cpu").float()
+    # The path that the Trainer noted for its best checkpoint is out of date if the folder was moved.
+    load_model(model, folder / f"checkpoint-{section.best_step}" / "model.safetensors")
+    identity = replace(
+        loaded.identity,
+        name=public_name(request.output_dir),
+        weights="fine-tuned",
+        model_sha256=weights_sha256(model),
+    )
+    finished = replace(record, complete=True, model=identity)
+    lineage = replace(
+        checkpoints.run_of(section.recipe, loaded.identity, record.data, trainer.precision), model=identity
+    )
+
+    def write(staged: Path) -> None:
+        model.save_pretrained(staged, safe_serialization=True)
+        loaded.tokenizer.save_pretrained(staged)
+        store.save_lineage(lineage, staged)
+        store.save(finished, staged / checkpoints.RECORD_FILE)
+        (staged / "metrics.csv").write_text(metrics_csv(section.epochs), encoding="utf-8")
+        (staged / "README.md").write_text(model_card.model_card(finished), encoding="utf-8")
+
+    store.write_folder(folder, write)
+    store.save(finished, results)
+    _push(request, observer)
+    return finished
+
+
+def _push(request: TrainRequest, observer: Observer) -> None:
+    if request.push_to_hub:
+        observer.say(f"uploading to {model_card.push(Path(request.output_dir), request.push_to_hub)}")

@@ -1,0 +1,1 @@
+"""What `--data` names: its layout, its pairs, and their tokens in batches."""

@@ -1,0 +1,1 @@
+"""Records as rich tables, Markdown, JUnit XML and annotations."""

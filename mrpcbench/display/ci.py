@@ -1,0 +1,177 @@
+"""A verdict for CI: Markdown, JUnit XML and GitHub's annotations. Prints nothing.
+
+None of the three looks like a pass unless the verdict is PASS.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from mrpcbench.display.comparison import columns, compared, gates, headline, one_line, ordered, sides
+from mrpcbench.display.numbers import ABSENT
+from mrpcbench.errors import UsageError
+from mrpcbench.records.store import write_text
+from mrpcbench.schema.requests import Publish
+from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
+
+# What GitHub's Markdown reads as layout, a link, HTML or mathematics; not an underscore inside a word.
+MARKUP = re.compile(r"[\\`*\[\]<|~&$]|(?<![^\W_])_|_(?![^\W_])")
+# All characters that XML 1.0 does not allow.
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
+    "PASS": "notice",
+    "INCONCLUSIVE": "warning",
+    "REGRESSION": "error",
+    "INCOMPARABLE": "error",
+}
+
+
+def check_publish(request: Publish) -> None:
+    """Raise `UsageError` for an impossible file; commands call this before any work."""
+    for flag, name in (("--markdown", request.markdown), ("--junit", request.junit)):
+        if name is not None and Path(name).is_dir():
+            raise UsageError(f"{flag} {name}: a folder; name a file in it")
+    if request.markdown is not None and request.junit is not None and _same(request.markdown, request.junit):
+        raise UsageError(f"--junit {request.junit}: the file of --markdown; name another")
+
+
+def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> list[str]:
+    """Write the requested files, and the job's summary in GitHub Actions. Returns the annotations to print there.
+
+    Print them on stderr: the runner reads it like stdout, and `--json` stays one document.
+    """
+    text, summary = markdown(found), environ.get("GITHUB_STEP_SUMMARY")
+    if request.markdown is not None and not (summary and _same(request.markdown, summary)):
+        write_text(Path(request.markdown), text)
+    if request.junit is not None:
+        write_text(Path(request.junit), junit(found))
+    if summary:
+        # Other steps write there too, so append; an empty line ends what they left open.
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}")
+    return annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else []
+
+
+def _same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(found: Comparison) -> str:
+    """The verdict, its reason, the metrics as a table, and what was compared."""
+    lines = [f"## {headline(found.verdict)}: {_escaped(found.kind)}", "", _escaped(found.verdict.reason)]
+    if found.metrics:
+        cells = columns(found)
+        lines += ["", _row(_escaped(name) for name, _ in cells), _row(["---", *["---:"] * (len(cells) - 2), "---"])]
+        lines += [_row(_escaped(cell(metric)) for _, cell in cells) for metric in ordered(found)]
+    for title, items in (
+        ("Gates", tuple(gates(found))),
+        ("Differences", found.differences),
+        ("Warnings", found.warnings),
+        ("Compared", tuple(f"{side}: {'; '.join(compared(record))}" for side, record in sides(found))),
+    ):
+        if items:
+            lines += ["", f"**{title}**", "", *(f"- {_escaped(item)}" for item in items)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """On one line, with the characters escaped that have a meaning in Markdown."""
+    return MARKUP.sub(r"\\\g<0>", _clean(text))
+
+
+# --- JUnit ------------------------------------------------------------------------------------------------------------
+
+
+def junit(found: Comparison) -> str:
+    """A test suite with a test case for each gated metric, by the schema of Ant's JUnit reports.
+
+    INCONCLUSIVE is a failure of that type, INCOMPARABLE an error. If the cases would not show that the verdict is not
+    PASS, one more does: without a gated metric, and if the records cannot be compared.
+    """
+    suite = Element("testsuite", name=f"mrpcbench compare {_clean(found.kind)}")
+    properties = {"verdict": found.verdict.outcome, "exit code": f"{EXIT_STATUS[found.verdict.outcome]:d}"}
+    records = [(side, "; ".join(compared(record))) for side, record in sides(found)]
+    about = SubElement(suite, "properties")
+    for name, value in (*properties.items(), *records):
+        SubElement(about, "property", name=name, value=_clean(value))
+    gated = [metric for metric in ordered(found) if metric.gated]
+    for metric in gated:
+        case = _case(suite, found, metric.metric)
+        if metric.verdict.outcome != "PASS":
+            kind = "error" if metric.verdict.outcome == "INCOMPARABLE" else "failure"
+            _fault(case, kind, metric.verdict, [_figures(found, metric)])
+    shown = bool(gated) and (found.verdict.outcome == "PASS" or any(item.verdict.outcome != "PASS" for item in gated))
+    if found.verdict.outcome == "INCOMPARABLE" or not shown:
+        _fault(_case(suite, found, "comparable"), "error", found.verdict, found.differences)
+    out = [f"{item.metric}: {_figures(found, item)}" for item in ordered(found)]
+    SubElement(suite, "system-out").text = "\n".join(_clean(line) for line in out)
+    SubElement(suite, "system-err").text = "\n".join(_clean(line) for line in (*found.differences, *found.warnings))
+    _count(suite)
+    indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, encoding="unicode") + "\n"
+
+
+def _case(suite: Element, found: Comparison, name: str) -> Element:
+    return SubElement(suite, "testcase", name=_clean(name), classname=f"mrpcbench.{_clean(found.kind)}", time="0")
+
+
+def _fault(case: Element, kind: str, verdict: Verdict, lines: Iterable[str]) -> None:
+    fault = SubElement(case, kind, type=verdict.outcome, message=_clean(verdict.reason))
+    fault.text = "\n".join(_clean(line) for line in lines)
+
+
+def _count(suite: Element) -> None:
+    """The attributes that the schema requires; it allows no time zone. The host's name is not published."""
+    suite.set("timestamp", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
+    suite.set("hostname", "localhost")
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+    suite.set("time", "0")
+
+
+def _figures(found: Comparison, metric: MetricResult) -> str:
+    """The table's cells of a metric, on one line."""
+    cells = [(name, cell(metric)) for name, cell in columns(found)[1:]]
+    return ", ".join(f"{name} {text}" for name, text in cells if text != ABSENT)
+
+
+def _clean(text: str) -> str:
+    """On one line, without the characters that XML does not allow."""
+    return one_line(NOT_XML.sub("", text))
+
+
+# --- GitHub's annotations ---------------------------------------------------------------------------------------------
+
+
+def annotations(found: Comparison) -> list[str]:
+    """Workflow commands: the verdict if no metric has that outcome, each gate that did not pass, and the warnings."""
+    faults = [metric for metric in ordered(found) if metric.gated and metric.verdict.outcome != "PASS"]
+    lines = [_command(found, metric.verdict, f" {metric.metric}") for metric in faults]
+    if all(metric.verdict.outcome != found.verdict.outcome for metric in faults):
+        lines.insert(0, _command(found, found.verdict))
+    warning = _property(f"mrpcbench {found.kind}: warning")
+    return lines + [f"::warning title={warning}::{_data(text)}" for text in found.warnings]
+
+
+def _command(found: Comparison, verdict: Verdict, name: str = "") -> str:
+    title = _property(f"mrpcbench {found.kind}{name}: {verdict.outcome}")
+    return f"::{LEVELS[verdict.outcome]} title={title}::{_data(verdict.reason)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

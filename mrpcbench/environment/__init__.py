@@ -1,0 +1,1 @@
+"""The machine, the versions, and the redaction of paths."""

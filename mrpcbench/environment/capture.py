@@ -1,0 +1,154 @@
+"""The machine and the software, captured without anything that names a person, a host or a folder."""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import torch
+
+from mrpcbench.environment.redaction import public_argv
+from mrpcbench.environment.versions import installed_versions
+from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.schema.records import Environment
+from mrpcbench.schema.requests import Device
+
+SETTINGS = (
+    "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
+    "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF"
+).split()
+
+
+def capture(argv: Sequence[str] | None = None) -> Environment:
+    """The environment as it is now; `argv` is the command line, by default that of this process."""
+    gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+    commit, dirty = _checkout()
+    return Environment(
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        argv=public_argv(sys.argv if argv is None else argv),
+        machine_sha256=_machine_sha256(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_name(),
+        cpu_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        gpu=gpu.name if gpu else None,
+        gpu_memory_bytes=gpu.total_memory if gpu else None,
+        gpu_driver=_gpu_driver() if gpu else None,
+        cuda=torch.version.cuda,
+        python=platform.python_version(),
+        packages=installed_versions(),
+        settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
+        git_commit=commit,
+        git_dirty=dirty,
+        source_sha256=_source_sha256(),
+    )
+
+
+def _source_sha256() -> str:
+    """Hash over the names and bytes of this package's modules."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def resolve_device(asked: Device) -> str:
+    """`cpu` or `cuda`; raises `MissingError` where CUDA was asked for and torch cannot use it."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise MissingError(f"--device cuda: {cuda_problem()}; use --device cpu, or see `mrpcbench env`")
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def exact_float32() -> None:
+    """Have float32 mean float32 on a GPU: not TF32, which an environment variable of some containers turns on."""
+    torch.set_float32_matmul_precision("highest")
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or `cuda` with the GPU's name, as placements show it."""
+    return f"cuda {torch.cuda.get_device_name(0)}" if device == "cuda" else device
+
+
+def cuda_problem() -> str | None:
+    """Why torch cannot use CUDA here, in words, or None where it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"the installed torch {torch.__version__} is a CPU build"
+    return f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but finds no usable GPU or driver"
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_threads(asked: int = 0) -> int:
+    """CPU threads of an engine: `asked` (--threads) unless it is 0, else OMP_NUM_THREADS, else the usable cores.
+
+    Of a list, which OpenMP allows for nested parallel regions, the first number counts. Raises `UsageError` if
+    OMP_NUM_THREADS is needed and is not a positive integer.
+    """
+    if asked:
+        return asked
+    text = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not text:
+        return usable_cores()
+    first = text.split(",")[0].strip()
+    if not re.fullmatch(r"0*[1-9][0-9]*", first, re.ASCII):
+        raise UsageError(f"OMP_NUM_THREADS={text}: not a positive integer; set it to a number of threads, or unset it")
+    return int(first)
+
+
+def _machine_sha256() -> str:
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except OSError:
+        machine = ""
+    node = uuid.getnode()
+    # Without a network card the number is drawn anew in each process, which its multicast bit tells (RFC 4122, 4.5).
+    address = "" if node >> 40 & 1 else str(node)
+    parts = ("mrpcbench", machine, platform.node(), address, _cpu_name())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _gpu_driver() -> str | None:
+    if shutil.which("nvidia-smi") is None:
+        return None
+    return _output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0")
+
+
+def _checkout() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the source that runs, where that is tracked by git, and not merely below a checkout."""
+    package = Path(__file__).parents[1]
+    if _output_of("git", "-C", str(package), "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, None
+    commit = _output_of("git", "-C", str(package), "rev-parse", "HEAD")
+    status = _output_of("git", "-C", str(package), "status", "--porcelain", "--", ".")
+    return commit, None if status is None else bool(status)
+
+
+def _output_of(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

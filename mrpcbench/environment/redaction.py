@@ -1,0 +1,92 @@
+"""What a record may show of paths and command lines: nothing that names a person or a folder. Standard library only."""
+
+import inspect
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mrpcbench.schema import requests
+from mrpcbench.schema.requests import flags_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+# Options whose value is never a public name, whatever it looks like.
+ALWAYS_CUT = {
+    flag
+    for _, kind in inspect.getmembers(requests, is_dataclass)
+    for item in fields(kind)
+    if item.metadata["location"] in ("path", "repository")
+    for flag in flags_of(item)
+}
+
+
+def public(request: T) -> T:
+    """`request` as a record may show it: every location in it is public."""
+    named = [item.name for item in fields(request) if item.metadata["location"]]
+    shown: dict[str, Any] = {
+        name: public_name(value) for name in named if (value := getattr(request, name)) is not None
+    }
+    return replace(request, **shown)
+
+
+def public_name(text: str) -> str:
+    """A model, data source or path as a record may show it: a hub id or a bare name as it is, a path's last part."""
+    looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
+    if looks_like_hub_id and not Path(text).exists():
+        return text
+    return _last_part(Path(text).resolve())
+
+
+def _last_part(path: Path) -> str:
+    return "home folder" if is_a_home(path) else path.name or "root folder"
+
+
+def is_a_home(folder: Path) -> bool:
+    """Whether `folder`, an absolute path, is named after a user."""
+    return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
+
+
+def distinct_name(path: Path, paths: Sequence[Path]) -> str:
+    """The name of the file, with as many folders as distinguish it from the other `paths`, but none that names a user.
+
+    The same file twice has one name. So have files that differ only in such a folder.
+    """
+    mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
+    for count in range(1, len(mine) + 1):
+        if all(other == mine or other[-count:] != mine[-count:] for other in others):
+            return "/".join(mine[-count:])
+    return path.name
+
+
+def public_parts(path: Path) -> tuple[str, ...]:
+    """The folders and the name of an absolute path, without what leads to a home and to whose it is."""
+    above = next(filter(is_a_home, path.parents), Path(path.anchor))
+    return path.relative_to(above).parts
+
+
+def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command line with each path cut to its last part, also behind `--option=`, and each owner of a repository."""
+    shown: list[str] = []
+    for index, part in enumerate(argv):
+        option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
+        previous = argv[index - 1] if index else ""
+        if index == 0:
+            value = Path(value).name or value
+        elif value and (option or previous) in ALWAYS_CUT:
+            value = _last_part(Path(value).absolute())
+        elif _names_a_path(value):
+            value = public_name(value)
+        shown.append(option + equals + value)
+    return tuple(shown)
+
+
+def _names_a_path(value: str) -> bool:
+    # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
+    named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
+    return os.sep in value and (named_as_path or Path(value).exists())

@@ -1,0 +1,106 @@
+"""Evaluate records: the same pairs answered by both sides."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrpcbench.gates.plain import floor_metric, information
+from mrpcbench.gates.policy import AccuracyPolicy, Policy
+from mrpcbench.records.scores import f1_difference_interval
+from mrpcbench.schema.records import EvalScore
+from mrpcbench.schema.verdicts import Interval, MetricResult, Outcome, Verdict
+from mrpcbench.statistics import holm, mcnemar_p, net_loss_bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A scored split with every prediction, 0 or 1, and its label."""
+
+    score: EvalScore
+    labels: tuple[int, ...]
+    predictions: tuple[int, ...]
+
+
+def judge_evaluate(baseline: Answered, current: Answered, policy: Policy) -> tuple[MetricResult, ...]:
+    """Accuracy by the paired predictions, F1 by the interval of its change, the floors, and the loss as information."""
+    tests = max(1, policy.accuracy.gate + policy.f1.gate)
+    losses = (baseline.score.loss, current.score.loss)
+    return (
+        _paired_accuracy(baseline, current, policy, tests),
+        *floor_metric("accuracy", baseline.score.accuracy, current.score.accuracy, policy.accuracy.floor),
+        _paired_f1(baseline, current, policy, tests),
+        *floor_metric("f1", baseline.score.f1, current.score.f1, policy.f1.floor),
+        information("loss", *losses, "nats"),
+    )
+
+
+def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, tests: int) -> MetricResult:
+    pairs, limits, alpha = len(baseline.labels), policy.accuracy, policy.alpha / tests
+    gains, losses = _flips(baseline, current)
+    p_value = mcnemar_p(gains, losses)
+    # The interval of F1 has no p-value, so the correction is the whole number of tests.
+    adjusted = holm([p_value, *[1.0] * (tests - 1)])[0]
+    upper = net_loss_bound(gains, losses, pairs, alpha)
+    lost = f"{losses} of {pairs} pairs lost and {gains} gained, p {adjusted:.3g}"
+    outcome: Outcome = "PASS"
+    if (losses - gains) / pairs >= limits.net_loss and p_value < alpha:
+        outcome = "REGRESSION"
+    elif limits.margin is not None and upper >= limits.margin:
+        outcome = "INCONCLUSIVE"
+    if limits.margin is not None:
+        lost += f"; the net loss may be {upper * 100:.2f} points"
+    return MetricResult(
+        metric="accuracy",
+        gated=limits.gate,
+        verdict=Verdict(outcome=outcome, reason=lost),
+        baseline=baseline.score.accuracy,
+        current=current.score.accuracy,
+        unit="share",
+        change=(gains - losses) / pairs * 100,
+        change_unit="points",
+        interval=Interval(
+            low=-upper * 100,
+            high=net_loss_bound(losses, gains, pairs, alpha) * 100,
+            level=1 - 2 * alpha,
+            method="Tango score",
+        ),
+        test="exact McNemar" if limits.margin is None else "exact McNemar, non-inferiority",
+        p_value=p_value,
+        adjusted_p=adjusted,
+        limit=_accuracy_limit(limits, policy.alpha),
+    )
+
+
+def _accuracy_limit(limits: AccuracyPolicy, alpha: float) -> str:
+    worse = f"net loss of {limits.net_loss * 100:g} points or more, p < {alpha:g}"
+    return worse if limits.margin is None else f"{worse}; passes where {limits.margin * 100:g} points are ruled out"
+
+
+def _flips(baseline: Answered, current: Answered) -> tuple[int, int]:
+    """Pairs that were wrong and are right now, and the reverse."""
+    columns = zip(baseline.labels, baseline.predictions, current.predictions, strict=True)
+    right = [(before == label, now == label) for label, before, now in columns]
+    return right.count((False, True)), right.count((True, False))
+
+
+def _paired_f1(baseline: Answered, current: Answered, policy: Policy, tests: int) -> MetricResult:
+    columns = (np.asarray(column) for column in (baseline.predictions, current.predictions, baseline.labels))
+    change, share = f1_difference_interval(*columns, level=1 - 2 * policy.alpha / tests)
+    interval = Interval(low=share.low * 100, high=share.high * 100, level=share.level, method=share.method)
+    net_loss = policy.f1.net_loss * 100
+    verdict = Verdict(outcome="PASS", reason=f"the interval does not lie below {-net_loss:g} points")
+    if interval.high < -net_loss:
+        verdict = Verdict(outcome="REGRESSION", reason=f"the whole interval lies below {-net_loss:g} points")
+    return MetricResult(
+        metric="f1",
+        gated=policy.f1.gate,
+        verdict=verdict,
+        baseline=baseline.score.f1,
+        current=current.score.f1,
+        unit="share",
+        change=change * 100,
+        change_unit="points",
+        interval=interval,
+        test="paired bootstrap",
+        limit=f"interval below {-net_loss:g} points",
+    )

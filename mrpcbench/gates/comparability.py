@@ -1,0 +1,321 @@
+"""What records must share to be compared, and what may differ. Standard library only.
+
+| kind | must be equal | a difference is a warning |
+|---|---|---|
+| all | command, split, pairs, label names, architecture, parameters, tokenizer | Python, packages |
+| evaluate | the weights' kind and origin | graph, engine, device, provider, arithmetic, threads, batch size, settings |
+| train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
+| export | the weights' kind and origin, arithmetic, device, provider, limits | graph, engine, threads, opset, settings|
+| bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA, thread settings |
+| a row of it | engine, device, provider, dtype, threads, tokens, order, server's target | graph, version, accuracy |
+
+A setting such as OMP_NUM_THREADS only determines the number of threads, and a row holds the number that was used.
+The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
+Two recipes may be compared. All runs of one side are of one recipe; only their seeds differ.
+Accuracy on the same pairs may be compared between any two engines or arithmetics, and between any weights: that is what
+a checkpoint gate is for. Another architecture or tokenizer is refused. Time depends on everything, so bench is
+strictest; packages may differ, because an upgrade is a reason to compare. A value that is 'unknown' on one side, such
+as the origin of a model from elsewhere, is a warning.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, product
+
+from mrpcbench.schema.records import (
+    AbRecord,
+    BenchRecord,
+    BenchRow,
+    BenchSection,
+    Command,
+    EvaluateRecord,
+    ExportRecord,
+    ModelIdentity,
+    Placement,
+    Record,
+    RunRecord,
+    TrainRecord,
+    TrainSection,
+)
+
+Named = tuple[str, Record]
+# The commands whose records can be compared; one of ab holds its own verdict.
+COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+
+# A baseline may hold several records of these: runs with different seeds, and repeated runs on one machine.
+SEVERAL: tuple[Command, ...] = ("train", "bench")
+UNKNOWN = "unknown"
+# Settings that only choose how many threads an engine uses.
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What of a record must be equal, what may differ, and what may between the sides alone, each by its name."""
+
+    must: Mapping[str, object]
+    may: Mapping[str, object]
+    of_a_side: Mapping[str, object] = field(default_factory=dict)
+
+
+def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What makes the two sides incomparable, and what else differs: each a line, the first baseline as the standard."""
+    commands = [record.command for _, record in (*baseline, *current)]
+    if len(set(commands)) > 1:
+        return (_line("command", commands[0], next(item for item in commands if item != commands[0])),), ()
+    differences = list(_same_runs(baseline, current))
+    warnings: list[str] = []
+    (_, standard), *others = (*baseline, *current)
+    rows = _first_rows([record for _, record in baseline])
+    for name, record in others:
+        prefix = f"{name}: " if len(others) > 1 else ""
+        refused, allowed = _differing(facts(standard), facts(record))
+        in_rows, row_warnings = _differing_rows(rows, record)
+        refused += _differing_limits(standard, record)
+        refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
+        differences += (prefix + line for line in refused)
+        warnings += (prefix + line for line in (*allowed, *row_warnings))
+    for (_, first), *rest in (baseline, current):
+        for name, record in rest:
+            differences += (f"{name}: {line}" for line in _changes(facts(first).of_a_side, facts(record).of_a_side))
+    warnings += _changes(facts(standard).of_a_side, facts(current[0][1]).of_a_side)
+    differences += _seed_problems(baseline, current)
+    warnings += _unproven(baseline, current)
+    return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
+
+
+def facts(record: Record) -> Facts:
+    """What of `record` is compared with the other side."""
+    own = _own_facts(record)
+    python: dict[str, object] = {"python": record.environment.python}
+    return Facts(
+        must={**_data(record), **_architecture(record.model), **own.must},
+        may={**python, **_prefixed("packages", record.environment.packages), **own.may},
+        of_a_side=own.of_a_side,
+    )
+
+
+# --- facts of each kind -----------------------------------------------------------------------------------------------
+
+
+def _train(record: TrainRecord) -> Facts:
+    section, base = record.train, record.train.base_model
+    # What was asked of the arithmetic may be 'auto'; what it was is the placement's.
+    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
+    # A head or encoder weights that were made new are in the base model's hash, and come from the seed.
+    identity = _loaded(section) if _has_new_weights(section) else {"base_model_sha256": base.model_sha256}
+    return Facts(
+        must={
+            **identity,
+            "base_model.weights": base.weights,
+            "base_model.origin": base.origin,
+            "precision": section.placement.dtype,
+        },
+        may={**_where(section.placement), **_settings(record), "resumed_from_step": section.resumed_from_step},
+        of_a_side=_prefixed("recipe", recipe),
+    )
+
+
+def _loaded(section: TrainSection) -> dict[str, object]:
+    """What a model with new weights began from: its name, and the hash of what was read, which old records lack."""
+    found: dict[str, object] = {"base_model": section.base_model.name}
+    if section.base_model.weights == "random-init":
+        return found
+    return {**found, "loaded_sha256": section.load_report.loaded_sha256 or UNKNOWN}
+
+
+def _evaluate(record: EvaluateRecord) -> Facts:
+    section = record.evaluate
+    may = {**_where(section.placement), "dtype": section.placement.dtype, "batch_size": section.batch_size}
+    may |= _graph(record.model)
+    return Facts(must=_weights(record.model), may={**may, **_settings(record)})
+
+
+def _export(record: ExportRecord) -> Facts:
+    section = record.export
+    where = {"device": section.placement.device, "provider": section.placement.provider}
+    may = {"engine": section.placement.engine, "threads": section.placement.threads, "opset": section.opset}
+    may |= _graph(record.model)
+    return Facts(
+        must={**_weights(record.model), "dtype": section.dtype, **where},
+        may={**may, "reference": str(section.reference), **_settings(record)},
+    )
+
+
+def _bench(record: BenchRecord) -> Facts:
+    plan, machine, settings = record.bench.plan, record.environment, record.environment.settings
+    must: dict[str, object] = {
+        **{name: getattr(machine, name) for name in ("machine_sha256", "system", "cpu", "cpu_cores", "gpu")},
+        "gpu_driver": machine.gpu_driver,
+        **_prefixed("settings", {name: value for name, value in settings.items() if name not in THREAD_SETTINGS}),
+        "seq_len": plan.seq_len,
+        "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
+    }
+    may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}
+    may |= _prefixed("settings", {name: settings[name] for name in THREAD_SETTINGS if name in settings})
+    return Facts(must=must, may={**may, "cuda": machine.cuda})
+
+
+def _own_facts(record: Record) -> Facts:
+    """What only the records of its command have."""
+    match record:
+        case TrainRecord():
+            return _train(record)
+        case EvaluateRecord():
+            return _evaluate(record)
+        case ExportRecord():
+            return _export(record)
+        case BenchRecord():
+            return _bench(record)
+        case AbRecord():
+            raise ValueError("a record of ab holds its own verdict")
+
+
+def _row(row: BenchRow, bench: BenchSection) -> Facts:
+    must: dict[str, object] = {
+        "engine": row.placement.engine.split(" ")[0],
+        **{name: getattr(row.placement, name) for name in ("device", "provider", "dtype", "threads")},
+        **_architecture(row.model),
+        "real_tokens": row.real_tokens,
+        "order": row.order,
+    }
+    if row.server is not None:
+        must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms}
+    return Facts(must=must, may={**_graph(row.model), "engine": row.placement.engine})
+
+
+def _data(record: RunRecord) -> dict[str, object]:
+    found: dict[str, object] = {"split": ", ".join(item.split for item in record.data)}
+    for item in record.data:
+        of = f"{item.split} " if len(record.data) > 1 else ""
+        found |= {f"{of}data_sha256": item.data_sha256, f"{of}pairs": item.pairs}
+        found[f"{of}label_names"] = "/".join(item.label_names)
+    return found
+
+
+def _architecture(model: ModelIdentity) -> dict[str, object]:
+    return {name: getattr(model, name) for name in ("architecture", "parameters", "tokenizer_sha256")}
+
+
+def _weights(model: ModelIdentity) -> dict[str, object]:
+    return {"weights": model.weights, "origin": model.origin}
+
+
+def _graph(model: ModelIdentity) -> dict[str, object]:
+    """The graph's form; "none" (Optimum's own) also where there is no graph or its form is unknown."""
+    return {"graph": model.optimize or "none"}
+
+
+def _where(placement: Placement) -> dict[str, object]:
+    return {name: getattr(placement, name) for name in ("engine", "device", "provider", "threads")}
+
+
+def _settings(record: RunRecord) -> dict[str, object]:
+    return _prefixed("settings", record.environment.settings)
+
+
+def _prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _has_new_weights(section: TrainSection) -> bool:
+    report = section.load_report
+    return section.base_model.weights == "random-init" or bool(report.new_head or report.missing)
+
+
+# --- differences ------------------------------------------------------------------------------------------------------
+
+
+def _differing(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
+    """Lines on what differs and must not, and on what differs and may."""
+    refused: list[str] = []
+    allowed = list(_changes(was.may, now.may))
+    for name, line in _named_changes(was.must, now.must):
+        unknown = UNKNOWN in (was.must.get(name), now.must.get(name))
+        (allowed if unknown else refused).append(line)
+    return refused, allowed
+
+
+def _first_rows(records: Sequence[Record]) -> dict[str, tuple[BenchRow, BenchSection]]:
+    """Each row of the benchmarks by its name, with the section that holds it: of several, the first."""
+    sections = [record.bench for record in reversed(records) if isinstance(record, BenchRecord)]
+    return {str(row.id): (row, section) for section in sections for row in section.rows}
+
+
+def _differing_rows(
+    before: Mapping[str, tuple[BenchRow, BenchSection]], now: Record
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The same for the rows of a benchmark: what must not differ with the rows where it does, and what may."""
+    refused: dict[str, list[str]] = {}
+    allowed: list[str] = []
+    after = _first_rows([now])
+    for name in dict.fromkeys((*before, *after)):
+        if name not in before or name not in after:
+            allowed.append(f"{name}: {'missing' if name in before else 'not in the baseline'}")
+            continue
+        (old, was), (new, bench) = before[name], after[name]
+        must, may = _differing(_row(old, was), _row(new, bench))
+        for line in must:
+            refused.setdefault(line, []).append(name)
+        allowed += (f"{old.case}: {line}" for line in may)
+        if old.model.model_sha256 == new.model.model_sha256 and old.accuracy != new.accuracy:
+            allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, though the weights are the same")
+    return refused, allowed
+
+
+def _differing_limits(was: Record, now: Record) -> Iterator[str]:
+    """Limits of the export gate that differ; a gate that is missing is judged, and not refused."""
+    before, after = (record.export.gate if isinstance(record, ExportRecord) else None for record in (was, now))
+    if before and after:
+        limits = ("flips_allowed", "delta_allowed")
+        yield from _changes(*({name: getattr(gate, name) for name in limits} for gate in (before, after)))
+
+
+def _seed_problems(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    """Runs of one side that are no separate runs, and the same seed that made other weights to begin from."""
+    began: dict[int, str] = {}
+    for side, records in (("baseline", baseline), ("current side", current)):
+        sections = [record.train for _, record in records if isinstance(record, TrainRecord)]
+        seeds = [section.recipe.seed for section in sections]
+        for seed in dict.fromkeys(seed for seed in seeds if seeds.count(seed) > 1):
+            yield f"seed {seed}: {seeds.count(seed)} times on the {side}; a seed counts once"
+        for section in sections:
+            seed, sha256 = section.recipe.seed, section.base_model.model_sha256
+            if began.setdefault(seed, sha256) != sha256:
+                yield _line(f"seed {seed}: base_model_sha256", began[seed], sha256)
+
+
+def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    """Records of the same run: on both sides, or twice among the baseline's benchmarks, where each counts as a run."""
+    benchmarks = [named for named in baseline if isinstance(named[1], BenchRecord)]
+    for (name, was), (other, now) in (*product(baseline, current), *combinations(benchmarks, 2)):
+        when, then = was.environment, now.environment
+        if (when.started_at, when.machine_sha256) == (then.started_at, then.machine_sha256):
+            yield f"{name} and {other} are the same run; compare with another"
+
+
+def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+    """Graphs that did not pass the export gate, where that is not itself what is judged."""
+    for side, records in (("baseline", baseline), ("current side", current)):
+        for _, record in records:
+            models = [row.model for row in record.bench.rows] if isinstance(record, BenchRecord) else [record.model]
+            judged = record.command == "export" and side != "baseline"
+            if not judged and any(model.graph_sha256 and not model.proven for model in models):
+                yield f"the graph of the {side} is unproven"
+
+
+def _changes(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
+    yield from (line for _, line in _named_changes(was, now))
+
+
+def _named_changes(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for name in dict.fromkeys((*was, *now)):
+        if was.get(name) != now.get(name):
+            yield name, _line(name, was.get(name), now.get(name))
+
+
+def _line(name: str, was: object, now: object) -> str:
+    shown = ["none" if value is None else str(value) for value in (was, now)]
+    if name.endswith("sha256"):
+        shown = [value[:12] for value in shown]
+    return f"{name}: {shown[0]}, now {shown[1]}"

@@ -1,0 +1,152 @@
+"""The limits of the gates. `gate.toml` next to this module holds the defaults, with comments.
+
+A share is a fraction of 1: 0.01 is one point of accuracy. A key that the file leaves out keeps its default. An unknown
+key is an error, because a misspelt gate would never fail.
+"""
+
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from mrpcbench.errors import UsageError
+from mrpcbench.schema.requests import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan, about, described
+from mrpcbench.schema.rows import RowId
+
+Alpha = Annotated[float, Field(gt=0, le=0.5)]
+Loss = Annotated[float, Field(ge=0, lt=1)]
+Floor = Annotated[float, Field(gt=0, le=1)]
+Margin = Annotated[float, Field(gt=0, lt=MARGIN_BELOW)]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+Slowdown = Annotated[float, Field(gt=0, le=LARGEST_SLOWDOWN)]
+
+
+def _row(value: object) -> RowId:
+    return RowId.parse(value if isinstance(value, str) else repr(value))
+
+
+Row = Annotated[RowId, PlainValidator(_row)]
+
+
+@described
+class AccuracyPolicy:
+    """Accuracy of evaluate and train records."""
+
+    gate: bool = about("Whether accuracy decides.", default=True)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    floor: Floor | None = about(
+        "Accuracy below which the current side fails, regardless of the baseline; else none.", default=None
+    )
+    margin: Margin | None = about(
+        "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", default=None
+    )
+
+
+@described
+class F1Policy:
+    """F1 of evaluate and train records."""
+
+    gate: bool = about("Whether F1 decides.", default=False)
+    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    floor: Floor | None = about(
+        "F1 below which the current side fails, regardless of the baseline; else none.", default=None
+    )
+
+
+@described
+class SpeedPolicy:
+    """Speed, measured live by `ab`."""
+
+    gate: bool = about("Whether speed decides.", default=True)
+    slowdown: Ratio = about("Smallest median slowdown that fails, where it is also beyond chance.", default=0.03)
+
+
+@described
+class StoredSpeedPolicy:
+    """Speed, compared with bench records of another time on the same machine. `alpha` has no effect here."""
+
+    gate: bool = about("Whether speed decides.", default=True)
+    max_slowdown: Slowdown = about("Largest growth of the time per pair that passes, as a share.", default=0.10)
+    rows: tuple[Row, ...] = about(
+        "Rows that decide, such as 'onnx offline batch 32'; else the fastest offline row and the single-stream row of "
+        "each backend, five in all.",
+        default=(),
+    )
+
+
+@described
+class Policy:
+    """What decides, and from where on it fails."""
+
+    alpha: Alpha = about(
+        "Chance of a false alarm over all that is gated in one comparison. No effect on stored speed, where it is 1%.",
+        default=0.05,
+    )
+    accuracy: AccuracyPolicy = about("Accuracy.", default=AccuracyPolicy())
+    f1: F1Policy = about("F1.", default=F1Policy())
+    speed: SpeedPolicy = about("Speed, live.", default=SpeedPolicy())
+    stored_speed: StoredSpeedPolicy = about("Speed against a stored record.", default=StoredSpeedPolicy())
+
+
+_ADAPTER: TypeAdapter[Policy] = TypeAdapter(Policy)
+_MARGIN: TypeAdapter[float] = TypeAdapter(Margin)
+_SLOWDOWN: TypeAdapter[float] = TypeAdapter(Slowdown)
+
+
+def load(path: Path | None) -> Policy:
+    """The policy in `path`, or the default one; `UsageError` names the file, the key and what is allowed."""
+    if path is None:
+        return Policy()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--policy {path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--policy {path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--policy {path}: not TOML: {error}") from None
+    try:
+        # Through JSON, so that a list is accepted for a tuple and every other type stays strict.
+        return _ADAPTER.validate_json(to_json(document))
+    except ValidationError as error:
+        others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"--policy {path}: {_explained(error.errors()[0])}{others}") from None
+
+
+def policy_of(plan: ComparePlan) -> Policy:
+    """The policy of `--policy` with the limits that have an option of their own; `UsageError` for an impossible one.
+
+    `--margin` gates accuracy even if the file does not. The command line checks the bounds, but cannot exclude 0 and 1.
+    """
+    policy = load(Path(plan.policy) if plan.policy else None)
+    if plan.margin is not None:
+        margin = _checked(_MARGIN, "--margin", plan.margin, f"above 0 and below {MARGIN_BELOW:g}; 0.02 is two points")
+        policy = replace(policy, accuracy=replace(policy.accuracy, gate=True, margin=margin))
+    if plan.max_slowdown is not None:
+        allowed = f"above 0, at most {LARGEST_SLOWDOWN:g}; 0.1 is 10% more time per pair"
+        slowdown = _checked(_SLOWDOWN, "--max-slowdown", plan.max_slowdown, allowed)
+        policy = replace(policy, stored_speed=replace(policy.stored_speed, max_slowdown=slowdown))
+    return policy
+
+
+def _checked(adapter: TypeAdapter[float], option: str, value: float, allowed: str) -> float:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        raise UsageError(f"{option} {value:g}: a share {allowed}") from None
+
+
+def _explained(error: ErrorDetails) -> str:
+    """One error of pydantic's as KEY: what is wrong and what is allowed."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        return f"{key} = {error['ctx']['error']}"
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{key} = {error['input']!r}: {error['msg']}"
+    kind: Any = Policy
+    for part in error["loc"][:-1]:
+        kind = get_type_hints(kind)[str(part)]
+    return f"{key}: unknown; allowed are {', '.join(item.name for item in fields(kind))}"

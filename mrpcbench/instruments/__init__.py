@@ -1,0 +1,1 @@
+"""What measures: the clock, time spans, traces, telemetry, and the limits of the machine."""

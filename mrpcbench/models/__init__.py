@@ -1,0 +1,1 @@
+"""What `--model` names: its folder, configuration, tokenizer, weights and hashes."""

@@ -1,0 +1,168 @@
+"""What `--model` means: its folder on this machine, found once a command, and what is read from that folder.
+
+`models` loads the weights. transformers and the hub's client load only when they are needed, because a process of `ab`
+that is given a folder and its batches needs neither.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mrpcbench.data.batches import Reader
+from mrpcbench.environment.redaction import public_name
+from mrpcbench.errors import UsageError, first_line
+from mrpcbench.quickstart import CHECKPOINT_DIR
+from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, QUICKSTART
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+ONNX_FILE = "model.onnx"
+# Everything but weights in formats that can run code when they are read.
+HUB_WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
+HUB_GRAPH = ("*.json", "*.txt", f"onnx/{ONNX_FILE}*")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """The files that a `--model` stands for. A command finds them once and passes them on.
+
+    `name` is what the user wrote, for messages; `folder` holds config.json and the tokenizer, with the weights or, for
+    a graph backend, the ONNX graph. What is read from the files is read once.
+    """
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def config(self) -> "PretrainedConfig":
+        """The architecture; not to be changed. Raises `UsageError` where there is none."""
+        return load_config(self.folder, self.name)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The tokenizer. Raises `UsageError` where there is none."""
+        return load_tokenizer(self.folder, self.name)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """How the model reads pairs."""
+        return reader(self.tokenizer, self.config)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the model calls its labels, in their order."""
+        names = self.config.id2label
+        return tuple(str(names[label]) for label in sorted(names))
+
+    def check_labels(self, of_data: tuple[str, str]) -> None:
+        """Raise `UsageError` where the model has the labels of the data in the other order."""
+        named = tuple(name.upper() for name in of_data)
+        if tuple(name.upper() for name in self.label_names) == named[::-1] != named:
+            raise UsageError(
+                f"--model {self.name}: its labels are {', '.join(named[::-1])} and the data's {', '.join(named)}"
+            )
+
+
+def find_sources(wanted: Iterable[tuple[str, bool]]) -> Mapping[tuple[str, bool], ModelSource]:
+    """The source for each (`--model`, whether its ONNX graph is read). Each name is located once.
+
+    A graph lies in the model folder or in its `onnx/`. Raises `UsageError` where a model or its graph does not exist,
+    `MrpcbenchError` where the hub cannot be reached.
+    """
+    wanted = list(wanted)
+    patterns: dict[str, list[str]] = {}
+    for name, on_graph in wanted:
+        patterns.setdefault(name, []).extend(HUB_GRAPH if on_graph else HUB_WEIGHTS)
+    located = {name: locate(name, hub_files=files) for name, files in patterns.items()}
+    sources: dict[tuple[str, Path], ModelSource] = {}
+    found = {}
+    for name, on_graph in wanted:
+        folder = onnx_folder(located[name], name) if on_graph else located[name]
+        found[name, on_graph] = sources.setdefault((name, folder), ModelSource(name, folder))
+    return found
+
+
+def weights_source(name: str) -> ModelSource:
+    """The source of `--model name` for its weights, as `train` and `export` read it; see `locate` for errors."""
+    return ModelSource(name, locate(name))
+
+
+def locate(model: str, *, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
+    """The folder that `--model` means: a folder, the bundled checkpoint, or a snapshot of a hub repository.
+
+    `hub_files` are the patterns of the files to download from a hub repository. A hub id costs a request per call:
+    a command calls `find_sources` once instead. Raises `UsageError` where there is no such model.
+    """
+    if model == QUICKSTART:
+        return CHECKPOINT_DIR
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    if model == DEFAULT_MODEL_DIR:
+        raise UsageError(
+            f"no folder {model} here: run `mrpcbench train` first, or name a fine-tuned model with --model"
+        )
+    if folder.exists():
+        raise UsageError(f"--model {model}: a file; name the folder that holds config.json")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise UsageError(f"--model {model}: no such folder")
+    if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
+        raise UsageError(f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` makes graphs there")
+    from mrpcbench import hub
+
+    return hub.snapshot(model, kind="model", patterns=list(dict.fromkeys(hub_files)))
+
+
+def onnx_folder(folder: Path, name: str) -> Path:
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
+    for candidate in (folder, folder / "onnx"):
+        if (candidate / ONNX_FILE).exists():
+            return candidate
+    others = sorted(path.parent.name for path in folder.glob(f"onnx-*/{ONNX_FILE}"))
+    instead = f"name its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
+
+
+def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Path:
+    """Where the graph of `--model model` that was made for `optimize` goes unless `--output-dir` says otherwise."""
+    graph = "onnx" if optimize == "none" else f"onnx-{optimize}"
+    if Path(model).is_dir() and not random_init:
+        return Path(model) / graph
+    # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
+    suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
+    return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
+
+
+def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
+        raise UsageError(f"--model {name}: no usable tokenizer in it ({first_line(error)})") from error
+    if tokenizer.pad_token_id is None:
+        raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
+    return tokenizer
+
+
+def load_config(folder: Path, name: str) -> "PretrainedConfig":
+    """The architecture in `folder`; raises `UsageError` where there is none."""
+    if not (folder / "config.json").exists():
+        # transformers would guess an architecture from the folder's name.
+        raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model {name}: no usable config.json in it ({first_line(error)})") from error
+
+
+def reader(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> Reader:
+    """How a model reads pairs: of as many tokens as it has positions, or its tokenizer allows, whichever is fewer."""
+    positions = int(getattr(config, "max_position_embeddings", None) or 512)
+    return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

@@ -1,0 +1,1 @@
+"""ModernBERT without padding: packing, the forward pass, and CUDA graphs."""

@@ -1,0 +1,200 @@
+"""ModernBERT as a sequence classifier without padding: a function of Hugging Face's own weights, with gradients.
+
+It computes what `ModernBertForSequenceClassification` does, in fewer than half of its kernels: no padding, no autocast,
+rotary tables and masks made once instead of in each layer, query and key rotated together, residuals added by the
+matrix product before them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import PretrainedConfig
+from transformers.activations import ACT2FN
+
+from mrpcbench.modernbert.packing import Packed
+
+ARCHITECTURE = "ModernBertForSequenceClassification"
+DROPOUTS = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
+Weights = Mapping[str, torch.Tensor]
+# Query and key [T, 2, H, D], value [T, 1, H, D] and whether the layer is local; gives [T, H, D].
+Attend = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+Attention = Callable[[Packed, PretrainedConfig, torch.dtype], Attend]
+
+
+def refusal(config: PretrainedConfig, architecture: str, *, training: bool = False) -> str | None:
+    """Why a model of this class and configuration cannot run packed, and the option that runs it; None where it can."""
+    remedy = "use --engine trainer" if training else "use --backend torch"
+    if architecture != ARCHITECTURE:
+        return f"{architecture} cannot run packed, only {ARCHITECTURE} can; {remedy}"
+    if getattr(config, "rope_scaling", None):
+        return f"{architecture} with rope_scaling cannot run packed; {remedy}"
+    dropped = [name for name in DROPOUTS if training and getattr(config, name)]
+    if dropped:
+        return f"{architecture} with {dropped[0]} {getattr(config, dropped[0]):g} cannot be trained packed; {remedy}"
+    return None
+
+
+def windowless(config: PretrainedConfig) -> int:
+    """Tokens of the longest sequence in which every token sees every other in a local layer."""
+    return int(config.local_attention) // 2 + 1
+
+
+def rotary_table(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Cosines and sines for every position, [P, 2, 2, 1, 1, D]: of global and local layers; the sines with the sign
+    that lets a roll by half of D stand for the rotation of Su et al., RoFormer, 2021, eq. 34.
+
+    Its arithmetic, `dtype`, is that of `logits`. Make it once: it depends on the configuration alone.
+    """
+    size = config.hidden_size // config.num_attention_heads
+    exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
+    places = torch.arange(config.max_position_embeddings, dtype=torch.float32)
+    local_theta = config.global_rope_theta if config.local_rope_theta is None else config.local_rope_theta
+    kinds = []
+    for theta in (config.global_rope_theta, local_theta):
+        angles = torch.outer(places, 1.0 / theta**exponents)
+        sines = angles.sin()
+        kinds.append(torch.stack((angles.cos().repeat(1, 2), torch.cat((-sines, sines), dim=-1)), dim=1))
+    return torch.stack(kinds, dim=1)[:, :, :, None, None].to(device, dtype)
+
+
+def logits(
+    weights: Weights,
+    config: PretrainedConfig,
+    packed: Packed,
+    rotary: torch.Tensor,
+    attention: Attention | None = None,
+) -> torch.Tensor:
+    """Logits [pairs, labels] of the real segments, in the arithmetic of the head's weights.
+
+    `weights` are named as in the model's `state_dict`: its own parameters, or copies in another arithmetic. All of the
+    encoder's are of `rotary`'s arithmetic, but for the embeddings with their norm, and the head, which may differ.
+    `attention` is `kernel_for` these tensors unless given. Where gradients are off, residuals are added in place.
+    """
+    net = _Net(weights, config)
+    embedded = functional.embedding(packed.ids, weights["model.embeddings.tok_embeddings.weight"])
+    states = net.norm(embedded, "model.embeddings.norm").to(rotary.dtype)
+    turns = rotary.index_select(0, packed.positions)
+    attend = (attention or kernel_for(config, rotary.device, rotary.dtype))(packed, config, rotary.dtype)
+    activation = ACT2FN[config.hidden_activation]
+    for index in range(config.num_hidden_layers):
+        states = _attended(net, states, index, turns, attend)
+        states = _transformed(net, states, index, activation)
+    return _classified(net, net.norm(states, "model.final_norm"), packed)[: packed.pairs]
+
+
+@dataclass(frozen=True)
+class _Net:
+    """Weights by their names."""
+
+    weights: Weights
+    config: PretrainedConfig
+
+    def linear(self, states: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.linear(states, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+
+    def norm(self, states: torch.Tensor, name: str) -> torch.Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+        return functional.layer_norm(states, weight.shape, weight, bias, self.config.norm_eps)
+
+    def added(self, states: torch.Tensor, inner: torch.Tensor, name: str) -> torch.Tensor:
+        """`states` plus the linear map of `inner`, in one kernel where it may be in place."""
+        weight, bias = self.weights[f"{name}.weight"].t(), self.weights.get(f"{name}.bias")
+        if bias is not None:
+            states = states + bias
+        return states.addmm(inner, weight) if torch.is_grad_enabled() else states.addmm_(inner, weight)
+
+
+def _attended(net: _Net, states: torch.Tensor, index: int, turns: torch.Tensor, attend: Attend) -> torch.Tensor:
+    """States [T, hidden] after the attention of layer `index`; `turns` [T, 2, 2, 1, 1, D] are the tokens' rotations."""
+    layer, heads = f"model.layers.{index}", net.config.num_attention_heads
+    local = index % net.config.global_attn_every_n_layers != 0
+    # The embeddings are normalised already, so the first layer has no norm of its own.
+    normed = net.norm(states, f"{layer}.attn_norm") if index else states
+    qkv = net.linear(normed, f"{layer}.attn.Wqkv").view(len(states), 3, heads, -1)
+    query_key, value = qkv.split_with_sizes((2, 1), dim=1)
+    rolled = query_key.roll(query_key.shape[-1] // 2, dims=-1)
+    query_key = torch.addcmul(query_key * turns[:, int(local), 0], rolled, turns[:, int(local), 1])
+    return net.added(states, attend(query_key, value, local).flatten(1), f"{layer}.attn.Wo")
+
+
+def _transformed(
+    net: _Net, states: torch.Tensor, index: int, activation: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """States [T, hidden] after the gated linear unit of layer `index`."""
+    layer = f"model.layers.{index}"
+    value, gate = net.linear(net.norm(states, f"{layer}.mlp_norm"), f"{layer}.mlp.Wi").chunk(2, dim=-1)
+    return net.added(states, activation(value) * gate, f"{layer}.mlp.Wo")
+
+
+def _classified(net: _Net, states: torch.Tensor, packed: Packed) -> torch.Tensor:
+    """Logits [S, labels] of all segments; the mean is taken in float32."""
+    if net.config.classifier_pooling == "cls":
+        pooled = states.index_select(0, packed.starts[:-1])
+    else:
+        sums = torch.zeros(packed.shape.segments, states.shape[1], device=states.device)
+        pooled = sums.index_add(0, packed.segments, states.float()) / packed.lengths[:, None]
+    pooled = net.linear(pooled.to(net.weights["head.dense.weight"].dtype), "head.dense")
+    return net.linear(net.norm(ACT2FN[net.config.classifier_activation](pooled), "head.norm"), "classifier")
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Attention:
+    """`varlen` where its kernel runs: flash attention, in half precision, on a GPU of compute capability 8 or more."""
+    fits = dtype in (torch.float16, torch.bfloat16) and config.hidden_size // config.num_attention_heads % 8 == 0
+    return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
+
+
+def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, recorded: bool) -> str:
+    """What a placement says of `kernel_for` these, and of whether they are recorded."""
+    attention = "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa"
+    return f"packed, {attention}" + (", CUDA graphs" if recorded else "")
+
+
+def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
+    """Attention by torch's kernel for sequences end to end."""
+    starts, longest, reach = packed.starts, packed.shape.longest, windowless(config) - 1
+
+    def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
+        window = (reach, reach) if local and longest > reach + 1 else (-1, -1)
+        query, key = query_key.unbind(1)
+        found = varlen_attn(query, key, value.squeeze(1), starts, starts, longest, longest, window_size=window)
+        assert isinstance(found, torch.Tensor)
+        return found
+
+    return attend
+
+
+def padded(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
+    """Scaled-dot-product attention over copies of query, key and value that are padded to the longest segment.
+
+    A mask over the sequences end to end would need no copies; its cost grows with the square of all their tokens.
+    """
+    count, width, reach = packed.shape.segments, packed.shape.longest, windowless(config) - 1
+    place = torch.arange(width, device=packed.storage.device)
+    there = (packed.starts[:-1, None] + place).clamp(max=packed.shape.tokens - 1).flatten()
+    back = packed.segments * width + packed.positions
+    real = place < packed.lengths[:, None]
+    masks = [None if packed.shape.tokens == count * width else _mask(real[:, None, None], dtype)] * 2
+    if width > reach + 1:
+        near = (place[:, None] - place).abs() <= reach
+        # A query of padding may see anything: one that saw nothing would be NaN, and so would its gradient.
+        masks[1] = _mask(real[:, None, None] & near | ~real[:, None, :, None], dtype)
+
+    def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
+        heads = value.shape[2:]
+        query, key = query_key.index_select(0, there).view(count, width, 2, *heads).permute(2, 0, 3, 1, 4)
+        values = value.index_select(0, there).view(count, width, *heads).transpose(1, 2)
+        found = functional.scaled_dot_product_attention(query, key, values, attn_mask=masks[local])
+        return found.transpose(1, 2).reshape(count * width, *heads).index_select(0, back)
+
+    return attend
+
+
+def _mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to the scores; given as truth values, each layer would convert them anew."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)

@@ -1,0 +1,1 @@
+"""The ONNX graphs, and the verification of an export."""

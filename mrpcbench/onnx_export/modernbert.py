@@ -1,0 +1,184 @@
+"""ModernBERT's classifier as a graph of few nodes, which each provider's kernels make a layer of in their own way.
+
+The arithmetic is that of `ModernBertForSequenceClassification` in transformers, read from the model itself: pre-norm
+layers, of which the first has no norm before its attention; rotary positions; every n-th layer sees all tokens and the
+others a window; a gated MLP; then pooling, and a head.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from transformers import ModernBertForSequenceClassification, PreTrainedModel
+
+from mrpcbench.errors import UsageError
+from mrpcbench.onnx_export.writer import Writer
+
+# What is added to a score to take a token out of a softmax. float16 ends at 65504: this plus a score stays finite.
+MASKED = -3e4
+
+
+class Builder(ABC):
+    """One graph while it is written. Weights keep their names; matrices are [in, out], as MatMul takes them.
+
+    Pairs must be padded on the right. A subclass writes attention and norms with the nodes of a provider.
+    """
+
+    opset: ClassVar[int]
+    # Widths of a head that the provider's attention takes are multiples of this.
+    head_multiple: ClassVar[int] = 2
+
+    def __init__(self, model: PreTrainedModel, *, half: bool = False) -> None:
+        """`model` is one that `check` has let through; with `half` its layers are float16."""
+        self._model = model
+        self._config: Any = model.config
+        self._half = half
+        self._writer = Writer()
+        self._weights = model.state_dict()
+        self._float = np.dtype(np.float16 if half else np.float32)
+
+    @classmethod
+    def check(cls, model: PreTrainedModel, option: str) -> None:
+        """Raise `UsageError`, which names `option` and what works instead, where there is no such graph of `model`."""
+        if problem := _problem(model, cls.head_multiple):
+            raise UsageError(f"{option}: {problem}; use --optimize none")
+
+    def build(self) -> onnx.ModelProto:
+        """The graph: `input_ids`, `attention_mask` [B, S] int64 to `logits` [B, labels] float32."""
+        columns = self._writer.one("Shape", ["input_ids"], {"start": 1, "end": 2})
+        self._read_lengths(columns)
+        band = self._band(columns)
+        table = self._weight("model.embeddings.tok_embeddings.weight")
+        states = self._norm(self._writer.one("Gather", [table, "input_ids"]), "model.embeddings.norm")
+        residual = self._first_residual(states)
+        count = self._config.num_hidden_layers
+        for layer in range(count):
+            name = f"model.layers.{layer}"
+            is_local = layer % self._config.global_attn_every_n_layers != 0
+            attention = self._attention(states, layer, band if is_local else "")
+            states, residual = self._project(attention, residual, f"{name}.attn.Wo", f"{name}.mlp_norm")
+            after = "model.final_norm" if layer == count - 1 else f"model.layers.{layer + 1}.attn_norm"
+            states, residual = self._project(self._gated(states, f"{name}.mlp"), residual, f"{name}.mlp.Wo", after)
+        self._head(self._pool(states))
+        return self._writer.model("modernbert", self.opset, self._config.num_labels)
+
+    # --- what a provider has its own nodes for ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _read_lengths(self, columns: str) -> None:
+        """Write what the attention wants to know of the pairs' lengths; `columns` [1] is that of the batch."""
+
+    @abstractmethod
+    def _attention(self, states: str, layer: int, band: str) -> str:
+        """Attention of all heads [B, S, D], rotary positions and the mask of padding among it."""
+
+    @abstractmethod
+    def _gated(self, states: str, name: str) -> str:
+        """The gated MLP without its last product [B, S, intermediate]."""
+
+    @abstractmethod
+    def _first_residual(self, states: str) -> str:
+        """What the first layer adds to."""
+
+    @abstractmethod
+    def _project(self, states: str, residual: str, linear: str, norm: str) -> tuple[str, str]:
+        """`states` through `linear`, added to `residual`: the normed sum, and the sum."""
+
+    # --- what depends on the lengths alone ----------------------------------------------------------------------------
+
+    def _band(self, columns: str) -> str:
+        """What is added to the scores of a local layer [1, 1, S, S]: 0 within the window, and nothing beyond it.
+
+        A slice of a constant stays on a GPU, where a range would be made on the CPU and copied: no CUDA graph allows
+        that.
+        """
+        if self._config.global_attn_every_n_layers == 1:
+            return ""
+        write = self._writer
+        every = write.constant("positions", np.arange(self._config.max_position_embeddings, dtype=np.int64))
+        keys = write.one("Slice", [every, write.integers(0), columns])
+        queries = write.one("Unsqueeze", [keys, write.integers(0, 1, 3)])
+        distance = write.one("Abs", [write.one("Sub", [queries, keys])])
+        far = write.one("Greater", [distance, write.integer(self._config.local_attention // 2)])
+        masked = write.constant("masked", np.array(MASKED, dtype=self._float))
+        return write.one("Where", [far, masked, write.constant("seen", np.array(0, dtype=self._float))])
+
+    def _rotary(self, layer: int) -> tuple[str, str]:
+        """Cosines and sines [positions, half a head] of a layer, as its own module computes them."""
+        rotary: Any = self._model.model.layers[layer].attn.rotary_emb  # type: ignore[union-attr,index]
+        frequencies = rotary.inv_freq.detach().float().cpu()
+        name = f"{frequencies[-1].item():.6e}"  # which layers share a table is seen from its slowest rotation
+        angles = torch.arange(self._config.max_position_embeddings, dtype=torch.float32)[:, None] * frequencies[None, :]
+        cosines, sines = (
+            (turned * rotary.attention_scaling).numpy().astype(self._float) for turned in (angles.cos(), angles.sin())
+        )
+        return self._writer.constant(f"cosines_{name}", cosines), self._writer.constant(f"sines_{name}", sines)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _pool(self, states: str) -> str:
+        """The pooled states [B, D], in float32 from here on: a sum of many float16 can overflow."""
+        write = self._writer
+        if self._config.classifier_pooling == "cls":
+            first = write.one("Gather", [states, write.integer(0)], {"axis": 1})
+            return write.cast(first, TensorProto.FLOAT) if self._half else first
+        wide = write.cast(states, TensorProto.FLOAT) if self._half else states
+        mask = write.cast("attention_mask", TensorProto.FLOAT)
+        share = write.one("Div", [mask, write.one("ReduceSum", [mask, write.integers(1)])])
+        mean = write.one("MatMul", [write.one("Unsqueeze", [share, write.integers(1)]), wide])
+        return write.one("Squeeze", [mean, write.integers(1)])
+
+    def _head(self, pooled: str) -> None:
+        self._float = np.dtype(np.float32)
+        dense = self._writer.one("Gelu", [self._linear(pooled, "head.dense")])
+        product = self._product(self._norm(dense, "head.norm"), "classifier")
+        self._writer.node("Add", [product, self._weight("classifier.bias")], result="logits")
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _gate(self, inner: str, gate: str) -> str:
+        return self._writer.one("Mul", [self._writer.one("Gelu", [inner]), gate])
+
+    def _linear(self, states: str, name: str, half: int | None = None) -> str:
+        product, bias = self._product(states, name, half), self._optional(f"{name}.bias", half)
+        return self._writer.one("Add", [product, bias]) if bias else product
+
+    def _product(self, states: str, name: str, half: int | None = None) -> str:
+        return self._writer.one("MatMul", [states, self._weight(f"{name}.weight", half, transposed=True)])
+
+    def _norm(self, states: str, name: str) -> str:
+        inputs = [states, self._weight(f"{name}.weight"), self._optional(f"{name}.bias")]
+        attributes = {"axis": -1, "epsilon": self._config.norm_eps}
+        return self._writer.one("LayerNormalization", [item for item in inputs if item], attributes)
+
+    def _optional(self, name: str, half: int | None = None) -> str:
+        return self._weight(name, half) if name in self._weights else ""
+
+    def _weight(self, name: str, half: int | None = None, *, transposed: bool = False) -> str:
+        """A weight, or of its outputs the first half or the second."""
+        values: NDArray[Any] = self._weights[name].detach().float().cpu().numpy()
+        if half is not None:
+            name, values = f"{name}_{half}", np.split(values, 2)[half]
+        return self._writer.constant(name, (values.T if transposed else values).astype(self._float))
+
+
+def _problem(model: PreTrainedModel, head_multiple: int) -> str | None:
+    if not isinstance(model, ModernBertForSequenceClassification):
+        return f"made for ModernBertForSequenceClassification, and this is {type(model).__name__}"
+    config = model.config
+    for name in ("hidden_activation", "classifier_activation"):
+        if (activation := getattr(config, name)) != "gelu":
+            return f"made for {name} gelu, and this model has {activation}"
+    if config.classifier_pooling not in ("mean", "cls"):
+        return f"made for classifier_pooling mean or cls, and this model has {config.classifier_pooling}"
+    width = config.hidden_size // config.num_attention_heads
+    if width % head_multiple:
+        return f"made for heads whose width is a multiple of {head_multiple}, and this model's are {width} wide"
+    kind = model.model.layers[0].attn.rotary_emb.rope_type
+    if "dynamic" in kind or kind == "longrope":
+        return f"made for rotary positions that do not depend on the length, and this model's are {kind}"
+    return None

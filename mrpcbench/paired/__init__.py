@@ -1,0 +1,1 @@
+"""Two processes that alternate call by call, and their protocol."""

@@ -1,0 +1,192 @@
+"""Figures derived from the samples of a benchmark and the times of a training: rates, percentiles, energy, spans.
+
+Standard library only.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from mrpcbench.schema.records import BenchRow, Ceilings, LoadPoint, SpanName, TrainSection, Work
+from mrpcbench.schema.verdicts import Interval
+from mrpcbench.statistics import median_interval, quantile, samples_needed
+
+# Of fewer rounds even their whole range covers the median with less than 93.75%.
+ROUNDS_FOR_INTERVAL = 5
+# The quantile of the rounds by which `compare` judges a row. Another program can only slow a round down, so the lower
+# quartile stays where it is until three rounds of four are disturbed. The fastest round would stay longer, but it falls
+# as rounds are added.
+JUDGED_QUANTILE = 0.25
+
+
+def pairs_per_s(row: BenchRow) -> float:
+    """Pairs a second: over all single pairs, whose median is not their mean, or in the median pass; not of a server."""
+    if row.scenario == "single-stream":
+        return len(row.samples_ms) * 1e3 / sum(row.samples_ms)
+    return row.pairs * 1e3 / quantile(row.samples_ms, 0.5)
+
+
+def best_load(row: BenchRow) -> LoadPoint | None:
+    """The largest load of a server that kept the target; None where none did, and for the other scenarios."""
+    if row.server is None or row.server.best_rate_per_s is None:
+        return None
+    best = (point for point in row.server.curve if point.rate_per_s == row.server.best_rate_per_s)
+    return next(best, None)
+
+
+def speed(row: BenchRow) -> float | None:
+    """Pairs a second; of a server the rate of its best load, or None where it has none."""
+    if row.scenario != "server":
+        return pairs_per_s(row)
+    load = best_load(row)
+    return load.rate_per_s if load else None
+
+
+def time_us(row: BenchRow) -> float | None:
+    """Microseconds per pair by which `compare` judges a row: the lower quartile of `round_us`; None without a sample.
+
+    Of a server, microseconds per request at its best load; None if no load met the target.
+    """
+    if row.scenario == "server":
+        load = best_load(row)
+        return 1e6 / load.rate_per_s if load else None
+    rounds = round_us(row)
+    return quantile(rounds, JUDGED_QUANTILE) if min(rounds, default=0.0) > 0 else None
+
+
+def round_us(row: BenchRow) -> list[float]:
+    """Microseconds per pair of each whole round, in the order run: of single pairs, those of the median pair.
+
+    A program that interrupts a few of the single calls does not move their median, whereas it moves their sum.
+    """
+    if row.scenario != "single-stream":
+        return [milliseconds * 1e3 / row.pairs for milliseconds in row.samples_ms]
+    whole = len(row.samples_ms) // row.pairs * row.pairs
+    return [median(row.samples_ms[start : start + row.pairs]) * 1e3 for start in range(0, whole, row.pairs)]
+
+
+def percentile_ms(row: BenchRow, share: float) -> float | None:
+    """Milliseconds of the `share` quantile of the row's samples; of a server those of its best load.
+
+    None where there are too few samples to bound a quantile above the median at 99% confidence.
+    """
+    load = best_load(row)
+    samples = load.latencies_ms if load else row.samples_ms
+    if not samples or (share > 0.5 and len(samples) < samples_needed(share)):
+        return None
+    return quantile(samples, share)
+
+
+def round_ms(row: BenchRow) -> list[float]:
+    """Time of each whole round of an offline row, or of one of single pairs, in the order run."""
+    size = row.pairs if row.scenario == "single-stream" else 1
+    whole = len(row.samples_ms) // size * size
+    return [math.fsum(row.samples_ms[start : start + size]) for start in range(0, whole, size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeSpeed:
+    """Speed of a row in multiples of another's: the median over the rounds that both have run, and its 95% interval,
+    None where the rounds are too few for one.
+    """
+
+    times: float
+    interval: Interval | None
+    rounds: int
+
+
+def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
+    """`row` against `base`, paired by round: rows are interleaved, so that what slows one round slows both rows in it.
+
+    The median of ln(time of `base` / time of `row`) with its percentile bootstrap interval. None without a whole round.
+    """
+    pairs = zip(
+        round_ms(row), round_ms(base), strict=False
+    )  # an interrupted run may have given one of them a round more
+    logs = [math.log(other / mine) for mine, other in pairs if mine > 0 and other > 0]
+    if not logs:
+        return None
+    found = median_interval(logs) if len(logs) >= ROUNDS_FOR_INTERVAL else None
+    ends = replace(found, low=math.exp(found.low), high=math.exp(found.high)) if found else None
+    return RelativeSpeed(times=math.exp(median(logs)), interval=ends, rounds=len(logs))
+
+
+def pairs_timed(row: BenchRow) -> int:
+    """Pairs that were answered while the row's sensors were read: in all its rounds, or under all loads of a server."""
+    if row.server is not None:
+        return sum(point.sent for point in row.server.curve)
+    return len(row.samples_ms) * (1 if row.scenario == "single-stream" else row.pairs)
+
+
+def joules_per_thousand(row: BenchRow) -> float | None:
+    """Energy of the GPU for a thousand pairs, in joules; None where no sensor told.
+
+    A server's is over all the loads that were tried, the GPU's idle time between requests among them.
+    """
+    energy_j = row.resources.gpu_energy_j if row.resources else None
+    pairs = pairs_timed(row)
+    return None if energy_j is None or not pairs else energy_j / pairs * 1e3
+
+
+def least_s(work: Work, ceilings: Ceilings) -> float:
+    """Seconds that `work` takes where one of the two `ceilings` is reached all the time."""
+    return max(work.flops / ceilings.flops_per_s, work.moved_bytes / ceilings.bytes_per_s)
+
+
+def share_of_limit(work: Work, ceilings: Ceilings, seconds: float) -> float:
+    """The least time for `work` divided by the `seconds` it took: 1 is the limit."""
+    return least_s(work, ceilings) / seconds
+
+
+def flops_share(work: Work, ceilings: Ceilings, seconds: float) -> float:
+    """Model FLOP utilisation: the rate of useful arithmetic over `seconds`, divided by its ceiling."""
+    return work.flops / ceilings.flops_per_s / seconds
+
+
+def row_share(
+    row: BenchRow, ceilings: Sequence[Ceilings], share: Callable[[Work, Ceilings, float], float]
+) -> float | None:
+    """`share_of_limit` or `flops_share` of a benchmark's row, for one round of it.
+
+    None where its work is not known, or its device's ceiling in its arithmetic was not measured.
+    """
+    place = row.placement.device, row.placement.product_dtype
+    found = next((item for item in ceilings if (item.device, item.dtype) == place), None)
+    return share(row.work, found, row.pairs / pairs_per_s(row)) if found and row.work else None
+
+
+def padding_share(row: BenchRow) -> float:
+    """Share of the tokens of a round that are padding."""
+    return row.padding_tokens / max(1, row.real_tokens + row.padding_tokens)
+
+
+def pairs_in_spans(row: BenchRow) -> int:
+    """Pairs that the row's spans were timed on.
+
+    Every batch is one sample of `compute`, and every batch is full but the last of a complete pass. So n samples are of
+    n full batches, unless that is more than all pairs: then the pass was complete, and its last batch smaller.
+    """
+    batches = sum(len(span.samples_ms) for span in row.spans or () if span.name == "compute")
+    return min(row.pairs, batches * row.batch_size)
+
+
+def span_us(row: BenchRow) -> dict[SpanName, float]:
+    """Mean microseconds a pair of each part that was timed; empty where none was."""
+    pairs = pairs_in_spans(row)
+    return {span.name: math.fsum(span.samples_ms) * 1e3 / pairs for span in row.spans or () if pairs}
+
+
+def stepping_s(section: TrainSection) -> float | None:
+    """Seconds of a training's steps after the first; None if a record does not say what else took time."""
+    if None in (section.train_s, section.cold_s, section.evaluate_s, section.save_s):
+        return None
+    return math.fsum((section.train_s or 0, -(section.cold_s or 0), -(section.evaluate_s or 0), -(section.save_s or 0)))
+
+
+def steps_per_s(section: TrainSection) -> float | None:
+    """Optimiser steps per second, over the steps in `stepping_s`: all but the first."""
+    seconds = stepping_s(section)
+    last = section.epochs[-1].step if section.epochs else 0
+    steps = last - (section.resumed_from_step or 0) - 1
+    return steps / seconds if seconds and seconds > 0 and steps > 0 else None

@@ -1,0 +1,49 @@
+"""The fastest rows of a benchmark, and those whose speed the others are shown relative to.
+
+Standard library only, so that what was asked can be refused before anything heavy is loaded.
+"""
+
+from collections.abc import Sequence
+
+from mrpcbench.errors import UsageError
+from mrpcbench.records.figures import speed
+from mrpcbench.schema.cases import Suite
+from mrpcbench.schema.records import BenchRow
+from mrpcbench.schema.requests import BenchView
+from mrpcbench.schema.rows import RowId, RowSelector
+
+
+def check_view(view: BenchView, suite: Suite) -> None:
+    """Raise `UsageError` where `view` is relative to a row that a run of `suite` does not have."""
+    rows = suite.rows()
+    for text in view.relative_to:
+        try:
+            selector = RowSelector.parse(text)
+        except ValueError as error:
+            raise UsageError(f"--relative-to: {error}, or CASE or CASE:BATCH") from None
+        if not any(map(selector.matches, rows)):
+            raise UsageError(f"--relative-to {text}: no row of this run; name one of {', '.join(map(str, rows))}")
+
+
+def best(rows: Sequence[BenchRow]) -> list[BenchRow]:
+    """The fastest of `rows`, and its equals; none where no row is faster than another."""
+    speeds = [speed(row) for row in rows]
+    most = max((found for found in speeds if found is not None), default=None)
+    fastest = [row for row, found in zip(rows, speeds, strict=True) if found is not None and found == most]
+    return fastest if len(fastest) < len(rows) else []
+
+
+def references(rows: Sequence[BenchRow], relative_to: Sequence[str]) -> list[BenchRow]:
+    """The rows of one table that `relative_to` names, each once; of several that one name selects, the fastest."""
+    found: dict[RowId, BenchRow] = {}
+    for selector in map(RowSelector.parse, relative_to):
+        if named := [row for row in rows if selector.matches(row.id)]:
+            first = max(named, key=lambda row: speed(row) or 0.0)
+            found.setdefault(first.id, first)
+    return list(found.values())
+
+
+def ratio(row: BenchRow, base: BenchRow) -> float | None:
+    """Speed of `row` in multiples of that of `base`; None where either is unknown."""
+    mine, other = speed(row), speed(base)
+    return None if mine is None or other is None else mine / other

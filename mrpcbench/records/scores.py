@@ -1,0 +1,126 @@
+"""Accuracy, F1, their intervals, and the full score of a split."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrpcbench.schema.records import Confusion, EvalScore
+from mrpcbench.schema.verdicts import Interval
+from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
+
+
+def confusion(predictions: NDArray[Any], references: NDArray[Any]) -> Confusion:
+    """The four counts of `predictions` [N] against `references` [N], both 0 or 1."""
+    if len(predictions) != len(references) or len(references) == 0:
+        raise ValueError(f"{len(predictions)} predictions of {len(references)} labels")
+    said, is_so = predictions == 1, references == 1
+    return Confusion(
+        true_positive=int((said & is_so).sum()),
+        false_positive=int((said & ~is_so).sum()),
+        false_negative=int((~said & is_so).sum()),
+        true_negative=int((~said & ~is_so).sum()),
+    )
+
+
+def accuracy_of(counts: Confusion) -> float:
+    """Share predicted correctly."""
+    right = counts.true_positive + counts.true_negative
+    return right / (right + counts.false_positive + counts.false_negative)
+
+
+def f1_of(counts: Confusion) -> float:
+    """2 TP / (2 TP + FP + FN); 0 where that is 0 / 0, as scikit-learn has it."""
+    return _ratio(2 * counts.true_positive, 2 * counts.true_positive + counts.false_positive + counts.false_negative)
+
+
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EvalScore:
+    """The full score of `logits` [N, 2] against `labels` [N]; the prediction is the larger logit."""
+    counts = confusion(logits.argmax(axis=1), labels)
+    positives = counts.true_positive + counts.false_negative
+    always_one = positives * 2 >= len(labels)
+    return EvalScore(
+        pairs=len(labels),
+        accuracy=accuracy_of(counts),
+        accuracy_interval=wilson_interval(counts.true_positive + counts.true_negative, len(labels)),
+        f1=f1_of(counts),
+        f1_interval=f1_interval(counts),
+        precision=_ratio(counts.true_positive, counts.true_positive + counts.false_positive),
+        recall=_ratio(counts.true_positive, positives),
+        loss=finite_or_none(cross_entropy(logits, labels)),
+        confusion=counts,
+        majority_accuracy=max(positives, len(labels) - positives) / len(labels),
+        majority_f1=_ratio(2 * positives, positives + len(labels)) if always_one else 0.0,
+    )
+
+
+def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mean of -log softmax(logits)[label] in nats, in float64; `logits` [N, 2], `labels` [N]."""
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
+    return float((log_sum - wide[np.arange(len(labels)), labels]).mean())
+
+
+def f1_interval(counts: Confusion, *, level: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of F1 (Efron & Tibshirani 1993, chapter 13).
+
+    F1 depends on the four counts alone, so a resample of the pairs is one multinomial draw of the counts, which is
+    faster than `scipy.stats.bootstrap` over the pairs. The seed is fixed.
+    """
+    cells = np.array([counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative])
+    draws = np.random.default_rng(0).multinomial(cells.sum(), cells / cells.sum(), size=RESAMPLES)
+    return _percentile_interval(_f1s(draws[:, 0], draws[:, 1] + draws[:, 2]), level)
+
+
+def f1_difference_interval(
+    baseline: NDArray[Any], current: NDArray[Any], labels: NDArray[Any], *, level: float = 0.95
+) -> tuple[float, Interval]:
+    """F1 of the predictions `current` [N] minus that of `baseline` [N] against `labels` [N], all 0 or 1; its interval.
+
+    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13): a resample draws whole pairs, each with its label
+    and both predictions. Both F1s depend on the eight counts of these alone, so a resample is one multinomial draw. The
+    seed is fixed. An F1 of 0 / 0 is 0. ValueError for no pairs, unequal lengths or a value other than 0 and 1.
+    """
+    columns = [np.asarray(column) for column in (labels, baseline, current)]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1 or len(columns[0]) == 0:
+        raise ValueError(f"{len(columns[1])} and {len(columns[2])} predictions of {len(columns[0])} labels")
+    if not all(np.isin(column, (0, 1)).all() for column in columns):
+        raise ValueError("a label or a prediction is neither 0 nor 1")
+    is_so, said_before, says = (column.astype(np.int64) for column in columns)
+    table = np.bincount(4 * is_so + 2 * said_before + says, minlength=8)
+    draws = np.random.default_rng(0).multinomial(len(is_so), table / len(is_so), size=RESAMPLES)
+    differences = _f1_differences(draws)
+    return float(_f1_differences(table[np.newaxis])[0]), _percentile_interval(differences, level)
+
+
+def _f1_differences(tables: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Current F1 minus baseline F1 of each of `tables` [R, 8]; cell 4 l + 2 b + c counts label l, said b and c."""
+    by_label = tables.reshape(-1, 2, 2, 2)  # [resample, label, baseline, current]
+    f1_baseline, f1_current = (
+        _f1s(said[:, 1, 1], said[:, 0, 1] + said[:, 1, 0]) for said in (by_label.sum(axis=3), by_label.sum(axis=2))
+    )
+    return f1_current - f1_baseline
+
+
+def _f1s(true_positives: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 of each resample: 2 TP / (2 TP + wrong), and 0 where that is 0 / 0."""
+    doubled = 2 * true_positives
+    below = doubled + wrong
+    f1s = np.zeros(len(doubled))
+    np.divide(doubled, below, out=f1s, where=below > 0)
+    return f1s
+
+
+def _percentile_interval(values: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level, method=BOOTSTRAP)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """`value`, or None where it is NaN or infinite: a record says null and never a number that JSON lacks."""
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,311 @@
+"""Records and lineages as JSON files: strict reading, atomic writing. The only module that knows JSON.
+
+In a checkout, `python -m mrpcbench.records.store` writes what is generated from `schema` and `plans`: the JSON Schema
+(`mrpcbench/records/results.schema.json`, package data) and its description for people (`docs/results-format.md`).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mrpcbench.errors import UsageError
+from mrpcbench.records.upgrade import MAJOR, SCHEMA_VERSION, is_newer, upgrade
+from mrpcbench.schema.records import RECORDS, Lineage, Record, RunRecord
+from mrpcbench.schema.verdicts import Comparison
+
+LINEAGE_FILE = "mrpcbench.json"
+SCHEMA_FILE = "results.schema.json"
+
+Extra = Literal["ignore", "forbid"]
+T = TypeVar("T")
+
+R = TypeVar("R", bound=RunRecord)
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What reads and writes `kind`: made when it is first needed, because that takes time."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def dumps(value: RunRecord | Lineage | Comparison) -> str:
+    """`value` as indented JSON, checked by the same rules that reading applies: what is written can be read."""
+    adapter = _adapter(type(value))
+    text = adapter.dump_json(value, indent=2).decode() + "\n"
+    adapter.validate_json(text)
+    return text
+
+
+def save(record: RunRecord, path: Path) -> None:
+    """Write `record` to `path` in one step: a reader sees the old file or the new one, never half of either."""
+    write_text(path, dumps(record))
+
+
+def load(path: Path) -> Record:
+    """The record in `path`; raises `UsageError` where it is absent, truncated, of another version or not a record."""
+    document, extra = _read(path)
+    command = document.get("command")
+    kind = RECORDS.get(command) if isinstance(command, str) else None
+    if kind is None:
+        raise UsageError(f"{path}: not a valid record: command {command!r} is none of {', '.join(RECORDS)}")
+    return _validated(kind, document, extra, path)
+
+
+def load_as(kind: type[R], path: Path) -> R:
+    """The record in `path`; raises `UsageError` as `load` does, and where the record is not of the class `kind`."""
+    record = load(path)
+    if not isinstance(record, kind):
+        raise UsageError(f"{path}: a record of {record.command}; name one of {kind.command}")
+    return record
+
+
+def save_lineage(lineage: Lineage, folder: Path, name: str = LINEAGE_FILE) -> None:
+    """Write `lineage` beside the model in `folder`."""
+    write_text(folder / name, dumps(lineage))
+
+
+def load_lineage(folder: Path, name: str = LINEAGE_FILE) -> Lineage | None:
+    """The lineage beside the model in `folder`, or None where no command of this project wrote one."""
+    path = folder / name
+    return _validated(Lineage, *_read(path), path) if path.exists() else None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Extra]:
+    """The JSON object in `path` in the present version, and what becomes of fields that are not known here."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
+    try:
+        # A newer minor version only adds fields, so those that are not known here can be ignored.
+        return upgrade(document), "ignore" if is_newer(document) else "forbid"
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _validated(kind: type[T], document: dict[str, Any], extra: Extra, path: Path) -> T:
+    try:
+        # By way of JSON, in which a list stands for a tuple although nothing else may stand for anything.
+        return _adapter(kind).validate_json(json.dumps(document), extra=extra)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"{path}: not a valid {kind.__name__}: {where}: {first['msg']}{others}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a temporary file beside `path`, and put it in place of the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes a private file; a record is as readable as any file that the user writes.
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, then move its files into `folder`; what was there stays until then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+        staged = Path(name)
+        write(staged)
+        for file in sorted(staged.rglob("*")):
+            if file.is_file():
+                target = folder / file.relative_to(staged)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.chmod(0o666 & ~_umask())
+                file.replace(target)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder, then put it in place of `folder` as a whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    staged.chmod(0o777 & ~_umask())
+    try:
+        write(staged)
+        old = staged.with_name(staged.name + "-old")
+        if folder.exists():
+            folder.rename(old)
+        try:
+            staged.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write `rows` as JSON lines in one step, and return the file's sha256."""
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_text(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_jsonl(path: Path, sha256: str) -> list[Any]:
+    """The rows of a JSON lines file whose hash is `sha256`; raises `UsageError` where it is absent or another file.
+
+    NaN and infinity, which are no JSON, are errors.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UsageError(f"{path}: sha256 {found[:12]}, and the record was made with {sha256[:12]}")
+    try:
+        return [json.loads(line, parse_constant=_no_json) for line in content.splitlines()]
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON lines ({error})") from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def canonical_sha256(document: str, *, without: Collection[str] = ()) -> str:
+    """Hash of the JSON object `document` whatever its layout and the order of its keys, `without` some of them."""
+    content = {name: value for name, value in json.loads(document).items() if name not in without}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def default_path(command: str) -> Path:
+    """`results/<time>-<command>.json` under the working folder; a number is added where that is taken."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}"
+    path, count = Path("results", f"{stem}.json"), 1
+    while path.exists():
+        count += 1
+        path = Path("results", f"{stem}-{count}.json")
+    return path
+
+
+def save_json(path: Path, document: Any) -> None:
+    """Write `document`, which is no record, to `path` in one step and on one line; infinity and NaN are errors."""
+    write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+
+
+def load_json(path: Path) -> Any:
+    """What another program wrote to `path` as JSON; raises `ValueError` where it is not."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_line(document: Any) -> str:
+    """A JSON document on one line; raises `ValueError` for NaN or infinity."""
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+def from_line(line: str) -> Any:
+    """The document of `to_line`; raises `ValueError` where it is not one."""
+    return json.loads(line)
+
+
+def to_json(value: Any) -> str:
+    """Any small result that is not a record, as one JSON document."""
+    return json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2)  # type: ignore[arg-type]
+
+
+# --- the published format ---------------------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a record, which `command` tells apart; every field has its description."""
+    schema = TypeAdapter(Annotated[Record, Field(discriminator="command")]).json_schema()
+    for kind in _record_kinds():
+        body = schema["$defs"][kind.__name__]
+        if issubclass(kind, RunRecord):  # these have a value of their own in code, and are read all the same
+            body["required"] = ["schema_version", "command", *body["required"]]
+        body["description"] = (kind.__doc__ or "").split("\n\n")[0]
+        for item in dataclasses.fields(kind):
+            body["properties"][item.name]["description"] = item.metadata["about"]
+        if version := body["properties"].get("schema_version"):
+            version["pattern"] = rf"^{MAJOR}\.[0-9]+$"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _record_kinds() -> list[type]:
+    """The classes of records and every dataclass that their fields mention, each once, in the order met."""
+    kinds: list[type] = list(RECORDS.values())
+    for item in kinds:
+        kinds += [found for found in _dataclasses_in(*get_type_hints(item).values()) if found not in kinds]
+    return list(dict.fromkeys(kinds))
+
+
+def _dataclasses_in(*types: Any) -> Iterator[type]:
+    for item in types:
+        if isinstance(item, type) and dataclasses.is_dataclass(item):
+            yield item
+        yield from _dataclasses_in(*get_args(item))
+
+
+def format_page() -> str:
+    """docs/results-format.md: each class of the format as a table of its fields."""
+    lines = [
+        "# The results format",
+        "",
+        f"Generated by `python -m mrpcbench.records.store` from `mrpcbench/schema/`; schema version {SCHEMA_VERSION}. "
+        "The JSON Schema itself is `mrpcbench/records/results.schema.json`, installed with the package.",
+        "",
+        "A record is one JSON document, written to a temporary file that replaces the old one, with `complete: false` "
+        "until the command ends. A truncated file, a missing field, an unknown field or another major version is an "
+        "error that names the file and the place. `command` tells the classes of records apart; each has the fields "
+        "of RunRecord and one with the command's result. A minor version only adds fields: a reader ignores unknown "
+        "fields in a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as "
+        "well (`mrpcbench/records/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a record is "
+        "read. No field holds an absolute path, a user's name or a host's name.",
+    ]
+    shared = dataclasses.fields(RunRecord)
+    for kind in (RunRecord, *_record_kinds()):
+        lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
+        for item in dataclasses.fields(kind):
+            if kind is not RunRecord and item in shared:
+                continue
+            shown = item.type.__name__ if isinstance(item.type, type) and not get_args(item.type) else str(item.type)
+            named = re.sub(r"\b(typing|mrpcbench\.\w+)\.", "", shown)
+            cells = [cell.replace("|", r"\|") for cell in (f"`{item.name}`", named, item.metadata["about"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    here = Path(__file__)
+    write_text(here.with_name(SCHEMA_FILE), json.dumps(json_schema(), indent=2) + "\n")
+    write_text(here.parents[2] / "docs" / "results-format.md", format_page())

@@ -1,0 +1,1 @@
+"""What can be asked for and what a record holds. Standard library and pydantic only."""

@@ -1,0 +1,99 @@
+"""The results of gates: an interval, a verdict, a gated metric, a comparison. Standard library only.
+
+Every outcome has its own exit code. What cannot be judged is never a PASS.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mrpcbench.errors import ExitStatus
+from mrpcbench.records.upgrade import SCHEMA_VERSION
+from mrpcbench.schema.requests import about, described
+
+Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
+# From bad to good: the outcome of a comparison is the first of these that any gated metric has.
+WORST_FIRST: tuple[Outcome, ...] = ("INCOMPARABLE", "REGRESSION", "INCONCLUSIVE", "PASS")
+EXIT_STATUS: dict[Outcome, ExitStatus] = {
+    "PASS": ExitStatus.OK,
+    "REGRESSION": ExitStatus.REGRESSION,
+    "INCONCLUSIVE": ExitStatus.INCONCLUSIVE,
+    "INCOMPARABLE": ExitStatus.INCOMPARABLE,
+}
+
+
+@described
+class Interval:
+    """A confidence interval."""
+
+    low: float = about("Lower end.")
+    high: float = about("Upper end.")
+    level: float = about("Confidence level.")
+    method: str = about("How it was computed.")
+
+
+@described
+class Verdict:
+    """The outcome of a gate and its reason. What cannot be judged is not a PASS."""
+
+    outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
+    reason: str = about("One line that says why.")
+
+
+@described
+class MetricResult:
+    """One metric of a comparison, judged where it is gated."""
+
+    metric: str = about("What is compared, such as accuracy, or 'onnx offline batch 32'.")
+    gated: bool = about("Whether it decides; the rest is information.")
+    verdict: Verdict = about("The outcome; for an ungated metric, what it would be.")
+    baseline: float | None = about("Value of the baseline; null where there is none.")
+    current: float | None = about("Value of the current side; null where there is none.")
+    unit: str = about("Unit of the two values, such as 'share', 'ms' or 'pairs/s'.")
+    change: float | None = about("From the baseline to the current side, in `change_unit`; null where unknown.")
+    change_unit: str = about("Unit of the change: 'points' of a share, or '%'.")
+    interval: Interval | None = about("Interval of the change, in its unit.", default=None)
+    test: str | None = about("The test that was applied.", default=None)
+    p_value: float | None = about("One-sided p-value of 'worse than the baseline'.", default=None)
+    adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", default=None)
+    limit: str = about("The limit, in words.", default="")
+
+
+@described
+class Compared:
+    """A record that was compared."""
+
+    name: str = about("The file, with the folders that distinguish it from the other side's; for ab, the model given.")
+    started_at: str = about("Start of the run in UTC.")
+    git_commit: str | None = about("Commit of the mrpcbench source.")
+    model: str = about("Model, with the origin of its weights.")
+    model_sha256: str = about("Hash of the weights.")
+    engine: str | None = about("Engine, arithmetic and device; null for bench, whose rows have them.", default=None)
+
+
+@described
+class Comparison:
+    """What a comparison found."""
+
+    schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
+    kind: str = about("What was compared: train, evaluate, export, bench or ab.")
+    baseline: tuple[Compared, ...] = about("The reference side.", default=())
+    current: tuple[Compared, ...] = about("The side that is judged.", default=())
+    differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
+    warnings: tuple[str, ...] = about("Allowed differences.", default=())
+    metrics: tuple[MetricResult, ...] = about("The metrics, the gated ones first.", default=())
+    verdict: Verdict = about("The outcome of the comparison.")
+
+
+def overall(differences: Sequence[str], metrics: Sequence[MetricResult]) -> Verdict:
+    """The worst outcome of the gated `metrics`; INCOMPARABLE for any of `differences`, INCONCLUSIVE without a gate."""
+    if differences:
+        return Verdict(outcome="INCOMPARABLE", reason="; ".join(differences))
+    gated = [metric for metric in metrics if metric.gated]
+    if not gated:
+        return Verdict(outcome="INCONCLUSIVE", reason="no metric was gated")
+    worst = next(outcome for outcome in WORST_FIRST if any(metric.verdict.outcome == outcome for metric in gated))
+    decisive = [metric for metric in gated if metric.verdict.outcome == worst]
+    if worst == "PASS":
+        names = ", ".join(metric.metric for metric in decisive)
+        return Verdict(outcome="PASS", reason=f"{names}: {decisive[0].verdict.reason}" if len(decisive) == 1 else names)
+    return Verdict(outcome=worst, reason="; ".join(f"{metric.metric}: {metric.verdict.reason}" for metric in decisive))

@@ -1,0 +1,1 @@
+"""Fine-tuning with the Trainer, checkpoints, and the model card."""

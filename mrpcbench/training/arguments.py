@@ -1,0 +1,69 @@
+"""A training recipe as the Hugging Face Trainer's arguments."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from mrpcbench.errors import MissingError, UsageError, first_line
+from mrpcbench.schema.requests import Precision, TrainRecipe
+
+# The dataset column with the number of tokens of a pair, by which pairs of similar length are grouped.
+LENGTH = "length"
+# Fields of the recipe that are not the Trainer's, or that it takes in another form. All others have its names.
+NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model"}
+
+
+class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped here
+    """The Trainer's arguments on one GPU, also where several are visible.
+
+    With several GPUs in one process the Trainer splits each batch over all of them, which is another recipe.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """GPUs that the Trainer uses: 1, or 0 on the CPU."""
+        return min(int(super().n_gpu), 1)
+
+
+def resolve_precision(asked: Precision, device: str) -> str:
+    """`bf16`, `fp16` or `fp32`. Raises `MissingError` if `device` cannot train in the precision that was asked for."""
+    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if asked == "fp16" and device == "cpu":
+        raise MissingError("--precision fp16: training in fp16 needs a GPU; use bf16 or fp32 on the CPU")
+    if asked == "bf16" and device == "cuda" and not has_bf16:
+        raise MissingError("--precision bf16: this GPU has no bf16; use --precision fp16 or fp32")
+    return asked
+
+
+def training_arguments(
+    recipe: TrainRecipe, output_dir: Path, *, device: str, precision: str, report_to: str
+) -> TrainingArguments:
+    """The Trainer's arguments for `recipe`. Raises `UsageError` for a value that transformers rejects."""
+    metric = recipe.metric_for_best_model
+    # accelerate prefers this variable to the arguments, so it must agree with the recipe.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
+    try:
+        return OneGpuArguments(
+            **{name: value for name, value in asdict(recipe).items() if name not in NOT_THE_TRAINERS},
+            output_dir=str(output_dir),
+            length_column_name=LENGTH,
+            bf16=precision == "bf16",
+            fp16=precision == "fp16",
+            use_cpu=device == "cpu",
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            logging_strategy="epoch",
+            logging_nan_inf_filter=False,
+            metric_for_best_model=metric if metric == "loss" else f"{metric}_score",
+            greater_is_better=metric != "loss",
+            disable_tqdm=True,
+            dataloader_pin_memory=device == "cuda",
+            report_to=[report_to],
+        )
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"transformers rejected an option: {first_line(error)}") from error

@@ -1,0 +1,115 @@
+"""A training run's folder: which run was started in it, its newest checkpoint, and whether it is finished."""
+
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from transformers import TrainerState
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from mrpcbench.errors import UsageError
+from mrpcbench.progress import Observer
+from mrpcbench.records import store
+from mrpcbench.schema.records import DataIdentity, Lineage, ModelIdentity, TrainRecord
+from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+
+# What a run was started with: --resume continues only the same run.
+RUN_FILE = "mrpcbench-run.json"
+# The record of a finished run, next to its model.
+RECORD_FILE = "mrpcbench-train.json"
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+def check_output(request: TrainRequest) -> None:
+    """Raise `UsageError` for a folder with an earlier run, unless it is to be resumed or replaced."""
+    folder = Path(request.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output-dir {folder}: a file; name a folder")
+    if request.resume and request.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other: continue the run, or discard it")
+    if request.resume or request.overwrite or not folder.is_dir():
+        return
+    if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
+        raise UsageError(
+            f"--output-dir {folder}: already holds a model or a run; continue it with --resume, replace it with "
+            "--overwrite, or name another folder"
+        )
+
+
+def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
+    """Everything that determines the final weights."""
+    return Lineage(
+        model=base,
+        base_model=base.name,
+        base_model_sha256=base.model_sha256,
+        train_data_sha256=identities[0].data_sha256,
+        validation_data_sha256=identities[1].data_sha256,
+        recipe=recipe,
+        precision=precision,
+    )
+
+
+def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
+    """Note in the output folder that `run` was started. To resume, return its newest checkpoint, if any, instead."""
+    folder = Path(request.output_dir)
+    if request.resume:
+        checkpoint = newest_checkpoint(folder)
+        observer.say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting at step 0")
+        return checkpoint
+    for old in folder.glob("checkpoint-*"):
+        shutil.rmtree(old)
+    # Until this run ends, a model in the folder is that of another run.
+    (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
+    store.save_lineage(run, folder, RUN_FILE)
+    return None
+
+
+def check_same_run(now: Lineage, folder: Path) -> None:
+    """Raise `UsageError` unless the run `now` was started in `folder`. The message names what differs."""
+    before = store.load_lineage(folder, RUN_FILE)
+    if before is None:
+        raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
+    assert before.recipe is not None and now.recipe is not None
+    was, asked = asdict(before.recipe), asdict(now.recipe)
+    changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
+    if before.precision != now.precision:
+        changed.append(f"precision {before.precision} (now {now.precision})")
+    if before.base_model_sha256 != now.base_model_sha256:
+        changed.append(f"a model other than {now.base_model}")
+    if before.train_data_sha256 != now.train_data_sha256:
+        changed.append("other training pairs")
+    if before.validation_data_sha256 != now.validation_data_sha256:
+        changed.append("other validation pairs")
+    if changed:
+        raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; use the same options")
+
+
+def finished(run: Lineage, folder: Path) -> TrainRecord | None:
+    """The record of `run` if it is finished and `folder` holds its model; else None."""
+    lineage = store.load_lineage(folder)
+    if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
+        return None
+    with suppress(UsageError):  # the record is missing or has another version: it is written again
+        record = store.load_as(TrainRecord, folder / RECORD_FILE)
+        return record if record.model == lineage.model else None
+    return None
+
+
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The newest complete checkpoint, or None. A kill while saving leaves an incomplete one."""
+    numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
+    steps = {int(number): path for path, number in numbered if number.isdigit()}
+    for step in sorted(steps, reverse=True):
+        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
+            try:
+                state_of(steps[step])
+            except (ValueError, TypeError):
+                continue
+            return steps[step]
+    return None
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """The Trainer's state at `checkpoint`, with its log until then."""
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
