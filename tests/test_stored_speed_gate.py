@@ -50,9 +50,13 @@ def test_a_cycle_has_its_runs_in_an_order_of_its_own_which_a_resumed_measurement
     assert len({record_name(0, run) for run in order_of(0, 2)}) == len(order_of(0, 2))
 
 
-def judged(outcome: str, slowdown: float = 0.0, measured: float = 0.01) -> Judged:
+def judged(
+    outcome: str, slowdown: float = 0.0, measured: float = 0.01, undecided: dict[str, str] | None = None
+) -> Judged:
     measures = {"torch single-stream": measured}
-    return Judged(baseline="folder", slowdown=slowdown, outcome=outcome, measured=measures, limits={})
+    return Judged(
+        baseline="folder", slowdown=slowdown, outcome=outcome, measured=measures, limits={}, undecided=undecided or {}
+    )
 
 
 def test_rates_are_of_the_comparisons_that_were_decided() -> None:
@@ -63,6 +67,13 @@ def test_rates_are_of_the_comparisons_that_were_decided() -> None:
     assert rate.regression_high is not None
     assert rate.regression_low < 1 / 19 < rate.regression_high
     assert rate.median_slowdown == pytest.approx(0.01)
+
+
+def test_a_change_of_the_machine_is_counted_where_it_alone_leaves_a_comparison_undecided() -> None:
+    changed, invalid = "baseline: the machine itself changed: ...", "current record: the row is INVALID"
+    undecided = [{"a": changed, "b": changed}, {"a": changed, "b": invalid}, {"a": invalid}]
+    (rate,) = rates([judged("PASS"), *(judged("INCONCLUSIVE", undecided=item) for item in undecided)])
+    assert (rate.inconclusive, rate.machine_changed) == (3, 1)
 
 
 def test_without_a_decision_there_is_no_rate() -> None:

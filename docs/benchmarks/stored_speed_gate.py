@@ -26,13 +26,14 @@ from typing import Any, Literal
 from mrpcbench.backends.registry import engine_of, register
 from mrpcbench.commands.compare import compare
 from mrpcbench.errors import UsageError
+from mrpcbench.records.figures import JUDGED_QUANTILE
 from mrpcbench.records.store import load_as, to_json, write_text
+from mrpcbench.schema.gate_requests import ComparePlan
 from mrpcbench.schema.records import BenchRecord
-from mrpcbench.schema.requests import ComparePlan
 from mrpcbench.schema.verdicts import Comparison
-from mrpcbench.statistics import exact_interval
+from mrpcbench.statistics import exact_interval, quantile
 
-FORMAT = "stored-speed-gate 1"
+FORMAT = "stored-speed-gate 2"
 IN_EVERY_CYCLE = (0.0, 0.30)
 IN_SOME_CYCLES = (0.05, 0.10, 0.15, 0.20)
 BACKEND_NAMES = ("torch", "onnx")
@@ -56,19 +57,21 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One comparison: its outcome, and the slowdown that each gated row showed, as a share."""
+    """One comparison: its outcome, the slowdown that each gated row showed, as a share, and why a row was undecided."""
 
     baseline: Baseline
     slowdown: float
     outcome: str
     measured: dict[str, float]
     limits: dict[str, str]
+    undecided: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """How often `compare` reported a regression. The 95% interval (Clopper-Pearson) is of the comparisons that it
-    decided; an INCONCLUSIVE one has an INVALID row, or a limit that is too wide to pass."""
+    decided. An INCONCLUSIVE one has an INVALID row or a limit that is too wide to pass, or the machine itself changed
+    its speed, which `machine_changed` counts."""
 
     baseline: Baseline
     slowdown: float
@@ -76,6 +79,7 @@ class Rate:
     passes: int
     regressions: int
     inconclusive: int
+    machine_changed: int
     regression_low: float | None
     regression_high: float | None
     median_slowdown: float | None
@@ -209,6 +213,9 @@ def _judged(kind: Baseline, slowdown: float, found: Comparison) -> Judged:
         outcome=found.verdict.outcome,
         measured={metric.metric: metric.change / 100 for metric in gated if metric.change is not None},
         limits={metric.metric: metric.limit for metric in gated},
+        undecided={
+            metric.metric: metric.verdict.reason for metric in gated if metric.verdict.outcome == "INCONCLUSIVE"
+        },
     )
 
 
@@ -229,10 +236,23 @@ def rates(comparisons: Sequence[Judged]) -> Iterator[Rate]:
             passes=counts[0],
             regressions=counts[1],
             inconclusive=len(own) - decided,
+            machine_changed=sum(_machine_changed(item) for item in own),
             regression_low=interval.low if interval else None,
             regression_high=interval.high if interval else None,
             median_slowdown=median(measured) if measured else None,
         )
+
+
+def _machine_changed(item: Judged) -> bool:
+    """Whether a comparison is undecided only because the machine itself changed its speed."""
+    return item.outcome == "INCONCLUSIVE" and all(
+        "the machine itself changed" in why for why in item.undecided.values()
+    )
+
+
+def control_us(records: Sequence[BenchRecord]) -> list[float]:
+    """The control of each run, as `compare` reads it, in ascending order: the states of the machine."""
+    return sorted(round(quantile(record.bench.control_us, JUDGED_QUANTILE), 3) for record in records)
 
 
 def row_counts(records: Iterable[BenchRecord]) -> dict[str, tuple[int, int, float]]:
@@ -266,6 +286,7 @@ def write_results(settings: Settings, work: Path, output: Path) -> None:
         "settings": asdict(settings),
         "rates": [asdict(rate) for rate in rates(comparisons)],
         "rows": row_counts(records),
+        "control_us": control_us(records),
         "comparisons": [asdict(item) for item in comparisons],
     }
     write_text(output, to_json(document) + "\n")
@@ -273,8 +294,11 @@ def write_results(settings: Settings, work: Path, output: Path) -> None:
 
 def table(document: Mapping[str, Any]) -> Iterator[str]:
     """The rates and the rows of a results file as the tables of docs/ci.md."""
-    yield "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE | rate of REGRESSION, 95% |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE | of these, machine changed "
+        "| rate of REGRESSION, 95% |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     for rate in (Rate(**item) for item in document["rates"]):
         interval, measured = "-", "-"
         if rate.regression_low is not None and rate.regression_high is not None:
@@ -283,7 +307,7 @@ def table(document: Mapping[str, Any]) -> Iterator[str]:
             measured = f"{rate.median_slowdown:+.1%}"
         yield (
             f"| {rate.baseline} | {rate.slowdown:.0%} | {measured} | {rate.passes} | {rate.regressions} "
-            f"| {rate.inconclusive} | {interval} |"
+            f"| {rate.inconclusive} | {rate.machine_changed} | {interval} |"
         )
     yield ""
     yield "| row | runs | INVALID | median rounds |"
