@@ -17,11 +17,14 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.scores import score
-from mrpcbench.schema.records import EvaluateRecord, EvaluateSection, PairAnswer
-from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, check
+from mrpcbench.schema.fields import check
+from mrpcbench.schema.identity import PairAnswer
+from mrpcbench.schema.records import EvaluateRecord
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
+from mrpcbench.schema.results import EvaluateSection
 
 
-def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Observer) -> EvaluateRecord:
+def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observer: Observer) -> EvaluateRecord:
     """Score the model of `spec` on the split of `plan`; write the record to `results` and the predictions beside it.
 
     Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
@@ -47,13 +50,13 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
             f"{broken} of {len(logits)} pairs got logits that are not finite from {session.placement} "
             f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
         )
-    predictions = Path(plan.output_dir or results.parent) / f"{results.stem}.predictions.jsonl"
+    predictions = _predictions_path(plan, results)
     section = EvaluateSection(
         spec=public(spec),
         placement=session.placement,
         batch_size=plan.batch_size,
         score=score(logits, labels),
-        predictions_file=predictions.name,
+        predictions_file=predictions.name if predictions else "",
         predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),
         real_tokens=sum(batch.real_tokens for batch in batches),
         padding_tokens=sum(batch.padding_tokens for batch in batches),
@@ -67,6 +70,14 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path, observer: Obs
     )
     store.save(record, results)
     return record
+
+
+def _predictions_path(plan: EvaluatePlan, results: Path | None) -> Path | None:
+    """The file for the predictions; None if neither a folder nor a record is wanted."""
+    name = f"{results.stem if results else 'evaluate'}.predictions.jsonl"
+    if plan.output_dir:
+        return Path(plan.output_dir, name)
+    return results.with_name(name) if results else None
 
 
 def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:

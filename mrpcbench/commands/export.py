@@ -21,17 +21,14 @@ from mrpcbench.onnx_export import graphs, optimum
 from mrpcbench.onnx_export.verification import Padding, prove, run
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.schema.records import (
-    ExportGate,
-    ExportRecord,
-    ExportSection,
-    Lineage,
-    Placement,
-)
-from mrpcbench.schema.requests import BackendSpec, ExportPlan, check
+from mrpcbench.schema.fields import check
+from mrpcbench.schema.identity import Lineage, Placement
+from mrpcbench.schema.records import ExportRecord
+from mrpcbench.schema.requests import BackendSpec, ExportPlan
+from mrpcbench.schema.results import ExportGate, ExportSection
 
 
-def export(plan: ExportPlan, results: Path, observer: Observer) -> ExportRecord:
+def export(plan: ExportPlan, results: Path | None, observer: Observer) -> ExportRecord:
     """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
 
     A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
@@ -157,7 +154,7 @@ def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Pl
     )
 
 
-def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path) -> ExportRecord:
+def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path | None) -> ExportRecord:
     """Mark the graph as proven where it is, and save the finished record."""
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)

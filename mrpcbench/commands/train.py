@@ -19,14 +19,11 @@ from mrpcbench.models.classifier import LoadedModel, load_classifier, weights_sh
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.schema.records import (
-    DataIdentity,
-    Environment,
-    EpochMetrics,
-    TrainRecord,
-    TrainSection,
-)
-from mrpcbench.schema.requests import TrainRecipe, TrainRequest, check
+from mrpcbench.schema.fields import check
+from mrpcbench.schema.identity import DataIdentity, Environment
+from mrpcbench.schema.records import TrainRecord
+from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.training import checkpoints, model_card
 from mrpcbench.training.arguments import LENGTH, resolve_precision, training_arguments
 from mrpcbench.training.callbacks import Interruptible
@@ -37,7 +34,7 @@ from mrpcbench.training.trainer import ObservedTrainer
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def train(request: TrainRequest, recipe: TrainRecipe, results: Path, observer: Observer) -> TrainRecord:
+def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer) -> TrainRecord:
     """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
 
     The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
@@ -152,7 +149,7 @@ def _first_record(
 
 
 def _run(
-    trainer: ObservedTrainer, record: TrainRecord, checkpoint: Path | None, results: Path, observer: Observer
+    trainer: ObservedTrainer, record: TrainRecord, checkpoint: Path | None, results: Path | None, observer: Observer
 ) -> TrainRecord:
     """Train to the end, save the record after every epoch, and return it with the complete log."""
     before = _special_tokens(trainer.model.config)
@@ -216,7 +213,7 @@ def _finish(
     loaded: LoadedModel,
     record: TrainRecord,
     request: TrainRequest,
-    results: Path,
+    results: Path | None,
     observer: Observer,
 ) -> TrainRecord:
     """Save the best model with its tokenizer, lineage, log and card, then the finished record."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from mrpcbench.schema.records import BenchRow, Ceilings, LoadPoint, SpanName, TrainSection, Work
+from mrpcbench.schema.bench_results import BenchRow, Ceilings, LoadPoint, SpanName, Work
+from mrpcbench.schema.results import TrainSection
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import median_interval, quantile, samples_needed
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from mrpcbench.errors import UsageError
 from mrpcbench.records.figures import speed
+from mrpcbench.schema.bench_requests import BenchView
+from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.cases import Suite
-from mrpcbench.schema.records import BenchRow
-from mrpcbench.schema.requests import BenchView
 from mrpcbench.schema.rows import RowId, RowSelector
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.schema.records import Confusion, EvalScore
+from mrpcbench.schema.results import Confusion, EvalScore
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
 

@@ -19,9 +19,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
-from mrpcbench.records.upgrade import MAJOR, SCHEMA_VERSION, is_newer, upgrade
-from mrpcbench.schema.records import RECORDS, Lineage, Record, RunRecord
+from mrpcbench.records.upgrade import is_newer, upgrade
+from mrpcbench.schema.identity import Lineage
+from mrpcbench.schema.records import RECORDS, Record, RunRecord
 from mrpcbench.schema.verdicts import Comparison
+from mrpcbench.schema.version import MAJOR, SCHEMA_VERSION
 
 LINEAGE_FILE = "mrpcbench.json"
 SCHEMA_FILE = "results.schema.json"
@@ -50,9 +52,26 @@ def dumps(value: RunRecord | Lineage | Comparison) -> str:
     return text
 
 
-def save(record: RunRecord, path: Path) -> None:
-    """Write `record` to `path` in one step: a reader sees the old file or the new one, never half of either."""
-    write_text(path, dumps(record))
+def save(record: RunRecord, path: Path | None) -> None:
+    """Write `record` to `path` in one step: a reader sees the old file or the new one, never half of either.
+
+    Without a path the record is checked and not written.
+    """
+    text = dumps(record)
+    if path is not None:
+        write_text(path, text)
+
+
+def checked(kind: type[T], values: dict[str, Any]) -> T:
+    """A request of the class `kind`. Raises `UsageError` for a value of another type, or out of its choices."""
+    try:
+        return _adapter(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}={first['input']!r}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"an argument of another type: {error}") from None
 
 
 def load(path: Path) -> Record:
@@ -171,10 +190,11 @@ def _umask() -> int:
     return current
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write `rows` as JSON lines in one step, and return the file's sha256."""
+def write_jsonl(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write `rows` as JSON lines in one step, and return the file's sha256. Without a path nothing is written."""
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    write_text(path, text)
+    if path is not None:
+        write_text(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

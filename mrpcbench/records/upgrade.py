@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
-MAJOR, MINOR = 2, 0
-SCHEMA_VERSION = f"{MAJOR}.{MINOR}"
+from mrpcbench.schema.version import MAJOR, MINOR, SCHEMA_VERSION
 
 COMMANDS_OF_VERSION_1 = ("train", "evaluate", "export", "bench", "ab", "selftest")
 

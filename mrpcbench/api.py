@@ -1,0 +1,134 @@
+"""The Python API: each command as a function. `import mrpcbench` loads it when a function is first used."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from mrpcbench.errors import UsageError
+from mrpcbench.progress import Observer, Silent
+from mrpcbench.records import store
+from mrpcbench.schema.bench_requests import BenchControl, BenchPlan
+from mrpcbench.schema.cases import BenchRequest
+from mrpcbench.schema.gate_requests import ComparePlan
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, ExportPlan, TrainRecipe, TrainRequest
+from mrpcbench.schema.verdicts import Comparison
+
+F = TypeVar("F", bound=Callable[..., Any])
+AnyPath = str | Path
+
+
+def _takes(*kinds: type) -> Callable[[F], F]:
+    """Show the fields of `kinds` as keyword arguments in the signature of a function that takes `**values`."""
+
+    def decorate(function: F) -> F:
+        own = [item for item in inspect.signature(function).parameters.values() if item.kind != item.VAR_KEYWORD]
+        names: dict[str, inspect.Parameter] = {}
+        for kind in kinds:
+            hints = get_type_hints(kind)
+            for item in fields(kind):
+                parameter = inspect.Parameter(
+                    item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name]
+                )
+                names.setdefault(item.name, parameter)
+        function.__signature__ = inspect.Signature([*own, *names.values()])  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _requests(kinds: Sequence[type], values: dict[str, Any]) -> list[Any]:
+    """An instance of each of `kinds` from keyword arguments; a field that two of them have goes to the first.
+
+    Raises `TypeError` for a name that none of them has, and `UsageError` for a value of another type.
+    """
+    left = dict(values)
+    made: list[Any] = []
+    for kind in kinds:
+        own = {item.name: left.pop(item.name) for item in fields(kind) if item.name in left}
+        own = {name: str(value) if isinstance(value, Path) else value for name, value in own.items()}
+        made.append(store.checked(kind, own))
+    if left:
+        raise TypeError(f"unexpected keyword argument {min(left)!r}")
+    return made
+
+
+@_takes(TrainRequest, TrainRecipe)
+def train(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> TrainRecord:
+    """Fine-tune a checkpoint as `mrpcbench train` does, and return its record.
+
+    The keyword arguments are the options of the command under their field names. `results` is the file for the record;
+    without it no record is written, and the model folder is. `observer` hears the progress. Raises `MrpcbenchError`.
+    """
+    from mrpcbench.commands.train import train as work
+
+    request, recipe = _requests((TrainRequest, TrainRecipe), values)
+    return work(request, recipe, _path(results), observer or Silent())
+
+
+@_takes(BackendSpec, EvaluatePlan)
+def evaluate(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> EvaluateRecord:
+    """Score a classifier as `mrpcbench evaluate` does, and return its record.
+
+    Without `results` and `output_dir` the predictions are not written. Raises `MrpcbenchError`.
+    """
+    from mrpcbench.commands.evaluate import evaluate as work
+
+    spec, plan = _requests((BackendSpec, EvaluatePlan), values)
+    return work(spec, plan, _path(results), observer or Silent())
+
+
+@_takes(ExportPlan)
+def export(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> ExportRecord:
+    """Export a model to ONNX and verify it, as `mrpcbench export` does, and return its record.
+
+    The verdict is `record.export.gate.verdict`: a graph that does not match raises nothing. Raises `MrpcbenchError`.
+    """
+    from mrpcbench.commands.export import export as work
+
+    (plan,) = _requests((ExportPlan,), values)
+    return work(plan, _path(results), observer or Silent())
+
+
+@_takes(BenchPlan, BackendSpec, BenchControl)
+def bench(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> BenchRecord:
+    """Measure engines side by side as `mrpcbench bench` does, and return its record. Raises `MrpcbenchError`."""
+    from mrpcbench.commands.bench import bench as work
+
+    plan, spec, control = _requests((BenchPlan, BackendSpec, BenchControl), values)
+    request = BenchRequest(spec=spec, plan=plan, control=control, given=frozenset(values))
+    record, _ = work(request, _path(results), observer or Silent())
+    return record
+
+
+@_takes(ComparePlan)
+def compare(
+    baseline: AnyPath | Sequence[AnyPath], current: AnyPath | Sequence[AnyPath], /, **values: Any
+) -> Comparison:
+    """Compare a record with a baseline, each a file, a folder or several of them, as `mrpcbench compare` does.
+
+    `comparison.verdict.outcome` is the verdict. Raises `MrpcbenchError`.
+    """
+    from mrpcbench.commands.compare import compare as work
+
+    (plan,) = _requests((ComparePlan,), values)
+    return work(_paths(baseline), _paths(current), plan)
+
+
+def load(path: AnyPath) -> Record:
+    """The record in a results file. Raises `UsageError` if the file is absent, truncated or not a record."""
+    return store.load(Path(path))
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    if path is None:
+        return None
+    if Path(path).is_dir():
+        raise UsageError(f"results={str(path)!r}: a folder; name a file in it")
+    return Path(path)
+
+
+def _paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(item) for item in paths]

@@ -1,0 +1,161 @@
+"""The results of `train`, `evaluate` and `export`. Standard library only."""
+
+from mrpcbench.schema.fields import about, described
+from mrpcbench.schema.identity import ModelIdentity, Placement
+from mrpcbench.schema.requests import BackendSpec, Optimize, TrainRecipe
+from mrpcbench.schema.verdicts import Interval, Verdict
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@described
+class Confusion:
+    """Counts of a binary classification; positive means equivalent."""
+
+    true_positive: int = about("Equivalent, predicted so.")
+    false_positive: int = about("Not equivalent, predicted equivalent.")
+    false_negative: int = about("Equivalent, predicted not equivalent.")
+    true_negative: int = about("Not equivalent, predicted so.")
+
+
+@described
+class EvalScore:
+    """Scores of a classifier on labelled pairs, with those of always answering the larger class."""
+
+    pairs: int = about("Pairs scored.")
+    accuracy: float = about("Share predicted correctly.")
+    accuracy_interval: Interval = about("Interval of the accuracy.")
+    f1: float = about("F1 of the class 'equivalent' (GLUE's definition); 0 if it is undefined.")
+    f1_interval: Interval = about("Interval of F1.")
+    precision: float = about("Precision of 'equivalent'; 0 if nothing was predicted so.")
+    recall: float = about("Recall of 'equivalent'.")
+    loss: float | None = about("Mean cross-entropy in nats; null if it is not finite.")
+    confusion: Confusion = about("The four counts.")
+    majority_accuracy: float = about("Accuracy of always answering the larger class.")
+    majority_f1: float = about("F1 of always answering the larger class.")
+
+
+@described
+class EpochMetrics:
+    """One line of the training log: what the Trainer logged at the end of an epoch."""
+
+    step: int = about("Optimiser steps so far.")
+    train_loss: float | None = about(
+        "Mean training loss of the steps since the last line, or since the run was resumed; null if it is not finite."
+    )
+    train_grad_norm: float | None = about("Gradient norm of the last step, before clipping.")
+    train_learning_rate: float = about("Learning rate of the last step.")
+    train_epoch: float = about("Epochs so far.")
+    eval_loss: float | None = about("Validation loss; null if it is not finite.")
+    eval_accuracy_score: float = about("Validation accuracy.")
+    eval_f1_score: float = about("Validation F1.")
+
+
+@described
+class LoadReport:
+    """Keys that did not match when the weights were loaded; the new classification head is not among them."""
+
+    new_head: tuple[str, ...] = about("Weights of the classification head that were newly initialised.", default=())
+    missing: tuple[str, ...] = about(
+        "Weights of the encoder that the checkpoint lacks and that were newly initialised.", default=()
+    )
+    unexpected: tuple[str, ...] = about("Weights in the checkpoint that the classifier does not use.", default=())
+    loaded_sha256: str | None = about(
+        "Hash of the weights that came from the checkpoint, if others were newly initialised; null if none were.",
+        default=None,
+    )
+
+
+@described
+class TrainSection:
+    """What `train` did."""
+
+    recipe: TrainRecipe = about("The requested recipe.")
+    placement: Placement = about("Where and in which arithmetic it trained.")
+    base_model: ModelIdentity = about("The model that training began from.")
+    load_report: LoadReport = about("Keys that did not match when that model was loaded.")
+    aligned_tokens: dict[str, int | None] = about("Special tokens of the config that were aligned with the tokenizer.")
+    total_steps: int = about("Optimiser steps of the whole run.")
+    resumed_from_step: int | None = about("Step of the checkpoint that the run continued from; null for a fresh run.")
+    epochs: tuple[EpochMetrics, ...] = about("One line per epoch.")
+    best_step: int | None = about("Step whose weights were kept; null until the run ends.")
+    train_s: float | None = about(
+        "Wall-clock seconds of the training loop in this process, with its evaluations and saves; null if this "
+        "process had no step left to train."
+    )
+    cold_s: float | None = about(
+        "Part of train_s for one-time work: the first step, and later CUDA graph recordings of --engine packed.",
+        default=None,
+    )
+    evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
+    save_s: float | None = about("Part of train_s for saving checkpoints.", default=None)
+    real_tokens: int = about("Training tokens that are not padding, in this process.")
+    padding_tokens: int = about("Training tokens that are padding, in this process.")
+
+
+@described
+class EvaluateSection:
+    """Results of `evaluate`."""
+
+    spec: BackendSpec = about("What was requested of the engine.")
+    placement: Placement = about("What really ran.")
+    batch_size: int = about("Pairs in one forward pass.")
+    score: EvalScore = about("The score.")
+    predictions_file: str = about("Name of the file of predictions, one JSON line per pair; empty if none was written.")
+    predictions_sha256: str = about("Hash of that file.")
+    real_tokens: int = about("Tokens that are not padding.")
+    padding_tokens: int = about("Tokens that are padding.")
+
+
+@described
+class ParityTrial:
+    """Both models on every pair, at one batch size and padding."""
+
+    batch_size: int = about("Pairs in one forward pass.")
+    padding: str = about("Padding of the batches.")
+    padding_tokens: int = about("Tokens that are padding.")
+    flips: int = about("Pairs whose prediction differs.")
+    max_abs_delta: float | None = about("Largest |difference| of a logit; null if a logit is not finite.")
+    p99_abs_delta: float | None = about("99th percentile of the |differences|; null if a logit is not finite.")
+    f1: float | None = about("F1 of the graph's predictions; null if the split has no labels.", default=None)
+
+
+@described
+class ExportGate:
+    """Whether an exported graph gives the model's answers (the rule: docs/architecture.md)."""
+
+    pairs: int = about("Pairs compared in each trial.")
+    trials: tuple[ParityTrial, ...] = about("One for each batch size and padding.")
+    flips_allowed: int = about("Largest number of flips that passes, in any trial.")
+    delta_allowed: float | None = about("Largest |difference| of a logit that passes; null if only labels are judged.")
+    f1_allowed: Interval | None = about(
+        "Interval of the original's F1 that must contain every trial's; null if F1 is not judged: for an arithmetic "
+        "other than int8, or because the split has no labels.",
+        default=None,
+    )
+    smallest_margin: float | None = about(
+        "Smallest |logit 1 - logit 0| of the original model over the pairs; null if one is not finite."
+    )
+    headroom: float | None = about(
+        "Smallest margin divided by the largest |difference|: above 2 no label can change; "
+        "null if the difference is 0 or not finite."
+    )
+    flip_rate_bound: float = about("Exact upper bound at 95% of the rate of flips on pairs like these.")
+    verdict: Verdict = about("The outcome.")
+
+
+@described
+class ExportSection:
+    """What `export` wrote, and whether it matches the model."""
+
+    dtype: str = about("Arithmetic of the graph.")
+    optimize: Optimize = about(
+        "What the graph was made for; none is Optimum's own, o3 and o4 are that after Optimum's optimiser.",
+        default="none",
+    )
+    opset: int = about("ONNX operator set of the graph.")
+    nodes: int = about("Nodes of the graph.")
+    files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
+    placement: Placement = about("Where the graph ran for the export gate.")
+    reference: Placement = about("Where the original ran for the export gate.")
+    gate: ExportGate | None = about("The result of the export gate; null until it is done.")
