@@ -5,31 +5,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mrpcbench.schema.records import (
-    RECORDS,
-    AbPair,
-    AbSection,
-    AbSide,
-    BenchRow,
-    BenchSection,
-    Command,
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide, BenchRow, BenchSection, Resources
+from mrpcbench.schema.gate_requests import AbPlan
+from mrpcbench.schema.identity import Command, DataIdentity, Environment, ModelIdentity, Placement
+from mrpcbench.schema.records import RECORDS, Record
+from mrpcbench.schema.requests import BackendSpec, TrainRecipe
+from mrpcbench.schema.results import (
     Confusion,
-    DataIdentity,
-    Environment,
     EpochMetrics,
     EvalScore,
     EvaluateSection,
     ExportGate,
     ExportSection,
     LoadReport,
-    ModelIdentity,
     ParityTrial,
-    Placement,
-    Record,
-    Resources,
     TrainSection,
 )
-from mrpcbench.schema.requests import AbPlan, BackendSpec, BenchPlan, TrainRecipe
 from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
 
 COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab")

@@ -14,8 +14,8 @@ from mrpcbench.commands.ab import ab
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.paired.processes import Duel, Process
 from mrpcbench.records import store
-from mrpcbench.schema.records import Placement
-from mrpcbench.schema.requests import AbPlan
+from mrpcbench.schema.gate_requests import AbPlan
+from mrpcbench.schema.identity import Placement
 
 FAKE = Placement(engine="fake", device="cpu", provider="none", dtype="fp32", threads=1)
 

@@ -373,7 +373,7 @@ def test_watching_torch_says_nothing_on_stderr(exported_model: Path) -> None:
     """In a process of its own, since the profiler reads its settings once."""
     code = (
         "from mrpcbench.backends.registry import open_session\n"
-        "from mrpcbench.schema.records import BackendSpec\n"
+        "from mrpcbench.schema.requests import BackendSpec\n"
         f"session = open_session(BackendSpec(model={str(exported_model)!r}, device='cpu'))\n"
         "with session.operators(): pass\n"
     )

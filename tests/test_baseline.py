@@ -26,8 +26,10 @@ from mrpcbench.commands.baseline import set_baseline
 from mrpcbench.commands.compare import compare
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
-from mrpcbench.schema.records import KeptBaseline, RunRecord
-from mrpcbench.schema.requests import BaselineFolder, BaselineRequest, ComparePlan, TrainRecipe
+from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest, ComparePlan
+from mrpcbench.schema.identity import KeptBaseline
+from mrpcbench.schema.records import RunRecord
+from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.schema.verdicts import Outcome, Verdict
 
 PREDICTIONS = '{"index": 0, "label": 1, "logits": [0.0, 1.0], "prediction": 1}\n'

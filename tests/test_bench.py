@@ -28,13 +28,11 @@ from mrpcbench.instruments.fake_engine import FakeSession
 from mrpcbench.instruments.telemetry import Meter, waited_s
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.cases import BenchRequest
-from mrpcbench.schema.records import BenchRecord, BenchRow
-from mrpcbench.schema.requests import (
-    BackendSpec,
-    BenchPlan,
-    EvaluatePlan,
-)
+from mrpcbench.schema.records import BenchRecord
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
 
 SILENT = Silent()
 ROWS = ("single-stream", "offline batch 8")

@@ -1,7 +1,8 @@
 """Cases and suites: their rows."""
 
+from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.cases import Case, Suite, suite_of_backends
-from mrpcbench.schema.requests import BackendSpec, BenchPlan
+from mrpcbench.schema.requests import BackendSpec
 
 
 def test_each_backend_is_a_case_of_its_own_name_with_what_all_share() -> None:

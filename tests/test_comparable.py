@@ -7,8 +7,11 @@ import pytest
 from records import make_bench, make_data, make_gate, make_record, make_row, make_train
 
 from mrpcbench.gates.comparability import comparability
-from mrpcbench.schema.records import Command, LoadPoint, LoadReport, RunRecord, ServerResult
+from mrpcbench.schema.bench_results import LoadPoint, ServerResult
+from mrpcbench.schema.identity import Command
+from mrpcbench.schema.records import RunRecord
 from mrpcbench.schema.requests import TrainRecipe
+from mrpcbench.schema.results import LoadReport
 
 KINDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 LATER = "2025-02-01T00:00:00+00:00"

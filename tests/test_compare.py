@@ -34,8 +34,10 @@ from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.gates.comparability import COMPARED
 from mrpcbench.records import store
 from mrpcbench.records.scores import score
-from mrpcbench.schema.records import BenchRecord, Command, RunRecord
-from mrpcbench.schema.requests import BackendSpec, ComparePlan, EvaluatePlan, TrainRecipe
+from mrpcbench.schema.gate_requests import ComparePlan
+from mrpcbench.schema.identity import Command
+from mrpcbench.schema.records import BenchRecord, RunRecord
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, TrainRecipe
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison
 
 PLAN = ComparePlan()

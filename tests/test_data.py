@@ -168,7 +168,7 @@ def test_every_layout_becomes_the_same_dataset_with_the_same_hash_and_is_left_as
 
 def test_loading_needs_no_cache_folder(tmp_path: Path) -> None:
     write_parquet(tmp_path)
-    code = "import sys; from mrpcbench import data; print(len(data.load(sys.argv[1])['train']))"
+    code = "import sys; from mrpcbench.data import loading; print(len(loading.load(sys.argv[1])['train']))"
     environment = {**os.environ, "HF_HOME": "/dev/null/no-such-folder", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=False

@@ -16,7 +16,7 @@ from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.paired import processes
 from mrpcbench.paired.processes import Duel, Side, Workload, side_of
 from mrpcbench.paired.worker import load_batches, save_batches, serve
-from mrpcbench.schema.records import Placement
+from mrpcbench.schema.identity import Placement
 from mrpcbench.schema.requests import BackendSpec
 
 FAKE = Side(spec=BackendSpec(backend="fake", model="quickstart", threads=1))

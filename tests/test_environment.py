@@ -288,12 +288,14 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file in that repository that stands for the module."""
-    path = tmp_path / "venv" / "mrpcbench" / "environment.py"
+    """A folder in that repository that stands for the package."""
+    folder = tmp_path / "venv" / "mrpcbench"
+    path = folder / "environment" / "capture.py"
     path.parent.mkdir(parents=True)
-    path.write_text("x = 1\n")
+    for file in (folder / "__init__.py", path):
+        file.write_text("x = 1\n")
     monkeypatch.setattr(environment, "__file__", str(path))
-    return path
+    return folder
 
 
 def test_a_package_merely_below_a_checkout_has_no_commit(checkout: Callable[..., str], package: Path) -> None:
@@ -309,7 +311,7 @@ def test_a_tracked_package_has_the_commit_of_its_checkout_and_its_own_changes_ma
     (tmp_path / "README").write_text("changed")
     found = capture([])
     assert (found.git_commit, found.git_dirty) == (checkout("rev-parse", "HEAD"), False)
-    package.write_text("x = 2\n")
+    (package / "__init__.py").write_text("x = 2\n")
     assert capture([]).git_dirty is True
 
 

@@ -25,11 +25,7 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.instruments.fake_engine import FakeSession
 from mrpcbench.records import store
 from mrpcbench.schema.records import EvaluateRecord
-from mrpcbench.schema.requests import (
-    BackendSpec,
-    EvaluatePlan,
-    ExportPlan,
-)
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, ExportPlan
 from mrpcbench.training.glue_metric import paraphrase_metric
 
 

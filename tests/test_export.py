@@ -30,8 +30,9 @@ from mrpcbench.models.sources import ModelSource, weights_source
 from mrpcbench.onnx_export import optimum
 from mrpcbench.onnx_export.verification import judge
 from mrpcbench.records import store
-from mrpcbench.schema.records import ExportRecord, ParityTrial
+from mrpcbench.schema.records import ExportRecord
 from mrpcbench.schema.requests import BackendSpec, Device, ExportPlan, Optimize
+from mrpcbench.schema.results import ParityTrial
 
 
 @pytest.fixture

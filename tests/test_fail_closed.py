@@ -21,7 +21,8 @@ from mrpcbench.onnx_export.verification import prove
 from mrpcbench.progress import Silent
 from mrpcbench.records import store
 from mrpcbench.records.scores import score
-from mrpcbench.schema.requests import BackendSpec, ComparePlan, EvaluatePlan
+from mrpcbench.schema.gate_requests import ComparePlan
+from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
 
 # The outcome of a file that cannot be judged at all: `UsageError`, exit code 2.
 REFUSED = "refused"

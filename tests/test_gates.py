@@ -12,8 +12,8 @@ from mrpcbench.gates.accuracy import Answered, judge_evaluate
 from mrpcbench.gates.export import judge_export
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.gates.seeds import best_epoch, judge_train
-from mrpcbench.schema.records import ExportGate, TrainSection
 from mrpcbench.schema.requests import TrainRecipe
+from mrpcbench.schema.results import ExportGate, TrainSection
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict, overall
 from mrpcbench.statistics import permutation_p
 

@@ -1,4 +1,4 @@
-"""The layers of the project, proven by a walk over its syntax trees, and what `--help` may load."""
+"""The size of the tree, what no module may do, and what `--help` loads."""
 
 import ast
 import json
@@ -6,70 +6,11 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import mrpcbench
 
 PACKAGE = Path(mrpcbench.__file__).parent
-# From top to bottom; a module imports from lower layers only. Tools may import tools, and nothing else its own layer.
-TOOLS = (
-    *(
-        "trainer",
-        "train_arguments",
-        "train_callbacks",
-        "epoch_log",
-        "checkpoints",
-        "card",
-        "backends",
-        "graphs",
-        "parity",
-        "models",
-        "reading",
-        "sources",
-        "data",
-        "folders",
-        "batches",
-    ),
-    *("packing", "packed", "packed_step", "packed_trainer", "metrics", "glue_metric", "environment", "redaction"),
-)
-MEASURING = (
-    *(
-        "clock",
-        "control",
-        "cases",
-        "limits",
-        "measurement",
-        "presets",
-        "scoring",
-        "suite",
-        "sensors",
-        "server",
-        "spans",
-    ),
-    *("trace", "validity"),
-)
-JUDGING = ("compare", "ab", "baseline")
-GATING = ("gates", "policy", "comparable", "duel", "worker", "versions", "publish")
-SHOWING = (
-    "render_verdict",
-    "figures",
-    "ranking",
-    "render",
-    "render_bench",
-    "render_ratio",
-    "render_use",
-    "tables",
-)
-LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("command line", ("cli", "console", "funnel", "help", "options", "__main__")),
-    ("chains of verbs", ("quickstart",)),
-    ("verbs", ("train", "evaluate", "export", "bench", "env", *JUDGING)),
-    ("tools", (*TOOLS, *MEASURING, *GATING, *SHOWING, "store", "hub")),
-    ("tiny and statistics", ("tiny", "statistics")),
-    ("vocabulary", ("schema", "plans", "numbers", "rows", "upgrade", "verdicts", "errors", "progress")),
-)
-WITHIN = {"command line", "chains of verbs", "tools", "tiny and statistics", "vocabulary"}
 HEAVY = (
     "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub scipy"
 ).split()
@@ -110,16 +51,6 @@ def imports(module: str) -> set[str]:
     return {name for node in ast.walk(parsed(module)) for name in targets(node)}
 
 
-def own_imports(module: str) -> set[str]:
-    """The modules of this project among them, without the package's name."""
-    return {name.removeprefix("mrpcbench.") for name in imports(module) if name.startswith("mrpcbench.")}
-
-
-def layer_of(module: str) -> int:
-    first = module.split(".", maxsplit=1)[0]
-    return next(depth for depth, (_, names) in enumerate(LAYERS) if first in names)
-
-
 def calls(module: str) -> Iterator[ast.Call]:
     yield from (node for node in ast.walk(parsed(module)) if isinstance(node, ast.Call))
 
@@ -147,49 +78,48 @@ def offenders(found: Mapping[str, Collection[object]]) -> dict[str, Collection[o
     return {module: names for module, names in sorted(found.items()) if names}
 
 
-# --- layers -----------------------------------------------------------------------------------------------------------
+# --- structure --------------------------------------------------------------------------------------------------------
+
+TOP_ENTRIES, MODULES_PER_PACKAGE, LINES = 25, 12, 350
 
 
-def test_every_module_has_a_layer_and_every_name_of_a_layer_is_a_module() -> None:
-    named = [name for _, names in LAYERS for name in names]
-    assert sorted({module.split(".")[0] for module in INNER}) == sorted(named)
+def test_the_tree_stays_small_enough_to_read() -> None:
+    """The tiers are contracts in pyproject.toml, which `lint-imports` checks."""
+    top = [path for path in PACKAGE.iterdir() if path.is_file() or any(path.glob("*.py"))]
+    assert len(top) <= TOP_ENTRIES, sorted(path.name for path in top)
+    folders = {path.parent for path in MODULES.values()}
+    sizes = {folder.name: len([*folder.glob("*.py")]) - 1 for folder in folders - {PACKAGE}}
+    assert not {name: size for name, size in sizes.items() if size > MODULES_PER_PACKAGE}
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert not {module: length for module, length in lengths.items() if length > LINES}
 
 
-def test_a_module_imports_downwards_only() -> None:
-    wrong = {}
-    for module in INNER:
-        here = layer_of(module)
-        sideways = LAYERS[here][0] not in WITHIN
-        wrong[module] = {name for name in own_imports(module) if layer_of(name) < here + sideways}
-    assert not offenders(wrong)
+def test_every_package_says_in_one_line_what_is_in_it() -> None:
+    documented = {
+        path.parent.name: ast.get_docstring(parsed(name)) for name, path in MODULES.items() if is_package(path)
+    }
+    assert not [name for name, text in documented.items() if not text or len(text.splitlines()) > 1]
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {module: sorted(own_imports(module)) for module in INNER}
-    with_no_cycle = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the modules
-    assert set(with_no_cycle) >= set(INNER)
-
-
-def test_the_vocabulary_needs_the_standard_library_alone() -> None:
-    assert not offenders({module: foreign(imports(module)) for module in LAYERS[-1][1]})
-
-
-def test_typer_is_known_to_the_command_line_alone() -> None:
-    known = {"cli", "funnel", "help", "options"}
-    assert not offenders({module: {"typer", "click"} & packages(imports(module)) for module in set(MODULES) - known})
+def is_package(path: Path) -> bool:
+    return path.name == "__init__.py" and path.parent != PACKAGE
 
 
 def test_only_a_few_modules_import_lazily() -> None:
-    lazy = {"cli", "funnel", "backends", "sources", "statistics"}
+    lazy = {"api", "cli.app", "cli.errors", "backends.registry", "models.sources", "statistics"}
     standard = sys.stdlib_module_names
     assert not offenders({module: packages(lazy_imports(module)) - standard for module in set(MODULES) - lazy})
 
 
 def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
     """What `--help` needs; what a command needs is imported in its body."""
-    at_top = {name for node in parsed("cli").body for name in targets(node) if name.startswith("mrpcbench.")}
+    at_top = {name for node in parsed("cli.app").body for name in targets(node) if name.startswith("mrpcbench.")}
     assert at_top == {
-        f"mrpcbench.{name}" for name in ("errors", "funnel", "help", "options", "plans", "schema", "verdicts")
+        f"mrpcbench.{name}"
+        for name in (
+            *("cli.errors", "cli.help", "cli.options", "errors", "schema.bench_requests", "schema.gate_requests"),
+            *("schema.records", "schema.requests", "schema.verdicts"),
+        )
     }
 
 
@@ -200,7 +130,7 @@ def test_only_the_command_line_prints() -> None:
     assert not offenders(
         {
             module: {node.lineno for node in calls(module) if ast.unparse(node.func) == "print"}
-            for module in set(MODULES) - {"cli", "console"}
+            for module in set(MODULES) - {"cli.app", "cli.terminal"}
         }
     )
 
@@ -228,7 +158,7 @@ def is_unsafe(node: ast.Call) -> bool:
 
 def test_only_the_command_line_exits() -> None:
     wrong = {}
-    for module in set(MODULES) - {"funnel"}:
+    for module in set(MODULES) - {"cli.errors"}:
         blocks = [node for node in parsed(module).body if isinstance(node, ast.If)]
         scripts = [node for node in blocks if "__main__" in ast.unparse(node.test)]
         inside = {node for script in scripts for node in ast.walk(script)}

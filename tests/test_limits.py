@@ -27,7 +27,7 @@ from transformers import (
 from mrpcbench.environment.capture import device_name, usable_cores
 from mrpcbench.instruments import roofline
 from mrpcbench.records import figures
-from mrpcbench.schema.records import Ceilings, Work
+from mrpcbench.schema.bench_results import Ceilings, Work
 
 LENGTH = 21
 # Sizes that share no factor by chance, so that one cannot stand in for another; the MLP is no multiple of the width.

@@ -17,8 +17,9 @@ from mrpcbench.gates.live_speed import (
     own_ratios,
 )
 from mrpcbench.gates.policy import Policy, SpeedPolicy
-from mrpcbench.schema.records import AbPair, AbSection, AbSide
-from mrpcbench.schema.requests import AbPlan, BackendSpec
+from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
+from mrpcbench.schema.gate_requests import AbPlan
+from mrpcbench.schema.requests import BackendSpec
 from mrpcbench.schema.verdicts import Comparison, MetricResult
 
 LIMITS = Policy()

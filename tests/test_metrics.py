@@ -19,7 +19,7 @@ from mrpcbench.records.scores import (
     finite_or_none,
     score,
 )
-from mrpcbench.schema.records import Confusion
+from mrpcbench.schema.results import Confusion
 from mrpcbench.training.glue_metric import paraphrase_metric
 
 Labels = NDArray[np.int64]

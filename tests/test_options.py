@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 from mrpcbench.cli import app as cli
 from mrpcbench.cli.options import given, with_options
 from mrpcbench.errors import UsageError
-from mrpcbench.schema.requests import BenchPlan, TrainRecipe, about, check, described
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.fields import about, check, described
+from mrpcbench.schema.requests import TrainRecipe
 
 Colour = Literal["red", "green"]
 

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from mrpcbench.records import store
 from mrpcbench.records.figures import pairs_per_s, relative_speed
-from mrpcbench.schema.records import BenchRow, BenchSection
+from mrpcbench.schema.bench_results import BenchRow, BenchSection
 
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
 GRAPHS: dict[str, Any] = json.loads(

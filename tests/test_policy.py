@@ -8,7 +8,7 @@ import pytest
 import mrpcbench
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy, StoredSpeedPolicy, load, policy_of
-from mrpcbench.schema.requests import ComparePlan
+from mrpcbench.schema.gate_requests import ComparePlan
 from mrpcbench.schema.rows import RowId
 
 SHIPPED = Path(mrpcbench.__file__).parent / "gates" / "gate.toml"

@@ -18,9 +18,10 @@ from mrpcbench.errors import UsageError
 from mrpcbench.models import sources
 from mrpcbench.progress import Silent
 from mrpcbench.records import figures, store
+from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.cases import BenchRequest, Suite
 from mrpcbench.schema.records import BenchRecord
-from mrpcbench.schema.requests import BackendSpec, BenchPlan, ExportPlan
+from mrpcbench.schema.requests import BackendSpec, ExportPlan
 from mrpcbench.schema.rows import RowSelector
 
 PLAN = BenchPlan(preset="peers")

@@ -27,7 +27,7 @@ from comparisons import (
 from mrpcbench.cli.terminal import Terminal
 from mrpcbench.display.ci import annotations, check_publish, junit, markdown, publish
 from mrpcbench.errors import UsageError
-from mrpcbench.schema.requests import Publish
+from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
 
 NOTHING = Publish()
@@ -123,7 +123,7 @@ def test_every_gated_metric_is_a_case_and_no_other_metric_is_one() -> None:
     suite = suite_of(SPEEDS)
     assert shown_by(suite) == {"onnx offline batch 32": "pass", "torch offline batch 32": "pass"}
     assert suite.attrib["name"] == "mrpcbench compare bench"
-    assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.commands.bench"}
+    assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.bench"}
 
 
 def test_each_outcome_of_a_gate_shows_as_what_it_is() -> None:

@@ -28,14 +28,10 @@ from rich.console import Console, RenderableType
 from mrpcbench.cli.terminal import PIPE_WIDTH, Terminal
 from mrpcbench.display import render
 from mrpcbench.display.tables import PlainTable
-from mrpcbench.schema.records import (
-    Command,
-    EnvironmentReport,
-    ExportGate,
-    PairAnswer,
-    RunRecord,
-)
+from mrpcbench.schema.identity import Command, EnvironmentReport, PairAnswer
+from mrpcbench.schema.records import RunRecord
 from mrpcbench.schema.requests import BackendSpec
+from mrpcbench.schema.results import ExportGate
 from mrpcbench.schema.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")

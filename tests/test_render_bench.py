@@ -18,8 +18,8 @@ from mrpcbench.errors import UsageError
 from mrpcbench.records import store
 from mrpcbench.records.figures import joules_per_thousand, pairs_in_spans, span_us, speed
 from mrpcbench.records.ranking import check_view
-from mrpcbench.schema.cases import suite_of_backends
-from mrpcbench.schema.records import (
+from mrpcbench.schema.bench_requests import BenchPlan, BenchView
+from mrpcbench.schema.bench_results import (
     BenchRow,
     Ceilings,
     LoadPoint,
@@ -29,12 +29,8 @@ from mrpcbench.schema.records import (
     Span,
     Work,
 )
-from mrpcbench.schema.requests import (
-    BackendSpec,
-    BenchPlan,
-    BenchView,
-    Order,
-)
+from mrpcbench.schema.cases import suite_of_backends
+from mrpcbench.schema.requests import BackendSpec, Order
 
 MIB = 2**20
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")

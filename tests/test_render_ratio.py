@@ -9,7 +9,7 @@ from records import make_row
 from mrpcbench.display.ratio import ratio_table
 from mrpcbench.display.tables import PlainTable
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
-from mrpcbench.schema.records import BenchRow
+from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.statistics import median_interval
 
 

@@ -15,30 +15,38 @@ from records import COMMANDS, MODEL, make_record
 
 from mrpcbench.cli import app
 from mrpcbench.records import store
-from mrpcbench.schema import records, requests, verdicts
-from mrpcbench.schema.records import RECORDS, Command, Lineage, RunRecord
+from mrpcbench.schema import (
+    bench_requests,
+    bench_results,
+    gate_requests,
+    identity,
+    records,
+    requests,
+    results,
+    verdicts,
+)
+from mrpcbench.schema import (
+    fields as schema_fields,
+)
+from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
+from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
+from mrpcbench.schema.identity import Command, Lineage
+from mrpcbench.schema.records import RECORDS, RunRecord
 from mrpcbench.schema.requests import (
-    AbPlan,
     BackendSpec,
-    BaselineFolder,
-    BaselineRequest,
-    BenchControl,
-    BenchPlan,
-    BenchView,
-    ComparePlan,
     EvaluatePlan,
     ExportPlan,
     Form,
     Output,
-    Publish,
     QuickstartRequest,
     TrainRecipe,
     TrainRequest,
 )
 
+MODULES = (requests, bench_requests, gate_requests, verdicts, identity, results, bench_results, records)
 CLASSES = [
     kind
-    for module in (requests, verdicts, records)
+    for module in MODULES
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
@@ -103,7 +111,7 @@ def test_every_class_that_a_record_holds_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize("kind", RECORDED, ids=named)
 def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -> None:
-    assert kind.__dict__.get("__pydantic_config__") is requests.STRICT
+    assert kind.__dict__.get("__pydantic_config__") is schema_fields.STRICT
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_json('{"no_such_field": 1}')
     types = {error["loc"]: error["type"] for error in caught.value.errors()}

@@ -26,7 +26,7 @@ from mrpcbench.instruments.telemetry import (
     throttle_names,
     waited_s,
 )
-from mrpcbench.schema.records import Resources
+from mrpcbench.schema.bench_results import Resources
 
 GPU_FIELDS = [name for name in Resources.__dataclass_fields__ if name.startswith("gpu_")]
 FULL = GpuSample(
@@ -481,7 +481,10 @@ def test_without_the_nvml_package_there_is_no_sensor(monkeypatch: pytest.MonkeyP
 
 def test_the_module_loads_without_the_nvml_package() -> None:
     """In a fresh process, for what is imported once stays so."""
-    program = "import sys; sys.modules['pynvml'] = None; from mrpcbench import sensors; assert sensors.pynvml is None"
+    program = (
+        "import sys; sys.modules['pynvml'] = None\n"
+        "from mrpcbench.instruments import telemetry; assert telemetry.pynvml is None"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 

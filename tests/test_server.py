@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrpcbench.benchmark.server import Load, arrivals, bracket, find_rate, requests_at, serve
 from mrpcbench.data.batches import Batch, EncodedPairs
-from mrpcbench.schema.records import LoadPoint
+from mrpcbench.schema.bench_results import LoadPoint
 
 TICK = 1 / 64  # seconds: 15.625 ms
 TICK_MS = 1e3 * TICK

@@ -13,7 +13,7 @@ from mrpcbench.backends.session import Event, SteppedSession
 from mrpcbench.data.batches import Batch, EncodedPairs
 from mrpcbench.instruments import spans
 from mrpcbench.instruments.spans import CALLS, PROFILED_CALLS, Pipeline
-from mrpcbench.schema.records import Span
+from mrpcbench.schema.bench_results import Span
 
 MS = 1_000_000  # nanoseconds
 

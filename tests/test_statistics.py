@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from scipy import stats
 
 from mrpcbench.records.scores import f1_interval
-from mrpcbench.schema.records import Confusion
+from mrpcbench.schema.results import Confusion
 from mrpcbench.statistics import (
     exact_interval,
     holm,

@@ -30,9 +30,11 @@ from records import (
 
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
-from mrpcbench.records.upgrade import MAJOR, MINOR, SCHEMA_VERSION, upgrade
-from mrpcbench.schema.records import RECORDS, BenchRecord, Command, Lineage, TrainRecord
+from mrpcbench.records.upgrade import upgrade
+from mrpcbench.schema.identity import Command, Lineage
+from mrpcbench.schema.records import RECORDS, BenchRecord, TrainRecord
 from mrpcbench.schema.requests import TrainRecipe
+from mrpcbench.schema.version import MAJOR, MINOR, SCHEMA_VERSION
 
 # results/gate holds the output of a script, and no records.
 GATE = sorted((REPOSITORY / "results" / "gate").glob("*.json"))

@@ -17,9 +17,10 @@ from mrpcbench.benchmark.suite import open_suite, reference_of
 from mrpcbench.data import loading
 from mrpcbench.errors import MissingError
 from mrpcbench.instruments.fake_engine import FakeSession
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.bench_results import ReferenceAnswers
 from mrpcbench.schema.cases import Case, Suite
-from mrpcbench.schema.records import ReferenceAnswers
-from mrpcbench.schema.requests import BackendSpec, BenchPlan, Order, Scenario
+from mrpcbench.schema.requests import BackendSpec, Order, Scenario
 
 FAKE = BackendSpec(backend="fake", model="quickstart", device="cpu")
 

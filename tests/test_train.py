@@ -32,8 +32,9 @@ from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.models.classifier import load_classifier, weights_sha256
 from mrpcbench.models.sources import weights_source
 from mrpcbench.records import store
-from mrpcbench.schema.records import EpochMetrics, TrainRecord
+from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.training.arguments import training_arguments
 from mrpcbench.training.checkpoints import RUN_FILE
 

@@ -10,7 +10,8 @@ from records import make_record
 
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
-from mrpcbench.records.upgrade import SCHEMA_VERSION, upgrade
+from mrpcbench.records.upgrade import upgrade
+from mrpcbench.schema.version import SCHEMA_VERSION
 
 
 def bench_of_version_1(*rows: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from records import NOTHING, make_row
 
 from mrpcbench.benchmark.validity import broken_rules, drift_of, interval_ranks, needs_rounds, uncertainty_of
-from mrpcbench.schema.records import BenchRow, LoadPoint, ServerResult
+from mrpcbench.schema.bench_results import BenchRow, LoadPoint, ServerResult
 
 
 def offline(*samples_ms: float) -> BenchRow:

@@ -47,7 +47,7 @@ class Settings:
     backend: str = "onnx"
     device: str = "auto"
     threads: int = 1  # several threads of one process wait for each other on a busy machine
-    loading: str = "hub"
+    data: str = "hub"
     split: str = "validation"
     runs: int = 59  # with no alarm in 59 runs, the rate is below 5% at 95% confidence
     slowdown_runs: int = 20

@@ -21,7 +21,9 @@ from mrpcbench.benchmark.presets import graphs_of
 from mrpcbench.errors import ExitStatus
 from mrpcbench.records import store
 from mrpcbench.records.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
-from mrpcbench.schema.records import BenchRecord, BenchRow, TrainRecord, TrainSection
+from mrpcbench.schema.bench_results import BenchRow
+from mrpcbench.schema.records import BenchRecord, TrainRecord
+from mrpcbench.schema.results import TrainSection
 
 ENGINES = ("trainer", "packed", "packed", "trainer")
 

@@ -23,7 +23,7 @@ from mrpcbench.backends.session import Event, SteppedSession, tracks
 from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, first_line
 from mrpcbench.records import store
-from mrpcbench.schema.records import ModelIdentity, Placement
+from mrpcbench.schema.identity import ModelIdentity, Placement
 from mrpcbench.schema.requests import BackendSpec
 
 NO_MORE: Mapping[str, str] = {}

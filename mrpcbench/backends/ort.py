@@ -16,10 +16,9 @@ from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import files_sha256, tokenizer_sha256
 from mrpcbench.models.sources import ONNX_FILE, ModelSource
-from mrpcbench.onnx_export.graphs import CPU_ONLY, CUDA_ONLY
 from mrpcbench.records import store
-from mrpcbench.schema.records import ModelIdentity
-from mrpcbench.schema.requests import BackendSpec, Device, Optimize
+from mrpcbench.schema.identity import ModelIdentity
+from mrpcbench.schema.requests import CPU_ONLY, CUDA_ONLY, BackendSpec, Device, Optimize
 
 GRAPH_DTYPES = {
     onnx.TensorProto.FLOAT: "fp32",

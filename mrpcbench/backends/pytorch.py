@@ -21,7 +21,7 @@ from mrpcbench.environment.capture import device_name, exact_float32, resolve_de
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.sources import ModelSource
-from mrpcbench.schema.records import Placement
+from mrpcbench.schema.identity import Placement
 from mrpcbench.schema.requests import BackendSpec
 
 S = TypeVar("S", bound=SteppedSession)

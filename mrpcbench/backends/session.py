@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.data.batches import Batch
-from mrpcbench.schema.records import ModelIdentity, Placement
+from mrpcbench.schema.identity import ModelIdentity, Placement
 
 K = TypeVar("K", bound=Hashable)
 

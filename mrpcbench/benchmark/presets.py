@@ -11,8 +11,9 @@ from mrpcbench.errors import UsageError
 from mrpcbench.models.sources import ONNX_FILE, graph_folder, locate
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.records.ranking import check_view
+from mrpcbench.schema.bench_requests import BenchPlan, BenchView
 from mrpcbench.schema.cases import BenchRequest, Case, Suite, suite_of_backends
-from mrpcbench.schema.requests import BackendSpec, BenchPlan, BenchView, Dtype, Order, Preset, Scenario
+from mrpcbench.schema.requests import BackendSpec, Dtype, Order, Preset, Scenario
 from mrpcbench.statistics import samples_needed
 
 # What a preset chooses for each case, and so the user cannot.

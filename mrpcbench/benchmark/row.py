@@ -16,9 +16,10 @@ from mrpcbench.environment.redaction import public
 from mrpcbench.instruments.clock import Clock, WallClock, timed
 from mrpcbench.instruments.spans import Pipeline, Tokenise
 from mrpcbench.instruments.telemetry import Meter
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.bench_results import BenchRow, LoadPoint, ServerResult, Span, Work
 from mrpcbench.schema.cases import Case
-from mrpcbench.schema.records import BenchRow, LoadPoint, ServerResult, Span, Work
-from mrpcbench.schema.requests import BenchPlan, Order
+from mrpcbench.schema.requests import Order
 from mrpcbench.schema.rows import RowId
 
 # Rates so low that the fewest requests take longer than this are not tried: a search that halves the rate of a hopeless

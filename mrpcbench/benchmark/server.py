@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrpcbench.data.batches import Batch, EncodedPairs
 from mrpcbench.instruments.clock import Clock
-from mrpcbench.schema.records import LoadPoint
+from mrpcbench.schema.bench_results import LoadPoint
 from mrpcbench.statistics import quantile, samples_needed
 
 SHARE = 0.99  # the percentile that must keep the target

@@ -1,6 +1,9 @@
-"""The rows of a suite, ready to be measured: each engine opened once, each case with its own tokens."""
+"""The rows of a suite: engines opened once, tokens for each case, and the rounds in which all rows are measured."""
 
-from collections.abc import Mapping, Sequence
+import resource
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,20 +13,24 @@ from numpy.typing import NDArray
 from mrpcbench.backends.registry import open_session
 from mrpcbench.backends.session import Session
 from mrpcbench.benchmark.row import RowMeasurement, ServerRow, SteadyRow, Workload
-from mrpcbench.benchmark.scoring import label_text
+from mrpcbench.benchmark.scoring import Labels, label_text, labels_in
+from mrpcbench.benchmark.server import Load
+from mrpcbench.benchmark.validity import broken_rules, needs_rounds
 from mrpcbench.data import loading
 from mrpcbench.data.batches import EncodedPairs, Reader
 from mrpcbench.environment.capture import usable_cores
-from mrpcbench.errors import UsageError
-from mrpcbench.instruments.clock import timed
+from mrpcbench.errors import UsageError, first_line
+from mrpcbench.instruments.clock import WallClock, timed
+from mrpcbench.instruments.control import control_us
 from mrpcbench.instruments.roofline import work_of
 from mrpcbench.instruments.spans import Tokenise
 from mrpcbench.instruments.telemetry import GpuSensor, Meter, open_gpu_sensor
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
+from mrpcbench.schema.bench_requests import BenchPlan
+from mrpcbench.schema.bench_results import BenchRow, BenchSection, ReferenceAnswers, Work
 from mrpcbench.schema.cases import Suite
-from mrpcbench.schema.records import ReferenceAnswers, Work
-from mrpcbench.schema.requests import BackendSpec, BenchPlan
+from mrpcbench.schema.requests import BackendSpec
 
 
 def open_suite(
@@ -113,3 +120,107 @@ def reference_of(rows: Sequence[RowMeasurement], pairs: int) -> ReferenceAnswers
     if first.answers is None:
         return None
     return ReferenceAnswers(row=str(first.id), labels=label_text(first.answers, pairs))
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    section: BenchSection, rows: list[RowMeasurement], truth: Labels, observer: Observer
+) -> Iterator[BenchSection]:
+    """Measure `rows`: first the rounds, then the loads of the server scenario, then the breakdown.
+
+    Yields the section after every row. `truth`, int64 [N], holds the labels of the pairs.
+    """
+    for row in rows:
+        row.warm_up(section.plan.warmup)
+    steady = [row for row in rows if isinstance(row, SteadyRow)]
+    controls: list[float] = []
+    for rounds_done in _rounds(steady, section.plan, truth, controls, observer):
+        section = _grown(replace(section, rounds_done=rounds_done, control_us=tuple(controls)), rows, truth)
+        yield section
+    for row in rows:
+        if isinstance(row, ServerRow):
+            row.find_rate(section.plan, partial(_say_load, observer, row))
+            section = _grown(section, rows, truth)
+            yield section
+    for position, row in enumerate(rows):
+        try:
+            row.break_down()
+        except Exception as error:  # whatever an engine raises; its rows stay
+            observer.say(f"warning: {row.id}: no time breakdown: engine failed ({first_line(error)})")
+        observer.advance("breakdown", position + 1, len(rows), str(row.id))
+        section = _grown(section, rows, truth)
+        yield section
+
+
+def _rounds(
+    rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, controls: list[float], observer: Observer
+) -> Iterator[int]:
+    """Run the rounds of the plan, and more while that may make a row valid; after every row, the whole rounds so far.
+
+    Every other round runs backwards, so that drift favours no row. An added round runs all rows too, so that ratios
+    stay paired by round. None is begun that would end after the plan's `max_s` if it took as long as the last.
+    `controls` gets the time of the control before each round, if all rows run on the CPU.
+    """
+    on_cpu = all(row.session.placement.device == "cpu" for row in rows)
+    clock, done, total, most, added_s = WallClock(), 0, plan.rounds if rows else 0, plan.rounds, 0.0
+    while done < total:
+        begin = clock.now()
+        if on_cpu:
+            controls.append(control_us(rows[0].session.placement.threads))
+        for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
+            row.run_round()
+            task, first, last = ("bench", 0, plan.rounds) if done < plan.rounds else ("added rounds", plan.rounds, most)
+            detail = f"round {done + 1}{f' of {plan.rounds}' if task == 'bench' else ''}: {row.id}"
+            observer.advance(task, (done - first) * len(rows) + position + 1, (last - first) * len(rows), detail)
+            yield done + (position + 1 == len(rows))
+        done += 1
+        last_s = clock.now() - begin
+        added_s += last_s if done > plan.rounds else 0.0
+        if done == total and (noisy := _noisy(rows, truth)):
+            left = (plan.max_s - added_s) / last_s
+            if left >= 1:
+                total, most = total + 1, done + int(left)
+            else:
+                _say_noisy(noisy, done, plan, observer)
+
+
+def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
+    """Those of `rows` that more rounds may make valid."""
+    return [made for made in (row.row(truth, None, fixed_shape=True) for row in rows) if needs_rounds(made)]
+
+
+def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
+    names = ", ".join(str(row.id) for row in noisy)
+    observer.say(
+        f"warning: still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
+        f"--max-seconds {plan.max_s:g}"
+    )
+
+
+def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
+    verdict = "meets the target" if load.point.meets_slo else "misses the target"
+    observer.say(f"{row.id}: {load.point.rate_per_s:.1f} requests/s {verdict}")
+    if load.error:
+        observer.say(f"warning: {row.id}: engine failed ({load.error})")
+
+
+def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
+    """`section` with the rows that have been measured, each judged by the rounds that it has run."""
+    fixed_shape = section.plan.seq_len is not None
+    reference = None if fixed_shape else reference_of(rows, len(truth))
+    known = labels_in(reference.labels) if reference else None
+    made = [row.row(truth, known, fixed_shape=fixed_shape) for row in rows if row.answers is not None]
+    return replace(
+        section,
+        rows=tuple(replace(row, broken_rules=broken_rules(row)) for row in made),
+        reference=reference,
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+def peak_rss_bytes() -> int:
+    """Peak main memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux, getrusage(2)

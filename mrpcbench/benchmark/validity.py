@@ -11,7 +11,7 @@ from itertools import combinations
 from statistics import median
 
 from mrpcbench.records.figures import JUDGED_QUANTILE, round_us
-from mrpcbench.schema.records import BenchRow, Resources
+from mrpcbench.schema.bench_results import BenchRow, Resources
 from mrpcbench.statistics import quantile
 
 # With fewer rounds nothing is known about steadiness.

@@ -14,21 +14,15 @@ from mrpcbench.cli.errors import Funnel, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
 from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
+from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
 from mrpcbench.schema.records import AbRecord, ExportRecord, Record
 from mrpcbench.schema.requests import (
-    AbPlan,
     BackendSpec,
-    BaselineFolder,
-    BaselineRequest,
-    BenchControl,
-    BenchPlan,
-    BenchView,
-    ComparePlan,
     EvaluatePlan,
     ExportPlan,
     Form,
     Output,
-    Publish,
     QuickstartRequest,
     TrainRecipe,
     TrainRequest,
@@ -312,11 +306,7 @@ def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -
 
 def _verdict(record: Record) -> Verdict | None:
     """The verdict of a command that judges; None of the others."""
-    if isinstance(record, ExportRecord) and record.export.gate:
-        return record.export.gate.verdict
-    if isinstance(record, AbRecord) and record.ab.comparison:
-        return record.ab.comparison.verdict
-    return None
+    return record.verdict if isinstance(record, ExportRecord | AbRecord) else None
 
 
 def _prepare_process() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from mrpcbench.backends.registry import BACKENDS
-from mrpcbench.schema.requests import flags_of
+from mrpcbench.schema.fields import flags_of
 
 # Where a value comes from, as click calls it, that is not its default.
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")

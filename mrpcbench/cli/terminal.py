@@ -13,8 +13,9 @@ from rich.text import Text
 from mrpcbench.display import comparison, render
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
-from mrpcbench.schema.records import EnvironmentReport, KeptBaseline, PairAnswer, Record, RunRecord
-from mrpcbench.schema.requests import BenchView
+from mrpcbench.schema.bench_requests import BenchView
+from mrpcbench.schema.identity import EnvironmentReport, KeptBaseline, PairAnswer
+from mrpcbench.schema.records import Record, RunRecord
 from mrpcbench.schema.verdicts import Comparison, Verdict
 
 # Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.

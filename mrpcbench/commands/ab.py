@@ -20,8 +20,12 @@ from mrpcbench.models.sources import ModelSource
 from mrpcbench.paired.processes import Duel, Process, Side, Workload, side_of
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.schema.records import AbPair, AbRecord, AbSection, AbSide, ModelIdentity, Placement
-from mrpcbench.schema.requests import AbPlan, BackendSpec, check
+from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
+from mrpcbench.schema.fields import check
+from mrpcbench.schema.gate_requests import AbPlan
+from mrpcbench.schema.identity import ModelIdentity, Placement
+from mrpcbench.schema.records import AbRecord
+from mrpcbench.schema.requests import BackendSpec
 
 Name = Literal["a", "b"]
 NAMES: tuple[Name, Name] = ("a", "b")

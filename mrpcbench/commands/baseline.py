@@ -16,16 +16,10 @@ from mrpcbench.gates.seeds import best_epoch
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_load
-from mrpcbench.schema.records import (
-    BenchRecord,
-    EvaluateRecord,
-    EvaluateSection,
-    ExportRecord,
-    KeptBaseline,
-    Record,
-    TrainRecord,
-)
-from mrpcbench.schema.requests import BaselineFolder, BaselineRequest
+from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest
+from mrpcbench.schema.identity import KeptBaseline
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.results import EvaluateSection
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PREDICTIONS = ".predictions.jsonl"

@@ -23,17 +23,9 @@ from mrpcbench.gates.seeds import best_epoch, judge_train
 from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
 from mrpcbench.records.scores import confusion
-from mrpcbench.schema.records import (
-    AbRecord,
-    BenchRecord,
-    Command,
-    EvaluateRecord,
-    ExportRecord,
-    Placement,
-    Record,
-    TrainRecord,
-)
-from mrpcbench.schema.requests import ComparePlan
+from mrpcbench.schema.gate_requests import ComparePlan
+from mrpcbench.schema.identity import Command, Placement
+from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.verdicts import Compared, Comparison, MetricResult, overall
 
 

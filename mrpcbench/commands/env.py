@@ -3,7 +3,7 @@
 from mrpcbench.backends.compiled import compiler_problem
 from mrpcbench.backends.ort import provider_problem
 from mrpcbench.environment.capture import capture, cuda_problem
-from mrpcbench.schema.records import EnvironmentReport
+from mrpcbench.schema.identity import EnvironmentReport
 
 
 def env() -> EnvironmentReport:

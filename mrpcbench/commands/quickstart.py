@@ -8,12 +8,12 @@ from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.commands.export import export
 from mrpcbench.commands.train import train
 from mrpcbench.progress import Observer
+from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.cases import BenchRequest
 from mrpcbench.schema.records import Record
 from mrpcbench.schema.requests import (
     QUICKSTART,
     BackendSpec,
-    BenchPlan,
     EvaluatePlan,
     ExportPlan,
     QuickstartRequest,

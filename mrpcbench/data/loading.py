@@ -16,7 +16,7 @@ from mrpcbench.data.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Par
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.quickstart import DATA_DIR
-from mrpcbench.schema.records import DataIdentity
+from mrpcbench.schema.identity import DataIdentity
 from mrpcbench.schema.requests import QUICKSTART
 
 HUB = "hub"

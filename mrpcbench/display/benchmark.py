@@ -29,15 +29,10 @@ from mrpcbench.records.figures import (
     share_of_limit,
 )
 from mrpcbench.records.ranking import best, ratio, references
-from mrpcbench.schema.records import (
-    BenchRecord,
-    BenchRow,
-    BenchSection,
-    Ceilings,
-    LoadPoint,
-    Work,
-)
-from mrpcbench.schema.requests import BenchView, Order, Scenario
+from mrpcbench.schema.bench_requests import BenchView
+from mrpcbench.schema.bench_results import BenchRow, BenchSection, Ceilings, LoadPoint, Work
+from mrpcbench.schema.records import BenchRecord
+from mrpcbench.schema.requests import Order, Scenario
 from mrpcbench.statistics import quantile, samples_needed
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")

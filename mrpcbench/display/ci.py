@@ -14,7 +14,7 @@ from mrpcbench.display.comparison import columns, compared, gates, headline, one
 from mrpcbench.display.numbers import ABSENT
 from mrpcbench.errors import UsageError
 from mrpcbench.records.store import write_text
-from mrpcbench.schema.requests import Publish
+from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
 
 # What GitHub's Markdown reads as layout, a link, HTML or mathematics; not an underscore inside a word.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from mrpcbench.display.numbers import fixed, multiple
 from mrpcbench.display.tables import PlainTable, engine, name_header, table_of
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL, RelativeSpeed, relative_speed
-from mrpcbench.schema.records import BenchRow
+from mrpcbench.schema.bench_results import BenchRow
 
 Line = tuple[BenchRow, tuple[RelativeSpeed | None, ...]]
 

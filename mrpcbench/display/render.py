@@ -21,23 +21,10 @@ from mrpcbench.display.tables import (
     table,
 )
 from mrpcbench.records.figures import stepping_s, steps_per_s
-from mrpcbench.schema.records import (
-    AbRecord,
-    BenchRecord,
-    EnvironmentReport,
-    EvalScore,
-    EvaluateRecord,
-    ExportGate,
-    ExportRecord,
-    ExportSection,
-    KeptBaseline,
-    PairAnswer,
-    Record,
-    RunRecord,
-    TrainRecord,
-    TrainSection,
-)
-from mrpcbench.schema.requests import BenchView
+from mrpcbench.schema.bench_requests import BenchView
+from mrpcbench.schema.identity import EnvironmentReport, KeptBaseline, PairAnswer
+from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
+from mrpcbench.schema.results import EvalScore, ExportGate, ExportSection, TrainSection
 
 RECIPE_SHOWN = (
     "learning_rate lr_scheduler_type warmup_steps num_train_epochs max_steps per_device_train_batch_size "

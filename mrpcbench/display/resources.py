@@ -7,7 +7,7 @@ from typing import get_args
 from mrpcbench.display.numbers import ABSENT, fixed, mebibytes, short, whole_percent
 from mrpcbench.display.tables import PlainTable, engine, name_header, table_of
 from mrpcbench.records.figures import joules_per_thousand, pairs_per_s, span_us
-from mrpcbench.schema.records import BenchRow, SpanName
+from mrpcbench.schema.bench_results import BenchRow, SpanName
 
 Columns = list[tuple[str, Callable[[BenchRow], str]]]
 

@@ -12,12 +12,8 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from mrpcbench.schema.records import (
-    BenchRow,
-    Environment,
-    ModelIdentity,
-    Placement,
-)
+from mrpcbench.schema.bench_results import BenchRow
+from mrpcbench.schema.identity import Environment, ModelIdentity, Placement
 
 Row = TypeVar("Row")
 # SIMPLE_HEAD with a gap in the line below the headers, which tells columns apart that are one space apart.

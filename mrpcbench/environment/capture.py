@@ -18,7 +18,7 @@ import torch
 from mrpcbench.environment.redaction import public_argv
 from mrpcbench.environment.versions import installed_versions
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.schema.records import Environment
+from mrpcbench.schema.identity import Environment
 from mrpcbench.schema.requests import Device
 
 SETTINGS = (

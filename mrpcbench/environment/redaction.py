@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mrpcbench.schema import requests
-from mrpcbench.schema.requests import flags_of
+from mrpcbench.schema import bench_requests, gate_requests, requests
+from mrpcbench.schema.fields import flags_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,7 +19,8 @@ T = TypeVar("T", bound="DataclassInstance")
 # Options whose value is never a public name, whatever it looks like.
 ALWAYS_CUT = {
     flag
-    for _, kind in inspect.getmembers(requests, is_dataclass)
+    for module in (requests, bench_requests, gate_requests)
+    for _, kind in inspect.getmembers(module, is_dataclass)
     for item in fields(kind)
     if item.metadata["location"] in ("path", "repository")
     for flag in flags_of(item)

@@ -7,7 +7,7 @@ import numpy as np
 from mrpcbench.gates.plain import floor_metric, information
 from mrpcbench.gates.policy import AccuracyPolicy, Policy
 from mrpcbench.records.scores import f1_difference_interval
-from mrpcbench.schema.records import EvalScore
+from mrpcbench.schema.results import EvalScore
 from mrpcbench.schema.verdicts import Interval, MetricResult, Outcome, Verdict
 from mrpcbench.statistics import holm, mcnemar_p, net_loss_bound
 

@@ -22,21 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, product
 
-from mrpcbench.schema.records import (
-    AbRecord,
-    BenchRecord,
-    BenchRow,
-    BenchSection,
-    Command,
-    EvaluateRecord,
-    ExportRecord,
-    ModelIdentity,
-    Placement,
-    Record,
-    RunRecord,
-    TrainRecord,
-    TrainSection,
-)
+from mrpcbench.schema.bench_results import BenchRow, BenchSection
+from mrpcbench.schema.identity import Command, ModelIdentity, Placement
+from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
+from mrpcbench.schema.results import TrainSection
 
 Named = tuple[str, Record]
 # The commands whose records can be compared; one of ab holds its own verdict.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from mrpcbench.gates.plain import information
-from mrpcbench.schema.records import ExportGate, ExportSection, ParityTrial
+from mrpcbench.schema.results import ExportGate, ExportSection, ParityTrial
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
 
 

@@ -7,7 +7,8 @@ from statistics import median
 
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.policy import Policy
-from mrpcbench.schema.records import AbPair, AbRecord, AbSection, AbSide
+from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
+from mrpcbench.schema.records import AbRecord
 from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Verdict, overall
 from mrpcbench.statistics import median_interval, wilcoxon_p, wilcoxon_smallest_p
 

@@ -13,7 +13,8 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
-from mrpcbench.schema.requests import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan, about, described
+from mrpcbench.schema.fields import about, described
+from mrpcbench.schema.gate_requests import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan
 from mrpcbench.schema.rows import RowId
 
 Alpha = Annotated[float, Field(gt=0, le=0.5)]

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from mrpcbench.gates.plain import floor_metric, information
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
-from mrpcbench.schema.records import EpochMetrics, TrainSection
+from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
 from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
 

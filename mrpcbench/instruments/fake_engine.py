@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mrpcbench.data.batches import Batch
 from mrpcbench.instruments.clock import Clock, WallClock
 from mrpcbench.models.sources import ModelSource
-from mrpcbench.schema.records import ModelIdentity, Placement
+from mrpcbench.schema.identity import ModelIdentity, Placement
 from mrpcbench.schema.requests import BackendSpec
 
 

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
 from mrpcbench.environment.capture import device_name
-from mrpcbench.schema.records import Ceilings, Work
+from mrpcbench.schema.bench_results import Ceilings, Work
 
 Clock = Callable[[], float]
 Call = Callable[[], object]

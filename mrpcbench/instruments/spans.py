@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mrpcbench.backends.session import Event, Probe
 from mrpcbench.data.batches import EncodedPairs
 from mrpcbench.instruments.trace import TOP
-from mrpcbench.schema.records import Span, SpanName
+from mrpcbench.schema.bench_results import Span, SpanName
 
 T = TypeVar("T")
 Rows = NDArray[np.int64]

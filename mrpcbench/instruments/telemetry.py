@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 import psutil
 import torch
 
-from mrpcbench.schema.records import Resources
+from mrpcbench.schema.bench_results import Resources
 
 try:
     import pynvml

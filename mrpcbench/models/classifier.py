@@ -19,7 +19,8 @@ from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.sources import ONNX_FILE, ModelSource
 from mrpcbench.records import store
-from mrpcbench.schema.records import LoadReport, ModelIdentity
+from mrpcbench.schema.identity import ModelIdentity
+from mrpcbench.schema.results import LoadReport
 
 LABELS = 2
 

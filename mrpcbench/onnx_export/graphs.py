@@ -22,10 +22,6 @@ ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
     "o4": ("fp16",),
 }
 FORMS: Mapping[Optimize, type[Builder]] = {"cpu": ForCpu, "cuda": ForCuda, "int8": ForCpu}
-# Made of what is fast on the CPU, and proven there.
-CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
-# Optimum makes it for a GPU, and fuses into it what the provider there has.
-CUDA_ONLY: tuple[Optimize, ...] = ("o4",)
 
 
 def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:

@@ -11,8 +11,8 @@ from mrpcbench.data.batches import EncodedPairs, in_order
 from mrpcbench.gates.export import export_problem, largest_delta
 from mrpcbench.progress import Observer
 from mrpcbench.records.scores import confusion, f1_interval, f1_of, finite_or_none
-from mrpcbench.schema.records import ExportGate, ParityTrial
 from mrpcbench.schema.requests import Order
+from mrpcbench.schema.results import ExportGate, ParityTrial
 from mrpcbench.schema.verdicts import Verdict
 from mrpcbench.statistics import rate_upper_bound
 

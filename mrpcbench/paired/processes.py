@@ -17,14 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import mrpcbench
 from mrpcbench.backends.registry import engine_of
 from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.models.sources import ONNX_FILE, ModelSource
 from mrpcbench.paired.worker import save_batches
 from mrpcbench.records import store
-from mrpcbench.schema.records import Placement
+from mrpcbench.schema.identity import Placement
 from mrpcbench.schema.requests import BackendSpec
 
 # Longer than any model takes to load, or to answer; a process that hangs must not hang the gate.
@@ -94,7 +93,7 @@ class Duel:
         save_batches(folder / "batches.npz", self._workload.batches)
         # The package is lent to the interpreters, and nothing beside it: theirs are the libraries that are measured.
         (folder / "lent").mkdir()
-        (folder / "lent" / "mrpcbench").symlink_to(Path(mrpcbench.__file__).parent, target_is_directory=True)
+        (folder / "lent" / "mrpcbench").symlink_to(Path(__file__).parents[1], target_is_directory=True)
         self._path = os.pathsep.join(filter(None, (str(folder / "lent"), os.environ.get("PYTHONPATH"))))
         return self
 

@@ -5,7 +5,8 @@ Standard library only, so that a bad request is refused before anything heavy is
 
 from dataclasses import dataclass, replace
 
-from mrpcbench.schema.requests import BackendSpec, BenchControl, BenchPlan, BenchView, Order, Scenario
+from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
+from mrpcbench.schema.requests import BackendSpec, Order, Scenario
 from mrpcbench.schema.rows import RowId
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mrpcbench.errors import ExitStatus
-from mrpcbench.records.upgrade import SCHEMA_VERSION
-from mrpcbench.schema.requests import about, described
+from mrpcbench.schema.fields import about, described
+from mrpcbench.schema.version import SCHEMA_VERSION
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
 # From bad to good: the outcome of a comparison is the first of these that any gated metric has.

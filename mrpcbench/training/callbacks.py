@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mrpcbench.progress import Observer
-from mrpcbench.schema.records import EpochMetrics
+from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.training.epoch_log import epochs_of
 
 # Reading the loss waits for the GPU. Twice a second is often enough for a person and too rare to slow the training.

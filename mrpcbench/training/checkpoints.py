@@ -11,7 +11,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.schema.records import DataIdentity, Lineage, ModelIdentity, TrainRecord
+from mrpcbench.schema.identity import DataIdentity, Lineage, ModelIdentity
+from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 
 # What a run was started with: --resume continues only the same run.

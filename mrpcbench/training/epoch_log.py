@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from mrpcbench.records.scores import finite_or_none
-from mrpcbench.schema.records import EpochMetrics
+from mrpcbench.schema.results import EpochMetrics
 
 
 def epochs_of(log: Sequence[Mapping[str, Any]]) -> tuple[EpochMetrics, ...]:

@@ -7,7 +7,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mrpcbench.display.numbers import logged
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
-from mrpcbench.schema.records import TrainRecord, TrainSection
+from mrpcbench.schema.records import TrainRecord
+from mrpcbench.schema.results import TrainSection
 
 GLUE_DATASET = "nyu-mll/glue"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")

@@ -21,7 +21,7 @@ from mrpcbench.modernbert import forward
 from mrpcbench.modernbert.cuda_graphs import WARM_UPS, Recorder, RecordWork
 from mrpcbench.modernbert.packing import Resident
 from mrpcbench.progress import Observer
-from mrpcbench.schema.records import Placement
+from mrpcbench.schema.identity import Placement
 from mrpcbench.training.arguments import LENGTH
 from mrpcbench.training.packed_step import Labelled, PackedAdamW, PackedStep
 from mrpcbench.training.trainer import ObservedTrainer

@@ -20,7 +20,7 @@ from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
-from mrpcbench.schema.records import Placement
+from mrpcbench.schema.identity import Placement
 from mrpcbench.training.callbacks import Progress, Stopwatch
 from mrpcbench.training.glue_metric import paraphrase_metric
 

@@ -1,0 +1,101 @@
+"""What `bench` can be asked for. Standard library only."""
+
+from mrpcbench.schema.fields import about, described
+from mrpcbench.schema.requests import DATA_HELP, SPLIT_HELP, Order, Preset, Scenario, Split
+
+
+@described
+class BenchPlan:
+    """The workload of `bench`: the same pairs, in the same order, for every engine."""
+
+    backend: tuple[str, ...] = about(
+        "Engine to measure; repeat for several, which run interleaved.",
+        default=("torch",),
+        engine=True,
+        group="Model and data",
+    )
+    preset: Preset | None = about(
+        "Measure a set of cases in place of --backend. peers: common baselines and ours, for this device. "
+        "It also sets scenario, batch size and rounds, unless given.",
+        default=None,
+        group="Model and data",
+    )
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
+    scenario: tuple[Scenario, ...] = about(
+        "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random times, "
+        "and the largest rate that meets the target. Repeatable.",
+        default=("single-stream", "offline"),
+        group="Timing",
+    )
+    batch_size: tuple[int, ...] = about(
+        "Pairs in one forward pass; for server, the maximum. Repeatable.",
+        default=(8, 32),
+        least=1,
+        group="Timing",
+    )
+    order: Order = about(
+        "Order of the offline pairs: 'length' batches pairs of similar length, 'given' keeps the seeded order.",
+        default="length",
+        group="Advanced",
+    )
+    seq_len: int | None = about(
+        "Give every pair this many tokens and no padding, as other harnesses do; the answers are then meaningless.",
+        default=None,
+        least=2,
+        group="Advanced",
+    )
+    slo_ms: float = about(
+        "Server: target for the 99th percentile of the latency.", default=100.0, least=0.001, group="Timing"
+    )
+    window_ms: float = about(
+        "Server: how long the first request of a batch waits to fill a batch.", default=2.0, least=0, group="Timing"
+    )
+    rounds: int = about(
+        "Rounds; in each, every row runs once over the pairs, in alternating order. Unless given: at least 5 with "
+        "--relative-to or --preset, and with a preset and few --pairs as many as a p99 needs.",
+        default=3,
+        least=1,
+        group="Timing",
+    )
+    max_s: float = about(
+        "Time limit in seconds for extra rounds while a row is INVALID because of noise; 0: no extra rounds.",
+        default=60.0,
+        flags=("--max-seconds",),
+        least=0,
+        group="Timing",
+    )
+    warmup: int = about(
+        "Untimed calls of each row before the first round, after its first call.", default=3, least=0, group="Advanced"
+    )
+    pairs: int | None = about(
+        "Number of pairs, drawn with the seed; default: the whole split.",
+        default=None,
+        least=1,
+        group="Model and data",
+    )
+    seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
+
+
+@described
+class BenchControl:
+    """What `bench` does besides measuring."""
+
+    profile: str | None = about(
+        "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
+        default=None,
+        group="Output",
+        location="path",
+    )
+
+
+@described
+class BenchView:
+    """How the tables of a benchmark are shown."""
+
+    relative_to: tuple[str, ...] = about(
+        "Show the speedup of each row over this one, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "
+        "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
+        default=(),
+        group="Output",
+    )

@@ -1,0 +1,163 @@
+"""What really ran: placement, environment, model and data. Standard library only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mrpcbench.schema.fields import about, described
+from mrpcbench.schema.requests import Optimize, TrainRecipe
+from mrpcbench.schema.version import SCHEMA_VERSION
+
+Command = Literal["train", "evaluate", "export", "bench", "ab"]
+Weights = Literal["pretrained", "fine-tuned", "random-init"]
+Origin = Literal["pretrained", "random-init", "unknown"]
+
+
+# --- what really ran --------------------------------------------------------------------------------------------------
+
+
+@described
+class Placement:
+    """Where and how an engine really ran, read back from the engine itself."""
+
+    engine: str = about("Library that ran the model, with its version.")
+    device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
+    provider: str = about("The engine's kernels: torch's attention implementation, or ONNX Runtime's provider.")
+    dtype: str = about(
+        "Arithmetic: fp32, bf16, fp16 or int8, to which stored weights are widened; for training, that of autocast. "
+        "bf16-autocast: products in bf16, by torch.autocast, with weights in fp32."
+    )
+    threads: int = about("CPU threads inside one operator.")
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.provider}"
+
+    @property
+    def in_words(self) -> str:
+        """Engine, kernels, arithmetic and device."""
+        return f"{self} {self.dtype} on {self.device}"
+
+    @property
+    def product_dtype(self) -> str:
+        """Arithmetic of the matrix products, which determines work and limits: bf16 for bf16-autocast."""
+        return self.dtype.removesuffix("-autocast")
+
+
+@described
+class Environment:
+    """The machine and the software. No field names a person, a host or a folder."""
+
+    started_at: str = about("Start in UTC, ISO 8601.")
+    argv: tuple[str, ...] = about("The command as given; a path is cut to its last part.")
+    machine_sha256: str = about("Hash that identifies the machine without naming it.")
+    system: str = about("Operating system and processor architecture.")
+    cpu: str = about("Processor model.")
+    cpu_cores: int = about("Logical cores that this process may use.")
+    memory_bytes: int = about("Main memory.")
+    gpu: str | None = about("GPU model; null if there is none.")
+    gpu_memory_bytes: int | None = about("GPU memory; null if there is none.")
+    gpu_driver: str | None = about("GPU driver version; null if there is none.")
+    cuda: str | None = about("CUDA version that torch was built for; null for a CPU build.")
+    python: str = about("Python version.")
+    packages: dict[str, str] = about("Installed version of each package that can change a result.")
+    settings: dict[str, str] = about("Environment variables that were set and affect the libraries.")
+    git_commit: str | None = about("Commit of the mrpcbench source; null if it is not a checkout.")
+    git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
+    source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
+
+
+@described
+class ModelIdentity:
+    """The weights and the graph of a record."""
+
+    name: str = about("Hub id, or the folder's last part.")
+    architecture: str = about("Class name in config.json.")
+    parameters: int = about("Number of weights.")
+    weights: Weights = about("pretrained (no classifier yet), fine-tuned, or random-init (never trained).")
+    origin: Origin = about("What training began from; a classifier trained from random weights is not ModernBERT's.")
+    model_sha256: str = about("Hash over the names, dtypes, shapes and bytes of all weights.")
+    tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary if there is none.")
+    graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", default=None)
+    optimize: Optimize | None = about(
+        "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; or o3, o4 (Optimum's, by its own "
+        "optimiser); null for torch or where unknown.",
+        default=None,
+    )
+    proven: bool | None = about("Whether the graph passed the export gate; null for torch.", default=None)
+    proven_on: str | None = about("Device on which the graph passed the export gate; null if it did not.", default=None)
+
+    @property
+    def graph_label(self) -> str:
+        """The graph's form in words, unless it is Optimum's own: "cpu graph"."""
+        return f"{self.optimize} graph" if self.optimize not in (None, "none") else ""
+
+    @property
+    def label(self) -> str:
+        """Where the weights come from, and the graph's form."""
+        return ", ".join(filter(None, (self.weights_label, self.graph_label)))
+
+    @property
+    def weights_label(self) -> str:
+        """The words for a table, which always mention random weights."""
+        if self.weights == "fine-tuned" and self.origin == "random-init":
+            return "fine-tuned from random-init"
+        return self.weights
+
+
+@described
+class Lineage:
+    """The origin of a model, written next to it (`mrpcbench.json`)."""
+
+    schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
+    model: ModelIdentity = about("The model in this folder.")
+    base_model: str | None = about(
+        "Hub id or folder name that training began from; null if it is unknown.", default=None
+    )
+    base_model_sha256: str | None = about("Hash of the weights that training began from.", default=None)
+    train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
+    validation_data_sha256: str | None = about("Hash of the pairs by which the best epoch was chosen.", default=None)
+    recipe: TrainRecipe | None = about("How it was trained; null if this project did not train it.", default=None)
+    precision: str | None = about("Arithmetic in which it was trained.", default=None)
+    dtype: str = about("Arithmetic of the stored weights.", default="fp32")
+
+
+@described
+class DataIdentity:
+    """The pairs of a record."""
+
+    source: str = about("Where the pairs came from.")
+    split: str = about("Split name.")
+    pairs: int = about("Number of pairs.")
+    positives: int = about("Pairs labelled as equivalent.")
+    label_names: tuple[str, str] = about("Names of labels 0 and 1.")
+    data_sha256: str = about("Hash over the ordered pairs and labels, whatever format they came in.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentReport:
+    """The environment, and each engine on each device with None, or with the reason why it cannot run there."""
+
+    environment: Environment
+    problems: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBaseline:
+    """What `baseline set` wrote: the baseline's name, the command of its records, and their files."""
+
+    name: str
+    command: Command
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairAnswer:
+    """A model's answer for one pair."""
+
+    sentence1: str
+    sentence2: str
+    label: int
+    label_name: str
+    probability: float
+    logits: tuple[float, float]
+    weights: str
+    placement: Placement
