@@ -309,8 +309,8 @@ def format_page() -> str:
         "error that names the file and the place. `command` tells the classes of records apart; each has the fields "
         "of RunRecord and one with the command's result. A minor version only adds fields: a reader ignores unknown "
         "fields in a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as "
-        "well (`mrpcbench/records/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a record is "
-        "read. No field holds an absolute path, a user's name or a host's name.",
+        "well (`mrpcbench/records/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a "
+        "record is read. No field holds an absolute path, a user's name or a host's name.",
     ]
     shared = dataclasses.fields(RunRecord)
     for kind in (RunRecord, *_record_kinds()):

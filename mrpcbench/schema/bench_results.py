@@ -146,7 +146,7 @@ class BenchRow:
     )
     resources: Resources | None = about("What the row used.", default=None)
     broken_rules: tuple[str, ...] | None = about(
-        "Rules of validity that the row breaks (docs/measurement.md); null until it is judged.", default=None
+        "Rules of validity that the row breaks (docs/bench.md); null until it is judged.", default=None
     )
 
     def __post_init__(self) -> None:

@@ -122,7 +122,7 @@ class ParityTrial:
 
 @described
 class ExportGate:
-    """Whether an exported graph gives the model's answers (the rule: docs/architecture.md)."""
+    """Whether an exported graph gives the model's answers (the rule: docs/export.md)."""
 
     pairs: int = about("Pairs compared in each trial.")
     trials: tuple[ParityTrial, ...] = about("One for each batch size and padding.")

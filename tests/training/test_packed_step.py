@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from recordings import Recorder
-from test_packed import LABELS, LENGTHS, difference, gradients, made, theirs
+from test_forward import LABELS, LENGTHS, difference, gradients, made, theirs
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, ModernBertForSequenceClassification
 

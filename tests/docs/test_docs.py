@@ -16,7 +16,7 @@ from mrpcbench.cli.app import app
 MOST_WORDS = 9_000
 # A page that is not yet rewritten, and has no example.
 PENDING = {"architecture.md"}
-# tests/test_cli.py runs this one, because it takes as long as all others together.
+# tests/cli/test_cli.py runs this one, because it takes as long as all others together.
 RUN_ELSEWHERE = {"quickstart.md"}
 ALL_PAGES = (
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")),
