@@ -41,10 +41,11 @@ _share_the_cores()
 
 @dataclass
 class Listener:
-    """An observer that remembers."""
+    """An observer that collects what it is given."""
 
     records: list[RunRecord] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     steps: list[tuple[str, int, int, str]] = field(default_factory=list)
 
     def began(self, record: RunRecord) -> None:
@@ -52,6 +53,9 @@ class Listener:
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         self.steps.append((task, done, total, detail))

@@ -148,7 +148,7 @@ def measure(
         try:
             row.break_down()
         except Exception as error:  # whatever an engine raises; its rows stay
-            observer.say(f"warning: {row.id}: no time breakdown: engine failed ({first_line(error)})")
+            observer.warn(f"{row.id}: no time breakdown: engine failed ({first_line(error)})")
         observer.advance("breakdown", position + 1, len(rows), str(row.id))
         section = _grown(section, rows, truth)
         yield section
@@ -193,8 +193,8 @@ def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
 
 def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
     names = ", ".join(str(row.id) for row in noisy)
-    observer.say(
-        f"warning: still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
+    observer.warn(
+        f"still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
         f"--max-seconds {plan.max_s:g}"
     )
 
@@ -203,7 +203,7 @@ def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
     verdict = "meets the target" if load.point.meets_slo else "misses the target"
     observer.say(f"{row.id}: {load.point.rate_per_s:.1f} requests/s {verdict}")
     if load.error:
-        observer.say(f"warning: {row.id}: engine failed ({load.error})")
+        observer.warn(f"{row.id}: engine failed ({load.error})")
 
 
 def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:

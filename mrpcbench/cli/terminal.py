@@ -63,9 +63,15 @@ class Terminal:
             self._err.print(render.opening(record))
 
     def say(self, text: str) -> None:
-        """One line on stderr; a quiet terminal shows warnings alone."""
-        if self._detail == "quiet" and not text.startswith("warning:"):
-            return
+        """Print a line on stderr, unless quiet."""
+        if self._detail != "quiet":
+            self._print_line(text)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, even if quiet."""
+        self._print_line(f"warning: {text}")
+
+    def _print_line(self, text: str) -> None:
         (self._progress.console if self._progress else self._err).print(text)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:

@@ -107,7 +107,7 @@ def _choose(path: Path, observer: Observer) -> _Chosen:
     if not _has_result(record):
         raise UsageError(f"{path}: holds no figure to compare with; run the command again")
     for warning in _warnings(record):
-        observer.say(f"warning: {path}: {warning}")
+        observer.warn(f"{path}: {warning}")
     predictions = None
     if isinstance(record, EvaluateRecord):
         predictions = _predictions(path, record.evaluate).read_bytes()

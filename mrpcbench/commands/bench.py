@@ -89,7 +89,7 @@ def _profile(rows: Sequence[RowMeasurement], path: Path, observer: Observer) -> 
         try:
             traced[str(row.id)] = row.events()
         except Exception as error:  # a second session may not fit into memory; the other rows have their trace
-            observer.say(f"warning: {row.id}: no trace: engine failed ({first_line(error)})")
+            observer.warn(f"{row.id}: no trace: engine failed ({first_line(error)})")
         observer.advance("profile", position + 1, len(rows), str(row.id))
     trace.write(path, traced)
     observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")
@@ -113,6 +113,6 @@ def _with_ceilings(section: BenchSection, observer: Observer) -> BenchSection:
             measure_ceilings(device.split()[0], dtype, threads[device, dtype]) for device, dtype in sorted(threads)
         ]
     except Exception as error:  # torch raises types of its own, such as for memory
-        observer.say(f"warning: no share of the machine's limits: measuring them failed ({first_line(error)})")
+        observer.warn(f"no share of the machine's limits: measuring them failed ({first_line(error)})")
         return section
     return replace(section, ceilings=tuple(ceilings))

@@ -84,13 +84,13 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
 def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:
     report = loaded.report
     # Unexpected weights are normal: a pretrained checkpoint has a pretraining head, which the classifier does not use.
-    for label, kind, keys in (
-        ("warning: ", "missing from", report.missing),
-        ("", "unexpected in", report.unexpected),
+    for report_line, kind, keys in (
+        (observer.warn, "missing from", report.missing),
+        (observer.say, "unexpected in", report.unexpected),
     ):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            observer.say(f"{label}{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
+            report_line(f"{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
 
 
 def _tokens(split: Dataset, source: ModelSource) -> Dataset:

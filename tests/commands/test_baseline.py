@@ -91,7 +91,7 @@ def test_a_record_is_kept_byte_for_byte_and_nothing_beside_it(shelf: Shelf) -> N
     assert shelf.files() == ["run.json"]
     assert (shelf.kept / "main" / "run.json").read_bytes() == path.read_bytes()
     assert [path.name for path in shelf.kept.iterdir()] == ["main"]
-    assert shelf.listener.lines == []
+    assert shelf.listener.warnings == []
 
 
 def test_the_predictions_are_kept_with_their_record(shelf: Shelf) -> None:
@@ -240,9 +240,8 @@ def test_one_bad_record_keeps_the_good_ones_out_too(shelf: Shelf) -> None:
 def test_invalid_rows_are_kept_with_a_warning(shelf: Shelf) -> None:
     rows = (make_row(), make_row(batch_size=8, broken_rules=("still drifting",)))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
-    (line,) = shelf.listener.lines
+    (line,) = shelf.listener.warnings
     assert line.endswith("a.json: 1 of 2 rows INVALID, the first: still drifting")
-    assert line.startswith("warning: ")
     assert shelf.files() == ["a.json"]
 
 
@@ -251,7 +250,7 @@ def test_an_unproven_graph_is_kept_with_a_warning(shelf: Shelf) -> None:
     rows = (make_row(), make_row(model=unproven))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
     shelf.set("other", shelf.record("b.json", make_record("bench", model=unproven)))
-    assert [line.endswith("a graph in it is UNPROVEN") for line in shelf.listener.lines] == [True, True]
+    assert [line.endswith("a graph in it is UNPROVEN") for line in shelf.listener.warnings] == [True, True]
 
 
 # --- what is there already --------------------------------------------------------------------------------------------

@@ -472,5 +472,5 @@ def test_weights_that_the_checkpoint_lacks_are_a_warning_and_others_a_note(
     weights["stranger.weight"] = weights.pop(gone)
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     run(replace(request_, model=str(base)), replace(RECIPE, max_steps=1), listener)
-    assert f"warning: 1 weights missing from the checkpoint base: model.{gone}" in listener.lines
+    assert f"1 weights missing from the checkpoint base: model.{gone}" in listener.warnings
     assert "1 weights unexpected in the checkpoint base: stranger.weight" in listener.lines
