@@ -26,7 +26,7 @@ from mrpcbench.environment.capture import capture
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.gates.live_speed import check_reach, fails, log_ratio
 from mrpcbench.gates.policy import Policy
-from mrpcbench.paired.processes import Duel, Process, Side, Workload, side_of
+from mrpcbench.paired.processes import PairedProcesses, Process, Side, Workload, side_of
 from mrpcbench.records.store import to_json, write_text
 from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, BackendSpec
 from mrpcbench.statistics import exact_interval
@@ -59,9 +59,9 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The rounds of one slowdown: a process of the reference and one of the slowed side in each.
+    """The rounds of one slowdown. Each round is one reference process and one slowed process.
 
-    Times are the medians over the calls of a process. `log_ratios` are ln(slowed / reference), median over the turns.
+    Times are medians over the calls of a process. `log_ratios` are medians of ln(slowed / reference) over the calls.
     """
 
     engine: str = "real"
@@ -92,7 +92,7 @@ class Rate:
 
 @dataclass
 class Measurement:
-    """All rounds so far, and what disturbed them."""
+    """All rounds so far, and the number of discarded ones."""
 
     comparisons: dict[float, Comparison] = field(default_factory=dict)
     discarded_rounds: int = 0
@@ -130,7 +130,7 @@ class OtherLoad:
 
 
 def slowed(side: Side, slowdown: float, pairs_per_call: int) -> Side:
-    """`side` with a known slowdown: by repeated pairs where that is a whole number of them, else by waiting."""
+    """`side` with an injected slowdown: repeated pairs if that gives a whole number of them, otherwise a wait."""
     repeated = slowdown * pairs_per_call
     if math.isclose(repeated, round(repeated)):
         return replace(side, repeat=round(repeated))
@@ -138,9 +138,9 @@ def slowed(side: Side, slowdown: float, pairs_per_call: int) -> Side:
 
 
 def rates(comparison: Comparison, process_pairs: int, limits: Policy) -> Iterator[Rate]:
-    """How often the gate fails, over runs that follow one another and over all windows of the same rounds.
+    """How often the gate fails, first over consecutive runs, then over all overlapping windows of the same rounds.
 
-    A run is `process_pairs` rounds; the rounds after it are its confirmation. Nothing where there are too few rounds.
+    A run is `process_pairs` rounds; the next `process_pairs` rounds confirm it. Yields nothing with too few rounds.
     """
     ratios, both = comparison.log_ratios, 2 * process_pairs
     kinds: tuple[tuple[Windows, int], ...] = (("consecutive", process_pairs), ("overlapping", 1))
@@ -196,9 +196,9 @@ def measure(settings: Settings, output: Path) -> None:
         runs = settings.slowdown_runs if slowdown else settings.runs
         count = (runs + 1) * settings.process_pairs if runs else 0  # the last run needs a confirmation
         sides = {"a": side, "b": slowed(side, slowdown, settings.pairs_per_call)}
-        # Two sides at a time, as in `ab`: of more, those at the ends of the order would meet warmer caches.
-        with Duel(sides, workload) as duel:
-            for done, (_, ran) in enumerate(duel.rounds(count), 1):
+        # Two sides at a time, as in `ab`. With more, the sides at the ends of the order would find warmer caches.
+        with PairedProcesses(sides, workload) as processes:
+            for done, (_, ran) in enumerate(processes.rounds(count), 1):
                 found.add(slowdown, ran["a"], ran["b"])
                 print(f"\r{slowdown:.0%} slower: round {done}/{count} ", end="", flush=True)
                 _write(output, about, found, settings.process_pairs, load, complete=False)

@@ -17,7 +17,7 @@ from mrpcbench.gates import policy
 from mrpcbench.gates.live_speed import check_reach, comparison_of, incompatibilities, log_ratio, looks_slower
 from mrpcbench.gates.policy import Policy
 from mrpcbench.models.sources import ModelSource
-from mrpcbench.paired.processes import Duel, Process, Side, Workload, side_of
+from mrpcbench.paired.processes import PairedProcesses, Process, Side, Workload, side_of
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
@@ -67,8 +67,8 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     if not incompatibilities(record.ab):
         workload = _workload(plan, sources[specs["a"]].reader.encode(pairs))
         try:
-            with Duel({name: known[name].side for name in NAMES}, workload) as duel:
-                record = _measured(duel, record, limits, results, observer)
+            with PairedProcesses({name: known[name].side for name in NAMES}, workload) as processes:
+                record = _measured(processes, record, limits, results, observer)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; a comparison cannot be continued; run it again") from None
     judged = replace(record.ab, comparison=comparison_of(record, limits))
@@ -114,24 +114,26 @@ def _side(known: Known) -> AbSide:
     )
 
 
-def _measured(duel: Duel, record: AbRecord, limits: Policy, results: Path, observer: Observer) -> AbRecord:
+def _measured(
+    processes: PairedProcesses, record: AbRecord, limits: Policy, results: Path, observer: Observer
+) -> AbRecord:
     """The record with its pairs; they are run a second time where the first say "slower"."""
-    for grown in _pairs(duel, record, "ab", observer):
+    for grown in _pairs(processes, record, "ab", observer):
         record = grown
         store.save(record, results)
     if looks_slower(record.ab.pairs, limits):
         observer.say("B looks slower: rerunning to confirm")
-        for grown in _pairs(duel, record, "confirmation", observer):
+        for grown in _pairs(processes, record, "confirmation", observer):
             record = grown
             store.save(record, results)
     return record
 
 
-def _pairs(duel: Duel, record: AbRecord, part: Part, observer: Observer) -> Iterator[AbRecord]:
+def _pairs(processes: PairedProcesses, record: AbRecord, part: Part, observer: Observer) -> Iterator[AbRecord]:
     """The record after every pair of a part of the run."""
     section = record.ab
     count = section.plan.process_pairs
-    for done, (order, ran) in enumerate(duel.rounds(count), 1):
+    for done, (order, ran) in enumerate(processes.rounds(count), 1):
         pair = AbPair(
             first="a" if order[0] == "a" else "b",
             a_samples_ms=ran["a"].samples_ms,

@@ -1,1 +1,1 @@
-"""Two processes that alternate call by call, and their protocol."""
+"""Worker processes that alternate call by call, and their protocol."""

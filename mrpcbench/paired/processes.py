@@ -1,9 +1,9 @@
-"""Sides of a speed comparison in fresh processes that take turns.
+"""The sides of a speed comparison, each in a fresh process, alternating call by call.
 
-A process is one sample: the calls inside of one share its memory layout and its threads, and are not independent of
-each other. Its neighbours are alive at the same time and take turns with it, call by call, in an order that alternates:
-whatever the machine does for longer than a call, it does to all of them, and it cancels in their ratio.
-Who waits for a turn does not compute. docs/ci.md has the error rates of the gate.
+One process is one sample. Calls inside a process share its memory layout and threads, so they are not independent.
+The processes of a round run at the same time and make their calls one after another, in alternating order. A slow
+phase of the machine that lasts longer than a call affects all sides, so it cancels in their ratio. A process that
+waits does not compute. docs/ci.md reports the error rates of the gate.
 """
 
 import os
@@ -26,17 +26,17 @@ from mrpcbench.records import store
 from mrpcbench.schema.identity import Placement
 from mrpcbench.schema.requests import BackendSpec
 
-# Longer than any model takes to load, or to answer; a process that hangs must not hang the gate.
+# Longer than any model takes to load or to answer. A hanging process must not hang the gate.
 TIMEOUT_S = 900
-# A process that is told to end has nothing left to do.
+# How long a process may take to exit after its input is closed.
 END_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What the processes of one side run. `spec` names what was resolved: cpu or cuda, an arithmetic, threads.
+    """What the processes of one side run. The device, dtype and threads of `spec` are resolved, not "auto".
 
-    With `from_graph` its model is an ONNX file. `repeat` and `wait_share` are slowdowns put in on purpose (`worker`).
+    With `from_graph`, the model is an ONNX file. `repeat` and `wait_share` inject a known slowdown; see `worker.serve`.
     """
 
     spec: BackendSpec
@@ -47,9 +47,9 @@ class Side:
 
 
 def side_of(spec: BackendSpec, source: ModelSource, placement: Placement) -> Side:
-    """What the processes of `spec` run: the files in `source`, placed as a session of it was.
+    """The side that runs `spec` from the files in `source`, on the device and threads of `placement`.
 
-    A graph on the CPU is given as a file, so that its processes load nothing else.
+    For an ONNX graph on the CPU, the side names the graph file, so its processes load nothing else.
     """
     device = placement.device.split()[0]
     changes: dict[str, Any] = {"device": device, "threads": placement.threads, "model": str(source.folder)}
@@ -60,7 +60,7 @@ def side_of(spec: BackendSpec, source: ModelSource, placement: Placement) -> Sid
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """What one process has left behind."""
+    """The measurements of one process: time per call in ms, and where and with which packages it ran."""
 
     samples_ms: tuple[float, ...]
     placement: Placement
@@ -71,7 +71,7 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What every process runs: `calls` timed calls of `group` batches each, after `warmup` untimed ones."""
+    """What every process runs: `warmup` untimed calls, then `calls` timed calls, each of `group` batches."""
 
     batches: Sequence[Batch]
     calls: int
@@ -79,8 +79,8 @@ class Workload:
     group: int = 1
 
 
-class Duel:
-    """Runs processes of its sides on the same batches. A context manager: its files go when it ends."""
+class PairedProcesses:
+    """Runs one process per side on the same batches. A context manager; on exit it deletes its temporary files."""
 
     def __init__(self, sides: Mapping[str, Side], workload: Workload) -> None:
         self._sides = sides
@@ -91,20 +91,20 @@ class Duel:
     def __enter__(self) -> Self:
         folder = Path(self._folder.name)
         save_batches(folder / "batches.npz", self._workload.batches)
-        # The package is lent to the interpreters, and nothing beside it: theirs are the libraries that are measured.
-        (folder / "lent").mkdir()
-        (folder / "lent" / "mrpcbench").symlink_to(Path(__file__).parents[1], target_is_directory=True)
-        self._path = os.pathsep.join(filter(None, (str(folder / "lent"), os.environ.get("PYTHONPATH"))))
+        # Only this package goes on PYTHONPATH. Each interpreter uses its own libraries, which are what is measured.
+        (folder / "path").mkdir()
+        (folder / "path" / "mrpcbench").symlink_to(Path(__file__).parents[1], target_is_directory=True)
+        self._path = os.pathsep.join(filter(None, (str(folder / "path"), os.environ.get("PYTHONPATH"))))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._folder.cleanup()
 
     def rounds(self, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:
-        """`count` times a fresh process of every side: the order of their first turns, and what each has left.
+        """Run `count` rounds of one fresh process per side. Yields the order of the first calls, and the results.
 
-        The order alternates from round to round and from turn to turn. Raises `MrpcbenchError` with the last words of
-        a process that fails, `MissingError` where an interpreter cannot be run.
+        The order alternates between rounds and between calls. Raises `MrpcbenchError` with the last line of stderr if a
+        process fails, and `MissingError` if an interpreter cannot be started.
         """
         for index in range(count):
             order = list(self._sides) if index % 2 == 0 else list(self._sides)[::-1]
@@ -119,8 +119,8 @@ class Duel:
         for name in order:
             running[name].wait_until_loaded()
         samples: dict[str, list[float]] = {name: [] for name in order}
-        for turn in range(self._workload.calls):
-            for name in order if turn % 2 == 0 else reversed(order):
+        for index in range(self._workload.calls):
+            for name in order if index % 2 == 0 else reversed(order):
                 samples[name].append(running[name].call())
         return {name: running[name].end(samples[name]) for name in order}
 
@@ -141,9 +141,10 @@ class Duel:
         return folder / f"{name}.json"
 
     def _cores(self) -> list[int]:
-        """The cores that all processes share, one for each thread: or one side would sit beside a busy neighbour.
+        """The cores to which all processes are pinned, one per thread. Empty if the platform cannot pin.
 
-        Only one side computes at a time, so that they take nothing from each other. Empty where cores cannot be chosen.
+        On other cores than the other side, one side could share a physical core with an unrelated process. Only one
+        side computes at a time, so the sides do not compete for these cores.
         """
         if not hasattr(os, "sched_getaffinity"):
             return []
@@ -153,7 +154,7 @@ class Duel:
 
 
 class _Running:
-    """A worker that has loaded its model and waits for its turn."""
+    """A worker process, driven one call at a time over stdin and stdout."""
 
     def __init__(self, name: str, python: str, job: Path, path: str) -> None:
         self._name = name
@@ -181,27 +182,27 @@ class _Running:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
-                with suppress(BrokenPipeError):  # it did not read what it was told last
+                with suppress(BrokenPipeError):  # the process ended before it read the last request
                     stream.close()
 
     def wait_until_loaded(self) -> None:
-        """Return once it waits for its first turn."""
+        """Return when the model is loaded and the process waits for its first call."""
         self._placed = self._answer()
 
     def call(self) -> float:
-        """Milliseconds of its next call."""
+        """Make one call and return its time in ms."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has failed, and its answer says how
+        with suppress(BrokenPipeError):  # the process failed; `_answer` raises with the reason
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         return float(self._answer()["ms"])
 
     def end(self, samples: Sequence[float]) -> Process:
-        """Let it end, and give what it has left behind."""
+        """Close its input, wait until it exits, and return its measurements."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         last = self._answer()
-        with suppress(subprocess.TimeoutExpired):  # it has answered; `__exit__` ends it
+        with suppress(subprocess.TimeoutExpired):  # it has answered; `__exit__` kills it
             self._process.wait(END_S)
         return Process(
             samples_ms=tuple(samples),
@@ -213,15 +214,17 @@ class _Running:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
-        # An answer is one whole line, so that nothing is left in the buffer that `select` does not see.
+        # An answer is exactly one line, so nothing stays in the buffer, where `select` would not see it.
         if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
             self._process.kill()
         if line := self._process.stdout.readline():
             try:
                 return store.from_line(line)
             except ValueError:
-                raise MrpcbenchError(f"side {self._name.upper()}: its process said {line.strip()[:80]!r}") from None
+                raise MrpcbenchError(
+                    f"side {self._name.upper()}: its process printed {line.strip()[:80]!r} instead of an answer"
+                ) from None
         status = self._process.wait()
         self._errors.seek(0)
-        words = (self._errors.read().strip() or f"exit status {status}").splitlines()[-1]
-        raise MrpcbenchError(f"side {self._name.upper()}: its process failed ({words})")
+        reason = (self._errors.read().strip() or f"exit status {status}").splitlines()[-1]
+        raise MrpcbenchError(f"side {self._name.upper()}: its process failed ({reason})")

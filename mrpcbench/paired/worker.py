@@ -1,7 +1,7 @@
-"""One side of a live comparison in a process of its own: `python -m mrpcbench.paired.worker JOB`, which `duel` starts.
+"""The worker process of one side: `python -m mrpcbench.paired.worker JOB`, started by `paired.processes`.
 
-The process may be that of another Python interpreter with other libraries, to which this package is lent by its path;
-it is given its batches, so that a graph on the CPU is measured half a second after the start, without torch.
+The process may use another Python interpreter with other libraries; this package reaches it through PYTHONPATH. It
+reads prepared batches from a file, so an ONNX graph on the CPU starts in half a second, without torch.
 """
 
 import os
@@ -28,19 +28,19 @@ from mrpcbench.records import store
 from mrpcbench.schema.requests import BackendSpec
 
 
-def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str, Any]], None]) -> None:
-    """Load what `job` says, answer with what runs, and then each line of `turns` with the time of one call.
+def serve(job: dict[str, Any], requests: Iterable[str], answer: Callable[[dict[str, Any]], None]) -> None:
+    """Load the model of `job`, answer with its placement, then answer each line of `requests` with the ms of one call.
 
-    A call is one pass over `group` batches; the first `repeat` of them are run once more, and `wait_share` of the time
-    that it took is waited, inside of the call: known slowdowns, with which a gate is tested. The last answer is what
-    disturbed the turns. Raises `MrpcbenchError` where a logit is not finite.
+    A call runs `group` batches. Two options inject a known slowdown, to test a gate: the first `repeat` batches run
+    twice, and the call waits for `wait_share` of its own duration. The last answer lists the disturbances that the
+    sensors saw. Raises `MrpcbenchError` if a logit is not finite.
     """
     if job["cores"]:
         os.sched_setaffinity(0, job["cores"])
     batches = load_batches(Path(job["arrays"]))
     register(job["spec"]["backend"], **job["engine"])
     spec = BackendSpec(**job["spec"])
-    # The model of the spec is a file or a folder here: `duel.side_of` has put it there.
+    # `processes.side_of` has replaced the model of the spec with the path of a file or folder.
     session = open_graph(spec) if job["from_graph"] else open_session(spec, ModelSource(spec.model, Path(spec.model)))
     group = job["group"]
     calls = cycle([batches[start : start + group] for start in range(0, len(batches), group)])
@@ -53,17 +53,17 @@ def serve(job: dict[str, Any], turns: Iterable[str], answer: Callable[[dict[str,
     placed = {"placement": asdict(session.placement), "python": platform.python_version()}
     answer({**placed, "packages": installed_versions()})
     with meter:
-        for _ in turns:
+        for _ in requests:
             finite, milliseconds = timed(partial(work, next(calls)))
             if not finite:
-                raise MrpcbenchError(f"{session.placement} gave logits that are not finite")
+                raise MrpcbenchError(f"{session.placement} returned logits that are not finite")
             answer({"ms": milliseconds})
     session.close()
     answer({"disturbances": list(disturbances(meter.resources()))})
 
 
 def _call(session: Session, batches: Sequence[Batch], *, repeat: int, wait_share: float) -> bool:
-    """Whether all logits of a call are finite."""
+    """Make one call; True if all its logits are finite."""
     finite, clock = True, WallClock()
     begin = clock.now()
     for batch in (*batches, *batches[:repeat]):
@@ -95,8 +95,8 @@ def load_batches(path: Path) -> list[Batch]:
 
 
 def main(path: Path) -> None:
-    """Serve the job in the file `path`: a line on stdin is a turn, a JSON document a line on stdout its answer."""
-    # Libraries print what they like; only answers may reach whoever reads them.
+    """Serve the job in the file `path`: each line on stdin requests a call; each line on stdout is a JSON answer."""
+    # Libraries may print to stdout. Send that to stderr, so that the parent process reads only answers.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 

@@ -12,7 +12,7 @@ from conftest import Listener, Outcome
 from mrpcbench.commands import ab as verb
 from mrpcbench.commands.ab import ab
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.paired.processes import Duel, Process
+from mrpcbench.paired.processes import PairedProcesses, Process
 from mrpcbench.records import store
 from mrpcbench.schema.gate_requests import AbPlan
 from mrpcbench.schema.identity import Placement
@@ -29,7 +29,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any)
     """Let run number i of the two sides be slower by `slowdowns[i]`; the counts of rounds that were asked for."""
     asked: list[int] = []
 
-    def rounds(self: Duel, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:
+    def rounds(self: PairedProcesses, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:
         slowdown = slowdowns[len(asked)]
         asked.append(count)
         for index in range(count):
@@ -43,7 +43,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any)
             ran["b"] = replace(ran["b"], **changes)
             yield ["a", "b"], ran
 
-    monkeypatch.setattr(Duel, "rounds", rounds)
+    monkeypatch.setattr(PairedProcesses, "rounds", rounds)
     return asked
 
 
