@@ -36,7 +36,7 @@ def test_every_public_name_exists() -> None:
 
 def test_evaluate_returns_the_record_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    record = mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu", random_init=True)
+    record = mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu")
     assert 0 < record.score.f1 < 1
     assert record.score.pairs == record.data[0].pairs
     assert record.evaluate.predictions_file == ""
@@ -46,18 +46,14 @@ def test_evaluate_returns_the_record_and_writes_nothing(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_path_may_be_text_and_the_file_is_the_commands_record(kind: type, tmp_path: Path) -> None:
     results = tmp_path / "evaluate.json"
-    record = mrpcbench.evaluate(
-        model="quickstart", data="quickstart", device="cpu", random_init=True, results=kind(results)
-    )
+    record = mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu", results=kind(results))
     assert mrpcbench.load(kind(results)) == record
     assert (tmp_path / record.evaluate.predictions_file).exists()
 
 
 def test_two_records_are_compared(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        mrpcbench.evaluate(
-            model="quickstart", data="quickstart", device="cpu", random_init=True, results=tmp_path / f"{name}.json"
-        )
+        mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu", results=tmp_path / f"{name}.json")
     assert mrpcbench.compare(tmp_path / "one.json", str(tmp_path / "two.json")).verdict.outcome == "PASS"
 
 

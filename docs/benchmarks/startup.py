@@ -39,7 +39,7 @@ def cpu_s(arguments: list[str], folder: Path) -> float:
 
 def make_records(folder: Path) -> None:
     """Two records of evaluate, and the committed record of bench with a copy that counts as another run."""
-    spec = BackendSpec(model=QUICKSTART, random_init=True, device="cpu")
+    spec = BackendSpec(model=QUICKSTART, device="cpu")
     for name in ("old", "new"):
         evaluate(spec, EvaluatePlan(data=QUICKSTART), folder / f"evaluate-{name}.json", Silent())
     document = json.loads(BENCH_RECORD.read_text(encoding="utf-8"))

@@ -53,7 +53,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
     splits = loading.load(request.data)
     pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
     checkpoints.check_output(request)
-    source = weights_source(request.model)
+    source = weights_source(request.model, to_train=True)
     loaded = load_classifier(
         source,
         label_names=loading.label_names(pairs["train"]),

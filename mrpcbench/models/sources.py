@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mrpcbench.data.batches import Reader
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
-from mrpcbench.quickstart import CHECKPOINT_DIR
+from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
 from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, QUICKSTART
 
 if TYPE_CHECKING:
@@ -85,19 +85,20 @@ def find_sources(wanted: Iterable[tuple[str, bool]]) -> Mapping[tuple[str, bool]
     return found
 
 
-def weights_source(name: str) -> ModelSource:
-    """The source of `--model name` for its weights, as `train` and `export` read it; see `locate` for errors."""
-    return ModelSource(name, locate(name))
+def weights_source(name: str, *, to_train: bool = False) -> ModelSource:
+    """The source of `--model name` for its weights, as `train` and `export` read it; see `locate`."""
+    return ModelSource(name, locate(name, to_train=to_train))
 
 
-def locate(model: str, *, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
-    """The folder that `--model` means: a folder, the bundled checkpoint, or a snapshot of a hub repository.
+def locate(model: str, *, to_train: bool = False, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
+    """The folder that `--model` means: a folder, a bundled model, or a snapshot of a hub repository.
 
+    `quickstart` is the bundled checkpoint where a model is wanted `to_train`, and else the fine-tuned classifier.
     `hub_files` are the patterns of the files to download from a hub repository. A hub id costs a request per call:
     a command calls `find_sources` once instead. Raises `UsageError` where there is no such model.
     """
     if model == QUICKSTART:
-        return CHECKPOINT_DIR
+        return CHECKPOINT_DIR if to_train else CLASSIFIER_DIR
     folder = Path(model)
     if folder.is_dir():
         return folder

@@ -1,11 +1,13 @@
-"""The bundled checkpoint and sentence pairs, as files; `docs/quickstart-model/` holds the scripts that made them."""
+"""The bundled checkpoint, classifier and sentence pairs, as files; docs/quickstart-model/ says how they were made."""
 
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 #: The bundled encoder with its tokenizer, as `from_pretrained` reads it.
 CHECKPOINT_DIR: Path = _HERE / "checkpoint"
+#: That encoder, fine-tuned on the bundled pairs.
+CLASSIFIER_DIR: Path = _HERE / "classifier"
 #: The bundled pairs: a data folder with `train.csv`, `validation.csv` and `test.csv`.
 DATA_DIR: Path = _HERE / "data"
 
-__all__ = ["CHECKPOINT_DIR", "DATA_DIR"]
+__all__ = ["CHECKPOINT_DIR", "CLASSIFIER_DIR", "DATA_DIR"]

@@ -27,7 +27,7 @@ Preset = Literal["peers"]
 Split = Literal["train", "validation", "test"]
 
 
-MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny checkpoint."
+MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
 RANDOM_HELP = "Use random weights, built from config.json only; every record says so."

@@ -122,8 +122,8 @@ def _one_line(done: Outcome) -> str:
         (("evaluate", "--data", "quickstart"), 2, "run `mrpcbench train` first"),
         (("evaluate", "--model", "./nowhere", "--data", "quickstart"), 2, "no such folder"),
         (("evaluate", "--model", "quickstart", "--data", "./nowhere"), 2, "--data"),
-        (("evaluate", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
-        (("export", "--model", "quickstart", "--data", "quickstart"), 2, "no classification head"),
+        (("evaluate", "--model", str(CHECKPOINT_DIR), "--data", "quickstart"), 2, "no classification head"),
+        (("export", "--model", str(CHECKPOINT_DIR), "--data", "quickstart"), 2, "no classification head"),
         (("bench", "--backend", "onnx", "--model", "quickstart", "--data", "quickstart"), 2, "mrpcbench export"),
         (
             ("bench", "--backend", "fake", "--model", "quickstart", "--data", "quickstart", "--rounds", "0"),

@@ -29,6 +29,7 @@ from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.sources import ModelSource, weights_source
 from mrpcbench.onnx_export import optimum
 from mrpcbench.onnx_export.verification import judge
+from mrpcbench.quickstart import CHECKPOINT_DIR
 from mrpcbench.records import store
 from mrpcbench.schema.records import ExportRecord
 from mrpcbench.schema.requests import BackendSpec, Device, ExportPlan, Optimize
@@ -188,7 +189,7 @@ def test_random_weights_export_to_a_folder_of_their_own(checkpoint_dir: Path, sm
 
 def test_a_model_without_a_head_is_not_exported(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no classification head"):
-        export(ExportPlan(model="quickstart", data=str(small_data)), tmp_path / "r.json", Listener())
+        export(ExportPlan(model=str(CHECKPOINT_DIR), data=str(small_data)), tmp_path / "r.json", Listener())
 
 
 def test_the_proof_needs_no_labels(copied: Path, tmp_path: Path) -> None:

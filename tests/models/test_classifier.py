@@ -14,6 +14,7 @@ from mrpcbench import hub
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models import classifier, sources
 from mrpcbench.models.sources import weights_source
+from mrpcbench.quickstart import CHECKPOINT_DIR
 from mrpcbench.schema.requests import DEFAULT_MODEL_DIR
 
 NAMES = ("not_equivalent", "equivalent")
@@ -46,8 +47,8 @@ def test_the_shipped_checkpoint_loads_as_pretrained_with_a_new_head() -> None:
 
 
 def test_a_new_head_depends_on_the_seed_alone() -> None:
-    same = [load("quickstart", new_head=True, seed=7).identity.model_sha256 for _ in range(2)]
-    other = load("quickstart", new_head=True, seed=8).identity.model_sha256
+    same = [load(CHECKPOINT_DIR, new_head=True, seed=7).identity.model_sha256 for _ in range(2)]
+    other = load(CHECKPOINT_DIR, new_head=True, seed=8).identity.model_sha256
     assert same[0] == same[1] != other
 
 
@@ -63,7 +64,12 @@ def test_what_was_read_beside_a_new_head_has_a_hash_that_no_seed_changes(base: P
 
 def test_a_checkpoint_without_a_head_is_not_evaluated() -> None:
     with pytest.raises(UsageError, match="no classification head"):
-        load("quickstart")
+        load(CHECKPOINT_DIR)
+
+
+def test_the_bundled_model_is_a_checkpoint_to_train_and_a_classifier_for_all_else() -> None:
+    assert sources.locate("quickstart", to_train=True) == CHECKPOINT_DIR
+    assert load("quickstart").identity.weights == "fine-tuned"
 
 
 def test_an_architecture_without_weights_is_refused_unless_random_weights_are_asked_for(base: Path) -> None:

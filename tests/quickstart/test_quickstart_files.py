@@ -14,8 +14,10 @@ import transformers
 from conftest import REPOSITORY
 from datasets import DatasetDict
 
+import mrpcbench
 from mrpcbench.data import loading
-from mrpcbench.quickstart import CHECKPOINT_DIR, DATA_DIR
+from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR, DATA_DIR
+from mrpcbench.records import store
 
 SCRIPTS = REPOSITORY / "docs" / "quickstart-model"
 Tokenizer = transformers.PreTrainedTokenizerBase
@@ -182,8 +184,17 @@ def test_the_bundled_files_are_small_and_complete() -> None:
     expected = "README.md config.json model.safetensors special_tokens_map.json tokenizer.json tokenizer_config.json"
     assert {path.name for path in CHECKPOINT_DIR.iterdir()} == set(expected.split())
     assert {path.name for path in DATA_DIR.iterdir()} == {"train.csv", "validation.csv", "test.csv"}
-    files = [*CHECKPOINT_DIR.iterdir(), *DATA_DIR.iterdir()]
-    assert sum(path.stat().st_size for path in files) <= 4_000_000
+    assert {path.name for path in CLASSIFIER_DIR.iterdir()} == {*expected.split(), "mrpcbench.json"}
+    files = [*CHECKPOINT_DIR.iterdir(), *CLASSIFIER_DIR.iterdir(), *DATA_DIR.iterdir()]
+    assert sum(path.stat().st_size for path in files) <= 7_000_000
+
+
+def test_the_bundled_classifier_is_that_of_the_committed_run_and_has_its_score() -> None:
+    results = REPOSITORY / "results" / "quickstart"
+    trained, evaluated = store.load(results / "train.json"), store.load(results / "evaluate.json")
+    record = mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu")
+    assert record.model.model_sha256 == trained.model.model_sha256
+    assert record.evaluate.score.accuracy == evaluated.evaluate.score.accuracy
 
 
 def test_the_encoder_carries_what_a_fresh_head_needs(splits: DatasetDict, tokenizer: Tokenizer) -> None:

@@ -134,7 +134,7 @@ def test_another_optimiser_is_refused_with_the_engine_that_has_it(request_: Trai
 
 
 def test_fp16_is_refused_with_what_can_be_had(tmp_path: Path) -> None:
-    loaded = classifier.load_classifier(weights_source("quickstart"), new_head=True)
+    loaded = classifier.load_classifier(weights_source("quickstart", to_train=True), new_head=True)
     made = training_arguments(PACKED, tmp_path, device="cpu", precision="fp32", report_to="none")
     nothing = Dataset.from_dict({"input_ids": [], "labels": [], "length": []})
     with pytest.raises(UsageError, match=r"--engine packed: trains in bf16 or fp32.*--engine trainer"):
