@@ -1,4 +1,4 @@
-"""The Python API: each command as a function. `import mrpcbench` loads it when a function is first used."""
+"""The Python API: one function per command. `import mrpcbench` loads this module when a function is first used."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 AnyPath = str | Path
 
 
-def _takes(*kinds: type) -> Callable[[F], F]:
-    """Show the fields of `kinds` as keyword arguments in the signature of a function that takes `**values`."""
+def _with_fields_of(*kinds: type) -> Callable[[F], F]:
+    """Add the fields of `kinds` as keyword arguments to the signature of a function that takes `**values`."""
 
     def decorate(function: F) -> F:
         own = [item for item in inspect.signature(function).parameters.values() if item.kind != item.VAR_KEYWORD]
@@ -40,81 +40,84 @@ def _takes(*kinds: type) -> Callable[[F], F]:
 
 
 def _requests(kinds: Sequence[type], values: dict[str, Any]) -> list[Any]:
-    """An instance of each of `kinds` from keyword arguments; a field that two of them have goes to the first.
+    """One instance of each of `kinds`, built from keyword arguments.
 
-    Raises `TypeError` for a name that none of them has, and `UsageError` for a value of another type.
+    A field that two classes share goes to the first. Raises `TypeError` for an unknown name, and `UsageError` for a
+    value of the wrong type.
     """
-    left = dict(values)
-    made: list[Any] = []
+    unused = dict(values)
+    requests: list[Any] = []
     for kind in kinds:
-        own = {item.name: left.pop(item.name) for item in fields(kind) if item.name in left}
+        own = {item.name: unused.pop(item.name) for item in fields(kind) if item.name in unused}
         own = {name: str(value) if isinstance(value, Path) else value for name, value in own.items()}
-        made.append(store.checked(kind, own))
-    if left:
-        raise TypeError(f"unexpected keyword argument {min(left)!r}")
-    return made
+        requests.append(store.checked(kind, own))
+    if unused:
+        raise TypeError(f"unexpected keyword argument {min(unused)!r}")
+    return requests
 
 
-@_takes(TrainRequest, TrainRecipe)
+@_with_fields_of(TrainRequest, TrainRecipe)
 def train(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> TrainRecord:
     """Fine-tune a checkpoint as `mrpcbench train` does, and return its record.
 
-    The keyword arguments are the options of the command under their field names. `results` is the file for the record;
-    without it no record is written, and the model folder is. `observer` hears the progress. Raises `MrpcbenchError`.
+    The keyword arguments are the options of the command under their field names. `results` is the file for the record.
+    Without `results` the record is not written, but the model folder is. `observer` receives the progress. Raises
+    `MrpcbenchError`.
     """
-    from mrpcbench.commands.train import train as work
+    from mrpcbench.commands.train import train as run
 
     request, recipe = _requests((TrainRequest, TrainRecipe), values)
-    return work(request, recipe, _path(results), observer or Silent())
+    return run(request, recipe, _path(results), observer or Silent())
 
 
-@_takes(BackendSpec, EvaluatePlan)
+@_with_fields_of(BackendSpec, EvaluatePlan)
 def evaluate(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> EvaluateRecord:
     """Score a classifier as `mrpcbench evaluate` does, and return its record.
 
     Without `results` and `output_dir` the predictions are not written. Raises `MrpcbenchError`.
     """
-    from mrpcbench.commands.evaluate import evaluate as work
+    from mrpcbench.commands.evaluate import evaluate as run
 
     spec, plan = _requests((BackendSpec, EvaluatePlan), values)
-    return work(spec, plan, _path(results), observer or Silent())
+    return run(spec, plan, _path(results), observer or Silent())
 
 
-@_takes(ExportPlan)
+@_with_fields_of(ExportPlan)
 def export(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> ExportRecord:
     """Export a model to ONNX and verify it, as `mrpcbench export` does, and return its record.
 
-    The verdict is `record.export.gate.verdict`: a graph that does not match raises nothing. Raises `MrpcbenchError`.
+    The verdict is `record.verdict`; a graph that does not match is not an exception. Raises `MrpcbenchError`.
     """
-    from mrpcbench.commands.export import export as work
+    from mrpcbench.commands.export import export as run
 
     (plan,) = _requests((ExportPlan,), values)
-    return work(plan, _path(results), observer or Silent())
+    return run(plan, _path(results), observer or Silent())
 
 
-@_takes(BenchPlan, BackendSpec, BenchControl)
+@_with_fields_of(BenchPlan, BackendSpec, BenchControl)
 def bench(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> BenchRecord:
     """Measure engines side by side as `mrpcbench bench` does, and return its record. Raises `MrpcbenchError`."""
-    from mrpcbench.commands.bench import bench as work
+    from mrpcbench.commands.bench import bench as run
 
     plan, spec, control = _requests((BenchPlan, BackendSpec, BenchControl), values)
     request = BenchRequest(spec=spec, plan=plan, control=control, given=frozenset(values))
-    record, _ = work(request, _path(results), observer or Silent())
+    record, _ = run(request, _path(results), observer or Silent())
     return record
 
 
-@_takes(ComparePlan)
+@_with_fields_of(ComparePlan)
 def compare(
     baseline: AnyPath | Sequence[AnyPath], current: AnyPath | Sequence[AnyPath], /, **values: Any
 ) -> Comparison:
-    """Compare a record with a baseline, each a file, a folder or several of them, as `mrpcbench compare` does.
+    """Compare a record with a baseline, as `mrpcbench compare` does.
 
-    `comparison.verdict.outcome` is the verdict. Raises `MrpcbenchError`.
+    Each side is a file, a folder, or a sequence of them. The verdict is `comparison.verdict.outcome`. Raises
+    `MrpcbenchError`.
     """
-    from mrpcbench.commands.compare import compare as work
+    from mrpcbench.commands.compare import compare as run
 
     (plan,) = _requests((ComparePlan,), values)
-    return work(_paths(baseline), _paths(current), plan)
+    return run(_paths(baseline), _paths(current), plan)
 
 
 def load(path: AnyPath) -> Record:

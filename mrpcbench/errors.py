@@ -1,14 +1,14 @@
 """Exit codes, and the exceptions that carry them to the command line.
 
-Every error that a user can cause or mend is a `MrpcbenchError`: one line that says what is wrong, where, and which
-option or command fixes it. Anything else that reaches the command line is a bug and is shown as one.
+Every error that a user can cause or fix is a `MrpcbenchError`. Its message is one line that says what is wrong, where,
+and which option or command fixes it. Any other exception that reaches the command line is shown as an internal error.
 """
 
 from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What a command's exit code means; a CI job branches on these."""
+    """The exit codes of the commands; a CI job branches on these."""
 
     OK = 0
     FAILED = 1
@@ -21,21 +21,21 @@ class ExitStatus(IntEnum):
 
 
 class MrpcbenchError(Exception):
-    """The work could not be done (exit code 1)."""
+    """The command failed (exit code 1)."""
 
     status = ExitStatus.FAILED
 
 
 class UsageError(MrpcbenchError):
-    """What was asked cannot be meant, or is not there: an option, a file or a folder is wrong (exit code 2)."""
+    """An option, a file or a folder is invalid or does not exist (exit code 2)."""
 
     status = ExitStatus.USAGE
 
 
 class InterruptedRunError(MrpcbenchError):
-    """The user stopped the work (exit code 130); `record` is what was done so far, where that can be shown.
+    """The user interrupted the command (exit code 130).
 
-    `view` is how it is shown, if it is the record of a benchmark.
+    `record` holds the finished part, or None. `view` says how to show the record of a benchmark.
     """
 
     status = ExitStatus.INTERRUPTED
@@ -47,11 +47,11 @@ class InterruptedRunError(MrpcbenchError):
 
 
 class MissingError(MrpcbenchError):
-    """A device, a provider or an optional package that the request needs is absent (exit code 3)."""
+    """A required device, provider or optional package is not available (exit code 3)."""
 
     status = ExitStatus.MISSING
 
 
 def first_line(error: BaseException) -> str:
-    """What `error` says, for use in a line of our own; the name of its class where it says nothing."""
+    """The first line of the message of `error`; the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,6 +1,6 @@
-"""The command line: options become a frozen request, one call does the work, and its record becomes text.
+"""The commands of the command line. Each builds a request from its options, runs the command, and shows its record.
 
-The only module that prints or exits. Results go to stdout, everything else to stderr.
+Results go to stdout, everything else to stderr.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrpcbench.cli.errors import Funnel, Invocation
+from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
 from mrpcbench.errors import ExitStatus, UsageError
@@ -21,7 +21,7 @@ from mrpcbench.schema.requests import (
     BackendSpec,
     EvaluatePlan,
     ExportPlan,
-    Form,
+    JsonOption,
     Output,
     QuickstartRequest,
     TrainRecipe,
@@ -36,15 +36,15 @@ TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse 
 
 app = typer.Typer(
     name="mrpcbench",
-    cls=Funnel,
+    cls=CommandLine,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # the help has panels of its own
+    rich_markup_mode=None,  # PanelCommand and PanelGroup draw the help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"mrpcbench {version('mrpcbench')}")
@@ -55,7 +55,7 @@ def _version(wanted: bool) -> None:
 def main(
     context: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the work.")
+        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the run.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only the verdict, the record's path, warnings and errors.")
@@ -87,7 +87,7 @@ def _terminal(context: typer.Context) -> "Terminal":
 
 
 def _record_path(output: Output, command: str) -> Path:
-    """The record's file."""
+    """The file for the record; raises `UsageError` for a folder."""
     from mrpcbench.records.store import default_path
 
     path = Path(output.results) if output.results else default_path(command)
@@ -101,13 +101,13 @@ def _record_path(output: Output, command: str) -> Path:
 def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: typer.Context) -> None:
     """Fine-tune a checkpoint; by default, the published reference run.
 
-    Writes the model folder with its checkpoints, metrics.csv and model card, and a record.
+    Writes a record, and the model folder with checkpoints, metrics.csv and model card.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.train import train as work
+    from mrpcbench.commands.train import train as run
 
     path = _record_path(output, "train")
-    _deliver(work(request, recipe, path, terminal), path, output, terminal)
+    _show_and_exit(run(request, recipe, path, terminal), path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -125,13 +125,13 @@ def evaluate(
     """Score a fine-tuned model, with intervals and every prediction."""
     terminal = _terminal(context)
     from mrpcbench.commands.evaluate import classify
-    from mrpcbench.commands.evaluate import evaluate as work
+    from mrpcbench.commands.evaluate import evaluate as run
 
     if pair is not None:
         terminal.answer(classify(spec, *pair), as_json=output.json)
         return
     path = _record_path(output, "evaluate")
-    _deliver(work(spec, plan, path, terminal), path, output, terminal)
+    _show_and_exit(run(spec, plan, path, terminal), path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -139,14 +139,14 @@ def evaluate(
 def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
     """Export a fine-tuned model to ONNX, and verify that its answers match.
 
-    The model and the graph classify every pair of the split, the graph in three batch sizes and paddings. Exit code 5
-    if the answers differ; the files are kept and marked UNPROVEN.
+    Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
+    code is 5, and the files are kept but marked UNPROVEN.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.export import export as work
+    from mrpcbench.commands.export import export as run
 
     path = _record_path(output, "export")
-    _deliver(work(plan, path, terminal), path, output, terminal)
+    _show_and_exit(run(plan, path, terminal), path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -161,21 +161,21 @@ def bench(
 ) -> None:
     """Measure the latency and throughput of engines, interleaved, on real pairs."""
     terminal = _terminal(context)
-    from mrpcbench.commands.bench import bench as work
+    from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
 
     path = _record_path(output, "bench")
     request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
-    record, terminal.view = work(request, path, terminal)
-    _deliver(record, path, output, terminal)
+    record, terminal.view = run(request, path, terminal)
+    _show_and_exit(record, path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
-@with_options(ComparePlan, Publish, Form)
+@with_options(ComparePlan, Publish, JsonOption)
 def compare(
     plan: ComparePlan,
     publish_request: Publish,
-    form: Form,
+    form: JsonOption,
     context: typer.Context,
     baseline: Annotated[
         Path, typer.Argument(help="Reference record, or a folder with several train or bench records.")
@@ -187,11 +187,11 @@ def compare(
     0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.compare import compare as work
+    from mrpcbench.commands.compare import compare as run
     from mrpcbench.display.ci import check_publish
 
     check_publish(publish_request)
-    found = work([baseline], [current], plan)
+    found = run([baseline], [current], plan)
     if form.json:
         terminal.print_json(found)
     else:
@@ -208,15 +208,15 @@ def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Co
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.ab import ab as work
+    from mrpcbench.commands.ab import ab as run
     from mrpcbench.display.ci import check_publish
 
     check_publish(publish_request)
     path = _record_path(output, "ab")
-    record = work(plan, path, terminal)
+    record = run(plan, path, terminal)
     if record.ab.comparison:
         _publish(record.ab.comparison, publish_request, terminal)
-    _deliver(record, path, output, terminal)
+    _show_and_exit(record, path, output, terminal)
 
 
 def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") -> None:
@@ -225,47 +225,47 @@ def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") 
     terminal.annotate(publish(found, publish_request, os.environ))
 
 
-kept = typer.Typer(
+baseline_app = typer.Typer(
     help="Manage baselines.",
     cls=PanelGroup,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(kept, name="baseline")
+app.add_typer(baseline_app, name="baseline")
 
 
-@kept.command("set", cls=PanelCommand)
-@with_options(BaselineFolder, BaselineRequest, Form)
+@baseline_app.command("set", cls=PanelCommand)
+@with_options(BaselineFolder, BaselineRequest, JsonOption)
 def baseline_set(
-    kept_in: BaselineFolder,
+    location: BaselineFolder,
     request: BaselineRequest,
-    form: Form,
+    form: JsonOption,
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the baseline.", metavar="NAME")],
     records: Annotated[
-        list[Path], typer.Argument(help="Record to keep; several of train or of bench.", metavar="RECORD...")
+        list[Path], typer.Argument(help="Record to save; several for train or bench.", metavar="RECORD...")
     ],
 ) -> None:
     """Save records, with their predictions, as a baseline for `compare`.
 
-    A baseline holds one record, or several of train or of bench.
+    A baseline holds one record, or several train or bench records.
     """
     terminal = _terminal(context)
     from mrpcbench.commands.baseline import set_baseline
 
-    found = set_baseline(name, records, kept_in, request, terminal)
+    found = set_baseline(name, records, location, request, terminal)
     terminal.baseline(found, as_json=form.json)
 
 
 @app.command(cls=PanelCommand)
-@with_options(QuickstartRequest, Form)
-def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -> None:
+@with_options(QuickstartRequest, JsonOption)
+def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Context) -> None:
     """Train, evaluate, export and bench a tiny bundled model."""
     terminal = _terminal(context)
-    from mrpcbench.commands.quickstart import quickstart as work
+    from mrpcbench.commands.quickstart import quickstart as run
 
     records = []
-    for record, path in work(request, terminal):
+    for record, path in run(request, terminal):
         records.append(record)
         verdict = _verdict(record)
         if not form.json:
@@ -284,16 +284,16 @@ def quickstart(request: QuickstartRequest, form: Form, context: typer.Context) -
 
 
 @app.command(cls=PanelCommand)
-@with_options(Form)
-def env(form: Form, context: typer.Context) -> None:
+@with_options(JsonOption)
+def env(form: JsonOption, context: typer.Context) -> None:
     """Show which engines and devices work here, and what is missing."""
     terminal = _terminal(context)
-    from mrpcbench.commands.env import env as work
+    from mrpcbench.commands.env import env as run
 
-    terminal.environment(work(), as_json=form.json)
+    terminal.environment(run(), as_json=form.json)
 
 
-def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
+def _show_and_exit(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
     """Show a finished record, and exit with the code of its verdict."""
     verdict = _verdict(record)
     if output.json:
@@ -305,17 +305,17 @@ def _deliver(record: Record, path: Path, output: Output, terminal: "Terminal") -
 
 
 def _verdict(record: Record) -> Verdict | None:
-    """The verdict of a command that judges; None of the others."""
+    """The verdict in `record`; None for a command that gives none."""
     return record.verdict if isinstance(record, ExportRecord | AbRecord) else None
 
 
 def _prepare_process() -> None:
-    """Settings that libraries read when they are imported; what the user has set already stays."""
-    # GNU OpenMP's idle threads spin 300,000 times before they sleep, and on a busy machine keep the cores from the
-    # threads that they wait for: a pair through a tiny model then takes hundreds of ms (docs/architecture.md).
+    """Set the environment variables that libraries read on import; values that the user has set stay."""
+    # Idle threads of GNU OpenMP spin 300,000 times before they sleep. On a busy machine they take the cores from the
+    # threads that they wait for: one pair through a tiny model then takes hundreds of ms (docs/architecture.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # Libraries that talk on their own would mix with the results; what matters, the commands say themselves.
+    # Messages of libraries would mix with the output of the commands, which report what matters.
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "DATASETS_VERBOSITY": "error",

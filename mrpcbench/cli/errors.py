@@ -1,4 +1,4 @@
-"""The one place where an exception of any command becomes a line on stderr and an exit code."""
+"""Turns the exception of any command into one line on stderr and an exit code."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """One call of the command line: its global options, and its terminal, which is loaded when a command needs it."""
+    """One run of the program: its global options, and its terminal, which is created when a command needs it."""
 
     def __init__(self) -> None:
         self.detail: Detail = "normal"
@@ -25,7 +25,7 @@ class Invocation:
 
     @property
     def terminal(self) -> "Terminal":
-        """What shows progress and results."""
+        """Shows progress and results."""
         if self._terminal is None:
             from mrpcbench.cli.terminal import Terminal
 
@@ -33,12 +33,15 @@ class Invocation:
         return self._terminal
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._terminal is not None:
             self._terminal.close()
 
-    def failed(self, error: BaseException) -> ExitStatus:
-        """Show `error` as one line on stderr, after the finished part of an interrupted run; the exit code for it."""
+    def report(self, error: BaseException) -> ExitStatus:
+        """Show `error` as one line on stderr, and return its exit code.
+
+        If a run was interrupted, its finished part is shown first.
+        """
         if self.traceback:
             print_exc()
         if isinstance(error, InterruptedRunError) and error.record is not None:
@@ -50,8 +53,8 @@ class Invocation:
         return status
 
 
-class Funnel(PanelGroup):
-    """The whole command line. Its context's `obj` is the `Invocation`."""
+class CommandLine(PanelGroup):
+    """The root command. The `obj` of its context is the `Invocation`."""
 
     def main(
         self,
@@ -62,7 +65,7 @@ class Funnel(PanelGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command and exit with its exit code, or in the other mode return it or raise."""
+        """Run a command and exit with its exit code; unless `standalone_mode`, return or raise instead."""
         invocation = Invocation()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
@@ -71,13 +74,13 @@ class Funnel(PanelGroup):
         except SystemExit:
             raise
         except BaseException as error:
-            status = invocation.failed(error)
+            status = invocation.report(error)
         finally:
             invocation.close()
         sys.exit(status or ExitStatus.OK)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. Typer would turn an interrupt into an exit without a word."""
+        """Run a command. Without this, Typer exits silently on an interrupt."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -97,8 +100,8 @@ def _explain(error: BaseException) -> tuple[str, ExitStatus]:
             return "interrupted", ExitStatus.INTERRUPTED
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}", ExitStatus.FAILED
-        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it would take a second
+        case _ if type(error).__name__ == "OutOfMemoryError":  # of torch, which takes a second to import
             return f"out of GPU memory; use a smaller --batch-size ({first_line(error)})", ExitStatus.FAILED
-        case _:  # whatever is left is a bug, and is called one
+        case _:  # anything else is a bug
             text = f"internal error: {type(error).__name__}: {error} (`mrpcbench --traceback` shows where)"
             return text, ExitStatus.FAILED

@@ -1,6 +1,7 @@
-"""Help with the options of a command in panels, one for each group. Nothing is cut at 80 columns.
+"""Help that shows the options of a command in one panel per group.
 
-Typer's own panels have a column each for names and types, and cut a long name with an ellipsis; here both share one.
+Typer's panels have separate columns for names and types, and cut long names with an ellipsis at 80 columns. Here names
+and types share a column, and nothing is cut.
 """
 
 from io import StringIO
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-# Of the order in which panels are shown; others follow as they come.
+# Panels are shown in this order; others follow in the order of their options.
 PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Output", "Advanced", "Options")
 WIDTH = 80
 NAMES_WIDTH = 32
@@ -23,7 +24,7 @@ class PanelCommand(TyperCommand):
     """A command whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Add the panels."""
+        """Add the panels of options."""
         formatter.write(_panels(self, ctx))
 
 
@@ -31,7 +32,7 @@ class PanelGroup(TyperGroup):
     """A group of commands whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Add the panels, and one of the commands."""
+        """Add the panels of options, and one of the commands."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(Text(name, "bold cyan"), Text(item.get_short_help_str(2 * WIDTH))) for name, item in commands if item]
         formatter.write(_panels(self, ctx) + _rendered("Commands", rows))
@@ -42,13 +43,13 @@ def _panels(command: TyperCommand | TyperGroup, ctx: Any) -> str:
     for item in command.get_params(ctx):
         is_argument = item.param_type_name == "argument"
         name = getattr(item, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
-        found.setdefault(name, []).append((_names(item, ctx), _meaning(item, ctx)))
+        found.setdefault(name, []).append((_names(item, ctx), _help_text(item, ctx)))
     order = [*(name for name in PANELS if name in found), *(name for name in found if name not in PANELS)]
     return "".join(_rendered(name, found[name]) for name in order)
 
 
 def _names(item: Any, ctx: Any) -> Text:
-    """The names, on a line each where they are long, then the type, unless it is a flag or a list of choices."""
+    """The names and the type of an option; long names get a line each, and flags and choices show no type."""
     if item.param_type_name == "argument":
         return Text(item.make_metavar(ctx=ctx), "bold cyan")
     one_line = ", ".join(item.opts)
@@ -58,8 +59,8 @@ def _names(item: Any, ctx: Any) -> Text:
     return Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}".replace(" range>", ">"), "dim"))
 
 
-def _meaning(item: Any, ctx: Any) -> Text:
-    """The help text, then in brackets the choices, the bounds and the default."""
+def _help_text(item: Any, ctx: Any) -> Text:
+    """The help text, followed by choices, bounds and default in brackets."""
     text = item.get_help_record(ctx)[1] if item.param_type_name == "option" else item.help or ""
     choices = " | ".join(_choices(item))
     return Text(f"{text} [{choices}]" if choices else text)

@@ -1,4 +1,4 @@
-"""Command-line options from the request classes of `plans`: one place for every default, name and help text."""
+"""Makes the command-line options from the request classes in `schema`, which hold every default, name and help text."""
 
 import dataclasses
 import inspect
@@ -12,15 +12,15 @@ import typer
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.schema.fields import flags_of
 
-# Where a value comes from, as click calls it, that is not its default.
+# click's names for the sources of a value that is not a default.
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")
 
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for every field of the dataclasses that its first parameters are annotated with.
+    """Give a command one option for every field of `requests`, the dataclasses of its first parameters.
 
-    The command is called with one frozen instance of each of `requests`, in order, and with its own further parameters
-    as they are. A field name that an earlier class has already taken becomes no second option, and keeps its default.
+    The command is called with one frozen instance of each class, in order, and with its other parameters unchanged. If
+    two classes share a field name, only the first class gets the value; the second keeps its default.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +59,7 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
 
 
 def given(context: typer.Context) -> frozenset[str]:
-    """The names of the parameters that the user gave a value, on the command line or in the environment."""
+    """The names of the parameters that the user set, on the command line or in the environment."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return frozenset(name for name, source in sources.items() if source and source.name in GIVEN)
 
@@ -70,7 +70,7 @@ def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
         names: Any = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
         kind = {str: names, str | None: names | None, tuple[str, ...]: tuple[names, ...]}[kind]
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
-        # Typer knows repeatable options as lists, and their choices as an Enum; a frozen value holds plain tuples.
+        # Typer needs a list for a repeatable option, and an Enum for its choices; the request holds a tuple of str.
         inner: Any = get_args(kind)[0]
         if get_origin(inner) is Literal:
             inner = _choice(get_args(inner))
@@ -90,7 +90,7 @@ def _choice(names: tuple[str, ...]) -> Any:
 
 def _frozen(item: "dataclasses.Field[Any]", value: Any) -> Any:
     if item.metadata["location"] and isinstance(value, str) and value.startswith("~"):
-        # A shell does so for `--data ~/x`, and not for `--data=~/x`; unlike Path's, this leaves an unknown user alone.
+        # A shell expands `--data ~/x`, but not `--data=~/x`. Unlike Path.expanduser, this ignores an unknown user.
         return expanduser(value)  # noqa: PTH111
     if isinstance(value, list):
         return tuple(one.value if isinstance(one, Enum) else one for one in value)

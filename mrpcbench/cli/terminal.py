@@ -1,4 +1,4 @@
-"""The terminal as an `Observer`: results on stdout, everything else on stderr, bars only where a person watches."""
+"""The terminal as an `Observer`: results on stdout, everything else on stderr, progress bars only on a terminal."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from mrpcbench.display import comparison, render
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
 from mrpcbench.schema.bench_requests import BenchView
-from mrpcbench.schema.identity import EnvironmentReport, KeptBaseline, PairAnswer
+from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
 from mrpcbench.schema.records import Record, RunRecord
 from mrpcbench.schema.verdicts import Comparison, Verdict
 
-# Without a terminal a line of progress appears this often: enough to see life in a CI log, too rare to fill it.
+# Seconds between progress lines without a terminal: a CI log shows progress, and does not fill up.
 QUIET_LINE_EVERY_S = 10
-# A pipe or a file has no width; tables are laid out for this many columns.
+# Width of tables in a pipe or a file, which have no width of their own.
 PIPE_WIDTH = 110
 
 
@@ -30,10 +30,10 @@ def _pipe_width() -> int:
 
 
 class Terminal:
-    """Shows the progress and the result of one command; `view` is how it shows a benchmark.
+    """Shows the progress and the result of one command; `view` says how to show a benchmark.
 
-    `quiet` shows only the verdict, the record's path and warnings; `verbose` also what is about to run. With `json`,
-    stdout gets one JSON document and nothing else.
+    `quiet` shows only the verdict, the path of the record and warnings. `verbose` also shows what is about to run. With
+    `json`, stdout gets one JSON document and nothing else.
     """
 
     def __init__(self, detail: Detail = "normal") -> None:
@@ -41,7 +41,7 @@ class Terminal:
         self.view = BenchView()
         self.json = False
         width = None if sys.stdout.isatty() else _pipe_width()
-        # A name may hold brackets or colons; what it says is text, not markup.
+        # A model name may contain brackets or colons, which rich would interpret.
         self._out = Console(width=width, markup=False, emoji=False, highlight=False)
         width = None if sys.stderr.isatty() else _pipe_width()
         self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
@@ -55,10 +55,10 @@ class Terminal:
             self._progress.stop()
         self._progress, self._tasks = None, {}
 
-    # --- an Observer ---
+    # --- the Observer protocol ---
 
     def began(self, record: RunRecord) -> None:
-        """Show what is about to run, where that was asked for."""
+        """Show what is about to run, if verbose."""
         if self._detail == "verbose":
             self._err.print(render.opening(record))
 
@@ -75,7 +75,7 @@ class Terminal:
         (self._progress.console if self._progress else self._err).print(text)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        """A bar on a terminal; elsewhere a line now and then, and one at the end."""
+        """Update the progress bar; without a terminal, print a line from time to time and at the end."""
         if self._detail == "quiet":
             return
         if self._err.is_terminal:
@@ -107,7 +107,7 @@ class Terminal:
     # --- results ---
 
     def partial(self, record: object, view: object = None) -> None:
-        """The finished part of an interrupted run, unless quiet or JSON; `view` is how a benchmark is shown."""
+        """Show the finished part of an interrupted run, unless quiet or JSON; `view` says how to show a benchmark."""
         self.close()
         if self._detail == "quiet" or self.json:
             return
@@ -115,7 +115,7 @@ class Terminal:
             self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
 
     def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
-        """The record's tables and its path; on a quiet terminal its verdict and its path."""
+        """Show the tables and the path of the record; if quiet, its verdict and its path."""
         self.close()
         if self._detail != "quiet":
             self._out.print(render.render(record, self.view))
@@ -124,7 +124,7 @@ class Terminal:
         self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
-        """What a comparison found, and its verdict; on a quiet terminal the verdict."""
+        """Show a comparison; if quiet, its warnings and its verdict."""
         self.close()
         if self._detail == "quiet":
             for warning in found.warnings:
@@ -134,13 +134,13 @@ class Terminal:
             self._out.print(comparison.comparison(found))
 
     def annotate(self, lines: Sequence[str]) -> None:
-        """Commands to a CI runner, each on one line of stderr however long it is."""
+        """Print commands for a CI runner on stderr, each on one line of any length."""
         self.close()
         for line in lines:
             self._err.print(line, soft_wrap=True)
 
     def print_json(self, record: RunRecord | Comparison | Sequence[RunRecord]) -> None:
-        """One JSON document: a record, a comparison, or a list of records."""
+        """Print one JSON document: a record, a comparison, or a list of records."""
         self.close()
         if isinstance(record, RunRecord | Comparison):
             sys.stdout.write(store.dumps(record))
@@ -148,28 +148,28 @@ class Terminal:
             sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
 
     def heading(self, text: str) -> None:
-        """A line on stdout that says what the next results are."""
+        """Print a heading for the next results, unless quiet."""
         self.close()
         if self._detail == "quiet":
             return
         self._out.print(Text(text, "bold"), soft_wrap=True)
 
     def answer(self, found: PairAnswer, *, as_json: bool) -> None:
-        """What a model says of one pair."""
+        """Show the answer of a model for one pair."""
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.pair_answer(found), soft_wrap=True)
 
     def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
-        """What would run here."""
+        """Show which engines and devices work here."""
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.environment(found))
 
-    def baseline(self, found: KeptBaseline, *, as_json: bool) -> None:
-        """What a baseline holds now."""
+    def baseline(self, found: SavedBaseline, *, as_json: bool) -> None:
+        """Show the records in a baseline."""
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:

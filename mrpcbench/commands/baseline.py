@@ -17,7 +17,7 @@ from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_load
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest
-from mrpcbench.schema.identity import KeptBaseline
+from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.results import EvaluateSection
 
@@ -37,7 +37,7 @@ class _Chosen:
 
 def set_baseline(
     name: str, paths: Sequence[Path], kept_in: BaselineFolder, request: BaselineRequest, observer: Observer
-) -> KeptBaseline:
+) -> SavedBaseline:
     """Copy the records in `paths`, with their predictions, to the baseline `name`, all or none of them.
 
     Raises `UsageError` for an invalid name, a baseline that exists already, and a record that cannot be a reference:
@@ -51,7 +51,7 @@ def set_baseline(
     _check_together(chosen)
     store.replace_folder(folder, lambda staged: _write(chosen, staged))
     files = tuple(sorted(path.name for path in folder.glob("*.json")))
-    return KeptBaseline(name=name, command=chosen[0].record.command, files=files)
+    return SavedBaseline(name=name, command=chosen[0].record.command, files=files)
 
 
 # --- names and places -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mrpcbench.display.tables import (
 )
 from mrpcbench.records.figures import stepping_s, steps_per_s
 from mrpcbench.schema.bench_requests import BenchView
-from mrpcbench.schema.identity import EnvironmentReport, KeptBaseline, PairAnswer
+from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
 from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
 from mrpcbench.schema.results import EvalScore, ExportGate, ExportSection, TrainSection
 
@@ -82,7 +82,7 @@ def environment(report: EnvironmentReport) -> RenderableType:
     return Group(facts("This machine", environment_facts(report.environment)), engines, versions)
 
 
-def baseline(found: KeptBaseline) -> RenderableType:
+def baseline(found: SavedBaseline) -> RenderableType:
     """What a baseline holds now, in a line for each of its records."""
     count = f"{len(found.files)} record{'' if len(found.files) == 1 else 's'}"
     return Text("\n".join([f"baseline {found.name}: {count} of {found.command}", *(f"  {one}" for one in found.files)]))

@@ -141,7 +141,7 @@ class EnvironmentReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptBaseline:
+class SavedBaseline:
     """What `baseline set` wrote: the baseline's name, the command of its records, and their files."""
 
     name: str

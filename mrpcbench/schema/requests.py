@@ -215,7 +215,7 @@ class Output:
 
 
 @described
-class Form:
-    """How a result that is not a record is shown."""
+class JsonOption:
+    """How to show a result that is not a record."""
 
     json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")

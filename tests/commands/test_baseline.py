@@ -27,7 +27,7 @@ from mrpcbench.commands.compare import compare
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest, ComparePlan
-from mrpcbench.schema.identity import KeptBaseline
+from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import RunRecord
 from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.schema.verdicts import Outcome, Verdict
@@ -57,7 +57,7 @@ class Shelf:
         section = make_evaluate(predictions_file=predictions.name, predictions_sha256=digest, **changes)
         return self.record(name, make_record("evaluate", evaluate=section))
 
-    def set(self, name: str, *paths: Path, overwrite: bool = False) -> KeptBaseline:
+    def set(self, name: str, *paths: Path, overwrite: bool = False) -> SavedBaseline:
         return set_baseline(name, paths, self.where, BaselineRequest(overwrite=overwrite), self.listener)
 
     @property
@@ -162,7 +162,7 @@ def test_compare_reads_a_baseline(shelf: Shelf) -> None:
 
 def test_what_was_kept_is_named(shelf: Shelf) -> None:
     found = shelf.set("v1.0_x-y", shelf.evaluated())
-    assert found == KeptBaseline(name="v1.0_x-y", command="evaluate", files=("evaluate.json",))
+    assert found == SavedBaseline(name="v1.0_x-y", command="evaluate", files=("evaluate.json",))
     assert given_away(json.loads(store.to_json(found)), str(shelf.folder)) == []
 
 

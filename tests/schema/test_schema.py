@@ -36,7 +36,7 @@ from mrpcbench.schema.requests import (
     BackendSpec,
     EvaluatePlan,
     ExportPlan,
-    Form,
+    JsonOption,
     Output,
     QuickstartRequest,
     TrainRecipe,
@@ -51,17 +51,17 @@ CLASSES = [
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
 # What is read by people and by programs that asked with --json, but never read back.
-ANSWERS = {"EnvironmentReport", "KeptBaseline", "PairAnswer"}
+ANSWERS = {"EnvironmentReport", "SavedBaseline", "PairAnswer"}
 REQUESTS = {
     "train": (TrainRequest, TrainRecipe, Output),
     "evaluate": (BackendSpec, EvaluatePlan, Output),
     "export": (ExportPlan, Output),
     "bench": (BenchPlan, BackendSpec, BenchControl, BenchView, Output),
-    "compare": (ComparePlan, Publish, Form),
+    "compare": (ComparePlan, Publish, JsonOption),
     "ab": (AbPlan, Publish, Output),
-    "baseline set": (BaselineFolder, BaselineRequest, Form),
-    "quickstart": (QuickstartRequest, Form),
-    "env": (Form,),
+    "baseline set": (BaselineFolder, BaselineRequest, JsonOption),
+    "quickstart": (QuickstartRequest, JsonOption),
+    "env": (JsonOption,),
 }
 COMMAND_LINE: dict[str, Any] = dict(typer.main.get_command(app.app).commands)  # type: ignore[attr-defined]
 COMMAND_LINE |= {f"baseline {name}": command for name, command in COMMAND_LINE.pop("baseline").commands.items()}
