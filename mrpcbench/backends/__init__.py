@@ -1,1 +1,1 @@
-"""The engines that run a classifier, one module for each, behind a table of names."""
+"""The engines that run a classifier: one module per engine, and a table of their names."""

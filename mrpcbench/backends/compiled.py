@@ -1,4 +1,4 @@
-"""The model in PyTorch with its encoder's layers compiled, one by one and for any shape: `torch.compile`."""
+"""PyTorch with `torch.compile`: each encoder layer is compiled separately, with dynamic shapes."""
 
 import sys
 from collections.abc import Hashable
@@ -11,24 +11,24 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils._triton import has_triton
 
-from mrpcbench.backends.pytorch import TorchSession, opened
+from mrpcbench.backends.pytorch import TorchSession, load_into
 from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.schema.requests import BackendSpec
 
-# A layer is compiled for one pair and for several, ModernBERT's in three kinds: the first, global and local. torch
-# would give up at 8, which two models in a process reach.
+# A layer is compiled once for one pair and once for several, and ModernBERT has three kinds of layer: the first, global
+# and local. torch's default limit is 8, which two models in one process reach.
 RECOMPILE_LIMIT = 64
-# What torch's memory-efficient attention wants a row of its mask to be a multiple of (`sdp::pad_bias`).
+# torch's memory-efficient attention pads the rows of its mask to a multiple of this (`sdp::pad_bias`).
 MASK_STEP = 16
 
 
 class CompiledSession(TorchSession):
-    """A layer at a time: what is compiled for the first of a kind serves the others, as a whole model's code cannot.
+    """Compiles layer by layer, so layers of the same kind share their compiled code.
 
-    What cannot be compiled as a whole is an error, and does not run uncompiled.
+    A layer that cannot be compiled completely (`fullgraph`) is an error; it never runs uncompiled.
     """
 
     def __init__(self, loaded: LoadedModel, device: str, dtype: torch.dtype, threads: int) -> None:
@@ -39,7 +39,7 @@ class CompiledSession(TorchSession):
         self.placement = replace(self.placement, provider=f"{self.placement.provider}, compiled")
 
     def compute(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, 2] on the device; the first of a shape may compile."""
+        """Logits [B, 2] on the device; the first call of a shape may compile."""
         try:
             return super().compute(inputs)
         except TorchDynamoException as error:
@@ -50,13 +50,13 @@ class CompiledSession(TorchSession):
             ) from error
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """Whether there is one pair, and whether attention must pad its mask: torch compiles anew for either."""
+        """Whether the batch is a single pair, and whether its mask needs no padding: torch recompiles for each."""
         pairs, tokens = batch.inputs["input_ids"].shape
         return pairs == 1, tokens % MASK_STEP == 0
 
 
 def layers_of(net: torch.nn.Module) -> torch.nn.ModuleList:
-    """The layers of the encoder; raises `UsageError` where it keeps them in no list."""
+    """The encoder's layers; raises `UsageError` if they are not in a `ModuleList`."""
     for module in net.modules():
         if isinstance(module, torch.nn.ModuleList):
             return module
@@ -64,17 +64,17 @@ def layers_of(net: torch.nn.Module) -> torch.nn.ModuleList:
 
 
 def compiler_problem(device: str) -> str | None:
-    """Why nothing can be compiled for `device` (cpu, cuda), in words, or None where a compiler is there."""
+    """Why torch cannot compile for `device` (cpu, cuda), as a message; None if it has a compiler."""
     if device == "cuda":
         return None if has_triton() else "torch finds no Triton for the GPU; install triton"
     try:
         get_cpp_compiler()
-    except (InvalidCxxCompiler, OSError):  # the second where CXX names what cannot be run
+    except (InvalidCxxCompiler, OSError):  # OSError if CXX is not executable
         usual = "clang++" if sys.platform == "darwin" else "g++"
         return f"torch finds no C++ compiler; install {usual}, or name another with CXX"
     return None
 
 
 def open_compiled(spec: BackendSpec, source: ModelSource) -> CompiledSession:
-    """Load a fine-tuned model, or with `random_init` an architecture with random weights; the first calls compile."""
-    return opened(spec, source, CompiledSession)
+    """Load a fine-tuned model, or a randomly initialised one with `random_init`. The first calls compile."""
+    return load_into(CompiledSession, spec, source)

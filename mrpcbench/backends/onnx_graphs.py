@@ -1,8 +1,8 @@
-"""A graph that CUDA replays: one launch a batch in place of one a node, for shapes that come again.
+"""An ONNX graph that runs as CUDA graphs: one launch per batch instead of one per node.
 
-CUDA can record the kernels of a run and launch them all at once, where shapes and addresses stay as they were. So
-batches are padded to a few shapes, each with arrays of its own that are filled anew and never moved (ONNX Runtime's
-documentation of the CUDA provider, "Using CUDA Graphs").
+A CUDA graph records the kernels of a run and launches them together. Shapes and addresses must stay the same, so
+batches are padded to a few shapes, and each shape has fixed arrays that are refilled for every batch (documentation of
+ONNX Runtime's CUDA execution provider, "Using CUDA Graphs").
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-# Tokens by which the shapes differ: MRPC's pairs then fall into six widths, 32 to 112, with 14% more tokens.
+# Widths are multiples of this many tokens. MRPC's pairs then need six widths, 32 to 112, and 14% more tokens.
 WIDTH_STEP = 16
-# Recorded shapes; each holds memory for all that is between its input and its output.
+# The largest number of recorded shapes. Each one keeps memory for all its intermediate arrays.
 MOST_SHAPES = 64
 LABELS = 2
-# The run option by which the provider knows its recordings, and its value for a run without one.
+# The run option that identifies a recording; -1 runs without one.
 RECORDING = "gpu_graph_id"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape to which batches are padded: a power of two of rows, and a multiple of some step of tokens."""
+    """The shape to which a batch is padded. `rows` is a power of two, `width` a multiple of a step, in tokens."""
 
     rows: int
     width: int
@@ -35,9 +35,9 @@ class Shape:
 
 
 def padded(inputs: Mapping[str, NDArray[np.int64]], shape: Shape) -> dict[str, NDArray[np.int64]]:
-    """`inputs` [B, L] at the top left of zeros of `shape`; a row that is all padding gets one real token.
+    """`inputs` [B, L] padded with zeros to `shape`. An added row has one unmasked token.
 
-    Without any its mean would be 0 / 0, and its last token at -1.
+    Without one, mean pooling would compute 0 / 0 and the last token would have index -1.
     """
     found = {}
     for name, values in inputs.items():
@@ -50,7 +50,7 @@ def padded(inputs: Mapping[str, NDArray[np.int64]], shape: Shape) -> dict[str, N
 
 
 class Slot:
-    """The arrays of one shape, where the graph finds its inputs and leaves its logits, and the recording's number."""
+    """The fixed input and output arrays of one shape, and the number of its recording."""
 
     def __init__(self, session: ort.InferenceSession, device: str, names: tuple[str, ...], shape: Shape, number: int):
         tokens = [shape.rows, shape.width]
@@ -67,14 +67,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch in the arrays of its shape, until the next one of that shape takes its place."""
+    """A batch in the arrays of its shape; the next batch of that shape overwrites it."""
 
     slot: Slot
     rows: int
 
 
 class Replayer:
-    """Runs a session in as few shapes as its batches allow; the provider records each shape at its first run."""
+    """Runs a session with padded shapes. The provider records each shape at its first run and replays it afterwards."""
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
         self.session = session
@@ -83,7 +83,7 @@ class Replayer:
         self._slots: dict[Shape, Slot] = {}
 
     def copy_in(self, inputs: Mapping[str, NDArray[np.int64]]) -> Loaded:
-        """Fill the arrays of the shape around `inputs` [B, L]. What was in them is gone."""
+        """Copy `inputs` [B, L] into the arrays of the shape around them, over the previous batch."""
         rows, width = inputs["input_ids"].shape
         slot = self._slot(Shape.around(rows, width))
         for name, values in padded(inputs, slot.shape).items():
@@ -91,18 +91,18 @@ class Replayer:
         return Loaded(slot, rows)
 
     def compute(self, loaded: Loaded) -> Loaded:
-        """Run the graph, or replay its recording."""
+        """Replay the recording of the batch's shape; the first run records it."""
         self.session.run_with_iobinding(loaded.slot.binding, loaded.slot.options)
         return loaded
 
     def copy_out(self, loaded: Loaded) -> NDArray[np.float32]:
-        """Logits [B, 2] of the batch that was copied in, without the rows that were added."""
+        """Logits [B, 2] of the batch, without the added rows."""
         logits: NDArray[np.float32] = loaded.slot.logits.numpy()[: loaded.rows].copy()
         return logits
 
     def _slot(self, shape: Shape) -> Slot:
         if shape not in self._slots:
-            # Numbers are never used again: a recording outlives its arrays. One shape too many runs unrecorded.
+            # Numbers are not reused, because a recording outlives its arrays. Shapes beyond the limit run unrecorded.
             number = len(self._slots) if len(self._slots) < MOST_SHAPES else -1
             self._slots[shape] = Slot(self.session, self._device, self._names, shape, number)
         return self._slots[shape]

@@ -1,6 +1,6 @@
-"""A graph in ONNX Runtime, on the provider that was asked for or not at all, and its operators in a profile.
+"""An ONNX Runtime session on exactly the requested execution provider, and a profile of its operators.
 
-It loads no torch: a process that is given its graph and its batches starts in half a second.
+This module does not import torch, so a process that only runs a graph starts in half a second.
 """
 
 import logging
@@ -31,9 +31,9 @@ NO_MORE: Mapping[str, str] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """One of ONNX Runtime's execution providers: its `name` there, where its arrays lie, and its options.
+    """One of ONNX Runtime's execution providers: its `name`, the device of its arrays, and its options.
 
-    `option` is how a user asks for it, `missing` what keeps it from starting.
+    `option` is the command-line option that selects it. `missing` says what may keep it from starting.
     """
 
     name: str
@@ -49,23 +49,23 @@ PROVIDERS: Mapping[str, Provider] = {
         name="CUDAExecutionProvider",
         device="cuda",
         option="--backend onnx --device cuda",
-        # It multiplies float32 in TF32 unless told not to; then fp32 would not be what ran.
+        # By default the provider multiplies float32 in TF32, which is not fp32.
         options={"use_tf32": "0"},
         missing="no GPU, or CUDA's or cuDNN's libraries are missing",
     ),
 }
-# What a placement adds to the provider where its graph is recorded and replayed.
+# A placement appends this to the provider if the graph runs as CUDA graphs.
 REPLAYED = ", CUDA graphs"
-# What a profile says of the time in which the graph was loaded.
+# Names of the events in a profile that are about loading the graph, not running it.
 BEFORE_RUNS = ("model_loading", "session_initialization")
-# Only errors: the CUDA provider warns about every shape operator that it rightly leaves on the CPU.
+# Log only errors. The CUDA provider warns about every shape operator that it correctly leaves on the CPU.
 LOG_ERRORS = 3
 
 
 class OnnxSession(SteppedSession):
-    """The graph in a file on one of `PROVIDERS`; `device_name` is what a placement says.
+    """An ONNX file on one of `PROVIDERS`; `device_name` is the device in its placement.
 
-    A graph that was made for CUDA is replayed there, where the provider can record it; the placement says so.
+    A graph that was exported for CUDA runs as CUDA graphs if the provider can record it; the placement says so.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class OnnxSession(SteppedSession):
         self._dtype = dtype
         self._replayer = self._replaying() if provider == "cuda" and identity.optimize == "cuda" else None
         self._session = self._replayer.session if self._replayer else self._open()
-        # On the CPU a binding would copy what `run` takes as it is: 12 us a call, 3% of a tiny model's.
+        # On the CPU, a binding copies inputs that `run` takes without a copy: 12 us per call, 3% of a tiny model's.
         self._bind = self._provider.device != "cpu"
         self._names = [item.name for item in self._session.get_inputs()]
         self.placement = Placement(
@@ -97,7 +97,7 @@ class OnnxSession(SteppedSession):
         )
 
     def _replaying(self) -> Replayer | None:
-        """The graph as CUDA replays it, tried on one batch; None, and why on stderr, where it cannot be recorded."""
+        """A replayer, tried on one batch; None, with a warning on stderr, if CUDA cannot record the graph."""
         try:
             replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._provider.device)
             one = np.ones((1, 1), dtype=np.int64)
@@ -105,17 +105,17 @@ class OnnxSession(SteppedSession):
                 replayer.compute(replayer.copy_in({"input_ids": one, "attention_mask": one}))
         except MissingError:
             raise
-        except Exception as error:  # ONNX Runtime raises its own types, and which depends on what cannot be recorded
+        except Exception as error:  # ONNX Runtime raises its own types, which depend on the failing operator
             logging.getLogger(__name__).warning(
-                "CUDA cannot record %s, and runs it node by node: %s", self.model.name, first_line(error)
+                "CUDA cannot record %s as a CUDA graph; it runs node by node: %s", self.model.name, first_line(error)
             )
             return None
         return replayer
 
     def _open(self, profile: Path | None = None, more: Mapping[str, str] = NO_MORE) -> ort.InferenceSession:
-        """The graph on the provider that was asked for, with `more` of its options.
+        """Open the graph on the requested provider, with `more` provider options.
 
-        With `profile` it notes its operators in such a file.
+        With `profile`, ONNX Runtime writes its operators to a file with that prefix.
         """
         provider = self._provider
         asked = [(provider.name, {**provider.options, **more})]
@@ -123,7 +123,7 @@ class OnnxSession(SteppedSession):
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
-        with redirect_stdout(sys.stderr):  # its fallback to another provider prints
+        with redirect_stdout(sys.stderr):  # ONNX Runtime prints if it falls back to another provider
             session = ort.InferenceSession(self._graph, options, providers=asked)
         running = session.get_providers()[0]
         if running != provider.name:
@@ -131,13 +131,13 @@ class OnnxSession(SteppedSession):
                 f"{provider.option}: requested {provider.name}, but {running} would be used: {provider.missing}; "
                 "use --backend onnx --device cpu, or see `mrpcbench env`"
             )
-        session.disable_fallback()  # else a call that fails would move the session to the CPU
+        session.disable_fallback()  # otherwise a failing call would move the session to the CPU
         return session
 
     def copy_in(self, batch: Batch) -> Any:
-        """The graph's inputs by name on the CPU; bound to arrays on the GPU otherwise.
+        """The graph's inputs: arrays by name on the CPU, or a binding to arrays on the GPU.
 
-        Where the graph is replayed, the next batch of that shape takes the place of this one.
+        With CUDA graphs, the next batch of the same shape overwrites this one.
         """
         inputs = {name: self._input(batch, name) for name in self._names}
         if self._replayer:
@@ -151,7 +151,7 @@ class OnnxSession(SteppedSession):
         return binding
 
     def compute(self, inputs: Any) -> Any:
-        """Run the graph; ONNX Runtime returns when the device is done."""
+        """Run the graph. ONNX Runtime returns when the device has finished."""
         if self._replayer:
             return self._replayer.compute(inputs)
         if not self._bind:
@@ -168,28 +168,29 @@ class OnnxSession(SteppedSession):
 
     @contextmanager
     def operators(self) -> Iterator[list[Event]]:
-        """Operators of a second session on the same graph, in use meanwhile; the list is filled at the end.
+        """Record operators with a second session on the same graph, which replaces the first meanwhile.
 
-        It replays nothing, for a recording has no operators. Left empty where the body raises. Copy inputs in and
-        outputs out inside: they belong to their session.
+        The second session uses no CUDA graphs, because a replay has no operators. The list is filled when the context
+        ends, and stays empty if the body raises. Call `copy_in` and `copy_out` inside the context: inputs and outputs
+        belong to one session.
         """
         events: list[Event] = []
         plain, replayer = self._session, self._replayer
         with tempfile.TemporaryDirectory(prefix="mrpcbench-") as folder:
-            watched = self._open(Path(folder) / "operators")
-            start = _on_our_clock(watched.get_profiling_start_time_ns())
-            self._session, self._replayer = watched, None
+            profiled = self._open(Path(folder) / "operators")
+            start = _on_our_clock(profiled.get_profiling_start_time_ns())
+            self._session, self._replayer = profiled, None
             try:
                 yield events
             finally:
                 self._session, self._replayer = plain, replayer
-                written = Path(watched.end_profiling())
+                written = Path(profiled.end_profiling())
             events += _events_of(store.load_json(written), start)
 
     @staticmethod
     def _input(batch: Batch, name: str) -> NDArray[np.int64]:
         if name == "token_type_ids" and name not in batch.inputs:
-            return np.zeros_like(batch.inputs["input_ids"])  # as the model itself does where they are not given
+            return np.zeros_like(batch.inputs["input_ids"])  # the model's own default
         return batch.inputs[name]
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ class OnnxSession(SteppedSession):
 
 
 def open_graph(spec: BackendSpec) -> OnnxSession:
-    """The ONNX file `spec.model` on the CPU, for who knows already what it is: it has no identity of its own."""
+    """The ONNX file `spec.model` on the CPU. Its identity is unknown; the caller knows it already."""
     dtype = "fp32" if spec.dtype == "auto" else spec.dtype
     unknown = ModelIdentity(
         name="graph",
@@ -218,17 +219,17 @@ def _options(threads: int, dtype: str) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_ERRORS
-    # Worker threads that spin after a call would take the cores from the engine that is measured next.
+    # Worker threads that spin after a call would take cores from the engine that is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if dtype == "int8" and not _has_vnni():
-        # Such x64 processors add products of 8-bit integers in 16 bits, which overflow: the exact, slower way. With
-        # VNNI nothing overflows, and ONNX Runtime 1.31 would take the slower way all the same, at twice the time.
+        # Without VNNI, x64 processors add products of 8-bit integers in 16 bits, which can overflow. This option
+        # selects an exact but slower kernel. With VNNI nothing overflows, and the option would double the time.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
 def _has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor says that it adds products of 8-bit integers in 32 bits; False where none is asked."""
+    """Whether the processor adds products of 8-bit integers in 32 bits (VNNI); False if `cpuinfo` cannot be read."""
     try:
         found = re.search(r"^flags\s*:.*\b(avx512_vnni|avx_vnni)\b", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
@@ -237,19 +238,19 @@ def _has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def _on_our_clock(moment: int) -> int:
-    """A moment of ONNX Runtime's clock on that of `time.perf_counter_ns`.
+    """Convert a time of ONNX Runtime's clock to `time.perf_counter_ns`.
 
-    Its clock is C++'s `high_resolution_clock`: Unix time with GNU's library, a clock like ours with others.
+    Its clock is C++'s `high_resolution_clock`: Unix time with GNU's library, a monotonic clock with others.
     """
     theirs = min((time.time_ns, time.perf_counter_ns), key=lambda clock: abs(clock() - moment))
     return time.perf_counter_ns() - (theirs() - moment)
 
 
 def _events_of(found: Sequence[Mapping[str, Any]], start: int) -> list[Event]:
-    """Runs, operators and kernels among what a profile says, whose times are microseconds since `start`."""
+    """The runs, operators and kernels in a profile, whose times are microseconds since `start` (ns)."""
     kinds = {"Session": "onnxruntime operators", "Node": "onnxruntime operators", "Kernel": "cuda kernels"}
     ran = [item for item in found if item.get("cat") in kinds and not item["name"].startswith(BEFORE_RUNS)]
-    # A kernel has no thread, but most often a stream.
+    # A kernel usually has a stream and no thread.
     lines = [(kinds[item["cat"]], item["args"].get("stream", item["tid"])) for item in ran]
     named = {kind: tracks(kind, (line for line in lines if line[0] == kind)) for kind in kinds.values()}
     return [
@@ -264,6 +265,6 @@ def _events_of(found: Sequence[Mapping[str, Any]], start: int) -> list[Event]:
 
 
 def _name_of(item: Mapping[str, Any]) -> str:
-    """`MatMul (its name in the graph)` of an operator; a run and a kernel go by their own name."""
+    """`MatMul (NODE)` for an operator, with the node's name in the graph; a run or kernel keeps its own name."""
     operator = item["args"].get("op_name") if item["cat"] == "Node" else None
     return f"{operator} ({item['name'].removesuffix('_kernel_time')})" if operator else str(item["name"])

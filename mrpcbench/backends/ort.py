@@ -1,4 +1,4 @@
-"""What an exported graph is and came from, and a session of it; whether ONNX Runtime can use CUDA here."""
+"""An exported graph: its identity, its dtype and device, its session; and whether ONNX Runtime can use CUDA."""
 
 import sys
 from collections import Counter
@@ -27,17 +27,17 @@ GRAPH_DTYPES = {
     onnx.TensorProto.INT8: "int8",
     onnx.TensorProto.UINT8: "int8",
 }
-# The CPU provider widens half-precision weights, and computes in float32.
+# The CPU provider converts half-precision weights to float32 and computes in float32.
 ON_CPU = {"fp16": "fp32", "bf16": "fp32"}
 
 
 def graph_sha256(folder: Path) -> str:
-    """Hash of the graph and of the files of weights beside it."""
+    """SHA-256 over the graph file and its external weight files."""
     return files_sha256([folder / ONNX_FILE, *sorted(folder.glob(f"{ONNX_FILE}_data*"))])
 
 
 def graph_weights(folder: Path) -> tuple[str, int]:
-    """The arithmetic in which most of the graph's weights are stored, and how many weights it has."""
+    """The dtype of most of the graph's weights, and the number of weights."""
     graph = onnx.load(folder / ONNX_FILE, load_external_data=False).graph
     sizes: Counter[str] = Counter()
     for weight in graph.initializer:
@@ -49,9 +49,10 @@ def graph_weights(folder: Path) -> tuple[str, int]:
 
 
 def graph_identity(source: ModelSource, parameters: int) -> ModelIdentity:
-    """What is known of the graph in `source`: its lineage where that still holds, else only what the files say.
+    """The identity of the graph in `source`: from its lineage file, or from the graph alone if there is none.
 
-    Raises `UsageError` where the graph was exported from other weights than those of the model folder around it.
+    If the graph changed after its export, it counts as not verified. Raises `UsageError` if it was exported from other
+    weights than those in the model folder around it.
     """
     folder, name = source.folder, source.name
     graph = graph_sha256(folder)
@@ -80,18 +81,18 @@ def graph_identity(source: ModelSource, parameters: int) -> ModelIdentity:
 
 
 def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
-    """Where a graph runs that was made for `optimize`; `named` is the option that named it, for an error.
+    """The device of a graph that was exported with `optimize`; `named` is the option that named it, for errors.
 
-    Raises `UsageError` where another device was asked for, `MissingError` where the device is not there.
+    Raises `UsageError` if `asked` is another device, and `MissingError` if the device is not available.
     """
     if optimize in CUDA_ONLY:
         if asked == "cpu":
             raise UsageError(
-                f"{named} --device cpu: a graph made for a GPU alone ({optimize}); use `mrpcbench export --optimize o3`"
+                f"{named} --device cpu: the graph runs only on a GPU ({optimize}); use `mrpcbench export --optimize o3`"
             )
         if problem := cuda_problem():
             raise MissingError(
-                f"{named}: a graph made for a GPU alone ({optimize}), and {problem}; "
+                f"{named}: the graph runs only on a GPU ({optimize}), and {problem}; "
                 "use `mrpcbench export --optimize o3`"
             )
         return "cuda"
@@ -99,18 +100,18 @@ def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
         return resolve_device(asked)
     if asked == "cuda":
         raise UsageError(
-            f"{named} --device cuda: a graph made for the CPU ({optimize}); use --device cpu, or export with "
+            f"{named} --device cuda: the graph runs only on the CPU ({optimize}); use --device cpu, or export with "
             "--optimize cuda"
         )
     return "cpu"
 
 
 def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
-    """`would_run`, the arithmetic of a graph that is `stored`; raises `UsageError` where another one was asked for."""
+    """`would_run`, the dtype in which a graph of `stored` weights runs. `UsageError` if `spec` requests another one."""
     if spec.dtype not in ("auto", would_run):
         raise UsageError(
-            f"--dtype {spec.dtype} was asked, the graph is {stored} and {would_run} would run; use --dtype auto, or "
-            "export it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
+            f"--dtype {spec.dtype}: requested {spec.dtype}, but the graph is {stored} and {would_run} would be used; "
+            "use --dtype auto, or export it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
         )
     return would_run
 
@@ -118,7 +119,7 @@ def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
 def open_onnx(spec: BackendSpec, source: ModelSource) -> OnnxSession:
     """Load the exported graph in the folder of `source`."""
     if spec.random_init:
-        raise UsageError("--random-init is for --backend torch; `mrpcbench export --random-init` writes such a graph")
+        raise UsageError("--random-init: not for --backend onnx; `mrpcbench export --random-init` writes such a graph")
     stored, parameters = graph_weights(source.folder)
     identity = graph_identity(source, parameters)
     device = graph_device(spec.device, identity.optimize, f"--model {spec.model}")
@@ -135,13 +136,13 @@ def open_onnx(spec: BackendSpec, source: ModelSource) -> OnnxSession:
 
 
 def load_cuda_libraries() -> None:
-    """Load the CUDA libraries that came with torch; the providers use them too (ONNX Runtime's `preload_dlls`)."""
-    with redirect_stdout(sys.stderr):  # it prints what it does not find, and stdout is for results
+    """Load the CUDA libraries that torch installs, which ONNX Runtime's providers use too (`preload_dlls`)."""
+    with redirect_stdout(sys.stderr):  # it prints the libraries that it does not find; stdout is for results
         ort.preload_dlls()
 
 
 def provider_problem(name: str) -> str | None:
-    """Why ONNX Runtime cannot use one of `PROVIDERS` here, in words, or None where a session really starts on it."""
+    """Why ONNX Runtime cannot use one of `PROVIDERS` here, as a message; None if a session starts on it."""
     provider = PROVIDERS[name]
     if provider.name not in ort.get_available_providers():
         return f"onnxruntime {ort.__version__} has no {provider.name}; install onnxruntime-gpu"
@@ -156,7 +157,7 @@ def provider_problem(name: str) -> str | None:
     try:
         with redirect_stdout(sys.stderr):
             session = ort.InferenceSession(probe.SerializeToString(), options, providers=[provider.name])
-    except Exception as error:  # ONNX Runtime raises its own types, and which depends on what is missing
+    except Exception as error:  # ONNX Runtime raises its own types, which depend on what is missing
         return f"{provider.name} does not start ({first_line(error)})"
     started = session.get_providers()[0] == provider.name
     return None if started else f"{provider.name} does not start: {provider.missing}"

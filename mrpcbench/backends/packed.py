@@ -1,4 +1,4 @@
-"""ModernBERT without padding, and on a GPU as CUDA graphs, so that neither padding nor launches take time."""
+"""ModernBERT without padding; on a GPU it replays CUDA graphs, which saves the launch of each kernel."""
 
 from collections.abc import Hashable
 from dataclasses import replace
@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from mrpcbench.backends.pytorch import OnTorch, opened
+from mrpcbench.backends.pytorch import BaseTorchSession, load_into
 from mrpcbench.data.batches import Batch
 from mrpcbench.environment.capture import resolve_device
 from mrpcbench.errors import UsageError
@@ -18,10 +18,11 @@ from mrpcbench.modernbert.packing import Packed, pack, shape_for, unpadded
 from mrpcbench.schema.requests import BackendSpec
 
 
-class PackedSession(OnTorch):
-    """The model as `packed.logits` runs it; with `record` batches are filled up to a few shapes, each recorded once.
+class PackedSession(BaseTorchSession):
+    """Runs the model with `modernbert.forward.logits`.
 
-    Raises `UsageError` where the architecture cannot run packed.
+    With `record`, batches are filled up to a few shapes, and each shape is recorded once as a CUDA graph. Raises
+    `UsageError` if the architecture cannot run packed.
     """
 
     def __init__(
@@ -50,19 +51,19 @@ class PackedSession(OnTorch):
         self.placement = replace(self.placement, provider=provider)
 
     def copy_in(self, batch: Batch) -> Packed:
-        """The real tokens of `batch` on the device, end to end, in one copy."""
+        """The real tokens of `batch`, concatenated, in one copy to the device."""
         ids, lengths = unpadded(batch.inputs["input_ids"], batch.inputs["attention_mask"])
         shape = shape_for(lengths, self._windowless) if self._filled else None
         pinned = self._device.type == "cuda"
         return pack(ids, lengths, shape=shape, filler=self._filler, pinned=pinned).to(self._device)
 
     def compute(self, inputs: Packed) -> torch.Tensor:
-        """Logits [B, 2] on the device, in the arithmetic of the model."""
+        """Logits [B, 2] on the device, in the model's dtype."""
         with torch.inference_mode():
             return self._forward(inputs)
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """The shape that is recorded; None where nothing is."""
+        """The shape that is recorded for `batch`; None without recording."""
         if not self._filled:
             return None
         return shape_for(batch.inputs["attention_mask"].sum(axis=1), self._windowless)
@@ -74,7 +75,7 @@ class PackedSession(OnTorch):
 
 
 def open_packed(spec: BackendSpec, source: ModelSource) -> PackedSession:
-    """Load a ModernBERT classifier, in bf16 on a GPU unless another arithmetic is asked for."""
+    """Load a ModernBERT classifier. `--dtype auto` is bf16 on a GPU and fp32 on a CPU."""
     cuda = resolve_device(spec.device) == "cuda"
-    kind = partial(PackedSession, record=cuda_graphs() if cuda else None)
-    return opened(spec, source, kind, auto="bf16" if cuda else "fp32")
+    session_type = partial(PackedSession, record=cuda_graphs() if cuda else None)
+    return load_into(session_type, spec, source, auto="bf16" if cuda else "fp32")

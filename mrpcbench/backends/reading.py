@@ -1,4 +1,4 @@
-"""The model source of each backend: what `--model` means to the engine that reads it."""
+"""The files that `--model` means for each backend: a model folder, or its ONNX graph."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,10 +8,10 @@ from mrpcbench.schema.requests import BackendSpec
 
 
 def resolve_all(specs: Iterable[BackendSpec]) -> Mapping[BackendSpec, ModelSource]:
-    """The source of each spec's model, found once however many backends read it.
+    """The source of each spec's model. Each model is resolved once, even if several backends read it.
 
-    For an engine that reads ONNX a model folder stands for its `onnx/`. Raises `UsageError` where a model or its graph
-    does not exist, `MrpcbenchError` where the hub cannot be reached.
+    For an engine that reads ONNX, a model folder means its `onnx/` folder. Raises `UsageError` if a model or its graph
+    does not exist, and `MrpcbenchError` if the hub cannot be reached.
     """
     wanted = {spec: (spec.model, engine_of(spec.backend).reads_onnx) for spec in specs}
     found = find_sources(wanted.values())

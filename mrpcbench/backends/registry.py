@@ -1,4 +1,4 @@
-"""The engines by name. Each is loaded only when it is opened; this module loads the standard library alone."""
+"""The engines by name. An engine is imported when it is opened; this module needs only the standard library."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the function that opens a session of an engine is, `MODULE:FUNCTION`; it takes a `BackendSpec` and the
-    `ModelSource` of its model.
+    """An engine. `opener` names the function that opens a session, as `MODULE:FUNCTION`.
 
-    An engine that `reads_onnx` reads the exported graph of a model: a model folder then means its `onnx/`.
+    The function takes a `BackendSpec` and the `ModelSource` of its model. If `reads_onnx`, the engine reads the
+    exported graph, so a model folder means its `onnx/` folder.
     """
 
     opener: str
     reads_onnx: bool = False
 
 
-# What --backend offers.
+# The values of --backend.
 BACKENDS = {
     "torch": Engine("mrpcbench.backends.pytorch:open_torch"),
     "torch-packed": Engine("mrpcbench.backends.packed:open_packed"),
     "torch-compile": Engine("mrpcbench.backends.compiled:open_compiled"),
     "onnx": Engine("mrpcbench.backends.ort:open_onnx", reads_onnx=True),
 }
-# An ONNX file and all that is to be known of it, without a look at the model around it.
+# Opens an ONNX file by itself, without reading the model folder around it.
 GRAPH = "mrpcbench.backends.onnx_session:open_graph"
 GPU_METER = "mrpcbench.instruments.telemetry:gpu_meter"
 RESOLVE = "mrpcbench.backends.reading:resolve"
@@ -45,7 +45,7 @@ def register(name: str, opener: str, *, reads_onnx: bool = False) -> None:
 
 
 def engine_of(name: str) -> Engine:
-    """The engine called `name`; raises `UsageError` where there is none."""
+    """The engine called `name`; raises `UsageError` if there is none."""
     if name not in BACKENDS:
         raise UsageError(f"--backend {name}: no such engine; choose one of {', '.join(BACKENDS)}")
     return BACKENDS[name]
@@ -54,18 +54,18 @@ def engine_of(name: str) -> Engine:
 def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Session":
     """Load the model of `spec` into its engine.
 
-    A command resolves its models once and gives each session its `source` (`reading.resolve_all`); without one the
-    model is resolved here. Raises `MissingError` where the engine, the device or the arithmetic asked for is not what
-    would run, `UsageError` where the engine has no such arithmetic, or there is no such engine.
+    A command resolves its models once and passes each session its `source` (`reading.resolve_all`). Without `source`,
+    this function resolves the model. Raises `MissingError` if the requested engine, device or dtype is not available,
+    and `UsageError` if there is no such engine or the engine does not support the dtype.
     """
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
-        raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: for --backend torch alone; use --dtype auto")
+        raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: only for --backend torch; use --dtype auto")
     opener: Callable[[BackendSpec, ModelSource], Session] = _load_engine(spec, engine_of(spec.backend).opener)
     return opener(spec, source or _load(RESOLVE)(spec))
 
 
 def open_graph(spec: BackendSpec) -> "Session":
-    """Load an ONNX file, the model of `spec`, into ONNX Runtime for the CPU; nothing else of the model is read."""
+    """Load the ONNX file that `spec.model` names into ONNX Runtime on the CPU. No other file of the model is read."""
     session: Session = _load_engine(spec, GRAPH)(spec)
     return session
 
@@ -78,7 +78,7 @@ def _load_engine(spec: BackendSpec, place: str) -> Any:
 
 
 def gpu_meter(device: str) -> Any:
-    """A `sensors.Meter` of the GPU that a placement names; on the CPU one that sees nothing, and loads nothing."""
+    """A `telemetry.Meter` for the GPU in a placement; for a CPU, one without sensors, which imports nothing."""
     return _load(GPU_METER)(device) if device.startswith("cuda") else _load(NO_METER)()
 
 

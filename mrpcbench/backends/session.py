@@ -1,7 +1,7 @@
-"""What every engine offers (`Session`): host arrays in, host arrays out; and what some tell of themselves (`Probe`).
+"""The interface of every engine (`Session`: host arrays in, host arrays out), and an optional one (`Probe`).
 
-A host array cannot exist before the device is done. So no engine can be timed without waiting for it, and the copies
-are inside the time: that is what a caller pays.
+A host array exists only after the device has finished. So the time of a call always includes the wait for the device
+and the copies, as it does for a caller.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Session(Protocol):
-    """A model loaded into an engine, ready to answer."""
+    """A model loaded into an engine, ready for inference."""
 
     placement: Placement
     model: ModelIdentity
@@ -30,17 +30,17 @@ class Session(Protocol):
         """Logits [B, 2] of `batch`, on the host."""
 
     def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
-        """Logits [B, 2] of each batch in turn; the engine may begin with a batch before the last one is done."""
+        """Logits [B, 2] of each batch, in order. The engine may start a batch before the last one has finished."""
         return map(self.infer, batches)
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free the engine's resources."""
         return
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that ran from `begin_ns` to `end_ns`, on the clock of `time.perf_counter_ns`, on a track of its own."""
+    """An interval of a trace: `begin_ns` to `end_ns` on the clock `time.perf_counter_ns`, shown on `track`."""
 
     name: str
     track: str
@@ -50,53 +50,53 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class PeakMemory:
-    """Peaks of an engine's GPU memory in bytes; None where the engine cannot tell."""
+    """Peaks of an engine's GPU memory, in bytes; None if the engine does not report it."""
 
     in_use: int | None = None
     reserved: int | None = None
 
 
 class Probe(ABC):
-    """How an engine answers, step by step. A session that can tell is one itself: see `probe_of`."""
+    """The steps of an inference, for time breakdowns and traces. A session may implement this too; see `probe_of`."""
 
     @abstractmethod
     def copy_in(self, batch: Batch) -> Any:
-        """The inputs of `batch` where the engine computes."""
+        """Copy the inputs of `batch` to the engine's device."""
 
     @abstractmethod
     def compute(self, inputs: Any) -> Any:
-        """Logits of what `copy_in` gave, where the engine computes; the device need not be done with them."""
+        """Run the model on the result of `copy_in`. Returns logits on the device, which may still be computing."""
 
     @abstractmethod
     def copy_out(self, outputs: Any) -> NDArray[np.float32]:
-        """Logits [B, 2] of what `compute` gave, on the host."""
+        """Copy the result of `compute` to the host: logits [B, 2]."""
 
     def wait(self) -> None:
-        """Return once the device is done with all that it was given."""
+        """Return when the device has finished all its work."""
         return
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """What `batch` has in common with the batches that the engine is ready for once it has run one of them.
+        """The shape for which the engine compiles or records at its first call; None if it does neither.
 
-        An engine that compiles or records at its first sight of a shape names that shape; any other says None.
+        Batches with an equal key share that work.
         """
         return None
 
     def operators(self) -> AbstractContextManager[list[Event]]:
-        """Watch the engine's operators; the list is filled at the end. It slows the engine down."""
+        """Profile the engine's operators, which slows it down. The list is filled when the context ends."""
         return nullcontext([])
 
     def peak_memory(self) -> PeakMemory:
-        """The peaks since the last reset."""
+        """The peaks of memory since the last reset."""
         return PeakMemory()
 
     def reset_peak_memory(self) -> None:
-        """Forget the peaks so far."""
+        """Reset the peaks of memory."""
         return
 
 
 class SteppedSession(Session, Probe):
-    """An engine that answers by its three steps."""
+    """A session whose `infer` is the three steps of its `Probe`."""
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         """Logits [B, 2] of `batch`, on the host."""
@@ -104,12 +104,12 @@ class SteppedSession(Session, Probe):
 
 
 def probe_of(session: Session) -> Probe | None:
-    """What `session` tells of itself; None for an engine that only answers."""
+    """The `Probe` of `session`; None if its engine has none."""
     return session if isinstance(session, Probe) else None
 
 
 def first_of_each_shape(session: Session, batches: Iterable[Batch]) -> list[Batch]:
-    """The first batch of each shape that `session` must have run to be ready for all of `batches`."""
+    """The first batch of each shape that `session` compiles or records; running them warms up all of `batches`."""
     probe = probe_of(session)
     if probe is None:
         return []
@@ -122,26 +122,26 @@ def first_of_each_shape(session: Session, batches: Iterable[Batch]) -> list[Batc
 def one_ahead(
     begin: Callable[[Batch], Callable[[], NDArray[np.float32]]], batches: Iterable[Batch]
 ) -> Iterator[NDArray[np.float32]]:
-    """The answers to `batches` in turn; each is begun before the one before it is waited for.
+    """The logits of `batches`, in order. Each batch is enqueued before the previous one is waited for.
 
-    `begin` gives a batch to the device, and gives what waits for its answer.
+    `begin` enqueues a batch on the device and returns a function that waits for its logits.
     """
-    answer: Callable[[], NDArray[np.float32]] | None = None
+    wait: Callable[[], NDArray[np.float32]] | None = None
     for batch in batches:
-        last, answer = answer, begin(batch)
-        if last:
-            yield last()
-    if answer:
-        yield answer()
+        previous, wait = wait, begin(batch)
+        if previous:
+            yield previous()
+    if wait:
+        yield wait()
 
 
 def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:
-    """A track for each thread or stream in `keys`: the first is `name` itself, the next are numbered from 2."""
+    """A track for each thread or stream in `keys`. The first is called `name`; the others are numbered from 2."""
     return {key: f"{name} {place}" if place > 1 else name for place, key in enumerate(dict.fromkeys(keys), 1)}
 
 
 class Unmetered:
-    """A `sensors.Meter` without a sensor."""
+    """A stand-in for `telemetry.Meter` that measures nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -150,5 +150,5 @@ class Unmetered:
         return
 
     def resources(self) -> None:
-        """Nothing is known."""
+        """None: nothing was measured."""
         return

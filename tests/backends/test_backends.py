@@ -203,7 +203,7 @@ def test_autocast_keeps_the_weights_and_computes_in_half(exported_model: Path, p
 
 @pytest.mark.parametrize("name", ["torch-packed", "torch-compile", "onnx", "fake"])
 def test_autocast_is_for_torch_alone(name: str, exported_model: Path) -> None:
-    with pytest.raises(UsageError, match=f"--dtype bf16-autocast --backend {name}: for --backend torch alone"):
+    with pytest.raises(UsageError, match=f"--dtype bf16-autocast --backend {name}: only for --backend torch"):
         open_session(BackendSpec(backend=name, model=str(exported_model), device="cpu", dtype="bf16-autocast"))
 
 
@@ -274,7 +274,7 @@ def test_a_graph_of_unknown_origin_is_named_by_its_own_hash_and_unproven(copied:
 
 
 def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:
-    with pytest.raises(UsageError, match="--random-init is for --backend torch"):
+    with pytest.raises(UsageError, match="--random-init: not for --backend onnx"):
         open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu", random_init=True))
 
 

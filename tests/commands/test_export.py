@@ -357,7 +357,7 @@ def test_the_dtype_of_an_8_bit_graph_can_be_asked_for_and_no_other(copied: Path,
     run(copied, small_data, optimize="int8")
     spec = BackendSpec(backend="onnx", model=str(copied / "onnx-int8"), device="cpu", dtype="int8")
     assert open_session(spec).placement.dtype == "int8"
-    with pytest.raises(UsageError, match="--dtype fp32 was asked, the graph is int8"):
+    with pytest.raises(UsageError, match="--dtype fp32: requested fp32, but the graph is int8"):
         open_session(replace(spec, dtype="fp32"))
 
 

@@ -94,5 +94,5 @@ def test_o4_without_a_gpu_is_one_line_and_exit_code_3(
     done = mrpcbench("export", "--model", exported_model, "--data", small_data, "--optimize", "o4")
     assert done.status == 3
     (line,) = done.err.splitlines()
-    assert "--optimize o4: a graph made for a GPU alone (o4)" in line
+    assert "--optimize o4: the graph runs only on a GPU (o4)" in line
     assert line.endswith("use `mrpcbench export --optimize o3`")
