@@ -33,8 +33,8 @@ Part = Literal["ab", "confirmation"]
 
 
 @dataclass(frozen=True)
-class Known:
-    """A side before its first process: what to run, and what of it this process has found out."""
+class PreparedSide:
+    """A side before its first process: what to run, and its placement and model as found by opening it once."""
 
     side: Side
     spec: BackendSpec
@@ -43,10 +43,11 @@ class Known:
 
 
 def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
-    """Measure side B against side A, and again where B looks slower; write the record to `results` after every pair.
+    """Compare the speed of side B with side A; write the record to `results` after every pair of processes.
 
-    Raises `UsageError` where the number of pairs cannot reach the level or a model or the data is not there,
-    `MissingError` where a side would run elsewhere than asked, `InterruptedRunError` after an interrupt.
+    If B looks slower, the comparison runs a second time. Raises `UsageError` if the model or the data does not exist,
+    or if so few pairs cannot be significant; `MissingError` if a side would run elsewhere than requested; and
+    `InterruptedRunError` after an interrupt.
     """
     check(plan)
     limits = policy.load(Path(plan.policy) if plan.policy else None)
@@ -54,20 +55,22 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     environment = capture()
     specs = {name: _spec(plan, name) for name in NAMES}
     sources = resolve_all(specs.values())
-    known: dict[Name, Known] = {name: _known(plan, name, specs[name], sources[specs[name]], observer) for name in NAMES}
+    sides: dict[Name, PreparedSide] = {
+        name: _prepare(plan, name, specs[name], sources[specs[name]], observer) for name in NAMES
+    }
     pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split)
     record = AbRecord(
         complete=False,
         environment=environment,
-        model=known["b"].model,
+        model=sides["b"].model,
         data=(loading.identity(pairs, plan.data, plan.split),),
-        ab=AbSection(plan=public(plan), a=_side(known["a"]), b=_side(known["b"]), pairs=()),
+        ab=AbSection(plan=public(plan), a=_section_side(sides["a"]), b=_section_side(sides["b"]), pairs=()),
     )
     observer.began(record)
     if not incompatibilities(record.ab):
         workload = _workload(plan, sources[specs["a"]].reader.encode(pairs))
         try:
-            with PairedProcesses({name: known[name].side for name in NAMES}, workload) as processes:
+            with PairedProcesses({name: sides[name].side for name in NAMES}, workload) as processes:
                 record = _measured(processes, record, limits, results, observer)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; a comparison cannot be continued; run it again") from None
@@ -84,31 +87,31 @@ def _workload(plan: AbPlan, tokens: EncodedPairs) -> Workload:
     return Workload(batches=batches, calls=plan.calls, warmup=plan.warmup)
 
 
-def _known(plan: AbPlan, name: Name, spec: BackendSpec, source: ModelSource, observer: Observer) -> Known:
-    """Open a side here once, so that what cannot run ends the command before the first process."""
+def _prepare(plan: AbPlan, name: Name, spec: BackendSpec, source: ModelSource, observer: Observer) -> PreparedSide:
+    """Open a side once in this process, so that a side that cannot run is an error before the first process."""
     observer.say(f"opening side {name.upper()}: {spec.backend} {public_name(spec.model)}")
     session = open_session(spec, source)
     session.close()
     python = plan.a_python if name == "a" else plan.b_python
     side = side_of(spec, source, session.placement)
-    return Known(replace(side, python=python) if python else side, spec, session.placement, session.model)
+    return PreparedSide(replace(side, python=python) if python else side, spec, session.placement, session.model)
 
 
 def _spec(plan: AbPlan, name: Name) -> BackendSpec:
-    """What a side asks for; what B does not say, A has said."""
-    asked = asdict(plan)
-    values = {item: asked[f"a_{item}"] for item in ("model", "backend", "device", "dtype", "threads")}
+    """The spec of a side; an option that B leaves out has the value of A."""
+    options = asdict(plan)
+    values = {item: options[f"a_{item}"] for item in ("model", "backend", "device", "dtype", "threads")}
     if name == "b":
-        values.update({item: asked[f"b_{item}"] for item in values if asked[f"b_{item}"] is not None})
+        values.update({item: options[f"b_{item}"] for item in values if options[f"b_{item}"] is not None})
     return BackendSpec(**values)
 
 
-def _side(known: Known) -> AbSide:
-    """A side as it ran here; its processes say the rest."""
+def _section_side(prepared: PreparedSide) -> AbSide:
+    """The side as stored in the record; its processes fill in Python and packages."""
     return AbSide(
-        spec=public(known.spec),
-        placement=known.placement,
-        model=known.model,
+        spec=public(prepared.spec),
+        placement=prepared.placement,
+        model=prepared.model,
         python="",
         packages={},
     )
@@ -117,20 +120,20 @@ def _side(known: Known) -> AbSide:
 def _measured(
     processes: PairedProcesses, record: AbRecord, limits: Policy, results: Path, observer: Observer
 ) -> AbRecord:
-    """The record with its pairs; they are run a second time where the first say "slower"."""
-    for grown in _pairs(processes, record, "ab", observer):
-        record = grown
+    """The record with its pairs; if B looks slower, as many pairs run again."""
+    for updated in _pairs(processes, record, "ab", observer):
+        record = updated
         store.save(record, results)
     if looks_slower(record.ab.pairs, limits):
         observer.say("B looks slower: rerunning to confirm")
-        for grown in _pairs(processes, record, "confirmation", observer):
-            record = grown
+        for updated in _pairs(processes, record, "confirmation", observer):
+            record = updated
             store.save(record, results)
     return record
 
 
 def _pairs(processes: PairedProcesses, record: AbRecord, part: Part, observer: Observer) -> Iterator[AbRecord]:
-    """The record after every pair of a part of the run."""
+    """Yields the record after every pair of processes, in one part of the run."""
     section = record.ab
     count = section.plan.process_pairs
     for done, (order, ran) in enumerate(processes.rounds(count), 1):
@@ -140,7 +143,7 @@ def _pairs(processes: PairedProcesses, record: AbRecord, part: Part, observer: O
             b_samples_ms=ran["b"].samples_ms,
             disturbances=tuple(dict.fromkeys((*ran["a"].disturbances, *ran["b"].disturbances))),
         )
-        section = replace(section, a=_as_ran(section.a, ran["a"]), b=_as_ran(section.b, ran["b"]))
+        section = replace(section, a=_with_process(section.a, ran["a"]), b=_with_process(section.b, ran["b"]))
         if part == "ab":
             section = replace(section, pairs=(*section.pairs, pair))
         else:
@@ -149,8 +152,8 @@ def _pairs(processes: PairedProcesses, record: AbRecord, part: Part, observer: O
         yield replace(record, ab=section)
 
 
-def _as_ran(side: AbSide, process: Process) -> AbSide:
-    """The side as a process of it ran. Raises `MissingError` where that was elsewhere than asked."""
+def _with_process(side: AbSide, process: Process) -> AbSide:
+    """`side` with what `process` reported. Raises `MissingError` if it ran elsewhere than requested."""
     was, now = side.placement, process.placement
     for item in ("device", "provider", "dtype", "threads"):
         if getattr(was, item) != getattr(now, item):

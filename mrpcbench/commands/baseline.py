@@ -1,7 +1,7 @@
-"""Reference records, kept as plain files: `mrpcbench baseline set`.
+"""Save reference records as plain files: `mrpcbench baseline set`.
 
-A baseline is a folder with one record, or several of train or bench, and their predictions. It holds nothing else, so
-that `mrpcbench compare` reads it as it reads any folder.
+A baseline is a folder with one record, or several train or bench records, and their predictions. It holds nothing else,
+so `mrpcbench compare` reads it like any folder.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ PREDICTIONS = ".predictions.jsonl"
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """A record that may be kept: its file and that file's bytes, and those of its predictions."""
+class _Candidate:
+    """A record to save: its path, the bytes of its file, and the bytes of its predictions."""
 
     path: Path
     content: bytes
@@ -36,50 +36,50 @@ class _Chosen:
 
 
 def set_baseline(
-    name: str, paths: Sequence[Path], kept_in: BaselineFolder, request: BaselineRequest, observer: Observer
+    name: str, paths: Sequence[Path], location: BaselineFolder, request: BaselineRequest, observer: Observer
 ) -> SavedBaseline:
-    """Copy the records in `paths`, with their predictions, to the baseline `name`, all or none of them.
+    """Copy the records in `paths`, with their predictions, to the baseline `name`: all of them, or none.
 
-    Raises `UsageError` for an invalid name, a baseline that exists already, and a record that cannot be a reference:
-    not complete, of a graph that failed its own gate, without a result, or without its predictions.
+    Raises `UsageError` for an invalid name, an existing baseline, or a record that cannot be a reference. A reference
+    must be complete and have a result. An export must have passed its gate, and an evaluation needs its predictions.
     """
-    folder = _folder(name, kept_in)
+    folder = _folder(name, location)
     if not paths:
-        raise UsageError("no record given; name the files that the baseline is to hold")
-    _check_place(folder, request)
-    chosen = [_choose(path, observer) for path in paths]
-    _check_together(chosen)
-    store.replace_folder(folder, lambda staged: _write(chosen, staged))
+        raise UsageError("no record given; name the files to save in the baseline")
+    _check_folder(folder, request)
+    candidates = [_candidate(path, observer) for path in paths]
+    _check_together(candidates)
+    store.replace_folder(folder, lambda staged: _write(candidates, staged))
     files = tuple(sorted(path.name for path in folder.glob("*.json")))
-    return SavedBaseline(name=name, command=chosen[0].record.command, files=files)
+    return SavedBaseline(name=name, command=candidates[0].record.command, files=files)
 
 
-# --- names and places -------------------------------------------------------------------------------------------------
+# --- name and folder --------------------------------------------------------------------------------------------------
 
 
-def _folder(name: str, kept_in: BaselineFolder) -> Path:
+def _folder(name: str, location: BaselineFolder) -> Path:
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r}: not a name for a baseline; take a-z, 0-9, '.', '_' and '-', first a letter or digit"
+            f"{name!r}: not a valid baseline name; use a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
         )
-    return Path(kept_in.folder, name)
+    return Path(location.folder, name)
 
 
-def _check_place(folder: Path, request: BaselineRequest) -> None:
-    """Refuse a folder that is there, and even with --overwrite one that holds what no baseline does."""
+def _check_folder(folder: Path, request: BaselineRequest) -> None:
+    """Raise `UsageError` for an existing folder; with --overwrite, only if it holds anything but a baseline."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not request.overwrite:
-        raise UsageError(f"{folder} exists; take another name, or replace it with --overwrite")
+        raise UsageError(f"{folder} exists; use another name, or replace it with --overwrite")
     if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"{folder}: not a folder of its own, and so no baseline; --overwrite does not remove it")
-    strange = [path.name for path in sorted(folder.iterdir()) if not _belongs(path)]
-    if strange:
-        raise UsageError(f"{folder} holds {strange[0]}, and so is no baseline; --overwrite does not remove it")
+        raise UsageError(f"{folder}: a link or a file, so not a baseline; --overwrite does not remove it")
+    foreign = [path.name for path in sorted(folder.iterdir()) if not _is_baseline_file(path)]
+    if foreign:
+        raise UsageError(f"{folder} holds {foreign[0]}, so it is not a baseline; --overwrite does not remove it")
 
 
-def _belongs(path: Path) -> bool:
-    """Whether a file is what a baseline holds: predictions, or a record, be it of another version."""
+def _is_baseline_file(path: Path) -> bool:
+    """Whether a file belongs in a baseline: predictions, or a record of any schema version."""
     if not path.is_file() or path.is_symlink():
         return False
     if path.name.endswith(PREDICTIONS):
@@ -91,31 +91,31 @@ def _belongs(path: Path) -> bool:
     return isinstance(document, dict) and {"schema_version", "command", "environment"} <= set(document)
 
 
-# --- choosing ---------------------------------------------------------------------------------------------------------
+# --- validation -------------------------------------------------------------------------------------------------------
 
 
-def _choose(path: Path, observer: Observer) -> _Chosen:
+def _candidate(path: Path, observer: Observer) -> _Candidate:
     record = store.load(path)
     if record.command not in COMPARED:
-        raise UsageError(f"{path}: a record of {record.command}; a baseline takes those of {', '.join(COMPARED)}")
+        raise UsageError(f"{path}: a record of {record.command}; a baseline holds records of {', '.join(COMPARED)}")
     if not record.complete:
         raise UsageError(f"{path}: not complete; run the command again")
     gate = record.export.gate if isinstance(record, ExportRecord) else None
     if isinstance(record, ExportRecord) and (gate is None or gate.verdict.outcome != "PASS"):
-        why = gate.verdict.reason if gate else "it was not judged"
-        raise UsageError(f"{path}: this export did not pass its own gate ({why}); export a graph that does")
+        why = gate.verdict.reason if gate else "the gate did not run"
+        raise UsageError(f"{path}: this export did not pass its gate ({why}); save one that did")
     if not _has_result(record):
-        raise UsageError(f"{path}: holds no figure to compare with; run the command again")
+        raise UsageError(f"{path}: has no result to compare; run the command again")
     for warning in _warnings(record):
         observer.warn(f"{path}: {warning}")
     predictions = None
     if isinstance(record, EvaluateRecord):
         predictions = _predictions(path, record.evaluate).read_bytes()
-    return _Chosen(path, path.read_bytes(), record, predictions)
+    return _Candidate(path, path.read_bytes(), record, predictions)
 
 
 def _has_result(record: Record) -> bool:
-    """Whether a complete record has anything to compare: a best epoch of train, a timed row of bench."""
+    """Whether a complete record has a result to compare: a best epoch for train, a timed row for bench."""
     if isinstance(record, TrainRecord):
         return best_epoch(record.train) is not None
     if isinstance(record, BenchRecord):
@@ -128,37 +128,42 @@ def _warnings(record: Record) -> Iterator[str]:
     invalid = [row for row in rows if row.broken_rules]
     if invalid:
         broken = (invalid[0].broken_rules or ("",))[0]
-        yield f"{len(invalid)} of {len(rows)} rows INVALID, the first: {broken}"
+        yield f"{len(invalid)} of {len(rows)} rows INVALID; the first: {broken}"
     if record.model.proven is False or any(row.model.proven is False for row in rows):
-        yield "a graph in it is UNPROVEN"
+        yield "it has an UNPROVEN graph"
 
 
 def _predictions(path: Path, section: EvaluateSection) -> Path:
-    """The predictions of the record in `path`; `UsageError` where they are absent or those of another run."""
+    """The predictions file of the record in `path`; raises `UsageError` if it is absent or from another run."""
     name = section.predictions_file
     if Path(name).name != name or not name.endswith(PREDICTIONS):
-        raise UsageError(f"{path}: names its predictions {name!r}, and not *{PREDICTIONS} in its own folder")
+        raise UsageError(f"{path}: predictions_file is {name!r}; it must be *{PREDICTIONS}, in the record's folder")
     predictions = path.parent / name
     if not predictions.is_file():
-        raise UsageError(f"{predictions}: no such file, and {path.name} needs it; copy it next to the record")
+        raise UsageError(f"{predictions}: no such file; {path.name} needs it, so copy it next to the record")
     store.load_jsonl(predictions, section.predictions_sha256)
     return predictions
 
 
-def _check_together(chosen: Sequence[_Chosen]) -> None:
-    """Refuse what `compare` would: records of several commands, several of a kind that has one, and one run twice."""
-    commands = sorted({item.record.command for item in chosen})
+def _check_together(candidates: Sequence[_Candidate]) -> None:
+    """Raise `UsageError` for a set of records that `compare` would reject as a baseline.
+
+    They must be of one command; only train and bench allow several; and no run may occur twice.
+    """
+    commands = sorted({item.record.command for item in candidates})
     if len(commands) > 1:
-        raise UsageError(f"records of {' and '.join(commands)}; a baseline holds those of one command")
-    if len(chosen) > 1 and commands[0] not in SEVERAL:
-        raise UsageError(f"{len(chosen)} records of {commands[0]}; a baseline holds one, so give each its own name")
+        raise UsageError(f"records of {' and '.join(commands)}; a baseline holds records of one command")
+    if len(candidates) > 1 and commands[0] not in SEVERAL:
+        raise UsageError(
+            f"{len(candidates)} records of {commands[0]}; a baseline holds one, so make a baseline for each"
+        )
     seen: dict[str, Path] = {}
-    for item in chosen:
+    for item in candidates:
         content = hashlib.sha256(item.content).hexdigest()
         if content in seen:
-            raise UsageError(f"{item.path}: the same record as {seen[content]}; give each once")
+            raise UsageError(f"{item.path}: the same record as {seen[content]}; name it once")
         seen[content] = item.path
-    named = [(str(item.path), item.record) for item in chosen]
+    named = [(str(item.path), item.record) for item in candidates]
     if commands == ["bench"] and len(named) > 1 and (differences := comparability(named[:-1], named[-1:])[0]):
         raise UsageError(f"the records cannot be compared with one another: {'; '.join(differences)}")
 
@@ -166,9 +171,9 @@ def _check_together(chosen: Sequence[_Chosen]) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _write(chosen: Sequence[_Chosen], staged: Path) -> None:
-    """Write each record byte for byte; of two files with one name, from two folders, the later gets a number."""
-    for item in chosen:
+def _write(candidates: Sequence[_Candidate], staged: Path) -> None:
+    """Write the bytes of each record; if a file name occurs twice, the later file gets a number."""
+    for item in candidates:
         path, count = staged / item.path.name, 1
         while path.exists():
             count += 1

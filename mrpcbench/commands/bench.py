@@ -27,11 +27,11 @@ from mrpcbench.schema.records import BenchRecord
 
 
 def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tuple[BenchRecord, BenchView]:
-    """Measure every row that `request` asks for, and write the record to `results` after every row.
+    """Measure every row of `request`, and write the record to `results` after every row.
 
-    Gives the record, and how its tables are shown. Raises `UsageError` where the model or the data is not there, or the
-    request contradicts its preset; `MissingError` where an engine would run elsewhere than asked; `InterruptedRunError`
-    with the same two after an interrupt, when the finished rows are saved.
+    Returns the record, and how to show its tables. Raises `UsageError` if the model or the data does not exist, or if
+    the request contradicts its preset; and `MissingError` if an engine would run elsewhere than requested. After an
+    interrupt, the finished rows are saved, and `InterruptedRunError` holds the same two values.
     """
     check(request.spec, request.plan)
     profile = Path(request.control.profile) if request.control.profile else None
@@ -52,9 +52,9 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     )
     try:
         observer.began(record)
-        for grown in measure(section, rows, np.asarray(pairs["label"], dtype=np.int64), observer):
-            record = _saved(replace(record, bench=grown), results)
-            section = grown
+        for updated in measure(section, rows, np.asarray(pairs["label"], dtype=np.int64), observer):
+            record = _saved(replace(record, bench=updated), results)
+            section = updated
         record = _saved(replace(record, complete=True, bench=_with_ceilings(section, observer)), results)
         if profile:
             _profile(rows, profile, observer)
@@ -68,13 +68,13 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
 
 
 def _saved(record: BenchRecord, results: Path | None) -> BenchRecord:
-    """`record`, once it is on disk: what is shown after an interrupt is what the file holds."""
+    """Save `record` and return it, so that after an interrupt the record shown equals the file."""
     store.save(record, results)
     return record
 
 
 def _pairs(plan: BenchPlan) -> Dataset:
-    """The pairs in their seeded order, the same for every engine."""
+    """The pairs in the seeded order, which is the same for every engine."""
     pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split)
     if plan.pairs is not None and plan.pairs > len(pairs):
         raise UsageError(f"--pairs {plan.pairs}: the {plan.split} split has {len(pairs)}")
@@ -88,17 +88,18 @@ def _profile(rows: Sequence[RowMeasurement], path: Path, observer: Observer) -> 
     for position, row in enumerate(rows):
         try:
             traced[str(row.id)] = row.events()
-        except Exception as error:  # a second session may not fit into memory; the other rows have their trace
+        except Exception as error:  # a second session may not fit into memory; the other rows still get a trace
             observer.warn(f"{row.id}: no trace: engine failed ({first_line(error)})")
         observer.advance("profile", position + 1, len(rows), str(row.id))
     trace.write(path, traced)
-    observer.say(f"trace: {path}, for ui.perfetto.dev or chrome://tracing")
+    observer.say(f"trace: {path}; open it in ui.perfetto.dev or chrome://tracing")
 
 
 def _with_ceilings(section: BenchSection, observer: Observer) -> BenchSection:
-    """`section` with what the machine can do: measured last, because its large arrays would count as a row's memory.
+    """`section` with the peak compute and bandwidth of the machine.
 
-    The rows do not depend on it, so a failure (no memory for the arrays) costs the limits and nothing else.
+    They are measured last, because their large arrays would count as memory of a row. The rows do not depend on them,
+    so a failure, such as too little memory, is only a warning.
     """
     threads: dict[tuple[str, str], int] = {}
     for row in section.rows:
@@ -112,7 +113,7 @@ def _with_ceilings(section: BenchSection, observer: Observer) -> BenchSection:
         ceilings = [
             measure_ceilings(device.split()[0], dtype, threads[device, dtype]) for device, dtype in sorted(threads)
         ]
-    except Exception as error:  # torch raises types of its own, such as for memory
+    except Exception as error:  # torch has its own exception types, such as for memory
         observer.warn(f"no share of the machine's limits: measuring them failed ({first_line(error)})")
         return section
     return replace(section, ceilings=tuple(ceilings))

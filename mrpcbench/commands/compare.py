@@ -1,7 +1,7 @@
 """Compare records with a baseline: `mrpcbench compare BASELINE CURRENT`.
 
-It fails closed. A record that cannot be read, is unfinished or contradicts itself is a `UsageError`. A forbidden
-difference makes the comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
+It fails closed. An unreadable, unfinished or contradictory record is a `UsageError`. A forbidden difference makes the
+comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from mrpcbench.environment.redaction import distinct_name
 from mrpcbench.errors import UsageError
 from mrpcbench.gates import policy as policies
-from mrpcbench.gates.accuracy import Answered, judge_evaluate
+from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
 from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
 from mrpcbench.gates.export import judge_export
 from mrpcbench.gates.policy import Policy
@@ -38,10 +38,10 @@ class _Loaded:
 
 
 def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
-    """Compare the records of `current` with those of `baseline`; a folder stands for all records in it.
+    """Compare the records of `current` with those of `baseline`; a folder means all records in it.
 
-    Each side is one record, except that for `train` a side may be several seeds, and for `bench` the baseline may be
-    several runs. Raises `UsageError` if a side or the policy cannot be used; a regression is not an error.
+    A side is one record. For `train` either side may have several seeds; for `bench` the baseline may have several
+    runs. Raises `UsageError` if a side or the policy is invalid. A regression is a verdict, not an error.
     """
     policy = policies.policy_of(plan)
     before = _side("baseline", baseline, several=SEVERAL)
@@ -67,7 +67,7 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
 
 
 def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:
-    """The metrics of two sides that may be compared."""
+    """The metrics of two comparable sides."""
     was, now = before[0].record, after[0].record
     if isinstance(now, BenchRecord):
         baseline = [item.record.bench for item in before if isinstance(item.record, BenchRecord)]
@@ -75,7 +75,7 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
     if isinstance(was, ExportRecord) and isinstance(now, ExportRecord):
         return judge_export(was.export, now.export)
     if isinstance(was, EvaluateRecord) and isinstance(now, EvaluateRecord):
-        old, new = _answered(before[0].path, was), _answered(after[0].path, now)
+        old, new = _with_predictions(before[0].path, was), _with_predictions(after[0].path, now)
         if old.labels != new.labels:
             raise UsageError(
                 f"{after[0].path}: its labels differ from the baseline's, although data_sha256 is the same"
@@ -98,7 +98,7 @@ def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
 
 
 def _placement(record: Record) -> Placement | None:
-    """What ran the model of a record; None if each of its rows or sides has its own."""
+    """The placement of a record's model; None if each row or side has its own."""
     match record:
         case TrainRecord():
             return record.train.placement
@@ -114,7 +114,7 @@ def _placement(record: Record) -> Placement | None:
 
 
 def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> list[_Loaded]:
-    """The records of one side: finished, of one kind, and one record unless that kind is among `several`."""
+    """The records of one side: finished, of one command, and only one unless that command is among `several`."""
     found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
     if not found:
         raise UsageError(f"no record on the {side}; name a file, or a folder with records")
@@ -124,7 +124,7 @@ def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> li
         raise UsageError(f"{named}: records of {' and '.join(kinds)}; name records of one kind")
     if kinds[0] not in COMPARED:
         raise UsageError(
-            f"{named}: a record of {kinds[0]} holds its own verdict; name records of {', '.join(COMPARED)}"
+            f"{named}: a record of {kinds[0]} already has a verdict; name records of {', '.join(COMPARED)}"
         )
     if len(found) > 1 and kinds[0] not in several:
         raise UsageError(f"{named}: {len(found)} records of {kinds[0]} on the {side}; name one")
@@ -144,7 +144,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _problem(record: Record) -> str | None:
-    """Why `record` cannot be compared with any other."""
+    """Why `record` cannot be compared with any record; None if it can."""
     if not record.complete:
         advice = "finish it, or run it again" if isinstance(record, TrainRecord) else "run it again"
         return f"the run was not finished (complete: false); {advice}"
@@ -155,12 +155,12 @@ def _problem(record: Record) -> str | None:
     if isinstance(record, BenchRecord) and len({row.id for row in record.bench.rows}) < len(record.bench.rows):
         return "it has two rows with the same name"
     if isinstance(record, TrainRecord) and best_epoch(record.train) is None:
-        return f"none of its epochs ends at the best step, {record.train.best_step}"
+        return f"no epoch ends at its best step, {record.train.best_step}"
     return None
 
 
-def _answered(file: Path, record: EvaluateRecord) -> Answered:
-    """The predictions next to the record in `file`; `UsageError` unless the record was made with them."""
+def _with_predictions(file: Path, record: EvaluateRecord) -> ScoredPredictions:
+    """The score and the predictions of the record in `file`; `UsageError` if the predictions are of another run."""
     section = record.evaluate
     path = file.parent / Path(section.predictions_file).name
     try:
@@ -169,24 +169,26 @@ def _answered(file: Path, record: EvaluateRecord) -> Answered:
         advice = "put the file next to the record, or run `mrpcbench evaluate` again"
         raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
     for index, row in enumerate(rows):
-        if not _is_answer(row, index):
+        if not _is_prediction(row, index):
             raise UsageError(f"{path}: line {index + 1} is not a valid prediction")
     labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
     counted = {section.score.pairs, record.data[0].pairs, len(rows)}
     if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
-        raise UsageError(f"{path}: {len(rows)} predictions that do not give the score in {file}")
-    return Answered(score=section.score, labels=labels, predictions=predictions)
+        raise UsageError(f"{path}: its {len(rows)} predictions do not give the score in {file}")
+    return ScoredPredictions(score=section.score, labels=labels, predictions=predictions)
 
 
-def _is_answer(row: Any, index: int) -> bool:
-    """Whether `row` is what `evaluate` writes for the pair `index`."""
+def _is_prediction(row: Any, index: int) -> bool:
+    """Whether `row` is a line that `evaluate` could write for the pair `index`."""
     match row:
         case {
             "index": int(place),
             "label": 0 | 1 as label,
             "logits": [float(no), float(yes)],
-            "prediction": 0 | 1 as said,
+            "prediction": 0 | 1 as prediction,
         }:
-            whole = all(type(value) is int for value in (place, label, said))
-            return whole and place == index and math.isfinite(no) and math.isfinite(yes) and said == int(yes > no)
+            # A bool is an int for a pattern; neither JSON's true nor 1.0 is what `evaluate` writes.
+            integers = all(type(value) is int for value in (place, label, prediction))
+            finite = math.isfinite(no) and math.isfinite(yes)
+            return integers and place == index and finite and prediction == int(yes > no)
     return False

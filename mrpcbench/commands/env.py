@@ -1,4 +1,4 @@
-"""What would run here, and what keeps the rest from running: `mrpcbench env`."""
+"""Show which engines and devices work here, and what is missing: `mrpcbench env`."""
 
 from mrpcbench.backends.compiled import compiler_problem
 from mrpcbench.backends.ort import provider_problem

@@ -25,9 +25,10 @@ from mrpcbench.schema.results import EvaluateSection
 
 
 def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observer: Observer) -> EvaluateRecord:
-    """Score the model of `spec` on the split of `plan`; write the record to `results` and the predictions beside it.
+    """Score the model of `spec` on the split of `plan`.
 
-    Raises `UsageError` where the model, the data or the split is not there, or the split has no labels.
+    Writes the record to `results`, and the predictions next to it. Raises `UsageError` if the model, the data or the
+    split does not exist, or if the split has no labels.
     """
     check(spec, plan)
     environment = capture()
@@ -47,7 +48,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     logits = in_order(outputs, batches)
     if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise MrpcbenchError(
-            f"{broken} of {len(logits)} pairs got logits that are not finite from {session.placement} "
+            f"{broken} of {len(logits)} pairs got non-finite logits from {session.placement} "
             f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
         )
     predictions = _predictions_path(plan, results)
@@ -73,7 +74,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
 
 
 def _predictions_path(plan: EvaluatePlan, results: Path | None) -> Path | None:
-    """The file for the predictions; None if neither a folder nor a record is wanted."""
+    """The file for the predictions; None if neither a folder nor a record is requested."""
     name = f"{results.stem if results else 'evaluate'}.predictions.jsonl"
     if plan.output_dir:
         return Path(plan.output_dir, name)
@@ -81,7 +82,7 @@ def _predictions_path(plan: EvaluatePlan, results: Path | None) -> Path | None:
 
 
 def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
-    """The lines of a file of predictions, from logits [N, 2] and labels [N]."""
+    """The lines of a predictions file, from logits [N, 2] and labels [N]."""
     for index, (row, label) in enumerate(zip(logits, labels, strict=True)):
         yield {
             "index": index,
@@ -92,7 +93,7 @@ def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> I
 
 
 def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
-    """What the model of `spec` says of one pair."""
+    """Classify one pair of sentences with the model of `spec`."""
     if not sentence1.strip() or not sentence2.strip():
         raise UsageError("--pair: an empty sentence; give two sentences of text")
     texts = {"sentence1": [sentence1], "sentence2": [sentence2]}

@@ -31,8 +31,8 @@ from mrpcbench.schema.results import ExportGate, ExportSection
 def export(plan: ExportPlan, results: Path | None, observer: Observer) -> ExportRecord:
     """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
 
-    A gate that fails leaves the files, marked unproven; the record's verdict says why. Raises `UsageError` where the
-    model or the data is not there, or there is no such graph of the model.
+    If the gate fails, the files stay, marked as unproven, and the verdict in the record gives the reason. Raises
+    `UsageError` if the model or the data does not exist, or if the model has no graph of the requested form.
     """
     check(plan)
     environment = capture()
@@ -47,7 +47,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     graphs.check(loaded.model, plan.optimize)
     optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
-    instead = ", in place of the export there" if folder.exists() else ""
+    instead = ", replacing the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
@@ -70,10 +70,10 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
 
 
 def _resolved(plan: ExportPlan) -> ExportPlan:
-    """`plan` with the arithmetic that it means; raises `UsageError` where its options contradict each other."""
+    """`plan` with 'auto' resolved to an arithmetic; raises `UsageError` if its options contradict each other."""
     if plan.opset and plan.optimize in graphs.FORMS:
         raise UsageError(
-            f"--opset {plan.opset} --optimize {plan.optimize}: only Optimum's graph has a choice; leave --opset out, "
+            f"--opset {plan.opset} --optimize {plan.optimize}: only Optimum's graphs have a choice; omit --opset, "
             "or use --optimize none"
         )
     return replace(plan, dtype=graphs.arithmetic(plan.optimize, plan.dtype))
@@ -86,13 +86,13 @@ def _words(plan: ExportPlan) -> str:
 
 
 def _output_folder(plan: ExportPlan) -> Path:
-    """Where the graph goes; raises `UsageError` where that holds something that is not an earlier export."""
-    usual = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
-    folder = Path(plan.output_dir) if plan.output_dir else usual
+    """The folder for the graph; raises `UsageError` if it holds anything but an earlier export."""
+    default = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
+    folder = Path(plan.output_dir) if plan.output_dir else default
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / ONNX_FILE).exists():
-        raise UsageError(f"--output-dir {folder}: holds something else than an ONNX export; name another folder")
+        raise UsageError(f"--output-dir {folder}: not empty, and not an ONNX export; name another folder")
     lineage = store.load_lineage(folder) if folder.is_dir() else None
     if lineage and lineage.model.graph_sha256 is None:
         raise UsageError(f"--output-dir {folder}: holds a model; name another folder for its ONNX export")
@@ -100,7 +100,7 @@ def _output_folder(plan: ExportPlan) -> Path:
 
 
 def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
-    """Where a model folder's weights were changed since its lineage was written, write what is true now."""
+    """Rewrite the lineage of a model folder whose weights have changed since it was written."""
     folder = Path(plan.model)
     lineage = store.load_lineage(folder) if folder.is_dir() and not plan.random_init else None
     if lineage and lineage.model.model_sha256 != loaded.identity.model_sha256:
@@ -108,7 +108,7 @@ def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
 
 
 def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
-    """Write graph, configuration, tokenizer and lineage into `staged`; nothing is proven yet."""
+    """Write graph, configuration, tokenizer and lineage into `staged`; the graph is not verified yet."""
     if plan.optimize in graphs.FORMS:
         onnx.save(graphs.make(loaded.model, plan.optimize), staged / ONNX_FILE)
     else:
@@ -124,7 +124,7 @@ def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, devi
     identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), optimize=plan.optimize, proven=False)
     known = None if plan.random_init else store.load_lineage(source.folder)
     if known is None or known.model.model_sha256 != identity.model_sha256:
-        known = Lineage(model=identity)  # what was written of other weights says nothing of these
+        known = Lineage(model=identity)  # the stored lineage is of other weights
     lineage = replace(known, model=identity, dtype=plan.dtype)
     store.save_lineage(lineage, staged)
 
@@ -132,7 +132,7 @@ def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, devi
 def _reference_logits(
     loaded: LoadedModel, device: str, tokens: EncodedPairs, observer: Observer
 ) -> tuple[NDArray[np.float32], Placement]:
-    """The original's logits [N, 2] in float32, and where it ran."""
+    """The logits [N, 2] of the original model in float32, and where it ran."""
     session = TorchSession(loaded, device, torch.float32, resolve_threads())
     logits, _ = run(session, tokens, Padding(32, "length", 1, ""), "reference", observer)
     placement = session.placement
@@ -155,7 +155,7 @@ def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Pl
 
 
 def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path | None) -> ExportRecord:
-    """Mark the graph as proven where it is, and save the finished record."""
+    """Store in the lineage whether the graph passed the gate, and save the finished record."""
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)
     assert lineage is not None

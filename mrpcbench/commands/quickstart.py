@@ -1,4 +1,4 @@
-"""All four steps on the bundled model and pairs, without network or GPU: `mrpcbench quickstart`."""
+"""Train, evaluate, export and bench on the bundled model and pairs, without network or GPU: `mrpcbench quickstart`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from mrpcbench.schema.requests import (
     TrainRequest,
 )
 
-# For more rounds of the benchmark on a noisy machine; the rest of quickstart takes about a minute.
+# Time limit for extra rounds of `bench` on a noisy machine; the rest of quickstart takes about a minute.
 MAX_SECONDS = 15.0
 
 

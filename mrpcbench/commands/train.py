@@ -35,11 +35,11 @@ SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
 def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer) -> TrainRecord:
-    """Fine-tune the model of `request` by `recipe`; write the model folder, and the record to `results`.
+    """Fine-tune the model of `request` with `recipe`; write the model folder, and the record to `results`.
 
     The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
-    `MissingError` if the device cannot train as requested, and `InterruptedRunError` after Ctrl-C, with a checkpoint
-    saved from which `resume` continues.
+    and `MissingError` if the device cannot train as requested. Ctrl-C saves a checkpoint, from which `resume`
+    continues, and raises `InterruptedRunError`.
     """
     check(request, recipe)
     if recipe.max_steps == 0 or recipe.max_steps < -1:
@@ -67,7 +67,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
     if request.resume:
         checkpoints.check_same_run(run, output_dir)
         if done := checkpoints.finished(run, output_dir):
-            observer.say(f"the run in {output_dir} is finished: nothing to train, this is its record")
+            observer.say(f"the run in {output_dir} is finished; nothing is left to train, and this is its record")
             store.save(done, results)
             _push(request, observer)
             return done
@@ -83,7 +83,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
 
 def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:
     report = loaded.report
-    # Unexpected weights are normal: a pretrained checkpoint has a pretraining head, which the classifier does not use.
+    # Unexpected weights are normal: the classifier does not use the pretraining head of a checkpoint.
     for report_line, kind, keys in (
         (observer.warn, "missing from", report.missing),
         (observer.say, "unexpected in", report.unexpected),
@@ -106,7 +106,7 @@ def _trainer(
     observer: Observer,
     precision: str,
 ) -> ObservedTrainer:
-    """The trainer for the engine of `recipe`. Raises `MissingError` if it would not train in `precision`."""
+    """The trainer for the engine of `recipe`. Raises `MissingError` if it would train in another precision."""
     if recipe.engine == "packed":
         return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
     trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
@@ -163,7 +163,7 @@ def _run(
     begin, spent = time.monotonic(), dict[str, Any]()
     reached = checkpoints.state_of(checkpoint) if checkpoint else None
     if checkpoint and reached and reached.global_step >= begun.total_steps:
-        # The run stopped after its last checkpoint. Nothing is left to train, and the Trainer would take another step.
+        # The run stopped after its last checkpoint. The Trainer would take another step, although none is left.
         trainer.state = reached
         trainer.model.config = load_config(checkpoint, checkpoint.name)
     else:
@@ -220,7 +220,7 @@ def _finish(
     section = record.train
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
-    # The path that the Trainer noted for its best checkpoint is out of date if the folder was moved.
+    # The path that the Trainer stored for its best checkpoint is wrong if the folder was moved.
     load_model(model, folder / f"checkpoint-{section.best_step}" / "model.safetensors")
     identity = replace(
         loaded.identity,

@@ -13,15 +13,15 @@ from mrpcbench.statistics import holm, mcnemar_p, net_loss_bound
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """A scored split with every prediction, 0 or 1, and its label."""
+class ScoredPredictions:
+    """The score of a split, with the label and the prediction of every pair, 0 or 1."""
 
     score: EvalScore
     labels: tuple[int, ...]
     predictions: tuple[int, ...]
 
 
-def judge_evaluate(baseline: Answered, current: Answered, policy: Policy) -> tuple[MetricResult, ...]:
+def judge_evaluate(baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy) -> tuple[MetricResult, ...]:
     """Accuracy by the paired predictions, F1 by the interval of its change, the floors, and the loss as information."""
     tests = max(1, policy.accuracy.gate + policy.f1.gate)
     losses = (baseline.score.loss, current.score.loss)
@@ -34,7 +34,9 @@ def judge_evaluate(baseline: Answered, current: Answered, policy: Policy) -> tup
     )
 
 
-def _paired_accuracy(baseline: Answered, current: Answered, policy: Policy, tests: int) -> MetricResult:
+def _paired_accuracy(
+    baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy, tests: int
+) -> MetricResult:
     pairs, limits, alpha = len(baseline.labels), policy.accuracy, policy.alpha / tests
     gains, losses = _flips(baseline, current)
     p_value = mcnemar_p(gains, losses)
@@ -76,14 +78,14 @@ def _accuracy_limit(limits: AccuracyPolicy, alpha: float) -> str:
     return worse if limits.margin is None else f"{worse}; passes where {limits.margin * 100:g} points are ruled out"
 
 
-def _flips(baseline: Answered, current: Answered) -> tuple[int, int]:
+def _flips(baseline: ScoredPredictions, current: ScoredPredictions) -> tuple[int, int]:
     """Pairs that were wrong and are right now, and the reverse."""
     columns = zip(baseline.labels, baseline.predictions, current.predictions, strict=True)
     right = [(before == label, now == label) for label, before, now in columns]
     return right.count((False, True)), right.count((True, False))
 
 
-def _paired_f1(baseline: Answered, current: Answered, policy: Policy, tests: int) -> MetricResult:
+def _paired_f1(baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy, tests: int) -> MetricResult:
     columns = (np.asarray(column) for column in (baseline.predictions, current.predictions, baseline.labels))
     change, share = f1_difference_interval(*columns, level=1 - 2 * policy.alpha / tests)
     interval = Interval(low=share.low * 100, high=share.high * 100, level=share.level, method=share.method)

@@ -1,1 +1,1 @@
-"""Reading and writing records, and every figure that is derived from their samples."""
+"""Reads and writes records, and computes every figure that is derived from their samples."""

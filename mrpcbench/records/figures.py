@@ -1,4 +1,4 @@
-"""Figures derived from the samples of a benchmark and the times of a training: rates, percentiles, energy, spans.
+"""Figures derived from the samples of a benchmark and the times of a training run: rates, percentiles, energy, spans.
 
 Standard library only.
 """
@@ -13,23 +13,23 @@ from mrpcbench.schema.results import TrainSection
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import median_interval, quantile, samples_needed
 
-# Of fewer rounds even their whole range covers the median with less than 93.75%.
+# With n samples, their range covers the median with probability 1 - 2 / 2^n: 93.75% for 5, and 87.5% for 4.
 ROUNDS_FOR_INTERVAL = 5
-# The quantile of the rounds by which `compare` judges a row. Another program can only slow a round down, so the lower
-# quartile stays where it is until three rounds of four are disturbed. The fastest round would stay longer, but it falls
-# as rounds are added.
+# The quantile of the rounds by which `compare` judges a row. Other programs can only slow a round down, so the lower
+# quartile is unaffected until they disturb three rounds in four. The minimum would be more robust, but it falls as
+# rounds are added.
 JUDGED_QUANTILE = 0.25
 
 
 def pairs_per_s(row: BenchRow) -> float:
-    """Pairs a second: over all single pairs, whose median is not their mean, or in the median pass; not of a server."""
+    """Pairs per second of a row that is not server: over all calls (single-stream), or in the median pass (offline)."""
     if row.scenario == "single-stream":
         return len(row.samples_ms) * 1e3 / sum(row.samples_ms)
     return row.pairs * 1e3 / quantile(row.samples_ms, 0.5)
 
 
 def best_load(row: BenchRow) -> LoadPoint | None:
-    """The largest load of a server that kept the target; None where none did, and for the other scenarios."""
+    """The largest server load that met the target; None if no load did, and for the other scenarios."""
     if row.server is None or row.server.best_rate_per_s is None:
         return None
     best = (point for point in row.server.curve if point.rate_per_s == row.server.best_rate_per_s)
@@ -37,7 +37,7 @@ def best_load(row: BenchRow) -> LoadPoint | None:
 
 
 def speed(row: BenchRow) -> float | None:
-    """Pairs a second; of a server the rate of its best load, or None where it has none."""
+    """Pairs per second; for server, the rate of the best load, or None without one."""
     if row.scenario != "server":
         return pairs_per_s(row)
     load = best_load(row)
@@ -47,7 +47,7 @@ def speed(row: BenchRow) -> float | None:
 def time_us(row: BenchRow) -> float | None:
     """Microseconds per pair by which `compare` judges a row: the lower quartile of `round_us`; None without a sample.
 
-    Of a server, microseconds per request at its best load; None if no load met the target.
+    For server, microseconds per request at the best load; None if no load met the target.
     """
     if row.scenario == "server":
         load = best_load(row)
@@ -57,9 +57,9 @@ def time_us(row: BenchRow) -> float | None:
 
 
 def round_us(row: BenchRow) -> list[float]:
-    """Microseconds per pair of each whole round, in the order run: of single pairs, those of the median pair.
+    """Microseconds per pair of each complete round, in the order run; for single-stream, of the round's median pair.
 
-    A program that interrupts a few of the single calls does not move their median, whereas it moves their sum.
+    If another program interrupts a few single calls, their sum changes, but their median does not.
     """
     if row.scenario != "single-stream":
         return [milliseconds * 1e3 / row.pairs for milliseconds in row.samples_ms]
@@ -68,9 +68,9 @@ def round_us(row: BenchRow) -> list[float]:
 
 
 def percentile_ms(row: BenchRow, share: float) -> float | None:
-    """Milliseconds of the `share` quantile of the row's samples; of a server those of its best load.
+    """The `share` quantile of the row's samples in milliseconds; for server, of the latencies at the best load.
 
-    None where there are too few samples to bound a quantile above the median at 99% confidence.
+    None for a quantile above the median with too few samples to bound it at 99% confidence.
     """
     load = best_load(row)
     samples = load.latencies_ms if load else row.samples_ms
@@ -80,7 +80,7 @@ def percentile_ms(row: BenchRow, share: float) -> float | None:
 
 
 def round_ms(row: BenchRow) -> list[float]:
-    """Time of each whole round of an offline row, or of one of single pairs, in the order run."""
+    """Milliseconds of each complete round of an offline or single-stream row, in the order run."""
     size = row.pairs if row.scenario == "single-stream" else 1
     whole = len(row.samples_ms) // size * size
     return [math.fsum(row.samples_ms[start : start + size]) for start in range(0, whole, size)]
@@ -88,8 +88,9 @@ def round_ms(row: BenchRow) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeSpeed:
-    """Speed of a row in multiples of another's: the median over the rounds that both have run, and its 95% interval,
-    None where the rounds are too few for one.
+    """Speedup of one row over another: the median over the rounds that both have run, and its 95% interval.
+
+    The interval is None with too few rounds.
     """
 
     times: float
@@ -98,13 +99,13 @@ class RelativeSpeed:
 
 
 def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
-    """`row` against `base`, paired by round: rows are interleaved, so that what slows one round slows both rows in it.
+    """Speedup of `row` over `base`, paired by round, because what slows a round slows both of its interleaved rows.
 
-    The median of ln(time of `base` / time of `row`) with its percentile bootstrap interval. None without a whole round.
+    exp of the median of ln(time of `base` / time of `row`), with a percentile bootstrap interval. None without a
+    complete round.
     """
-    pairs = zip(
-        round_ms(row), round_ms(base), strict=False
-    )  # an interrupted run may have given one of them a round more
+    # After an interrupt, one row may have one round more than the other.
+    pairs = zip(round_ms(row), round_ms(base), strict=False)
     logs = [math.log(other / mine) for mine, other in pairs if mine > 0 and other > 0]
     if not logs:
         return None
@@ -114,16 +115,16 @@ def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
 
 
 def pairs_timed(row: BenchRow) -> int:
-    """Pairs that were answered while the row's sensors were read: in all its rounds, or under all loads of a server."""
+    """Pairs that ran while the sensors were read: in all rounds, or for server under all loads."""
     if row.server is not None:
         return sum(point.sent for point in row.server.curve)
     return len(row.samples_ms) * (1 if row.scenario == "single-stream" else row.pairs)
 
 
 def joules_per_thousand(row: BenchRow) -> float | None:
-    """Energy of the GPU for a thousand pairs, in joules; None where no sensor told.
+    """Energy of the GPU per thousand pairs, in joules; None without a sensor.
 
-    A server's is over all the loads that were tried, the GPU's idle time between requests among them.
+    For server, it covers all loads that were tried, including the GPU's idle time between requests.
     """
     energy_j = row.resources.gpu_energy_j if row.resources else None
     pairs = pairs_timed(row)
@@ -131,7 +132,7 @@ def joules_per_thousand(row: BenchRow) -> float | None:
 
 
 def least_s(work: Work, ceilings: Ceilings) -> float:
-    """Seconds that `work` takes where one of the two `ceilings` is reached all the time."""
+    """The least seconds that `work` can take: one of the two `ceilings` is reached all the time (roofline model)."""
     return max(work.flops / ceilings.flops_per_s, work.moved_bytes / ceilings.bytes_per_s)
 
 
@@ -148,9 +149,9 @@ def flops_share(work: Work, ceilings: Ceilings, seconds: float) -> float:
 def row_share(
     row: BenchRow, ceilings: Sequence[Ceilings], share: Callable[[Work, Ceilings, float], float]
 ) -> float | None:
-    """`share_of_limit` or `flops_share` of a benchmark's row, for one round of it.
+    """`share_of_limit` or `flops_share` for one round of a row.
 
-    None where its work is not known, or its device's ceiling in its arithmetic was not measured.
+    None if the row's work is unknown, or if no ceiling was measured for its device and arithmetic.
     """
     place = row.placement.device, row.placement.product_dtype
     found = next((item for item in ceilings if (item.device, item.dtype) == place), None)
@@ -163,30 +164,30 @@ def padding_share(row: BenchRow) -> float:
 
 
 def pairs_in_spans(row: BenchRow) -> int:
-    """Pairs that the row's spans were timed on.
+    """The number of pairs over which the spans of a row were timed.
 
-    Every batch is one sample of `compute`, and every batch is full but the last of a complete pass. So n samples are of
-    n full batches, unless that is more than all pairs: then the pass was complete, and its last batch smaller.
+    `compute` has one sample per batch, and only the last batch of a complete pass can be smaller. So n samples cover n
+    full batches, or all pairs if that is fewer.
     """
     batches = sum(len(span.samples_ms) for span in row.spans or () if span.name == "compute")
     return min(row.pairs, batches * row.batch_size)
 
 
 def span_us(row: BenchRow) -> dict[SpanName, float]:
-    """Mean microseconds a pair of each part that was timed; empty where none was."""
+    """Mean microseconds per pair of each span; empty without spans."""
     pairs = pairs_in_spans(row)
     return {span.name: math.fsum(span.samples_ms) * 1e3 / pairs for span in row.spans or () if pairs}
 
 
 def stepping_s(section: TrainSection) -> float | None:
-    """Seconds of a training's steps after the first; None if a record does not say what else took time."""
+    """Seconds that training spent on its steps after the first; None if the record lacks the other parts."""
     if None in (section.train_s, section.cold_s, section.evaluate_s, section.save_s):
         return None
     return math.fsum((section.train_s or 0, -(section.cold_s or 0), -(section.evaluate_s or 0), -(section.save_s or 0)))
 
 
 def steps_per_s(section: TrainSection) -> float | None:
-    """Optimiser steps per second, over the steps in `stepping_s`: all but the first."""
+    """Optimiser steps per second, over all steps but the first (see `stepping_s`)."""
     seconds = stepping_s(section)
     last = section.epochs[-1].step if section.epochs else 0
     steps = last - (section.resumed_from_step or 0) - 1

@@ -13,13 +13,13 @@ from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
 def confusion(predictions: NDArray[Any], references: NDArray[Any]) -> Confusion:
     """The four counts of `predictions` [N] against `references` [N], both 0 or 1."""
     if len(predictions) != len(references) or len(references) == 0:
-        raise ValueError(f"{len(predictions)} predictions of {len(references)} labels")
-    said, is_so = predictions == 1, references == 1
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} labels")
+    predicted, actual = predictions == 1, references == 1
     return Confusion(
-        true_positive=int((said & is_so).sum()),
-        false_positive=int((said & ~is_so).sum()),
-        false_negative=int((~said & is_so).sum()),
-        true_negative=int((~said & ~is_so).sum()),
+        true_positive=int((predicted & actual).sum()),
+        false_positive=int((predicted & ~actual).sum()),
+        false_negative=int((~predicted & actual).sum()),
+        true_negative=int((~predicted & ~actual).sum()),
     )
 
 
@@ -30,7 +30,7 @@ def accuracy_of(counts: Confusion) -> float:
 
 
 def f1_of(counts: Confusion) -> float:
-    """2 TP / (2 TP + FP + FN); 0 where that is 0 / 0, as scikit-learn has it."""
+    """2 TP / (2 TP + FP + FN); 0 for 0 / 0, like scikit-learn's `f1_score`."""
     return _ratio(2 * counts.true_positive, 2 * counts.true_positive + counts.false_positive + counts.false_negative)
 
 
@@ -76,35 +76,39 @@ def f1_interval(counts: Confusion, *, level: float = 0.95) -> Interval:
 def f1_difference_interval(
     baseline: NDArray[Any], current: NDArray[Any], labels: NDArray[Any], *, level: float = 0.95
 ) -> tuple[float, Interval]:
-    """F1 of the predictions `current` [N] minus that of `baseline` [N] against `labels` [N], all 0 or 1; its interval.
+    """The difference of F1, `current` minus `baseline`, and its interval. All arrays are [N], of 0 and 1.
 
-    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13): a resample draws whole pairs, each with its label
-    and both predictions. Both F1s depend on the eight counts of these alone, so a resample is one multinomial draw. The
-    seed is fixed. An F1 of 0 / 0 is 0. ValueError for no pairs, unequal lengths or a value other than 0 and 1.
+    Paired percentile bootstrap (Efron & Tibshirani 1993, chapter 13). A resample draws pairs, each with its label and
+    both predictions. Both F1s depend only on the counts of the eight combinations, so a resample is one multinomial
+    draw. The seed is fixed. An F1 of 0 / 0 is 0. Raises `ValueError` for no pairs, unequal lengths or other values.
     """
     columns = [np.asarray(column) for column in (labels, baseline, current)]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1 or len(columns[0]) == 0:
-        raise ValueError(f"{len(columns[1])} and {len(columns[2])} predictions of {len(columns[0])} labels")
+        raise ValueError(f"{len(columns[1])} and {len(columns[2])} predictions for {len(columns[0])} labels")
     if not all(np.isin(column, (0, 1)).all() for column in columns):
         raise ValueError("a label or a prediction is neither 0 nor 1")
-    is_so, said_before, says = (column.astype(np.int64) for column in columns)
-    table = np.bincount(4 * is_so + 2 * said_before + says, minlength=8)
-    draws = np.random.default_rng(0).multinomial(len(is_so), table / len(is_so), size=RESAMPLES)
+    label, before, after = (column.astype(np.int64) for column in columns)
+    table = np.bincount(4 * label + 2 * before + after, minlength=8)
+    draws = np.random.default_rng(0).multinomial(len(label), table / len(label), size=RESAMPLES)
     differences = _f1_differences(draws)
     return float(_f1_differences(table[np.newaxis])[0]), _percentile_interval(differences, level)
 
 
 def _f1_differences(tables: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Current F1 minus baseline F1 of each of `tables` [R, 8]; cell 4 l + 2 b + c counts label l, said b and c."""
+    """Current F1 minus baseline F1 of each of `tables` [R, 8].
+
+    Cell 4 l + 2 b + c counts the pairs with label l, baseline prediction b and current prediction c.
+    """
     by_label = tables.reshape(-1, 2, 2, 2)  # [resample, label, baseline, current]
     f1_baseline, f1_current = (
-        _f1s(said[:, 1, 1], said[:, 0, 1] + said[:, 1, 0]) for said in (by_label.sum(axis=3), by_label.sum(axis=2))
+        _f1s(counts[:, 1, 1], counts[:, 0, 1] + counts[:, 1, 0])
+        for counts in (by_label.sum(axis=3), by_label.sum(axis=2))
     )
     return f1_current - f1_baseline
 
 
 def _f1s(true_positives: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.float64]:
-    """F1 of each resample: 2 TP / (2 TP + wrong), and 0 where that is 0 / 0."""
+    """F1 of each resample: 2 TP / (2 TP + wrong), and 0 for 0 / 0."""
     doubled = 2 * true_positives
     below = doubled + wrong
     f1s = np.zeros(len(doubled))
@@ -118,7 +122,7 @@ def _percentile_interval(values: NDArray[np.float64], level: float) -> Interval:
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """`value`, or None where it is NaN or infinite: a record says null and never a number that JSON lacks."""
+    """`value`, or None if it is NaN or infinite, because JSON has neither."""
     return value if value is not None and np.isfinite(value) else None
 
 

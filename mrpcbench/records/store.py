@@ -1,7 +1,7 @@
-"""Records and lineages as JSON files: strict reading, atomic writing. The only module that knows JSON.
+"""Records and lineages as JSON files: strict reading, atomic writing. The only module that handles JSON.
 
-In a checkout, `python -m mrpcbench.records.store` writes what is generated from `schema` and `plans`: the JSON Schema
-(`mrpcbench/records/results.schema.json`, package data) and its description for people (`docs/results-format.md`).
+In a checkout, `python -m mrpcbench.records.store` generates two files from `mrpcbench/schema/`: the JSON Schema
+(`mrpcbench/records/results.schema.json`, package data) and its documentation (`docs/results-format.md`).
 """
 
 import dataclasses
@@ -38,14 +38,14 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """What reads and writes `kind`: made when it is first needed, because that takes time."""
+    """The pydantic adapter of `kind`, built on first use because that takes time."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
 
 
 def dumps(value: RunRecord | Lineage | Comparison) -> str:
-    """`value` as indented JSON, checked by the same rules that reading applies: what is written can be read."""
+    """`value` as indented JSON, validated by the rules for reading, so that what is written can be read."""
     adapter = _adapter(type(value))
     text = adapter.dump_json(value, indent=2).decode() + "\n"
     adapter.validate_json(text)
@@ -53,9 +53,9 @@ def dumps(value: RunRecord | Lineage | Comparison) -> str:
 
 
 def save(record: RunRecord, path: Path | None) -> None:
-    """Write `record` to `path` in one step: a reader sees the old file or the new one, never half of either.
+    """Write `record` to `path` atomically: a reader sees either the old file or the new one.
 
-    Without a path the record is checked and not written.
+    Without a path, the record is only validated.
     """
     text = dumps(record)
     if path is not None:
@@ -63,7 +63,7 @@ def save(record: RunRecord, path: Path | None) -> None:
 
 
 def checked(kind: type[T], values: dict[str, Any]) -> T:
-    """A request of the class `kind`. Raises `UsageError` for a value of another type, or out of its choices."""
+    """A request of the class `kind`. Raises `UsageError` for a value of the wrong type or an unknown choice."""
     try:
         return _adapter(kind).validate_json(json.dumps(values))
     except ValidationError as error:
@@ -71,11 +71,11 @@ def checked(kind: type[T], values: dict[str, Any]) -> T:
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{where}={first['input']!r}: {first['msg']}") from None
     except (TypeError, ValueError) as error:
-        raise UsageError(f"an argument of another type: {error}") from None
+        raise UsageError(f"an argument has the wrong type: {error}") from None
 
 
 def load(path: Path) -> Record:
-    """The record in `path`; raises `UsageError` where it is absent, truncated, of another version or not a record."""
+    """The record in `path`; raises `UsageError` if it is absent, truncated, of an unknown version or not a record."""
     document, extra = _read(path)
     command = document.get("command")
     kind = RECORDS.get(command) if isinstance(command, str) else None
@@ -85,7 +85,7 @@ def load(path: Path) -> Record:
 
 
 def load_as(kind: type[R], path: Path) -> R:
-    """The record in `path`; raises `UsageError` as `load` does, and where the record is not of the class `kind`."""
+    """The record in `path`; raises `UsageError` like `load`, and if the record is not of the class `kind`."""
     record = load(path)
     if not isinstance(record, kind):
         raise UsageError(f"{path}: a record of {record.command}; name one of {kind.command}")
@@ -93,18 +93,18 @@ def load_as(kind: type[R], path: Path) -> R:
 
 
 def save_lineage(lineage: Lineage, folder: Path, name: str = LINEAGE_FILE) -> None:
-    """Write `lineage` beside the model in `folder`."""
+    """Write `lineage` next to the model in `folder`."""
     write_text(folder / name, dumps(lineage))
 
 
 def load_lineage(folder: Path, name: str = LINEAGE_FILE) -> Lineage | None:
-    """The lineage beside the model in `folder`, or None where no command of this project wrote one."""
+    """The lineage next to the model in `folder`, or None if no command of this project wrote one."""
     path = folder / name
     return _validated(Lineage, *_read(path), path) if path.exists() else None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Extra]:
-    """The JSON object in `path` in the present version, and what becomes of fields that are not known here."""
+    """The JSON object in `path`, upgraded to the current version, and how to treat its unknown fields."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Extra]:
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
     try:
-        # A newer minor version only adds fields, so those that are not known here can be ignored.
+        # A newer minor version only adds fields, so unknown fields can be ignored.
         return upgrade(document), "ignore" if is_newer(document) else "forbid"
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Extra]:
 
 def _validated(kind: type[T], document: dict[str, Any], extra: Extra, path: Path) -> T:
     try:
-        # By way of JSON, in which a list stands for a tuple although nothing else may stand for anything.
+        # From JSON, pydantic accepts a list for a tuple in strict mode; from Python objects it does not.
         return _adapter(kind).validate_json(json.dumps(document), extra=extra)
     except ValidationError as error:
         first = error.errors()[0]
@@ -133,7 +133,7 @@ def _validated(kind: type[T], document: dict[str, Any], extra: Extra, path: Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary file beside `path`, and put it in place of the old one."""
+    """Write `text` to `path` atomically, through a temporary file in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -141,7 +141,7 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes a private file; a record is as readable as any file that the user writes.
+        # mkstemp makes a private file; a record gets the permissions of any new file.
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except BaseException:
@@ -150,7 +150,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, then move its files into `folder`; what was there stays until then."""
+    """Let `write` fill a temporary folder, then move its files into `folder`, which is unchanged until then."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
         staged = Path(name)
@@ -164,7 +164,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder, then put it in place of `folder` as a whole."""
+    """Let `write` fill a temporary folder, then replace `folder` with it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     staged.chmod(0o777 & ~_umask())
@@ -191,7 +191,7 @@ def _umask() -> int:
 
 
 def write_jsonl(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write `rows` as JSON lines in one step, and return the file's sha256. Without a path nothing is written."""
+    """Write `rows` as JSON lines atomically, and return the file's sha256. Without a path, nothing is written."""
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     if path is not None:
         write_text(path, text)
@@ -199,9 +199,9 @@ def write_jsonl(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def load_jsonl(path: Path, sha256: str) -> list[Any]:
-    """The rows of a JSON lines file whose hash is `sha256`; raises `UsageError` where it is absent or another file.
+    """The rows of a JSON lines file; raises `UsageError` if it is absent or its hash is not `sha256`.
 
-    NaN and infinity, which are no JSON, are errors.
+    NaN and infinity are errors, because JSON has neither.
     """
     try:
         content = path.read_bytes()
@@ -211,25 +211,25 @@ def load_jsonl(path: Path, sha256: str) -> list[Any]:
         raise UsageError(f"{path}: cannot be read ({error})") from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise UsageError(f"{path}: sha256 {found[:12]}, and the record was made with {sha256[:12]}")
+        raise UsageError(f"{path}: sha256 is {found[:12]}, but the record was made with {sha256[:12]}")
     try:
-        return [json.loads(line, parse_constant=_no_json) for line in content.splitlines()]
+        return [json.loads(line, parse_constant=_reject_constant) for line in content.splitlines()]
     except ValueError as error:
         raise UsageError(f"{path}: not JSON lines ({error})") from None
 
 
-def _no_json(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def canonical_sha256(document: str, *, without: Collection[str] = ()) -> str:
-    """Hash of the JSON object `document` whatever its layout and the order of its keys, `without` some of them."""
+    """Hash of the JSON object `document`, independent of layout and key order; it leaves out the keys in `without`."""
     content = {name: value for name, value in json.loads(document).items() if name not in without}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def default_path(command: str) -> Path:
-    """`results/<time>-<command>.json` under the working folder; a number is added where that is taken."""
+    """`results/<time>-<command>.json` in the working folder; if that exists, with a number added."""
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}"
     path, count = Path("results", f"{stem}.json"), 1
     while path.exists():
@@ -239,12 +239,12 @@ def default_path(command: str) -> Path:
 
 
 def save_json(path: Path, document: Any) -> None:
-    """Write `document`, which is no record, to `path` in one step and on one line; infinity and NaN are errors."""
+    """Write `document`, which is not a record, to `path` atomically, on one line; infinity and NaN are errors."""
     write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
 
 def load_json(path: Path) -> Any:
-    """What another program wrote to `path` as JSON; raises `ValueError` where it is not."""
+    """The JSON document in `path`, written by any program; raises `ValueError` if it is not JSON."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -254,12 +254,12 @@ def to_line(document: Any) -> str:
 
 
 def from_line(line: str) -> Any:
-    """The document of `to_line`; raises `ValueError` where it is not one."""
+    """The document in a line from `to_line`; raises `ValueError` if it is not JSON."""
     return json.loads(line)
 
 
 def to_json(value: Any) -> str:
-    """Any small result that is not a record, as one JSON document."""
+    """A small result that is not a record, as one JSON document."""
     return json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2)  # type: ignore[arg-type]
 
 
@@ -267,11 +267,11 @@ def to_json(value: Any) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a record, which `command` tells apart; every field has its description."""
+    """The JSON Schema of all records, with `command` as discriminator and a description of every field."""
     schema = TypeAdapter(Annotated[Record, Field(discriminator="command")]).json_schema()
     for kind in _record_kinds():
         body = schema["$defs"][kind.__name__]
-        if issubclass(kind, RunRecord):  # these have a value of their own in code, and are read all the same
+        if issubclass(kind, RunRecord):  # both have a default in code, but are required in a file
             body["required"] = ["schema_version", "command", *body["required"]]
         body["description"] = (kind.__doc__ or "").split("\n\n")[0]
         for item in dataclasses.fields(kind):
@@ -282,7 +282,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _record_kinds() -> list[type]:
-    """The classes of records and every dataclass that their fields mention, each once, in the order met."""
+    """The record classes and every dataclass in their fields, each once, in the order found."""
     kinds: list[type] = list(RECORDS.values())
     for item in kinds:
         kinds += [found for found in _dataclasses_in(*get_type_hints(item).values()) if found not in kinds]
@@ -297,17 +297,17 @@ def _dataclasses_in(*types: Any) -> Iterator[type]:
 
 
 def format_page() -> str:
-    """docs/results-format.md: each class of the format as a table of its fields."""
+    """The text of docs/results-format.md: a table of fields for each class of the format."""
     lines = [
         "# The results format",
         "",
         f"Generated by `python -m mrpcbench.records.store` from `mrpcbench/schema/`; schema version {SCHEMA_VERSION}. "
         "The JSON Schema itself is `mrpcbench/records/results.schema.json`, installed with the package.",
         "",
-        "A record is one JSON document, written to a temporary file that replaces the old one, with `complete: false` "
-        "until the command ends. A truncated file, a missing field, an unknown field or another major version is an "
-        "error that names the file and the place. `command` tells the classes of records apart; each has the fields "
-        "of RunRecord and one with the command's result. A minor version only adds fields: a reader ignores unknown "
+        "A record is one JSON document. It is written atomically, with `complete: false` until the command ends. A "
+        "truncated file, a missing field, an unknown field or another major version is an error that names the file "
+        "and the place. Each command has a record class, which the field `command` identifies: it has the fields of "
+        "RunRecord, and one for the command's result. A minor version only adds fields: a reader ignores unknown "
         "fields in a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as "
         "well (`mrpcbench/records/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a "
         "record is read. No field holds an absolute path, a user's name or a host's name.",

@@ -1,7 +1,7 @@
-"""Versions of the stored format, and how a document of an older version becomes one of the present version.
+"""Upgrades a stored document of an older schema version to the current one.
 
-Version 2.0 and later are major.minor: a minor version only adds fields. Version 1, an integer, is read as well.
-All functions are pure and work on parsed JSON. Standard library only.
+Versions from 2.0 on are major.minor, and a minor version only adds fields. Version 1 is an integer. All functions are
+pure and work on parsed JSON. Standard library only.
 """
 
 import re
@@ -13,8 +13,8 @@ from mrpcbench.schema.version import MAJOR, MINOR, SCHEMA_VERSION
 
 COMMANDS_OF_VERSION_1 = ("train", "evaluate", "export", "bench", "ab", "selftest")
 
-# A path names a field of a record or of a lineage file, from its top; `*` stands for every item of a list.
-# Fields of version 1 that version 2.0 no longer has:
+# A path names a field of a record or a lineage, from the top; `*` means every item of a list.
+# Fields of version 1 that version 2.0 does not have:
 DROPPED: tuple[str, ...] = (
     "selftest",
     "ab.comparison.metrics.*.detectable",
@@ -22,14 +22,14 @@ DROPPED: tuple[str, ...] = (
     "bench.plan.requests",
     "bench.resumed_after",
 )
-# Fields of version 1 that have another name in version 2.0, with the new name of the path's last part:
+# Fields of version 1 that version 2.0 has renamed, with the new name of the last part of the path:
 RENAMED: dict[str, str] = {"bench.rows.*.contender": "case"}
 
 
 def is_newer(document: Any) -> bool:
-    """Whether `document` has a newer minor version, and so may hold fields that are not known here.
+    """Whether `document` has a newer minor version, and so may have unknown fields.
 
-    Raises `ValueError`, with one line as the reason, for a version that cannot be read.
+    Raises `ValueError` with a one-line reason for a version that cannot be read.
     """
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is int and version == 1:
@@ -41,16 +41,16 @@ def is_newer(document: Any) -> bool:
 
 
 def upgrade(document: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `document`, a record or a lineage of any version that can be read, in the present version.
+    """A copy of `document`, a record or a lineage of any readable version, in the current version.
 
-    What cannot be derived keeps the field's default. Raises `ValueError`, with one line as the reason, for a version
-    or a measurement that cannot be read. A document that is not valid in its own version stays invalid: validation
-    names the fault.
+    A field that cannot be derived gets its default. Raises `ValueError` with a one-line reason for a version or a
+    measurement that cannot be read. A document that is invalid in its own version stays invalid, and validation
+    reports the error.
     """
     is_newer(document)
     made = deepcopy(document)
     if made["schema_version"] == 1:
-        # A record held a field for the result of each command, null but for its own.
+        # A record of version 1 had a result field for every command, and all but its own were null.
         for name in COMMANDS_OF_VERSION_1:
             if "command" in made and name in made and made[name] is None:
                 del made[name]
@@ -68,20 +68,20 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-# --- what version 1 could measure and version 2.0 cannot --------------------------------------------------------------
+# --- measurements of version 1 that version 2.0 does not support ------------------------------------------------------
 
 
 def _refuse_from_text(document: dict[str, Any]) -> None:
-    """With `--from-text` a sample also timed tokenising, so it cannot be read as one of the model alone."""
+    """Samples of `--from-text` include tokenising, so they are not comparable with samples of the model alone."""
     if any(plan.get("from_text") for plan in _objects_at(document, "bench.plan")):
-        raise ValueError("measured with --from-text, which this version does not read; measure again")
+        raise ValueError("measured with --from-text, which this version does not support; measure again")
 
 
-# --- values that version 1 left out -----------------------------------------------------------------------------------
+# --- values that version 1 omitted ------------------------------------------------------------------------------------
 
 
 def _name_cases(document: dict[str, Any]) -> None:
-    """A row without a name was measured with `--backend`, and is named after its backend."""
+    """A row without a case name was measured with `--backend`, and gets the name of its backend."""
     for row in _objects_at(document, "bench.rows.*"):
         if row.get("case") is None:
             row["case"] = next((spec.get("backend") for spec in _objects_at(row, "spec")), None)
@@ -103,7 +103,7 @@ def _name_graphs(document: dict[str, Any]) -> None:
 
 
 def _name_references(document: dict[str, Any]) -> None:
-    """Only the reference row was written 'torch single-stream batch 1'; a row of single pairs says no batch size."""
+    """The reference row was written 'torch single-stream batch 1'; the current form has no batch size there."""
     for reference in _objects_at(document, "bench.reference"):
         if isinstance(row := reference.get("row"), str) and row.endswith(" single-stream batch 1"):
             reference["row"] = row.removesuffix(" batch 1")

@@ -115,13 +115,13 @@ def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
 def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_process(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, known = scripted(monkeypatch), verb._known
+    asked, known = scripted(monkeypatch), verb._prepare
 
-    def other_tokens(plan: AbPlan, name: verb.Name, *rest: Any) -> verb.Known:
+    def other_tokens(plan: AbPlan, name: verb.Name, *rest: Any) -> verb.PreparedSide:
         side = known(plan, name, *rest)
         return replace(side, model=replace(side.model, tokenizer_sha256=name * 64))
 
-    monkeypatch.setattr(verb, "_known", other_tokens)
+    monkeypatch.setattr(verb, "_prepare", other_tokens)
     record = ab(plan, tmp_path / "ab.json", Listener())
     assert record == store.load(tmp_path / "ab.json")
     assert record.complete

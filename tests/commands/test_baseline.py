@@ -141,9 +141,10 @@ def test_several_runs_of_bench_are_kept_unless_they_cannot_be_compared(shelf: Sh
 
 def test_a_record_without_a_figure_is_refused(shelf: Shelf) -> None:
     empty = shelf.record("a.json", make_record("bench", bench=make_bench(rows=())))
-    shelf.refused(empty, because="no figure to compare with")
+    shelf.refused(empty, because="has no result to compare")
     shelf.refused(
-        shelf.record("b.json", make_record("train", train=make_train(best_step=None))), because="no figure to compare"
+        shelf.record("b.json", make_record("train", train=make_train(best_step=None))),
+        because="has no result to compare",
     )
 
 
@@ -169,7 +170,7 @@ def test_what_was_kept_is_named(shelf: Shelf) -> None:
 def test_a_name_that_could_be_another_path_is_refused(shelf: Shelf) -> None:
     path = shelf.evaluated()
     for name in ("", "Main", ".hidden", "..", "a/b", "../a", "-x", "_x", "a b", "a\n", "ä", "/tmp/x", "a\\b"):
-        shelf.refused(path, name=name, because="not a name for a baseline")
+        shelf.refused(path, name=name, because="not a valid baseline name")
 
 
 def test_no_record_is_refused(shelf: Shelf) -> None:
@@ -185,21 +186,21 @@ def test_what_is_no_record_is_refused(shelf: Shelf) -> None:
 def test_an_export_that_did_not_pass_its_gate_is_refused(shelf: Shelf) -> None:
     outcomes: tuple[Outcome, ...] = ("REGRESSION", "INCONCLUSIVE", "INCOMPARABLE")
     failed = [make_gate(verdict=Verdict(outcome=outcome, reason="3 labels flip")) for outcome in outcomes]
-    for gate, why in (*((gate, "3 labels flip") for gate in failed), (None, "it was not judged")):
+    for gate, why in (*((gate, "3 labels flip") for gate in failed), (None, "the gate did not run")):
         path = shelf.record("a.json", make_record("export", export=make_export(gate=gate)))
-        shelf.refused(path, because=rf"did not pass its own gate \({why}\)")
+        shelf.refused(path, because=rf"did not pass its gate \({why}\)")
 
 
 def test_a_record_without_its_predictions_is_refused(shelf: Shelf) -> None:
     path = shelf.evaluated()
     (shelf.folder / "evaluate.predictions.jsonl").unlink()
-    shelf.refused(path, because=r"evaluate\.predictions\.jsonl: no such file, and evaluate\.json needs it")
+    shelf.refused(path, because=r"evaluate\.predictions\.jsonl: no such file; evaluate\.json needs it")
 
 
 def test_predictions_that_differ_from_the_hash_are_refused(shelf: Shelf) -> None:
     path = shelf.evaluated()
     (shelf.folder / "evaluate.predictions.jsonl").write_text(PREDICTIONS.replace("1.0", "1.1"))
-    shelf.refused(path, because="sha256 .* and the record was made with")
+    shelf.refused(path, because="sha256 is .* but the record was made with")
 
 
 def test_a_record_cannot_name_predictions_elsewhere(shelf: Shelf) -> None:
@@ -209,18 +210,18 @@ def test_a_record_cannot_name_predictions_elsewhere(shelf: Shelf) -> None:
     for name in ("../x.predictions.jsonl", "/tmp/x.predictions.jsonl", "sub/x.predictions.jsonl", "..", "x.json", ""):
         section = make_evaluate(predictions_file=name, predictions_sha256=digest)
         path = shelf.record("a.json", make_record("evaluate", evaluate=section))
-        shelf.refused(path, because="names its predictions")
+        shelf.refused(path, because="predictions_file is")
 
 
 def test_a_record_that_is_never_compared_is_refused(shelf: Shelf) -> None:
     shelf.refused(
-        shelf.record("a.json", make_record("ab")), because=r"a\.json: a record of ab; a baseline takes those of train"
+        shelf.record("a.json", make_record("ab")), because=r"a\.json: a record of ab; a baseline holds records of train"
     )
 
 
 def test_records_of_several_commands_are_refused(shelf: Shelf) -> None:
     bench = shelf.record("bench.json", make_record("bench"))
-    shelf.refused(shelf.evaluated(), bench, because="records of bench and evaluate; a baseline holds those of one")
+    shelf.refused(shelf.evaluated(), bench, because="records of bench and evaluate; a baseline holds records of one")
 
 
 def test_a_record_given_twice_is_refused(shelf: Shelf) -> None:
@@ -241,7 +242,7 @@ def test_invalid_rows_are_kept_with_a_warning(shelf: Shelf) -> None:
     rows = (make_row(), make_row(batch_size=8, broken_rules=("still drifting",)))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
     (line,) = shelf.listener.warnings
-    assert line.endswith("a.json: 1 of 2 rows INVALID, the first: still drifting")
+    assert line.endswith("a.json: 1 of 2 rows INVALID; the first: still drifting")
     assert shelf.files() == ["a.json"]
 
 
@@ -250,7 +251,7 @@ def test_an_unproven_graph_is_kept_with_a_warning(shelf: Shelf) -> None:
     rows = (make_row(), make_row(model=unproven))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
     shelf.set("other", shelf.record("b.json", make_record("bench", model=unproven)))
-    assert [line.endswith("a graph in it is UNPROVEN") for line in shelf.listener.warnings] == [True, True]
+    assert [line.endswith("it has an UNPROVEN graph") for line in shelf.listener.warnings] == [True, True]
 
 
 # --- what is there already --------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ def test_a_baseline_is_not_replaced_unless_that_is_asked(shelf: Shelf) -> None:
     first, second = shelf.evaluated(), shelf.record("b.json", make_record("bench"))
     shelf.set("main", first)
     before = shelf.files()
-    shelf.refused(second, because="exists; take another name, or replace it with --overwrite")
+    shelf.refused(second, because="exists; use another name, or replace it with --overwrite")
     assert shelf.files() == before
     shelf.set("main", second, overwrite=True)
     assert shelf.files() == ["b.json"]
@@ -293,7 +294,7 @@ def test_overwrite_removes_no_folder_that_is_no_baseline(shelf: Shelf) -> None:
     for count, (name, add) in enumerate(strange.items()):
         shelf.set(f"main-{count}", path)
         add(shelf.kept / f"main-{count}" / name)
-        because = f"holds {name}, and so is no baseline; --overwrite does not remove it"
+        because = f"holds {name}, so it is not a baseline; --overwrite does not remove it"
         shelf.refused(path, name=f"main-{count}", because=because, overwrite=True)
 
 
@@ -305,7 +306,7 @@ def test_overwrite_removes_neither_a_file_nor_a_link(shelf: Shelf) -> None:
     (shelf.kept / "file").write_text("mine")
     for name in ("link", "dangling", "file"):
         shelf.refused(path, name=name, because="--overwrite$")
-        shelf.refused(path, name=name, because="not a folder of its own", overwrite=True)
+        shelf.refused(path, name=name, because="a link or a file, so not a baseline", overwrite=True)
 
 
 def test_a_baseline_of_another_version_can_be_replaced(shelf: Shelf) -> None:

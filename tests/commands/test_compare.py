@@ -309,7 +309,7 @@ def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, 
 @pytest.mark.parametrize("kind", sorted(set(COMMANDS) - set(COMPARED)))
 def test_a_record_with_a_verdict_of_its_own_is_an_error(tmp_path: Path, kind: Command) -> None:
     path = saved(tmp_path / "one.json", make_record(kind))
-    expected = f"{path}: a record of {kind} holds its own verdict; name records of train, evaluate, export, bench"
+    expected = f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench"
     assert refused([path], [path]) == expected
 
 
@@ -329,7 +329,7 @@ def test_a_benchmark_without_rows_or_with_two_of_one_name_is_an_error(tmp_path: 
 @pytest.mark.parametrize("changes", [{"best_step": None}, {"best_step": 7}, {"epochs": ()}])
 def test_a_run_without_its_best_epoch_is_an_error(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = saved(tmp_path / "run.json", make_record("train", train=make_run(**changes)))
-    assert "none of its epochs ends at the best step" in refused([path], [path])
+    assert "no epoch ends at its best step" in refused([path], [path])
 
 
 def test_an_option_of_another_kind_of_record_is_an_error(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_predictions_that_are_of_another_run_or_missing_are_an_error(
 ) -> None:
     other = scored(tmp_path / "other.json", range(1)).with_name("other.predictions.jsonl")
     path = other.replace(tmp_path / f"{side}.predictions.jsonl")
-    assert re.search(rf"{path}: sha256 \w+, and the record was made with", refused([two[0]], [two[1]]))
+    assert re.search(rf"{path}: sha256 is \w+, but the record was made with", refused([two[0]], [two[1]]))
     path.unlink()
     said = refused([two[0]], [two[1]])
     assert said.startswith(f"{tmp_path / side}.json needs its predictions: {path}: no such file; put the file next to")
@@ -404,7 +404,7 @@ def test_lines_that_are_no_objects_or_no_json_are_errors(two: tuple[Path, Path])
     text = two[1].with_name("new.predictions.jsonl").read_text(encoding="utf-8")
     for word in ("NaN", "Infinity", "-Infinity"):
         rewritten(two[1], text.replace("1.0", word, 1))
-        assert f"not JSON lines ({word} is no JSON)" in refused([two[0]], [two[1]])
+        assert f"not JSON lines ({word} is not JSON)" in refused([two[0]], [two[1]])
     rewritten(two[1], "[]\n" * PAIRS)
     assert "line 1 is not a valid prediction" in refused([two[0]], [two[1]])
     rewritten(two[1], "{\n" * PAIRS)
@@ -415,13 +415,13 @@ def test_too_few_predictions_are_an_error(two: tuple[Path, Path]) -> None:
     rows = rows_of(two[1])
     for kept in (0, 1, PAIRS - 1):
         rewritten(two[1], rows[:kept])
-        assert f"{kept} predictions that do not give the score in" in refused([two[0]], [two[1]])
+        assert f"{kept} predictions do not give the score in" in refused([two[0]], [two[1]])
 
 
 def test_predictions_that_do_not_come_to_the_score_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
     worse = scored(tmp_path / "worse.json", range(1))
     rewritten(two[1], rows_of(worse))
-    assert "408 predictions that do not give the score in" in refused([two[0]], [two[1]])
+    assert "408 predictions do not give the score in" in refused([two[0]], [two[1]])
 
 
 def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> None:

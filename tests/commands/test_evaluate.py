@@ -118,7 +118,7 @@ def test_logits_that_are_not_finite_are_an_error_and_no_answer(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan, np.float32))
-    with pytest.raises(MrpcbenchError, match="40 of 40 pairs got logits that are not finite"):
+    with pytest.raises(MrpcbenchError, match="40 of 40 pairs got non-finite logits"):
         evaluate(
             BackendSpec(backend="fake", model="quickstart"),
             EvaluatePlan(data=str(small_data)),

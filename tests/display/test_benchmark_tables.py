@@ -327,7 +327,7 @@ def test_what_cannot_name_a_row_is_refused_with_the_forms_that_can(name: str) ->
         check(PLAN, name)
     assert str(raised.value) == (
         f"--relative-to: {name!r} is not a row; write it as 'onnx offline batch 32' or 'onnx single-stream', "
-        "or CASE or CASE:BATCH"
+        "or as CASE or CASE:BATCH"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from records import make_epoch, make_export, make_gate, make_score, make_train
 
-from mrpcbench.gates.accuracy import Answered, judge_evaluate
+from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
 from mrpcbench.gates.export import judge_export
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.gates.seeds import best_epoch, judge_train
@@ -30,11 +30,11 @@ def named(metrics: Sequence[MetricResult]) -> dict[str, MetricResult]:
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
-def answered(wrong: range, pairs: int = PAIRS, **changes: Any) -> Answered:
+def answered(wrong: range, pairs: int = PAIRS, **changes: Any) -> ScoredPredictions:
     """Two of three labels are 1, and the predictions in `wrong` are the other label; the score is for show."""
     labels = tuple(int(index % 3 > 0) for index in range(pairs))
     predictions = tuple(1 - label if index in wrong else label for index, label in enumerate(labels))
-    return Answered(score=make_score(pairs=pairs, **changes), labels=labels, predictions=predictions)
+    return ScoredPredictions(score=make_score(pairs=pairs, **changes), labels=labels, predictions=predictions)
 
 
 def judged(gains: int, losses: int, policy: Policy = DEFAULT, pairs: int = PAIRS) -> dict[str, MetricResult]:
@@ -42,7 +42,7 @@ def judged(gains: int, losses: int, policy: Policy = DEFAULT, pairs: int = PAIRS
     return named(
         judge_evaluate(
             answered(range(10 + gains), pairs),
-            Answered(
+            ScoredPredictions(
                 score=make_score(pairs=pairs),
                 labels=answered(range(0), pairs).labels,
                 predictions=tuple(

@@ -94,7 +94,7 @@ def test_the_metric_neither_writes_nor_needs_a_cache_folder(tmp_path: Path, monk
 
 def test_counts_of_nothing_or_of_unequal_lengths_are_refused() -> None:
     for predictions, references in (([1, 0], [1]), ([], [])):
-        with pytest.raises(ValueError, match=f"{len(predictions)} predictions of {len(references)} labels"):
+        with pytest.raises(ValueError, match=f"{len(predictions)} predictions for {len(references)} labels"):
             confusion(np.array(predictions), np.array(references))
 
 
@@ -232,7 +232,7 @@ def test_one_pair_one_class_or_no_flip_has_an_interval_of_no_width() -> None:
 
 def test_a_difference_of_f1_of_nothing_of_unequal_lengths_or_of_other_numbers_is_refused() -> None:
     for columns in (([1, 0], [1], [1]), ([1], [1, 0], [1]), ([1], [1], [1, 0]), ([], [], []), ([[1]], [[1]], [[1]])):
-        shown = "{} and {} predictions of {} labels".format(*map(len, columns))
+        shown = "{} and {} predictions for {} labels".format(*map(len, columns))
         with pytest.raises(ValueError, match=shown):
             f1_difference_interval(*map(np.array, columns))
     for place, broken in product(range(3), (2, -1, 0.5, np.nan)):

@@ -106,6 +106,6 @@ def test_a_benchmark_of_version_1_with_tokenising_in_its_times_is_refused(tmp_pa
         (tmp_path / f"{from_text}.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         store.load(tmp_path / "True.json")
-    reason = "measured with --from-text, which this version does not read; measure again"
+    reason = "measured with --from-text, which this version does not support; measure again"
     assert str(caught.value) == f"{tmp_path / 'True.json'}: {reason}"
     assert store.load(tmp_path / "False.json") == record
