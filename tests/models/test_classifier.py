@@ -32,7 +32,7 @@ def base(checkpoint_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_the_shipped_checkpoint_loads_as_pretrained_with_a_new_head() -> None:
-    loaded = load("quickstart", label_names=NAMES, new_head=True)
+    loaded = load(CHECKPOINT_DIR, label_names=NAMES, new_head=True)
     assert loaded.identity.weights == "pretrained"
     assert loaded.report.missing == ()
     assert loaded.report.unexpected == ()
