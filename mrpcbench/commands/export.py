@@ -71,7 +71,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
 
 def _resolved(plan: ExportPlan) -> ExportPlan:
     """`plan` with 'auto' resolved to an arithmetic; raises `UsageError` if its options contradict each other."""
-    if plan.opset and plan.optimize in graphs.FORMS:
+    if plan.opset and graphs.is_ours(plan.optimize):
         raise UsageError(
             f"--opset {plan.opset} --optimize {plan.optimize}: only Optimum's graphs have a choice; omit --opset, "
             "or use --optimize none"
@@ -109,7 +109,7 @@ def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
 
 def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
     """Write graph, configuration, tokenizer and lineage into `staged`; the graph is not verified yet."""
-    if plan.optimize in graphs.FORMS:
+    if graphs.is_ours(plan.optimize):
         onnx.save(graphs.make(loaded.model, plan.optimize), staged / ONNX_FILE)
     else:
         optimum.write(

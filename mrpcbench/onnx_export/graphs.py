@@ -1,6 +1,7 @@
-"""ONNX graphs of few nodes, each made for one execution provider, beside Optimum's own (`graphs.optimum`)."""
+"""ONNX graphs with few nodes, each for one execution provider, and which graph `--optimize` means."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx
 from transformers import PreTrainedModel
@@ -12,25 +13,40 @@ from mrpcbench.onnx_export.modernbert import Builder
 from mrpcbench.onnx_export.quantize import quantized
 from mrpcbench.schema.requests import GraphDtype, Optimize
 
-# The arithmetic that each graph can have, the usual one first. CUDA's fused attention has no float32 kernel.
-ARITHMETIC: Mapping[Optimize, tuple[GraphDtype, ...]] = {
-    "none": ("fp32", "fp16"),
-    "cpu": ("fp32",),
-    "cuda": ("fp16",),
-    "int8": ("int8",),
-    "o3": ("fp32",),
-    "o4": ("fp16",),
+
+@dataclass(frozen=True)
+class Graph:
+    """A value of `--optimize`: the arithmetics that it can have, the default first, and the builder of a graph of ours.
+
+    Without a builder the graph is Optimum's.
+    """
+
+    dtypes: tuple[GraphDtype, ...]
+    builder: type[Builder] | None = None
+
+
+GRAPHS: Mapping[Optimize, Graph] = {
+    "none": Graph(("fp32", "fp16")),
+    "cpu": Graph(("fp32",), ForCpu),
+    "cuda": Graph(("fp16",), ForCuda),  # CUDA's fused attention has no float32 kernel
+    "int8": Graph(("int8",), ForCpu),
+    "o3": Graph(("fp32",)),
+    "o4": Graph(("fp16",)),
 }
-FORMS: Mapping[Optimize, type[Builder]] = {"cpu": ForCpu, "cuda": ForCuda, "int8": ForCpu}
+
+
+def is_ours(optimize: Optimize) -> bool:
+    """Whether the graph is built here, and not by Optimum."""
+    return GRAPHS[optimize].builder is not None
 
 
 def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
     """The arithmetic of a graph for which `asked` was asked; `UsageError` where there is no such graph."""
-    found = ARITHMETIC[optimize]
+    found = GRAPHS[optimize].dtypes
     if asked == "auto":
         return found[0]
     if asked not in found:
-        instead = next(name for name, kinds in ARITHMETIC.items() if asked in kinds)
+        instead = next(name for name, graph in GRAPHS.items() if asked in graph.dtypes)
         raise UsageError(
             f"--optimize {optimize} --dtype {asked}: such a graph is {' or '.join(found)}; leave --dtype out, "
             f"or use --optimize {instead}"
@@ -39,12 +55,14 @@ def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
 
 
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
-    """Raise `UsageError` where there is no such graph of `model`."""
-    if optimize in FORMS:
-        FORMS[optimize].check(model, f"--optimize {optimize}")
+    """Raise `UsageError` if the graph is built here and `model` has no such graph."""
+    if builder := GRAPHS[optimize].builder:
+        builder.check(model, f"--optimize {optimize}")
 
 
 def make(model: PreTrainedModel, optimize: Optimize) -> onnx.ModelProto:
-    """The graph of `model`, which `check` has let through: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
-    graph = FORMS[optimize](model, half=optimize == "cuda").build()
+    """The graph of a model that `check` accepts: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
+    builder = GRAPHS[optimize].builder
+    assert builder is not None
+    graph = builder(model, half=optimize == "cuda").build()
     return quantized(graph) if optimize == "int8" else graph
