@@ -9,7 +9,8 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, load_from_disk
 
 from mrpcbench.errors import UsageError
+from mrpcbench.records.documents import RepeatedKeyError, check_json, parse_json
 
 SPLITS = ("train", "validation", "test")
 LABEL_NAMES = ("not_equivalent", "equivalent")
@@ -30,7 +32,10 @@ IDS = ("#1 ID", "#2 ID")
 COLUMN_OF_TSV = {"Quality": "label", "#1 String": "sentence1", "#2 String": "sentence2"}
 ORIGINAL_TRAIN, ORIGINAL_TEST, DEV_IDS = "msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "dev_ids.tsv"
 SPLIT_OF_STEM = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
-FILE_NAME = r"(?P<stem>train|validation|dev|test)(-(?P<shard>\d{5})-of-(?P<shards>\d{5}))?\."
+# The hub's older shards end in a hash of their own.
+FILE_NAME = r"(?P<stem>train|validation|dev|test)(-(?P<shard>\d{5})-of-(?P<shards>\d{5})(-[0-9a-f]+)?)?\."
+# What datasets reads of a saved dataset before its rows.
+SAVED_JSON = ("dataset_dict.json", "dataset_info.json", "state.json")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
@@ -115,9 +120,20 @@ def _named(path: Path, rows: Iterable[tuple[int, list[str]]], required: Collecti
         yield Record(f"{path} line {number}", dict(zip(header, row, strict=True)))
 
 
-def _require_columns(place: str, found: Collection[str], required: Collection[str]) -> None:
+def _require_columns(place: str, found: Sequence[str], required: Collection[str]) -> None:
+    """Raise `UsageError` unless each of `required` is in `found` once, and no name stands there twice.
+
+    A name that differs from a required one only in case or spaces counts as the same. Nameless columns may repeat.
+    """
     if missing := [column for column in required if column not in found]:
         raise UsageError(f"{place}: no column {', '.join(missing)}; the columns must be {', '.join(required)}")
+    known = {column.casefold(): column for column in required}
+    counted = Counter(known.get(name.strip().casefold(), name) for name in found if name)
+    for name in (name for name, count in counted.items() if count > 1):
+        spelled = [other for other in dict.fromkeys(found) if known.get(other.strip().casefold(), other) == name]
+        raise UsageError(
+            f"{place}: column {' and '.join(map(repr, spelled))} is given {counted[name]} times; keep one {name}"
+        )
 
 
 # Readers: a file or a folder -> its splits
@@ -128,11 +144,15 @@ def _tsv_records(path: Path) -> list[Record]:
     rows = list(_tsv_rows(path))
     header = rows[0][1]
     label = "index" if "index" in header and "Quality" not in header else "Quality"
+    named = list(_named(path, rows, (label, *IDS, "#1 String", "#2 String")))
+    # A column of this project's own name would take the place of GLUE's.
+    if both := [f"{theirs} and {ours}" for theirs, ours in COLUMN_OF_TSV.items() if ours in header]:
+        raise UsageError(f"{path} line 1: {both[0]} are the same column; keep {both[0].split(' and ')[0]}")
     return [
         Record(
             place, {"label": WITHHELD} | {COLUMN_OF_TSV.get(column, column): text for column, text in fields.items()}
         )
-        for place, fields in _named(path, rows, (label, *IDS, "#1 String", "#2 String"))
+        for place, fields in named
     ]
 
 
@@ -191,9 +211,9 @@ def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict
             found.setdefault(SPLIT_OF_STEM[match["stem"]], []).append(match)
     splits = {}
     for split, matches in found.items():
-        stem, shards = matches[0]["stem"], int(matches[0]["shards"] or 0)
-        series = [f"{stem}-{i:05}-of-{shards:05}.{suffix}" for i in range(shards)] or [f"{stem}.{suffix}"]
-        if (names := [match.string for match in matches]) != series:
+        names = [match.string for match in matches]
+        series = [(matches[0]["stem"], shard, matches[0]["shards"]) for shard in _shards(matches[0])]
+        if [(match["stem"], match["shard"], match["shards"]) for match in matches] != series:
             raise UsageError(
                 f"{folder}: {', '.join(names)} are not one {split} split; "
                 f"keep {split}.{suffix} alone, or every shard of one series"
@@ -203,6 +223,11 @@ def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict
         declared = next((part.names for part in parts if part.names), None)
         splits[split] = Part(parts[0].place, [record for part in parts for record in part.records], declared)
     return splits
+
+
+def _shards(match: re.Match[str]) -> list[str | None]:
+    """The numbers of all shards of the series of one file; None for a file that is a whole split."""
+    return [f"{shard:05}" for shard in range(int(match["shards"]))] if match["shards"] else [None]
 
 
 def agree(place: str, parts: Iterable[Part]) -> tuple[str, ...]:
@@ -227,12 +252,14 @@ def _read_jsonl(path: Path) -> Part:
         if not line.strip():
             raise UsageError(f"{place}: an empty line; remove it")
         try:
-            if not isinstance(fields := json.loads(line), dict):
+            if not isinstance(fields := parse_json(line), dict):
                 raise TypeError("not an object")
             json.dumps(fields, ensure_ascii=False).encode("utf-8")  # an escape can spell half a surrogate pair
-        except (ValueError, TypeError, RecursionError) as error:
+        except RepeatedKeyError as error:
+            raise UsageError(f"{place}: key {error.key!r} is given twice; keep one") from None
+        except (ValueError, TypeError) as error:
             raise UsageError(f"{place}: not a JSON object; write one of {', '.join(COLUMNS)} per line") from error
-        _require_columns(place, fields, COLUMNS)
+        _require_columns(place, list(fields), COLUMNS)
         part.records.append(Record(place, fields))
     return part
 
@@ -248,6 +275,8 @@ def _read_parquet(path: Path) -> Part:
 
 
 def _read_saved(folder: Path) -> dict[str, Part]:
+    for path in (path for name in SAVED_JSON for path in (*folder.glob(name), *folder.glob(f"*/{name}"))):
+        check_json(path)
     try:
         saved = load_from_disk(str(folder))
     except UNREADABLE as error:
@@ -313,5 +342,8 @@ def layout_of(source: str, folder: Path) -> Layout:
     for layout in LAYOUTS:
         if any(re.fullmatch(layout.mark, name) for name in names):
             return layout
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if any(re.fullmatch(layout.mark, path.name) for layout in LAYOUTS for path in inner.iterdir()):
+            raise UsageError(f"--data {source}: no data in the folder itself; name --data {Path(source, inner.name)}")
     known = "; ".join(f"{layout.name} ({', '.join(layout.files.values())})" for layout in LAYOUTS)
     raise UsageError(f"--data {source}: no data in the folder; it may hold {known}")

@@ -4,6 +4,7 @@ A share is a fraction of 1: 0.01 is one point of accuracy. A key that the file l
 key is an error, because a misspelt gate would never fail.
 """
 
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -102,19 +103,28 @@ def load(path: Path | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        document = tomllib.loads(text)
     except FileNotFoundError:
         raise UsageError(f"--policy {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--policy {path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--policy {path}: not TOML: {error}") from None
+        raise UsageError(f"--policy {path}: not TOML: {_explained_toml(text, error)}") from None
     try:
         # Through JSON, so that a list is accepted for a tuple and every other type stays strict.
         return _ADAPTER.validate_json(to_json(document))
     except ValidationError as error:
         others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(f"--policy {path}: {_explained(error.errors()[0])}{others}") from None
+
+
+def _explained_toml(text: str, error: tomllib.TOMLDecodeError) -> str:
+    """What is wrong, with the line of `text` where that is found: a key that is given twice stands on it."""
+    what, found = str(error).split(" (at ")[0], re.search(r"at line (\d+)", str(error))
+    lines = text.rstrip().split("\n")
+    number = min(int(found[1]), len(lines)) if found else len(lines)
+    return f"{what} (line {number}: {lines[number - 1].strip()[:60]})"
 
 
 def policy_of(plan: ComparePlan) -> Policy:

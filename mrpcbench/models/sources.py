@@ -14,12 +14,22 @@ from mrpcbench.data.batches import Reader
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
+from mrpcbench.records.documents import check_json
 from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, QUICKSTART
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 ONNX_FILE = "model.onnx"
+# What transformers reads as JSON.
+MODEL_JSON = ("config.json", "model.safetensors.index.json")
+TOKENIZER_JSON = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
 # Everything but weights in formats that can run code when they are read.
 HUB_WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
 HUB_GRAPH = ("*.json", "*.txt", f"onnx/{ONNX_FILE}*")
@@ -141,6 +151,8 @@ def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
     """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
     from transformers import AutoTokenizer
 
+    for file in TOKENIZER_JSON:
+        check_json(folder / file)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
@@ -155,6 +167,8 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     if not (folder / "config.json").exists():
         # transformers would guess an architecture from the folder's name.
         raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
+    for file in MODEL_JSON:
+        check_json(folder / file)
     from transformers import AutoConfig
 
     try:

@@ -1,4 +1,4 @@
-"""Records and lineages as JSON files: strict reading, atomic writing. The only module that handles JSON.
+"""Records and lineages as JSON files: strict reading, atomic writing. `documents` reads the JSON.
 
 In a checkout, `python -m mrpcbench.records.store` generates two files from `mrpcbench/schema/`: the JSON Schema
 (`mrpcbench/records/results.schema.json`, package data) and its documentation (`docs/results-format.md`).
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
+from mrpcbench.records.documents import parse_json, read_bytes, read_json
 from mrpcbench.records.upgrade import is_newer, upgrade
 from mrpcbench.schema.identity import Lineage
 from mrpcbench.schema.records import RECORDS, Record, RunRecord
@@ -105,15 +106,7 @@ def load_lineage(folder: Path, name: str = LINEAGE_FILE) -> Lineage | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], Extra]:
     """The JSON object in `path`, upgraded to the current version, and how to treat its unknown fields."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}: not JSON at line {error.lineno} ({error.msg}); is the file truncated?") from None
+    document = read_json(path)
     try:
         # A newer minor version only adds fields, so unknown fields can be ignored.
         return upgrade(document), "ignore" if is_newer(document) else "forbid"
@@ -203,17 +196,12 @@ def load_jsonl(path: Path, sha256: str) -> list[Any]:
 
     NaN and infinity are errors, because JSON has neither.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
+    content = read_bytes(path)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise UsageError(f"{path}: sha256 is {found[:12]}, but the record was made with {sha256[:12]}")
     try:
-        return [json.loads(line, parse_constant=_reject_constant) for line in content.splitlines()]
+        return [parse_json(line, _reject_constant) for line in content.splitlines()]
     except ValueError as error:
         raise UsageError(f"{path}: not JSON lines ({error})") from None
 
@@ -244,8 +232,8 @@ def save_json(path: Path, document: Any) -> None:
 
 
 def load_json(path: Path) -> Any:
-    """The JSON document in `path`, written by any program; raises `ValueError` if it is not JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The JSON document in `path`, written by any program; raises `ValueError` if it is not JSON or repeats a key."""
+    return parse_json(path.read_bytes())
 
 
 def to_line(document: Any) -> str:
@@ -255,7 +243,7 @@ def to_line(document: Any) -> str:
 
 def from_line(line: str) -> Any:
     """The document in a line from `to_line`; raises `ValueError` if it is not JSON."""
-    return json.loads(line)
+    return parse_json(line)
 
 
 def to_json(value: Any) -> str:

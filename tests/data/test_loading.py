@@ -334,8 +334,39 @@ BAD_ROWS = {
     "an empty JSON file": ("train.jsonl", "", "line 1: an empty line"),
     "bytes that are not UTF-8": ("train.tsv", tsv().encode("cp1252", "replace"), "line 3: bytes that are not UTF-8"),
     "a UTF-16 file": ("train.csv", csv_text().encode("utf-16"), "line 1: bytes that are not UTF-8; convert"),
+    "a CSV column twice": (
+        "train.csv",
+        "label,sentence1,sentence2,label\n0,a,b,1\n",
+        "line 1: column 'label' is given 2 times; keep one label",
+    ),
+    "a CSV column twice, in other letters": (
+        "train.csv",
+        "label,sentence1,sentence2, Label\n0,a,b,1\n",
+        "line 1: column 'label' and ' Label' is given 2 times; keep one label",
+    ),
+    "a TSV column twice": (
+        "train.tsv",
+        f"{GLUE_HEADER}\tQuality\n1\t2\t3\ta\tb\t0\n",
+        "line 1: column 'Quality' is given 2 times",
+    ),
+    "GLUE's column and ours": (
+        "train.tsv",
+        f"{GLUE_HEADER}\tlabel\n1\t2\t3\ta\tb\t0\n",
+        "line 1: Quality and label are the same column; keep Quality",
+    ),
+    "a JSON key twice": (
+        "train.jsonl",
+        jsonl() + '{"label": 0, "sentence1": "a", "sentence2": "b", "l\\u0061bel": 1}\n',
+        "line 4: key 'label' is given twice; keep one",
+    ),
+    "a key twice in a saved dataset": (
+        "dataset_dict.json",
+        '{"splits": ["train"],\n "splits": ["test"]}',
+        "dataset_dict.json line 2: key 'splits' is given twice",
+    ),
     "a broken Parquet file": ("train.parquet", "PAR1", ": cannot be read as Parquet; download or write"),
-    "a broken saved dataset": ("dataset_dict.json", "{", "cannot be read as a saved dataset; save it again"),
+    "a broken saved dataset": ("dataset_dict.json", "{}", "cannot be read as a saved dataset; save it again"),
+    "a truncated saved dataset": ("dataset_dict.json", "{", "dataset_dict.json: not JSON at line 1"),
 }
 
 
@@ -366,6 +397,23 @@ def test_a_bad_parquet_or_saved_row_is_named_by_its_number(tmp_path: Path) -> No
     assert "split train: no column label" in message(tmp_path / "saved")
 
 
+def test_a_parquet_or_saved_column_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    names = ["sentence1", "sentence2", "label", "label"]
+    twice = pa.table([pa.array(["a"]), pa.array(["b"]), pa.array([0]), pa.array([1])], names=names)
+    pq.write_table(twice, tmp_path / "train.parquet")
+    assert "train.parquet: column 'label' is given 2 times; keep one label" in message(tmp_path)
+    saved = tmp_path / "saved"
+    DatasetDict(train=dataset()).save_to_disk(str(saved))
+    with pa.ipc.new_stream(saved / "train" / "data-00000-of-00001.arrow", twice.schema) as stream:
+        stream.write_table(twice)
+    assert str(saved) in message(saved)
+
+
+def test_columns_without_a_name_may_repeat(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("label,sentence1,sentence2,,\n0,a,b,,\n", encoding="utf-8")
+    assert rows_of(loading.load(str(tmp_path))["train"]) == [("a", "b", 0)]
+
+
 def test_dev_ids_of_another_release_are_refused(tmp_path: Path) -> None:
     write_original(tmp_path)
     (tmp_path / "dev_ids.tsv").write_text("103\t153\n7\t8\n")
@@ -382,6 +430,7 @@ def test_files_that_are_not_one_whole_split_are_refused(tmp_path: Path) -> None:
         ["train-00001-of-00002.csv"],
         ["train-00000-of-00001.csv", "train-00000-of-00002.csv"],
         ["train-00000-of-00000.csv"],
+        ["train-00000-of-00001-0a1b.csv", "train-00000-of-00001-2c3d.csv"],
     ]
     for number, names in enumerate(cases):
         folder = tmp_path / str(number)
@@ -390,6 +439,19 @@ def test_files_that_are_not_one_whole_split_are_refused(tmp_path: Path) -> None:
             (folder / name).write_text(csv_text(), encoding="utf-8")
         text = message(folder)
         assert all(name in text for name in (*names, "or every shard of one series")), text
+
+
+def test_shards_of_the_hub_may_end_in_a_hash(tmp_path: Path) -> None:
+    for number, rows in enumerate((PAIRS[:2], PAIRS[2:])):
+        dataset(rows).to_parquet(str(tmp_path / f"train-0000{number}-of-00002-{9 - number}f3a28cc0c1d9b7e.parquet"))
+    assert rows_of(loading.load(str(tmp_path))["train"]) == PAIRS
+
+
+def test_a_folder_whose_data_is_one_level_below_names_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "repository" / "data").mkdir(parents=True)
+    dataset().to_parquet(str(tmp_path / "repository" / "data" / "train-00000-of-00001.parquet"))
+    folder = tmp_path / "repository"
+    assert message(folder) == f"--data {folder}: no data in the folder itself; name --data {folder / 'data'}"
 
 
 @pytest.mark.parametrize("files", [["train", "test"], ["train-00000-of-00002", "train-00001-of-00002"]])

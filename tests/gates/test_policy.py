@@ -130,6 +130,17 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, text: str) -> None:
         read(tmp_path, text)
 
 
+def test_a_policy_key_that_is_given_twice_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text("[f1]\ngate = true\ngate = false\n\n[speed]\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"gate\.toml: not TOML: Cannot overwrite a value \(line 3: gate = false\)$"):
+        load(tmp_path / "gate.toml")
+
+
+def test_a_policy_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text("alpha = 0.1\n", encoding="utf-8-sig")
+    assert load(tmp_path / "gate.toml").alpha == 0.1
+
+
 def test_a_file_that_is_not_there_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--policy .*none\.toml: no such file"):
         load(tmp_path / "none.toml")

@@ -1,5 +1,6 @@
 """A command looks a hub model up once, however many engines read it, and reads one revision of it throughout."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from conftest import Outcome
 
 from mrpcbench import hub
+from mrpcbench.errors import ExitStatus
 
 HUB_ID = "owner/name"
 QUICK_AB = ("--process-pairs", "5", "--calls", "50", "--warmup", "0", "--a-threads", "1")
@@ -57,3 +59,16 @@ def test_weights_and_graph_of_one_hub_model_come_from_one_request(
     (patterns,) = lookups
     assert "*.safetensors" in patterns
     assert "onnx/model.onnx*" in patterns
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_key_twice_in_a_file_of_the_model_is_refused_with_its_line(
+    name: str, mrpcbench: Callable[..., Outcome], checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint_dir, folder)
+    text = (folder / name).read_text(encoding="utf-8")
+    (folder / name).write_text(text.replace("{", '{"mrpc": 1,\n"mrpc": 2,', 1), encoding="utf-8")
+    outcome = mrpcbench("evaluate", "--model", folder, "--random-init", "--data", "quickstart", "--device", "cpu")
+    assert outcome.status == ExitStatus.USAGE
+    assert outcome.err == f"error: {folder / name} line 2: key 'mrpc' is given twice; remove one\n"
