@@ -315,6 +315,9 @@ def _prepare_process() -> None:
     # threads that they wait for: one pair through a tiny model then takes hundreds of ms (docs/architecture.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # transformers would run without torch, although torch is here.
+    for name in ("USE_TORCH", "USE_TF", "USE_FLAX", "FORCE_TF_AVAILABLE"):
+        os.environ.pop(name, None)
     # Messages of libraries would mix with the output of the commands, which report what matters.
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",

@@ -24,7 +24,7 @@ from mrpcbench.schema.identity import DataIdentity, Environment
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics, TrainSection
-from mrpcbench.training import checkpoints, model_card
+from mrpcbench.training import checkpoints, launch, model_card
 from mrpcbench.training.arguments import LENGTH, resolve_precision, training_arguments
 from mrpcbench.training.callbacks import Interruptible
 from mrpcbench.training.epoch_log import epochs_of, metrics_csv
@@ -42,6 +42,11 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
     continues, and raises `InterruptedRunError`.
     """
     check(request, recipe)
+    with launch.alone(request, recipe, observer):
+        return _train_alone(request, recipe, results, observer)
+
+
+def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer) -> TrainRecord:
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
     torch.set_num_threads(resolve_threads())

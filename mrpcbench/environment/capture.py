@@ -21,10 +21,23 @@ from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema.identity import Environment
 from mrpcbench.schema.requests import Device
 
+# Variables that torch, its libraries and ONNX Runtime read and that change results or speed.
 SETTINGS = (
-    "OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG "
-    "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF"
+    "OMP_NUM_THREADS OMP_WAIT_POLICY OMP_DYNAMIC OMP_PROC_BIND OMP_PLACES OMP_SCHEDULE OMP_THREAD_LIMIT "
+    "GOMP_SPINCOUNT GOMP_CPU_AFFINITY KMP_AFFINITY KMP_BLOCKTIME "
+    "MKL_NUM_THREADS MKL_DYNAMIC MKL_CBWR MKL_ENABLE_INSTRUCTIONS MKL_DEBUG_CPU_TYPE "
+    "OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE ATEN_CPU_CAPABILITY "
+    "ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA ONEDNN_CPU_ISA_HINTS DNNL_CPU_ISA_HINTS "
+    "ONEDNN_DEFAULT_FPMATH_MODE DNNL_DEFAULT_FPMATH_MODE "
+    "CUDA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING CUDA_DEVICE_MAX_CONNECTIONS CUDA_FORCE_PTX_JIT "
+    "CUBLAS_WORKSPACE_CONFIG CUBLASLT_WORKSPACE_SIZE DISABLE_ADDMM_CUDA_LT "
+    "NVIDIA_TF32_OVERRIDE TORCH_ALLOW_TF32_CUBLAS_OVERRIDE TORCH_BLAS_PREFER_CUBLASLT TORCH_CUDNN_V8_API_DISABLED "
+    "TORCH_COMPILE_DISABLE TORCHDYNAMO_DISABLE FLASH_ATTENTION_DETERMINISTIC "
+    "PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF PYTORCH_NO_CUDA_MEMORY_CACHING PYTORCH_JIT"
 ).split()
+# These are too many to list; a place for files is none of them.
+SETTING_PREFIXES = ("ORT_", "TORCHINDUCTOR_", "PYTORCH_TUNABLEOP_")
+PLACES = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL")
 
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
@@ -45,11 +58,15 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
         cuda=torch.version.cuda,
         python=platform.python_version(),
         packages=installed_versions(),
-        settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
+        settings={name: value for name, value in sorted(os.environ.items()) if _is_setting(name)},
         git_commit=commit,
         git_dirty=dirty,
         source_sha256=_source_sha256(),
     )
+
+
+def _is_setting(name: str) -> bool:
+    return name in SETTINGS or (name.startswith(SETTING_PREFIXES) and not name.endswith(PLACES))
 
 
 def _source_sha256() -> str:

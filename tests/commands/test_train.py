@@ -313,9 +313,9 @@ def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    section = run(request_, replace(RECIPE, precision="fp32", max_steps=1)).train
+    section = run(request_, replace(RECIPE, max_steps=1)).train
     assert section.placement.dtype == "fp32"
-    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16", "the caller's own is back"
 
 
 def test_no_steps_at_all_are_refused(request_: TrainRequest) -> None:

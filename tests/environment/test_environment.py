@@ -180,8 +180,15 @@ def test_a_setting_that_changes_a_result_is_recorded_where_it_is_set_and_no_othe
     for name in environment.SETTINGS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("ORT_DISABLE_FLASH_ATTENTION", "1")
+    monkeypatch.setenv("DNNL_DEFAULT_FPMATH_MODE", "BF16")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/home/somebody")
     monkeypatch.setenv("MRPCBENCH_SECRET", "hush")
-    assert capture([]).settings == {"OMP_NUM_THREADS": "3"}
+    assert capture([]).settings == {
+        "DNNL_DEFAULT_FPMATH_MODE": "BF16",
+        "OMP_NUM_THREADS": "3",
+        "ORT_DISABLE_FLASH_ATTENTION": "1",
+    }
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
