@@ -69,6 +69,7 @@ def _rows(
             opened[case.spec] = timed(partial(open_session, case.spec, source))
         session, open_ms = opened[case.spec]
         tokens, tokenise = _tokens(plan, source.reader, texts)
+        source.tell(observer)
         sensor = open_gpu_sensor(session.placement.device)
         for row in case.rows():
             kind = ServerRow if row.scenario == "server" else SteadyRow

@@ -37,6 +37,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     labels = np.asarray(pairs["label"], dtype=np.int64)
     source.check_labels(loading.label_names(pairs))
     batches = source.reader.encode(pairs).batches(plan.batch_size)
+    source.tell(observer)
     session = open_session(spec, source)
     try:
         outputs = []

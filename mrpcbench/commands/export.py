@@ -47,6 +47,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     graphs.check(loaded.model, plan.optimize)
     optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
+    source.tell(observer)
     instead = ", replacing the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))

@@ -78,6 +78,7 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
             return done
     made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
     tokens = {name: _tokens(split, source) for name, split in pairs.items()}
+    source.tell(observer)
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
     checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)

@@ -72,15 +72,9 @@ class EncodedPairs:
     def batch_of(self, rows: NDArray[np.int64], multiple_of: int = 1) -> Batch:
         """The pairs `rows` [B] as one batch."""
         pairs: list[int] = rows.tolist()
-        lengths = [len(self.columns["input_ids"][pair]) for pair in pairs]
-        width = -(-max(lengths) // multiple_of) * multiple_of
-        inputs = {}
-        for name, column in self.columns.items():
-            lines = np.full((len(pairs), width), self.padding[name], dtype=np.int64)
-            for line, pair, length in zip(lines, pairs, lengths, strict=True):
-                line[:length] = column[pair]
-            inputs[name] = lines
-        return Batch(inputs=inputs, rows=rows, real_tokens=sum(lengths))
+        columns = {name: [column[pair] for pair in pairs] for name, column in self.columns.items()}
+        lengths = [len(ids) for ids in columns["input_ids"]]
+        return Batch(inputs=padded(columns, self.padding, multiple_of), rows=rows, real_tokens=sum(lengths))
 
 
 @dataclass(frozen=True)
@@ -103,11 +97,33 @@ class Reader:
                     f"pair {row} has {len(ids)} tokens and the model takes {self.longest_allowed}; "
                     "shorten it (--data, --pair)"
                 )
-        fills = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        padding = padding_of(self.tokenizer)
         return EncodedPairs(
             columns={name: [np.array(values, dtype=np.int64) for values in encoded[name]] for name in encoded},
-            padding={name: fills.get(name, 0) for name in encoded},
+            padding={name: padding.get(name, 0) for name in encoded},
         )
+
+
+def padding_of(tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, int]:
+    """What fills each input behind the tokens of a pair; 0 for an input that is not named."""
+    return {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+
+
+def padded(
+    columns: Mapping[str, Sequence[Sequence[int] | NDArray[np.int64]]], padding: Mapping[str, int], multiple_of: int = 1
+) -> dict[str, NDArray[np.int64]]:
+    """The values of some pairs as one int64 [B, L] for each input, padded on the right to the longest pair.
+
+    `columns[name][i]` are the values of pair i, and `padding` is that of `padding_of`. L is rounded up to
+    `multiple_of`. Training, evaluation, export and benchmark all pad here.
+    """
+    width = -(-max(len(ids) for ids in columns["input_ids"]) // multiple_of) * multiple_of
+    inputs = {}
+    for name, column in columns.items():
+        inputs[name] = np.full((len(column), width), padding.get(name, 0), dtype=np.int64)
+        for line, values in zip(inputs[name], column, strict=True):
+            line[: len(values)] = values
+    return inputs
 
 
 def in_order(outputs: Sequence[NDArray[np.float32]], batches: Sequence[Batch]) -> NDArray[np.float32]:

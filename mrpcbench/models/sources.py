@@ -5,7 +5,7 @@ that is given a folder and its batches needs neither.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mrpcbench.data.batches import Reader
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
+from mrpcbench.progress import Observer
 from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
 from mrpcbench.records.documents import check_json
 from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, QUICKSTART
@@ -40,11 +41,13 @@ class ModelSource:
     """The files that a `--model` stands for. A command finds them once and passes them on.
 
     `name` is what the user wrote, for messages; `folder` holds config.json and the tokenizer, with the weights or, for
-    a graph backend, the ONNX graph. What is read from the files is read once.
+    a graph backend, the ONNX graph. What is read from the files is read once. `notes` are lines for the user about
+    settings that were set right.
     """
 
     name: str
     folder: Path
+    notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @cached_property
     def config(self) -> "PretrainedConfig":
@@ -53,13 +56,27 @@ class ModelSource:
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The tokenizer. Raises `UsageError` where there is none."""
-        return load_tokenizer(self.folder, self.name)
+        """The tokenizer, which pads on the right. Raises `UsageError` where there is none."""
+        tokenizer = load_tokenizer(self.folder, self.name)
+        if tokenizer.padding_side != "right":
+            tokenizer.padding_side = "right"
+            self.notes.append(f"{self.name}: its tokenizer pads on the left; pairs are padded on the right")
+        return tokenizer
 
     @cached_property
     def reader(self) -> Reader:
         """How the model reads pairs."""
+        if getattr(self.config, "summary_type", None) == "last":
+            raise UsageError(
+                f"--model {self.name}: it classifies by the last position (summary_type), which is padding in a batch "
+                "that is padded on the right; name another --model"
+            )
         return reader(self.tokenizer, self.config)
+
+    def tell(self, observer: Observer) -> None:
+        """Say each of `notes` once."""
+        while self.notes:
+            observer.say(self.notes.pop(0))
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The Hugging Face Trainer with progress, timings and token counts, through its public interface alone."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -8,21 +9,22 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
-    DataCollatorWithPadding,
     EvalPrediction,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainingArguments,
 )
 
 from mrpcbench.backends.pytorch import placement_of
+from mrpcbench.data.batches import padded, padding_of
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
 from mrpcbench.training.callbacks import Progress, Stopwatch
 from mrpcbench.training.glue_metric import paraphrase_metric
+
+LABELS = "labels"
 
 
 class Collator(Protocol):
@@ -35,19 +37,24 @@ class Collator(Protocol):
         """The batch of `features`."""
 
 
-class CountingCollator(DataCollatorWithPadding):  # type: ignore[misc]  # transformers is untyped here
-    """Pads a batch to its longest pair, and counts its tokens and its padding."""
+class PairCollator:
+    """Pads a batch of pairs as evaluation, export and benchmark do, and counts its tokens and its padding."""
 
-    real_tokens = 0
-    padding_tokens = 0
+    def __init__(self, padding: Mapping[str, int]) -> None:
+        """`padding` is that of `batches.padding_of`."""
+        self.real_tokens = 0
+        self.padding_tokens = 0
+        self._padding = padding
 
-    def __call__(self, features: list[dict[str, Any]]) -> Any:
-        """The padded tensors of `features`."""
-        batch = super().__call__(features)
-        real = int(batch["attention_mask"].sum())
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The tensors of `features`: int64 [B, L] for each input of the model, and the labels, int64 [B]."""
+        names = [name for name in features[0] if name != LABELS]
+        inputs = padded({name: [feature[name] for feature in features] for name in names}, self._padding)
+        real = int(inputs["attention_mask"].sum())
         self.real_tokens += real
-        self.padding_tokens += batch["input_ids"].numel() - real
-        return batch
+        self.padding_tokens += inputs["input_ids"].size - real
+        batch = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        return {**batch, LABELS: torch.tensor([feature[LABELS] for feature in features])}
 
 
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -77,7 +84,7 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
                 train_dataset=train,
                 eval_dataset=validation,
                 processing_class=loaded.tokenizer,
-                data_collator=collator or _collator(DataCollatorWithPadding, loaded.tokenizer),
+                data_collator=collator or PairCollator(padding_of(loaded.tokenizer)),
                 compute_metrics=compute_metrics,
             )
         except (ValueError, RuntimeError, ImportError) as error:
@@ -87,7 +94,7 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.model_accepts_loss_kwargs = False
         # It prints to stdout, which is for results; the observer gets the same.
         self.remove_callback(PrinterCallback)
-        self.counted: Collator = counted or _collator(CountingCollator, loaded.tokenizer)
+        self.counted: Collator = counted or PairCollator(padding_of(loaded.tokenizer))
         self.stopwatch = Stopwatch(arguments.device)
         self.progress = Progress(observer, self.stopwatch)
         self.add_callback(self.progress)
@@ -135,10 +142,6 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         """The Trainer's own, with which the saving of a checkpoint begins; it ends with the callback `on_save`."""
         self.stopwatch.start("save_s")
         super().save_model(*args, **kwargs)
-
-
-def _collator(kind: type[Any], tokenizer: PreTrainedTokenizerBase) -> Any:
-    return kind(tokenizer, padding="longest")
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
