@@ -24,8 +24,8 @@ NOT_SUPPORTED = (
     "ACCELERATE_USE_SAGEMAKER ACCELERATE_DYNAMO_BACKEND"
 ).split()
 OFF = ("", "0", "no", "false", "off", "n", "f")
-# Values of ACCELERATE_MIXED_PRECISION for each --precision.
-PRECISIONS = {"fp32": (*OFF, "fp32"), "bf16": ("bf16",), "fp16": ("fp16",)}
+# accelerate's launcher always sets ACCELERATE_MIXED_PRECISION, to "no" unless it is asked for another precision.
+NO_PRECISION = (*OFF, "fp32")
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _check_recipe(request: TrainRequest, recipe: TrainRecipe) -> None:
             raise UsageError(_contradiction(name, variables[name], f"{option} {value:g}"))
     name = "ACCELERATE_MIXED_PRECISION"
     text = variables.get(name, "no").lower()
-    if text not in PRECISIONS.get(recipe.precision, (*OFF, "fp32", "bf16", "fp16")):
+    if text not in (*NO_PRECISION, *(("bf16", "fp16") if recipe.precision == "auto" else (recipe.precision,))):
         raise UsageError(_contradiction(name, text, f"--precision {recipe.precision}"))
     wants_cpu = variables.get("ACCELERATE_USE_CPU", "").lower() not in OFF
     if wants_cpu and request.device == "cuda":
