@@ -1,1 +1,1 @@
-"""Which cases are measured, and how one row is measured and judged valid."""
+"""The cases of a benchmark, the measurement of a row, and the rules that make a row valid."""

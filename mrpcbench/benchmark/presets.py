@@ -1,4 +1,4 @@
-"""What a benchmark request measures: its backends, or the cases of `mrpcbench bench --preset peers`."""
+"""The cases of a benchmark request: one per backend, or those of `mrpcbench bench --preset peers`."""
 
 import math
 import shlex
@@ -16,12 +16,12 @@ from mrpcbench.schema.cases import BenchRequest, Case, Suite, suite_of_backends
 from mrpcbench.schema.requests import BackendSpec, Dtype, Order, Preset, Scenario
 from mrpcbench.statistics import samples_needed
 
-# What a preset chooses for each case, and so the user cannot.
-ITS_OWN = ("backend", "dtype", "order")
+# Options that a preset sets for each case, so the user cannot.
+SET_BY_PRESET = ("backend", "dtype", "order")
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
-# What users take, four times that, and the whole validation split at once: an engine is shown at its best of them.
+# The usual size, four times that, and more than the validation split has: the best size differs between engines.
 GPU_SIZES = (32, 128, 512)
 
 
@@ -40,20 +40,20 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Entries:
-    """The cases of a preset on one kind of device, and the rows that the speed of the others is relative to."""
+    """The cases of a preset on one kind of device, and the rows that speedups are relative to."""
 
     entries: tuple[Entry, ...]
     relative_to: tuple[str, ...]
 
 
 def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
-    """An ONNX graph in batches of like length, and pair by pair."""
+    """A case that runs an ONNX graph offline, with pairs sorted by length, and single-stream."""
     return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
 
 
-# The first gives the reference answers. Ours come next, because `compare` gates the first rows of a record.
+# The first case gives the reference answers. Ours come next, because `compare` gates the first rows of a record.
 PEERS: Mapping[str, Entries] = {
-    # A pass over MRPC's validation split takes 5 to 20 s for every row of ModernBERT-base on two cores.
+    # With ModernBERT-base on two cores, a pass over MRPC's validation split takes 5 to 20 s per row.
     "cpu": Entries(
         entries=(
             Entry(name="hf-autocast", dtype="bf16-autocast", order="given"),
@@ -87,17 +87,17 @@ PRESETS: Mapping[Preset, Mapping[str, Entries]] = {"peers": PEERS}
 
 
 def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
-    """What `request` measures, its plan with all that the user left open, and how its tables are shown.
+    """The suite of `request`, its plan with defaults filled in, and how its tables are shown.
 
-    The stored plan of a preset leaves backend, scenario and batch size empty where the preset chooses them. Raises
-    `UsageError` for an option that the preset chooses, for a graph that it needs and that is not there, with the
-    command that makes it, and for a row to compare with that the run does not have.
+    In the stored plan of a preset, `backend` is empty, and so are `scenario` and `batch_size` unless the user gave
+    them. Raises `UsageError` for an option that the preset sets itself, for a missing graph (the message has the
+    export command), and for `--relative-to` with a row that the suite does not have.
     """
     plan, spec, given = request.plan, request.spec, _given(request)
     if (preset := plan.preset) is None:
         suite = suite_of_backends(spec, plan)
     else:
-        _refuse(preset, [name for name in ITS_OWN if name in given])
+        _refuse(preset, [name for name in SET_BY_PRESET if name in given])
         plan = replace(
             plan,
             backend=(),
@@ -112,7 +112,7 @@ def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
 
 
 def _given(request: BenchRequest) -> set[str]:
-    """Fields of plan and spec that the user gave a value, even the default, or that differ from the default."""
+    """Fields of plan and spec that the user set explicitly, or whose value is not the default."""
     defaults = {BenchPlan: BenchPlan(), BackendSpec: BackendSpec()}
     return set(request.given) | {
         item.name
@@ -123,10 +123,10 @@ def _given(request: BenchRequest) -> set[str]:
 
 
 def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
-    """Rounds of a `plan` whose user gave none: what its tables need.
+    """The default number of rounds of `plan`: as many as its tables need.
 
-    A ratio, of a preset or of rows that are compared, has an interval from `ROUNDS_FOR_INTERVAL` on. The single pairs
-    of a preset have a p99 from `samples_needed(0.99)` samples on, which takes more rounds of few pairs.
+    A speedup has a confidence interval from `ROUNDS_FOR_INTERVAL` rounds on. A single-stream row of a preset has a p99
+    from `samples_needed(0.99)` samples on, which needs more rounds if there are few pairs.
     """
     rounds = max(plan.rounds, ROUNDS_FOR_INTERVAL) if plan.preset or is_compared else plan.rounds
     if plan.preset and plan.pairs and "single-stream" in (plan.scenario or BOTH):
@@ -144,11 +144,11 @@ def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan) -> Suite:
 def _refuse(preset: Preset, names: Collection[str]) -> None:
     if names:
         options = " ".join(f"--{name}" for name in names)
-        raise UsageError(f"--preset {preset}: it chooses {options} for each case; leave that out, or the preset")
+        raise UsageError(f"--preset {preset}: the preset sets {options} for each case; omit either of them")
 
 
 def _case(entry: Entry, spec: BackendSpec, plan: BenchPlan) -> Case:
-    """`entry` with what holds for all cases: device, threads, and scenarios and sizes where the user gave them."""
+    """The case of `entry`, with the settings shared by all cases: device, threads, given scenarios and batch sizes."""
     own: dict[str, object] = {}
     if entry.graph is not None:
         own = {"model": str(_folder(entry.graph, spec)), "random_init": False}
@@ -171,7 +171,7 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
     }
     if not missing:
         return
-    locate(spec.model)  # a model that does not exist is named first
+    locate(spec.model)  # if the model itself is missing, this raises a clearer error
     more = ["--random-init"] if spec.random_init else []
     more += ["--data", plan.data] if plan.data != BenchPlan().data else []
     more += ["--device", spec.device] if spec.device != BackendSpec().device else []
@@ -185,7 +185,7 @@ def _check_graphs(spec: BackendSpec, plan: BenchPlan, entries: Collection[Entry]
 
 
 def graphs_of(preset: Preset, device: str) -> tuple[str, ...]:
-    """The graphs that `preset` needs on `device`, cpu or cuda, by their `--optimize`."""
+    """The graphs that `preset` needs on `device` (cpu, cuda), as values of `--optimize`."""
     return _graphs_of(PRESETS[preset][device].entries)
 
 

@@ -1,4 +1,4 @@
-"""The measurement of one row of a benchmark: its engine, its workload, its clock and its samples."""
+"""The measurement of one benchmark row: its engine, workload, clock and samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ from mrpcbench.schema.cases import Case
 from mrpcbench.schema.requests import Order
 from mrpcbench.schema.rows import RowId
 
-# Rates so low that the fewest requests take longer than this are not tried: a search that halves the rate of a hopeless
-# engine would never end.
+# The search does not try rates at which a load would take longer than this. Otherwise it would keep halving the rate
+# for an engine that never meets the target.
 LONGEST_LOAD_S = 30.0
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a row gives its engine: the tokens of all pairs, cut into `batches`, in `order` where there is a choice.
+    """The input of a row: the tokens of all pairs, cut into `batches`. `order` is None if the scenario fixes it.
 
-    `tokenise` makes tokens of some pairs again, for the breakdown; None for a fixed shape. `work` is what the model
-    must at least do for all batches; None where it is unknown.
+    `tokenise` tokenises some pairs again, for the time breakdown; None with a fixed shape. `work` is the minimum work
+    of the model for all batches; None if unknown.
     """
 
     tokens: EncodedPairs
@@ -44,7 +44,7 @@ class Workload:
 
 @dataclass
 class RowMeasurement(ABC):
-    """One row while it is measured; `open_ms` is the time to load the model into `session`, which rows may share."""
+    """A row that is being measured. `open_ms` is the time to load the model into `session`; rows may share one."""
 
     id: RowId
     case: Case
@@ -60,7 +60,7 @@ class RowMeasurement(ABC):
     spans: tuple[Span, ...] | None = None
 
     def warm_up(self, calls: int) -> None:
-        """The first call, timed; one call of each other shape that the engine prepares for; then `calls` more."""
+        """Time the first call, then one call of each other shape that the engine prepares; then make `calls` more."""
         batches = self.workload.batches
         _, self.first_ms = timed(partial(self.session.infer, batches[0]))
         if firsts := first_of_each_shape(self.session, batches):
@@ -69,12 +69,12 @@ class RowMeasurement(ABC):
             self.session.infer(batches[index % len(batches)])
 
     def _ms_of(self, batches: list[Batch]) -> float:
-        """Time of a call of each of `batches`."""
+        """Total time of one call per batch, in ms."""
         return timed(lambda: [self.session.infer(batch) for batch in batches])[1]
 
     @contextmanager
     def _metered(self) -> Iterator[None]:
-        """Read the sensors meanwhile, and the engine's peak of memory at the end."""
+        """Read the sensors during the context, and the engine's memory peak at its end."""
         probe = probe_of(self.session)
         if probe:
             probe.reset_peak_memory()
@@ -86,22 +86,22 @@ class RowMeasurement(ABC):
     @property
     @abstractmethod
     def pipeline(self) -> Pipeline | None:
-        """Its way from text to logits; None where the engine does not tell its steps."""
+        """The steps from text to logits; None if the engine has no `Probe`."""
 
     def break_down(self) -> None:
-        """Time each part of the pipeline, in a pass of its own."""
+        """Time each step of the pipeline in a separate pass."""
         if pipeline := self.pipeline:
             self.spans = pipeline.spans()
 
     def events(self) -> list[Event]:
-        """The parts of a few calls, with the engine's operators; none where the engine does not tell them."""
+        """The steps of a few calls, with the engine's operators; empty if the engine has no `Probe`."""
         pipeline = self.pipeline
         return pipeline.events() if pipeline else []
 
     def row(self, truth: Labels, reference: Labels | None, *, fixed_shape: bool) -> BenchRow:
-        """What has been measured, scored by the labels `truth` [pairs] and the labels of the `reference` [pairs].
+        """The results so far, scored against the labels `truth` [pairs] and the `reference` answers [pairs].
 
-        The answers to a fixed shape mean nothing and are not scored. Raises `ValueError` before there is an answer.
+        Answers with a fixed shape are meaningless, so they are not scored. Raises `ValueError` before the first round.
         """
         if self.answers is None:
             raise ValueError(f"{self.id} has not been measured")
@@ -136,10 +136,10 @@ class RowMeasurement(ABC):
 
 @dataclass
 class SteadyRow(RowMeasurement):
-    """A row of rounds, each once over all pairs: single-stream or offline."""
+    """A single-stream or offline row. It is measured in rounds, each over all pairs."""
 
     def run_round(self) -> None:
-        """Once over all pairs; the answers of the timed calls themselves are kept."""
+        """Time one pass over all pairs, and keep the answers of the timed calls."""
         batches = self.workload.batches
         with self._metered():
             if self.id.scenario == "single-stream":
@@ -154,7 +154,7 @@ class SteadyRow(RowMeasurement):
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """Its way from text to logits; an offline pass tokenises all pairs at once."""
+        """The steps from text to logits. An offline pass tokenises all pairs at once."""
         return _pipeline(self, whole=self.id.scenario == "offline")
 
 
@@ -164,8 +164,11 @@ class ServerRow(RowMeasurement):
 
     server: ServerResult | None = None
 
-    def find_rate(self, plan: BenchPlan, tell: Callable[[Load], None], clock: Clock | None = None) -> None:
-        """Search the largest rate that meets the target; the answers of the best load are kept."""
+    def find_rate(self, plan: BenchPlan, report: Callable[[Load], None], clock: Clock | None = None) -> None:
+        """Search for the largest rate that meets the target, and keep the answers at that rate.
+
+        Calls `report` after each load.
+        """
         loads: dict[float, Load] = {}
 
         def run_at(rate: float) -> LoadPoint:
@@ -179,7 +182,7 @@ class ServerRow(RowMeasurement):
                 slo_ms=plan.slo_ms,
                 clock=clock or WallClock(),
             )
-            tell(loads[rate])
+            report(loads[rate])
             return loads[rate].point
 
         start_rate, least_rate = self._warm_up_every_size(), FEWEST_REQUESTS / LONGEST_LOAD_S
@@ -198,11 +201,11 @@ class ServerRow(RowMeasurement):
         self.answers = Answers(kept.logits, kept.rows)
 
     def _warm_up_every_size(self) -> float:
-        """Call the engine with every number of requests that may arrive together; its rate at the largest."""
+        """Run one batch of every size up to the largest. Returns requests/s at the largest size."""
         tokens, largest = self.workload.tokens, self.id.batch_size
         count = len(tokens.lengths)
         if self.cold_ms is not None:
-            # Request i is pair i mod `count`, so these are all the batches that there can be.
+            # Request i is pair i mod `count`, so these are all possible batches.
             sizes = range(1, largest + 1)
             rows = (np.arange(first, first + size) % count for size in sizes for first in range(count))
             self.cold_ms += self._ms_of(first_of_each_shape(self.session, map(tokens.batch_of, rows)))
@@ -212,11 +215,11 @@ class ServerRow(RowMeasurement):
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """Its way from text to logits; each batch is tokenised by itself."""
+        """The steps from text to logits. Each batch is tokenised separately."""
         return _pipeline(self, whole=False)
 
     def row(self, truth: Labels, reference: Labels | None, *, fixed_shape: bool) -> BenchRow:
-        """What has been measured, with the loads that were tried."""
+        """The results so far, including the loads that were tried."""
         made = super().row(truth, reference, fixed_shape=fixed_shape)
         lost = sum(point.failed for point in self.server.curve) if self.server else 0
         return replace(made, server=self.server, failed=made.failed + lost)

@@ -1,4 +1,4 @@
-"""Scores of the answers that were timed. Pure functions; a pair without a finite answer counts as a wrong one."""
+"""Scores of the timed answers. Pure functions; a pair without a finite answer counts as wrong."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits float32 [N, 2] of timed calls, and the pair, int64 [N], that each is of: a server may ask a pair again."""
+    """Logits float32 [N, 2] of timed calls, and their pairs `rows`, int64 [N]. A server load may repeat a pair."""
 
     logits: NDArray[np.float32]
     rows: Labels
@@ -25,12 +25,12 @@ class Answers:
 
     @property
     def labels(self) -> Labels:
-        """The label of each answer, int64 [N], whether it is finite or not."""
+        """The label of each answer, int64 [N], even if it is not finite."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
 
 def accuracy_and_f1(answers: Answers, truth: Labels) -> tuple[float, float] | None:
-    """Accuracy and F1 by the labels `truth` [pairs]; None without an answer."""
+    """Accuracy and F1 against the labels `truth` [pairs]; None without an answer."""
     if not len(answers.rows):
         return None
     expected = truth[answers.rows]
@@ -39,9 +39,9 @@ def accuracy_and_f1(answers: Answers, truth: Labels) -> tuple[float, float] | No
 
 
 def agreement(answers: Answers, reference: Labels) -> float | None:
-    """Share of the answers with the label in `reference` [pairs], which is -1 where it is not known.
+    """Share of the answers whose label equals `reference` [pairs], where -1 means unknown.
 
-    None where no pair with a known label was asked.
+    None if no answered pair has a known label.
     """
     expected = reference[answers.rows]
     known = expected >= 0
@@ -50,7 +50,7 @@ def agreement(answers: Answers, reference: Labels) -> float | None:
 
 
 def label_text(answers: Answers, pairs: int) -> str:
-    """The label of each of `pairs` pairs as a character: 0, 1, or - without a finite answer."""
+    """The labels of `pairs` pairs as one string: 0, 1, or - without a finite answer."""
     found = [UNANSWERED] * pairs
     for row, label, finite in zip(answers.rows, answers.labels, answers.finite, strict=True):
         found[row] = str(label) if finite else UNANSWERED
@@ -58,5 +58,5 @@ def label_text(answers: Answers, pairs: int) -> str:
 
 
 def labels_in(text: str) -> Labels:
-    """Labels [pairs] of a `label_text`; -1 for -."""
+    """Parse a `label_text` into labels [pairs]; - becomes -1."""
     return np.array([-1 if label == UNANSWERED else int(label) for label in text], dtype=np.int64)

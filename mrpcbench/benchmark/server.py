@@ -1,9 +1,9 @@
-"""The server scenario: requests at random moments, batched as they come, and the largest load that keeps a latency.
+"""The server scenario: random arrivals, dynamic batching, and the largest rate that meets a latency target.
 
-The workload is that of MLPerf's LoadGen (Reddi et al., MLPerf Inference Benchmark, 2020): Poisson arrivals whose rate
-is the load. Latency counts from the moment at which a request was *due*, not from when anyone got round to it: an
-engine that stalls delays everything that was due meanwhile, and a harness that waits for an answer before it sends
-again would not see that (Tene, How NOT to Measure Latency, 2013: coordinated omission).
+The workload follows MLPerf's LoadGen (Reddi et al., MLPerf Inference Benchmark, 2020): Poisson arrivals whose rate
+is the load. Latency counts from the *scheduled* arrival, not from when the request is dispatched. An engine that stalls
+delays every request scheduled meanwhile. A harness that waits for each answer before it sends the next request would
+miss that delay (coordinated omission: Tene, How NOT to Measure Latency, 2013).
 """
 
 import math
@@ -19,20 +19,20 @@ from mrpcbench.instruments.clock import Clock
 from mrpcbench.schema.bench_results import LoadPoint
 from mrpcbench.statistics import quantile, samples_needed
 
-SHARE = 0.99  # the percentile that must keep the target
-FEWEST_REQUESTS = samples_needed(SHARE)  # of a load: fewer do not bound that percentile
-TOLERANCE = 0.10  # the search ends when the smallest rate that fails is within this of the largest that holds
+SHARE = 0.99  # the percentile that must meet the target
+FEWEST_REQUESTS = samples_needed(SHARE)  # per load: fewer samples do not bound that percentile
+TOLERANCE = 0.10  # the search ends when the smallest failing rate is within this of the largest passing one
 
 Infer = Callable[[Batch], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Load:
-    """One load as it was run: the figures, and the answers of the timed requests themselves.
+    """The results of one load: its figures, and the answers of the timed requests.
 
-    `rows` int64 [answered] says which pair each answer is of and `logits` float32 [answered, 2] what it is, both in the
-    order of arrival; tokens count over all requests sent. `cut` is true where the load was ended before all that was
-    scheduled had been sent; `error` is the first failure, in words.
+    `rows` int64 [answered] are the pairs and `logits` float32 [answered, 2] the answers, both in order of arrival. The
+    token counts cover all requests sent. `cut` is True if the load ended before every scheduled request was sent.
+    `error` is the message of the first failure.
     """
 
     point: LoadPoint
@@ -46,7 +46,7 @@ class Load:
 
 @dataclass
 class _Tally:
-    """What a load has shown so far."""
+    """The results of a load so far."""
 
     slo_ms: float
     latencies_ms: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class _Tally:
             latencies_ms=tuple(self.latencies_ms),
             batch_sizes=tuple(self.batch_sizes),
             duration_s=duration_s,
-            # A cut load needs no rule of its own: what is too many late of all scheduled is too many of those sent.
+            # A cut load needs no extra rule: too many late among all scheduled is also too many among those sent.
             meets_slo=not self.failed and quantile(self.latencies_ms, SHARE) <= self.slo_ms,
         )
         rows = np.concatenate([np.empty(0, np.int64), *self.rows])
@@ -89,20 +89,20 @@ class _Tally:
 
 
 def arrivals(rate_per_s: float, count: int, seed: int) -> NDArray[np.float64]:
-    """Seconds at which each of `count` requests is due, float64 [count], a Poisson process of `rate_per_s`.
+    """Scheduled times of `count` requests in seconds, float64 [count]: a Poisson process of `rate_per_s`.
 
-    For one seed all rates share one sequence, scaled, and a longer schedule begins with the shorter one: two loads
-    differ in their rate and in nothing else.
+    With the same seed, all rates share one scaled sequence, and a longer schedule starts with the shorter one. So two
+    loads differ only in their rate.
     """
     return np.random.default_rng(seed).standard_exponential(count).cumsum() / rate_per_s
 
 
 def requests_at(rate_per_s: float, *, slo_ms: float) -> int:
-    """How many requests a load needs: `FEWEST_REQUESTS`, or as many as let an overload show.
+    """Number of requests of a load: at least `FEWEST_REQUESTS`, and enough to detect an overload.
 
-    A queue that grows must have the time to outgrow the target, or a short burst at any rate would pass. With x more
-    work than the engine can do the wait grows by x seconds a second; so a load lasts until half the tolerance of the
-    search, as overload, would break the target.
+    A load must be long enough for a growing queue to exceed the target; otherwise a short burst would pass at any rate.
+    If requests arrive at 1 + x times the engine's rate, the wait grows by x seconds per second. The load lasts long
+    enough that an overload of half the search's tolerance misses the target.
     """
     return max(FEWEST_REQUESTS, math.ceil(rate_per_s * slo_ms / 1e3 / (TOLERANCE / 2)))
 
@@ -118,21 +118,20 @@ def serve(
     slo_ms: float,
     clock: Clock,
 ) -> Load:
-    """Answer requests due at `schedule` (seconds from now, ascending, at least one); request i is pair i mod N.
+    """Answer requests scheduled at `schedule` (seconds from now, ascending, not empty). Request i is pair i mod N.
 
-    One worker. The oldest waiting request opens a batch, which runs once `max_batch` wait or `window_ms` has passed
-    since the oldest was due, whichever is first, and at once where the engine was busy for longer. A request waits from
-    the moment it is due. The latency holds the padding of the batch, not the tokenising.
+    There is one worker. The oldest waiting request opens a batch. The batch runs when `max_batch` requests wait, or
+    `window_ms` after the oldest was scheduled; immediately if that time passed while the engine was busy. Latency
+    includes padding the batch, but not tokenising.
 
-    A pass that raises an `Exception`, or answers another number of requests than it was given, counts its requests as
-    failed, and serving goes on. Once so many are late or failed that `slo_ms` cannot be kept, nothing more is sent;
-    what was due by then is still answered, so that sent = answered + failed always, and `meets_slo` is False.
-    `rate_per_s` is the schedule's, for the record.
+    If a call raises an `Exception`, or returns the wrong number of answers, its requests count as failed and serving
+    continues. As soon as too many requests are late or failed to meet `slo_ms`, no more are sent. Requests scheduled by
+    then are still answered, so sent = answered + failed, and `meets_slo` is False. `rate_per_s` is only recorded.
     """
     begin = clock.now()
     due: list[float] = (begin + schedule).tolist()
-    # The order statistic just below the percentile is late once this many are, however fast all others may be.
-    beyond_hope = len(due) - math.floor(SHARE * (len(due) - 1))
+    # With this many late requests, the order statistic just below the percentile is late, however fast the others are.
+    too_many_late = len(due) - math.floor(SHARE * (len(due) - 1))
     tally = _Tally(slo_ms)
     first, end, now = 0, len(due), begin
     while first < end:
@@ -146,15 +145,15 @@ def serve(
         now = clock.now()
         tally.add(batch, outcome, [(now - moment) * 1e3 for moment in due[first:after]])
         first = after
-        if end == len(due) and tally.late + tally.failed >= beyond_hope:
+        if end == len(due) and tally.late + tally.failed >= too_many_late:
             end = bisect_right(due, now, first)
     return tally.load(rate_per_s, now - due[0], cut=end < len(due))
 
 
 def bracket(curve: Sequence[LoadPoint]) -> tuple[float | None, float | None]:
-    """The largest rate of `curve` that meets the target, and the smallest above it that does not; None for neither.
+    """The largest rate of `curve` that meets the target, and the smallest rate above it that misses it.
 
-    The first is the answer of a search, the second says how far the answer can be from the truth.
+    Either is None if there is none. The first is the result of the search; the second bounds its error.
     """
     low = max((point.rate_per_s for point in curve if point.meets_slo), default=None)
     missed = (point.rate_per_s for point in curve if not point.meets_slo)
@@ -169,13 +168,12 @@ def find_rate(
     max_loads: int = 10,
     least_rate: float = 0.0,
 ) -> tuple[LoadPoint, ...]:
-    """The loads tried while looking for the largest rate that meets the target; `bracket` reads the answer from them.
+    """Search for the largest rate that meets the target. Returns all loads tried; `bracket` extracts the result.
 
-    From `start_rate` (requests a second; the engine's own offline throughput) the rate doubles or halves until it is
-    bracketed, then the bracket is halved geometrically until it is within `TOLERANCE`. The search ends sooner after
-    `max_loads`, below `least_rate`, after a load with failures, since no rate of an engine that fails is worth knowing,
-    and where fewer requests would be as late. Raises `ValueError` for a load that passes on fewer requests than
-    `requests_at` says.
+    The rate starts at `start_rate` (requests/s; the engine's offline throughput) and doubles or halves until it is
+    bracketed. The bracket is then bisected geometrically until it is within `TOLERANCE`. The search ends earlier after
+    `max_loads` loads, below `least_rate`, after a load with failures, or if a lower rate would not help. Raises
+    `ValueError` if a load passes with fewer requests than `requests_at` asks for.
     """
     curve: list[LoadPoint] = []
     rate = start_rate
@@ -183,10 +181,10 @@ def find_rate(
         point = run_at(rate)
         needed = requests_at(point.rate_per_s, slo_ms=slo_ms)
         if point.meets_slo and len(point.latencies_ms) < needed:
-            raise ValueError(f"{len(point.latencies_ms)} requests at {rate:g}/s judge nothing; at least {needed}")
+            raise ValueError(f"{len(point.latencies_ms)} requests at {rate:g}/s are too few; at least {needed}")
         curve.append(point)
         low, high = bracket(curve)
-        if point.failed or (low is None and _late_even_alone(point, slo_ms)):
+        if point.failed or (low is None and _late_without_queue(point, slo_ms)):
             break
         if low is None and rate / 2 < least_rate:
             break
@@ -201,23 +199,23 @@ def find_rate(
     return tuple(curve)
 
 
-def _late_even_alone(point: LoadPoint, slo_ms: float) -> bool:
-    """Whether more are late than company can explain, so that a lower rate would not help.
+def _late_without_queue(point: LoadPoint, slo_ms: float) -> bool:
+    """Whether more requests are late than other requests can explain, so a lower rate would not help.
 
-    By Little's law the latencies over the duration are the mean number of requests inside, which bounds the share of
-    time that the engine was not empty, and so (Poisson arrivals see time averages) the share of requests that found
-    another there. As many again may have been joined by one that came after.
+    By Little's law, the sum of latencies over the duration is the mean number of requests in the system. It bounds the
+    share of time in which the system is not empty. Poisson arrivals see time averages, so it also bounds the share of
+    requests that find another one there. As many again may be joined by a later request.
     """
-    company = 2 * sum(point.latencies_ms) / 1e3 / point.duration_s
+    shared = 2 * sum(point.latencies_ms) / 1e3 / point.duration_s
     late = sum(latency > slo_ms for latency in point.latencies_ms) / len(point.latencies_ms)
-    return late > 1 - SHARE + company
+    return late > 1 - SHARE + shared
 
 
 def _ask(infer: Infer, batch: Batch) -> NDArray[np.float32] | str:
-    """Logits [B, 2] of `batch`, or why there are none."""
+    """Logits [B, 2] of `batch`, or an error message."""
     try:
         logits = infer(batch)
         answers = len(logits)
-    except Exception as error:  # whatever an engine raises is an answer that the caller did not get
+    except Exception as error:  # an engine may raise anything; its requests count as failed
         return f"{type(error).__name__}: {error}"
     return logits if answers == len(batch.rows) else f"{answers} answers to {len(batch.rows)} requests"

@@ -1,4 +1,4 @@
-"""The rows of a suite: engines opened once, tokens for each case, and the rounds in which all rows are measured."""
+"""A suite of benchmark rows: opens each engine once, tokenises the pairs, and measures all rows in rounds."""
 
 import resource
 import sys
@@ -36,10 +36,10 @@ from mrpcbench.schema.requests import BackendSpec
 def open_suite(
     suite: Suite, sources: Mapping[BackendSpec, ModelSource], plan: BenchPlan, pairs: Dataset, observer: Observer
 ) -> list[RowMeasurement]:
-    """The rows of all cases over `pairs`; cases that ask the same of an engine share its session.
+    """Open the rows of all cases over `pairs`. Cases with equal specs share a session.
 
-    Raises `UsageError` where a model has the labels the other way round, or takes fewer tokens than `--seq-len`;
-    `MissingError` where an engine is not available.
+    Raises `UsageError` if a model has its labels in the other order, or a limit below `--seq-len` tokens, and
+    `MissingError` if an engine is not available.
     """
     opened: dict[BackendSpec, tuple[Session, float]] = {}
     try:
@@ -58,7 +58,7 @@ def _rows(
     observer: Observer,
     opened: dict[BackendSpec, tuple[Session, float]],
 ) -> list[RowMeasurement]:
-    """The rows; the sessions are put into `opened`, each with the milliseconds that opening it took."""
+    """The rows of `suite`. Adds each session to `opened`, with the time in ms that it took to open."""
     texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
     rows: list[RowMeasurement] = []
     for case in suite.cases:
@@ -73,7 +73,7 @@ def _rows(
         sensor = open_gpu_sensor(session.placement.device)
         for row in case.rows():
             kind = ServerRow if row.scenario == "server" else SteadyRow
-            # One pair at a time arrives in no order; a pass over all pairs may choose its own.
+            # Only an offline pass may choose the order of the pairs.
             order = case.order if row.scenario == "offline" else None
             batches = tokens.batches(row.batch_size, order=order or "given")
             work = None if row.scenario == "server" else _work(source, session, tokens, len(batches))
@@ -83,13 +83,13 @@ def _rows(
 
 
 def _meter(session: Session, sensor: GpuSensor | None) -> Meter:
-    """Sensors of a row. With more threads than cores, threads wait for each other: that says nothing of the machine."""
+    """Sensors of a row. Waits are not counted with more threads than cores: the threads then wait for each other."""
     crowded = session.placement.threads > usable_cores()
     return Meter(sensor, wait_clock=lambda: None) if crowded else Meter(sensor)
 
 
 def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> tuple[EncodedPairs, Tokenise | None]:
-    """The pairs as tokens, and what makes tokens of some of them; nothing does for a fixed shape."""
+    """The tokenised pairs, and a function that tokenises some of them again; None for a fixed shape."""
     if plan.seq_len is None:
 
         def tokenise(rows: NDArray[np.int64]) -> EncodedPairs:
@@ -102,7 +102,7 @@ def _tokens(plan: BenchPlan, reader: Reader, texts: Mapping[str, list[str]]) -> 
 
 
 def _work(source: ModelSource, session: Session, tokens: EncodedPairs, batches: int) -> Work | None:
-    if not session.model.parameters:  # an engine without a model, which does no work
+    if not session.model.parameters:  # a fake engine has no model and does no work
         return None
     return work_of(
         source.config,
@@ -114,7 +114,7 @@ def _work(source: ModelSource, session: Session, tokens: EncodedPairs, batches: 
 
 
 def reference_of(rows: Sequence[RowMeasurement], pairs: int) -> ReferenceAnswers | None:
-    """The answers of the row that runs first; None for a single case, and before there are any."""
+    """The answers of the first row; None for a single case, and before the first round."""
     if len({row.case.name for row in rows}) == 1:
         return None
     first = next((row for row in rows if isinstance(row, SteadyRow)), rows[0])
@@ -129,9 +129,9 @@ def reference_of(rows: Sequence[RowMeasurement], pairs: int) -> ReferenceAnswers
 def measure(
     section: BenchSection, rows: list[RowMeasurement], truth: Labels, observer: Observer
 ) -> Iterator[BenchSection]:
-    """Measure `rows`: first the rounds, then the loads of the server scenario, then the breakdown.
+    """Measure `rows`: first the rounds, then the server loads, then the time breakdowns.
 
-    Yields the section after every row. `truth`, int64 [N], holds the labels of the pairs.
+    Yields the updated section after every row. `truth`, int64 [N], are the labels of the pairs.
     """
     for row in rows:
         row.warm_up(section.plan.warmup)
@@ -148,7 +148,7 @@ def measure(
     for position, row in enumerate(rows):
         try:
             row.break_down()
-        except Exception as error:  # whatever an engine raises; its rows stay
+        except Exception as error:  # an engine may raise anything; the rows measured so far are kept
             observer.warn(f"{row.id}: no time breakdown: engine failed ({first_line(error)})")
         observer.advance("breakdown", position + 1, len(rows), str(row.id))
         section = _grown(section, rows, truth)
@@ -158,11 +158,12 @@ def measure(
 def _rounds(
     rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, controls: list[float], observer: Observer
 ) -> Iterator[int]:
-    """Run the rounds of the plan, and more while that may make a row valid; after every row, the whole rounds so far.
+    """Run the rounds of the plan, and add rounds while they may make a row valid.
 
-    Every other round runs backwards, so that drift favours no row. An added round runs all rows too, so that ratios
-    stay paired by round. None is begun that would end after the plan's `max_s` if it took as long as the last.
-    `controls` gets the time of the control before each round, if all rows run on the CPU.
+    Yields the number of finished rounds after every row. Every other round runs in reverse order, so drift favours no
+    row. An added round runs all rows, so speedups stay paired by round. A round is added only if, at the duration of
+    the last one, it ends within the plan's `max_s`. If all rows run on the CPU, the time of the control before each
+    round is appended to `controls`.
     """
     on_cpu = all(row.session.placement.device == "cpu" for row in rows)
     clock, done, total, most, added_s = WallClock(), 0, plan.rounds if rows else 0, plan.rounds, 0.0
@@ -188,15 +189,14 @@ def _rounds(
 
 
 def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
-    """Those of `rows` that more rounds may make valid."""
+    """The rows that are invalid but may become valid with more rounds."""
     return [made for made in (row.row(truth, None, fixed_shape=True) for row in rows) if needs_rounds(made)]
 
 
 def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
     names = ", ".join(str(row.id) for row in noisy)
     observer.warn(
-        f"still noisy after {rounds} rounds: {names}; end other programs, or allow more time for rounds than "
-        f"--max-seconds {plan.max_s:g}"
+        f"still noisy after {rounds} rounds: {names}; stop other programs, or raise --max-seconds {plan.max_s:g}"
     )
 
 
@@ -208,7 +208,7 @@ def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
 
 
 def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
-    """`section` with the rows that have been measured, each judged by the rounds that it has run."""
+    """`section` with the rows measured so far and the validity rules that they break."""
     fixed_shape = section.plan.seq_len is not None
     reference = None if fixed_shape else reference_of(rows, len(truth))
     known = labels_in(reference.labels) if reference else None
@@ -222,6 +222,6 @@ def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels)
 
 
 def peak_rss_bytes() -> int:
-    """Peak main memory of this process."""
+    """Peak resident memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux, getrusage(2)

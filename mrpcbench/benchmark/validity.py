@@ -1,7 +1,7 @@
-"""Whether a benchmark row is VALID, and the rules that it breaks where it is not. Standard library only.
+"""Whether a benchmark row is VALID, and the rules that an INVALID row breaks. Standard library only.
 
-docs/bench.md has the rules with their reasons; a run that is VALID or INVALID is MLPerf LoadGen's idea. The
-rules judge how well the time of a row is known, not how much its rounds vary, so more rounds cure a noisy row.
+docs/bench.md gives the rules and their reasons; the idea of VALID and INVALID runs is from MLPerf's LoadGen. The rules
+judge how precisely the time of a row is known, not how much its rounds vary. So more rounds can make a noisy row valid.
 """
 
 import math
@@ -14,34 +14,34 @@ from mrpcbench.records.figures import JUDGED_QUANTILE, round_us
 from mrpcbench.schema.bench_results import BenchRow, Resources
 from mrpcbench.statistics import quantile
 
-# With fewer rounds nothing is known about steadiness.
+# Fewer rounds do not show whether the times are steady.
 FEWEST_ROUNDS = 3
-# Half the width of the interval of the row's time, relative to it. Two VALID rows of the same code then differ by less
-# than the 10% that `compare` allows, unless their processes differ.
+# Half the width of the confidence interval of the row's time, relative to that time. Two VALID rows of the same code
+# then differ by less than the 10% that `compare` allows, unless their processes differ.
 LARGEST_UNCERTAINTY = 0.05
-# Level of that interval.
+# Confidence level of that interval.
 LEVEL = 0.95
-# Share of the time that the engine's threads wait for a core which another program holds. Under a constant load the
-# rounds are steady, but a row can take twice its time.
+# Share of the time in which the engine's threads wait for a core that another program uses. Under a constant load the
+# rounds are steady, but a row can take twice its normal time.
 LARGEST_WAIT = 0.05
-# A row whose last third of rounds is this much slower or faster than its first is still warming up, or throttled: no
-# figure of all rounds describes either state.
+# If the last third of the rounds is this much slower or faster than the first, the engine is warming up or throttling.
+# A figure over all rounds then describes neither state.
 LARGEST_DRIFT = 0.10
-# Chance that rounds in random order look like a trend.
+# Probability that rounds in random order pass for a trend.
 TREND_ALPHA = 0.01
-# A GPU that is limited by its power is so whenever it works at its best.
+# Throttle reasons that break no rule: a GPU at full load is normally limited by its power cap.
 NORMAL = {"sw_power_cap"}
 
 
 def broken_rules(row: BenchRow) -> tuple[str, ...]:
-    """The rules that `row` breaks with the whole rounds that it has run, each in words; none means VALID."""
+    """A message for each rule that `row` breaks with its complete rounds; empty means VALID."""
     return tuple(_broken(row))
 
 
 def needs_rounds(row: BenchRow) -> bool:
-    """Whether more rounds may make `row` valid: it breaks rules about noise in its rounds, and no other.
+    """Whether more rounds may make `row` valid: it breaks only rules about noise.
 
-    Too few rounds are no noise: who asks for fewer than `FEWEST_ROUNDS` gets them.
+    Too few rounds do not count as noise: a user who requests fewer than `FEWEST_ROUNDS` rounds gets no more.
     """
     rounds = round_us(row)
     if row.scenario == "server" or len(rounds) < FEWEST_ROUNDS:
@@ -55,7 +55,7 @@ def _broken(row: BenchRow) -> Iterator[str]:
         yield f"the engine failed {row.failed} requests"
     if row.scenario == "server":
         if row.server is None or row.server.best_rate_per_s is None:
-            yield "no load that was tried meets the target"
+            yield "no load meets the target"
     else:
         yield from _unsteady(round_us(row))
     yield from _waited(row)
@@ -63,7 +63,7 @@ def _broken(row: BenchRow) -> Iterator[str]:
 
 
 def disturbances(used: Resources | None) -> Iterator[str]:
-    """What disturbed a measurement, according to the sensors of the GPU."""
+    """A message for each disturbance of a measurement that the GPU's sensors report."""
     if used is None:
         return
     if used.gpu_foreign_processes:
@@ -74,7 +74,7 @@ def disturbances(used: Resources | None) -> Iterator[str]:
 
 
 def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
-    """The rules over the times of the rounds. A round times every pair once, so rounds are comparable."""
+    """The rules about the times of the rounds. Every round times every pair once, so rounds are comparable."""
     if len(rounds) < FEWEST_ROUNDS:
         yield f"too few rounds: {len(rounds)}, at least {FEWEST_ROUNDS} are needed"
         return
@@ -91,7 +91,7 @@ def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
 
 
 def _waited(row: BenchRow) -> Iterator[str]:
-    """The rule for a busy machine: the quantile of the rounds by which the row is judged; a server has one value."""
+    """The rule about a busy machine. It applies to the same quantile of the rounds as the row's time."""
     waits = row.resources.cpu_waits if row.resources else None
     if not waits:
         return
@@ -101,11 +101,11 @@ def _waited(row: BenchRow) -> Iterator[str]:
 
 
 def drift_of(rounds: Sequence[float]) -> float:
-    """How much slower the median of the last third of `rounds` is than that of the first, as a share; negative: faster.
+    """Relative slowdown of the last third of `rounds` against the first third, by their medians; negative is faster.
 
-    0 unless the rounds have a trend that their own noise does not explain: Mann and Kendall's test, two-sided at
-    `TREND_ALPHA` with the normal approximation and its continuity correction (Kendall 1975, Rank Correlation Methods,
-    chapter 4). Six rounds are the fewest that can show one.
+    0 unless the rounds have a significant trend. The test is Mann-Kendall, two-sided at `TREND_ALPHA`, with the normal
+    approximation and continuity correction (Kendall 1975, Rank Correlation Methods, chapter 4). It needs at least six
+    rounds to detect a trend.
     """
     count = len(rounds)
     signs = sum((later > earlier) - (later < earlier) for earlier, later in combinations(rounds, 2))
@@ -117,11 +117,11 @@ def drift_of(rounds: Sequence[float]) -> float:
 
 
 def uncertainty_of(rounds: Sequence[float]) -> float:
-    """Half the width of the distribution-free interval of the row's time, relative to it.
+    """Half the width of the confidence interval of the row's time, relative to that time.
 
-    The interval of the `JUDGED_QUANTILE` between two order statistics, with at most half of 1 - `LEVEL` beyond each
-    (David & Nagaraja 2003, Order Statistics, section 7.1). Of fewer than 13 rounds the fastest is its lower end, beyond
-    which there is more: 0.75^n.
+    The interval is the distribution-free one of the `JUDGED_QUANTILE`: between two order statistics, with at most half
+    of 1 - `LEVEL` beyond each (David & Nagaraja 2003, Order Statistics, section 7.1). With fewer than 13 rounds, its
+    lower end is the fastest round, and the probability below it is larger: 0.75^n.
     """
     ordered = sorted(rounds)
     low, high = interval_ranks(len(ordered))
@@ -130,7 +130,7 @@ def uncertainty_of(rounds: Sequence[float]) -> float:
 
 @cache
 def interval_ranks(count: int) -> tuple[int, int]:
-    """The order statistics of `count` rounds, from 0, between which the interval of `uncertainty_of` lies."""
+    """Ranks, from 0, of the two order statistics of `count` rounds that bound the interval of `uncertainty_of`."""
     share, beyond = JUDGED_QUANTILE, (1 - LEVEL) / 2
     below, cumulated = [], 0.0  # below[k] is the chance that at most k of the rounds are below the quantile
     for k in range(count + 1):

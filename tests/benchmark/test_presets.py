@@ -158,7 +158,7 @@ def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
 ) -> None:
     done = mrpcbench("bench", "--preset", "peers", *options)
     assert done.status == 2
-    assert f"--preset peers: it chooses {named} for each case" in done.err
+    assert f"--preset peers: the preset sets {named} for each case" in done.err
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
     ],
 )
 def test_nor_can_a_program_give_it(spec: BackendSpec, plan: BenchPlan) -> None:
-    with pytest.raises(UsageError, match="--preset peers: it chooses --"):
+    with pytest.raises(UsageError, match="--preset peers: the preset sets --"):
         choose(BenchRequest(spec=spec, plan=plan))
 
 
