@@ -1,11 +1,11 @@
-"""Evaluate records: the same pairs answered by both sides."""
+"""The gate of `evaluate` records: both sides have classified the same pairs, so their predictions are paired."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from mrpcbench.gates.plain import floor_metric, information
 from mrpcbench.gates.policy import AccuracyPolicy, Policy
+from mrpcbench.gates.simple_metrics import floor_metric, information
 from mrpcbench.records.scores import f1_difference_interval
 from mrpcbench.schema.results import EvalScore
 from mrpcbench.schema.verdicts import Interval, MetricResult, Outcome, Verdict
@@ -22,7 +22,10 @@ class ScoredPredictions:
 
 
 def judge_evaluate(baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy) -> tuple[MetricResult, ...]:
-    """Accuracy by the paired predictions, F1 by the interval of its change, the floors, and the loss as information."""
+    """Judge accuracy by a paired test, F1 by the interval of its change, and both by their floors.
+
+    The loss is information.
+    """
     tests = max(1, policy.accuracy.gate + policy.f1.gate)
     losses = (baseline.score.loss, current.score.loss)
     return (
@@ -40,7 +43,7 @@ def _paired_accuracy(
     pairs, limits, alpha = len(baseline.labels), policy.accuracy, policy.alpha / tests
     gains, losses = _flips(baseline, current)
     p_value = mcnemar_p(gains, losses)
-    # The interval of F1 has no p-value, so the correction is the whole number of tests.
+    # The gate of F1 has no p-value, so Holm's first step applies: the p-value times the number of tests.
     adjusted = holm([p_value, *[1.0] * (tests - 1)])[0]
     upper = net_loss_bound(gains, losses, pairs, alpha)
     lost = f"{losses} of {pairs} pairs lost and {gains} gained, p {adjusted:.3g}"
@@ -50,7 +53,7 @@ def _paired_accuracy(
     elif limits.margin is not None and upper >= limits.margin:
         outcome = "INCONCLUSIVE"
     if limits.margin is not None:
-        lost += f"; the net loss may be {upper * 100:.2f} points"
+        lost += f"; the net loss may be up to {upper * 100:.2f} points"
     return MetricResult(
         metric="accuracy",
         gated=limits.gate,
@@ -75,14 +78,14 @@ def _paired_accuracy(
 
 def _accuracy_limit(limits: AccuracyPolicy, alpha: float) -> str:
     worse = f"net loss of {limits.net_loss * 100:g} points or more, p < {alpha:g}"
-    return worse if limits.margin is None else f"{worse}; passes where {limits.margin * 100:g} points are ruled out"
+    return worse if limits.margin is None else f"{worse}; passes if {limits.margin * 100:g} points are ruled out"
 
 
 def _flips(baseline: ScoredPredictions, current: ScoredPredictions) -> tuple[int, int]:
-    """Pairs that were wrong and are right now, and the reverse."""
+    """The number of pairs that became correct, and of those that became wrong."""
     columns = zip(baseline.labels, baseline.predictions, current.predictions, strict=True)
-    right = [(before == label, now == label) for label, before, now in columns]
-    return right.count((False, True)), right.count((True, False))
+    correct = [(before == label, now == label) for label, before, now in columns]
+    return correct.count((False, True)), correct.count((True, False))
 
 
 def _paired_f1(baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy, tests: int) -> MetricResult:
@@ -90,9 +93,9 @@ def _paired_f1(baseline: ScoredPredictions, current: ScoredPredictions, policy: 
     change, share = f1_difference_interval(*columns, level=1 - 2 * policy.alpha / tests)
     interval = Interval(low=share.low * 100, high=share.high * 100, level=share.level, method=share.method)
     net_loss = policy.f1.net_loss * 100
-    verdict = Verdict(outcome="PASS", reason=f"the interval does not lie below {-net_loss:g} points")
+    verdict = Verdict(outcome="PASS", reason=f"the interval is not entirely below {-net_loss:g} points")
     if interval.high < -net_loss:
-        verdict = Verdict(outcome="REGRESSION", reason=f"the whole interval lies below {-net_loss:g} points")
+        verdict = Verdict(outcome="REGRESSION", reason=f"the interval is entirely below {-net_loss:g} points")
     return MetricResult(
         metric="f1",
         gated=policy.f1.gate,

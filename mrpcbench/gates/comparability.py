@@ -1,4 +1,4 @@
-"""What records must share to be compared, and what may differ. Standard library only.
+"""What must be equal in records to compare them, and what may differ. Standard library only.
 
 | kind | must be equal | a difference is a warning |
 |---|---|---|
@@ -7,15 +7,15 @@
 | train | base model, arithmetic; within a side the recipe | recipe, engine, device, provider, threads, settings |
 | export | the weights' kind and origin, arithmetic, device, provider, limits | graph, engine, threads, opset, settings|
 | bench | machine, settings, seed, shape | the weights' kind and origin, rounds, warm-up, CUDA, thread settings |
-| a row of it | engine, device, provider, dtype, threads, tokens, order, server's target | graph, version, accuracy |
+| bench row | engine, device, provider, dtype, threads, tokens, order, server's target | graph, version, accuracy |
 
-A setting such as OMP_NUM_THREADS only determines the number of threads, and a row holds the number that was used.
-The seeds of one side of train records must all differ, and a seed on both sides must have begun from the same weights.
-Two recipes may be compared. All runs of one side are of one recipe; only their seeds differ.
-Accuracy on the same pairs may be compared between any two engines or arithmetics, and between any weights: that is what
-a checkpoint gate is for. Another architecture or tokenizer is refused. Time depends on everything, so bench is
-strictest; packages may differ, because an upgrade is a reason to compare. A value that is 'unknown' on one side, such
-as the origin of a model from elsewhere, is a warning.
+- Settings such as OMP_NUM_THREADS may differ, because they only determine the thread count, which each row holds.
+- The runs of one side of train records must have the same recipe and different seeds. The two sides may have different
+  recipes. Runs with the same seed on both sides must have started from the same weights.
+- Accuracy may be compared between any engines, arithmetics and weights, because that is what the gate is for. The
+  architecture and the tokenizer must be equal.
+- Time depends on everything, so bench is strictest. Packages may differ, because an upgrade is a reason to compare.
+- A value that is 'unknown' on one side, such as the origin of a downloaded model, is a warning.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +28,10 @@ from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, Expo
 from mrpcbench.schema.results import TrainSection
 
 Named = tuple[str, Record]
-# The commands whose records can be compared; one of ab holds its own verdict.
+# The commands whose records can be compared; a record of ab already has a verdict.
 COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 
-# A baseline may hold several records of these: runs with different seeds, and repeated runs on one machine.
+# The commands of which a baseline may hold several records: different seeds, and repeated runs on one machine.
 SEVERAL: tuple[Command, ...] = ("train", "bench")
 UNKNOWN = "unknown"
 # Settings that only choose how many threads an engine uses.
@@ -40,15 +40,19 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What of a record must be equal, what may differ, and what may between the sides alone, each by its name."""
+    """The named facts of a record that a comparison checks.
 
-    must: Mapping[str, object]
-    may: Mapping[str, object]
-    of_a_side: Mapping[str, object] = field(default_factory=dict)
+    `must_match` must be equal everywhere. A difference in `may_differ` is a warning. `match_within_side` must be equal
+    among the records of a side; a difference between the sides is a warning.
+    """
+
+    must_match: Mapping[str, object]
+    may_differ: Mapping[str, object]
+    match_within_side: Mapping[str, object] = field(default_factory=dict)
 
 
 def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What makes the two sides incomparable, and what else differs: each a line, the first baseline as the standard."""
+    """The forbidden and the allowed differences, one line each, relative to the first baseline record."""
     commands = [record.command for _, record in (*baseline, *current)]
     if len(set(commands)) > 1:
         return (_line("command", commands[0], next(item for item in commands if item != commands[0])),), ()
@@ -66,21 +70,23 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
         warnings += (prefix + line for line in (*allowed, *row_warnings))
     for (_, first), *rest in (baseline, current):
         for name, record in rest:
-            differences += (f"{name}: {line}" for line in _changes(facts(first).of_a_side, facts(record).of_a_side))
-    warnings += _changes(facts(standard).of_a_side, facts(current[0][1]).of_a_side)
+            differences += (
+                f"{name}: {line}" for line in _changes(facts(first).match_within_side, facts(record).match_within_side)
+            )
+    warnings += _changes(facts(standard).match_within_side, facts(current[0][1]).match_within_side)
     differences += _seed_problems(baseline, current)
     warnings += _unproven(baseline, current)
     return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
 
 
 def facts(record: Record) -> Facts:
-    """What of `record` is compared with the other side."""
+    """The facts of `record`."""
     own = _own_facts(record)
     python: dict[str, object] = {"python": record.environment.python}
     return Facts(
-        must={**_data(record), **_architecture(record.model), **own.must},
-        may={**python, **_prefixed("packages", record.environment.packages), **own.may},
-        of_a_side=own.of_a_side,
+        must_match={**_data(record), **_architecture(record.model), **own.must_match},
+        may_differ={**python, **_prefixed("packages", record.environment.packages), **own.may_differ},
+        match_within_side=own.match_within_side,
     )
 
 
@@ -89,24 +95,28 @@ def facts(record: Record) -> Facts:
 
 def _train(record: TrainRecord) -> Facts:
     section, base = record.train, record.train.base_model
-    # What was asked of the arithmetic may be 'auto'; what it was is the placement's.
+    # The requested precision may be 'auto'; the placement holds the one that was used.
     recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
-    # A head or encoder weights that were made new are in the base model's hash, and come from the seed.
+    # Newly initialised weights depend on the seed, and are part of the base model's hash.
     identity = _loaded(section) if _has_new_weights(section) else {"base_model_sha256": base.model_sha256}
     return Facts(
-        must={
+        must_match={
             **identity,
             "base_model.weights": base.weights,
             "base_model.origin": base.origin,
             "precision": section.placement.dtype,
         },
-        may={**_where(section.placement), **_settings(record), "resumed_from_step": section.resumed_from_step},
-        of_a_side=_prefixed("recipe", recipe),
+        may_differ={
+            **_where(section.placement),
+            **_settings(record),
+            "resumed_from_step": section.resumed_from_step,
+        },
+        match_within_side=_prefixed("recipe", recipe),
     )
 
 
 def _loaded(section: TrainSection) -> dict[str, object]:
-    """What a model with new weights began from: its name, and the hash of what was read, which old records lack."""
+    """The start of a model with new weights: its name, and the hash of the loaded weights, which old records lack."""
     found: dict[str, object] = {"base_model": section.base_model.name}
     if section.base_model.weights == "random-init":
         return found
@@ -117,7 +127,7 @@ def _evaluate(record: EvaluateRecord) -> Facts:
     section = record.evaluate
     may = {**_where(section.placement), "dtype": section.placement.dtype, "batch_size": section.batch_size}
     may |= _graph(record.model)
-    return Facts(must=_weights(record.model), may={**may, **_settings(record)})
+    return Facts(must_match=_weights(record.model), may_differ={**may, **_settings(record)})
 
 
 def _export(record: ExportRecord) -> Facts:
@@ -126,8 +136,8 @@ def _export(record: ExportRecord) -> Facts:
     may = {"engine": section.placement.engine, "threads": section.placement.threads, "opset": section.opset}
     may |= _graph(record.model)
     return Facts(
-        must={**_weights(record.model), "dtype": section.dtype, **where},
-        may={**may, "reference": str(section.reference), **_settings(record)},
+        must_match={**_weights(record.model), "dtype": section.dtype, **where},
+        may_differ={**may, "reference": str(section.reference), **_settings(record)},
     )
 
 
@@ -138,15 +148,15 @@ def _bench(record: BenchRecord) -> Facts:
         "gpu_driver": machine.gpu_driver,
         **_prefixed("settings", {name: value for name, value in settings.items() if name not in THREAD_SETTINGS}),
         "seq_len": plan.seq_len,
-        "seed": plan.seed,  # the number of pairs and their order are in the hash of the data
+        "seed": plan.seed,  # the hash of the data covers the number of pairs and their order
     }
     may: dict[str, object] = {**_weights(record.model), "rounds": plan.rounds, "warmup": plan.warmup}
     may |= _prefixed("settings", {name: settings[name] for name in THREAD_SETTINGS if name in settings})
-    return Facts(must=must, may={**may, "cuda": machine.cuda})
+    return Facts(must_match=must, may_differ={**may, "cuda": machine.cuda})
 
 
 def _own_facts(record: Record) -> Facts:
-    """What only the records of its command have."""
+    """The facts that only records of this command have."""
     match record:
         case TrainRecord():
             return _train(record)
@@ -157,7 +167,7 @@ def _own_facts(record: Record) -> Facts:
         case BenchRecord():
             return _bench(record)
         case AbRecord():
-            raise ValueError("a record of ab holds its own verdict")
+            raise ValueError("a record of ab already has a verdict")
 
 
 def _row(row: BenchRow, bench: BenchSection) -> Facts:
@@ -170,7 +180,7 @@ def _row(row: BenchRow, bench: BenchSection) -> Facts:
     }
     if row.server is not None:
         must |= {"slo_ms": row.server.slo_ms, "window_ms": row.server.window_ms}
-    return Facts(must=must, may={**_graph(row.model), "engine": row.placement.engine})
+    return Facts(must_match=must, may_differ={**_graph(row.model), "engine": row.placement.engine})
 
 
 def _data(record: RunRecord) -> dict[str, object]:
@@ -191,7 +201,7 @@ def _weights(model: ModelIdentity) -> dict[str, object]:
 
 
 def _graph(model: ModelIdentity) -> dict[str, object]:
-    """The graph's form; "none" (Optimum's own) also where there is no graph or its form is unknown."""
+    """The graph's form; "none" (Optimum's own) also if there is no graph or its form is unknown."""
     return {"graph": model.optimize or "none"}
 
 
@@ -216,17 +226,17 @@ def _has_new_weights(section: TrainSection) -> bool:
 
 
 def _differing(was: Facts, now: Facts) -> tuple[list[str], list[str]]:
-    """Lines on what differs and must not, and on what differs and may."""
+    """The forbidden and the allowed differences, one line each."""
     refused: list[str] = []
-    allowed = list(_changes(was.may, now.may))
-    for name, line in _named_changes(was.must, now.must):
-        unknown = UNKNOWN in (was.must.get(name), now.must.get(name))
+    allowed = list(_changes(was.may_differ, now.may_differ))
+    for name, line in _named_changes(was.must_match, now.must_match):
+        unknown = UNKNOWN in (was.must_match.get(name), now.must_match.get(name))
         (allowed if unknown else refused).append(line)
     return refused, allowed
 
 
 def _first_rows(records: Sequence[Record]) -> dict[str, tuple[BenchRow, BenchSection]]:
-    """Each row of the benchmarks by its name, with the section that holds it: of several, the first."""
+    """Each benchmark row by its name, with its section; if several records have the row, the first."""
     sections = [record.bench for record in reversed(records) if isinstance(record, BenchRecord)]
     return {str(row.id): (row, section) for section in sections for row in section.rows}
 
@@ -234,7 +244,7 @@ def _first_rows(records: Sequence[Record]) -> dict[str, tuple[BenchRow, BenchSec
 def _differing_rows(
     before: Mapping[str, tuple[BenchRow, BenchSection]], now: Record
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The same for the rows of a benchmark: what must not differ with the rows where it does, and what may."""
+    """The same for the rows of a benchmark; each forbidden difference with the rows that have it."""
     refused: dict[str, list[str]] = {}
     allowed: list[str] = []
     after = _first_rows([now])
@@ -248,12 +258,12 @@ def _differing_rows(
             refused.setdefault(line, []).append(name)
         allowed += (f"{old.case}: {line}" for line in may)
         if old.model.model_sha256 == new.model.model_sha256 and old.accuracy != new.accuracy:
-            allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, though the weights are the same")
+            allowed.append(f"{name}: {_line('accuracy', old.accuracy, new.accuracy)}, although the weights are equal")
     return refused, allowed
 
 
 def _differing_limits(was: Record, now: Record) -> Iterator[str]:
-    """Limits of the export gate that differ; a gate that is missing is judged, and not refused."""
+    """Limits of the export gate that differ. A missing gate is left to the verdict."""
     before, after = (record.export.gate if isinstance(record, ExportRecord) else None for record in (was, now))
     if before and after:
         limits = ("flips_allowed", "delta_allowed")
@@ -261,21 +271,21 @@ def _differing_limits(was: Record, now: Record) -> Iterator[str]:
 
 
 def _seed_problems(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
-    """Runs of one side that are no separate runs, and the same seed that made other weights to begin from."""
-    began: dict[int, str] = {}
+    """A seed that one side has twice, and a seed with different start weights."""
+    start_weights: dict[int, str] = {}
     for side, records in (("baseline", baseline), ("current side", current)):
         sections = [record.train for _, record in records if isinstance(record, TrainRecord)]
         seeds = [section.recipe.seed for section in sections]
         for seed in dict.fromkeys(seed for seed in seeds if seeds.count(seed) > 1):
-            yield f"seed {seed}: {seeds.count(seed)} times on the {side}; a seed counts once"
+            yield f"seed {seed}: {seeds.count(seed)} times on the {side}; give each seed once"
         for section in sections:
             seed, sha256 = section.recipe.seed, section.base_model.model_sha256
-            if began.setdefault(seed, sha256) != sha256:
-                yield _line(f"seed {seed}: base_model_sha256", began[seed], sha256)
+            if start_weights.setdefault(seed, sha256) != sha256:
+                yield _line(f"seed {seed}: base_model_sha256", start_weights[seed], sha256)
 
 
 def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
-    """Records of the same run: on both sides, or twice among the baseline's benchmarks, where each counts as a run."""
+    """Records of the same run: on both sides, or twice among the benchmarks of the baseline."""
     benchmarks = [named for named in baseline if isinstance(named[1], BenchRecord)]
     for (name, was), (other, now) in (*product(baseline, current), *combinations(benchmarks, 2)):
         when, then = was.environment, now.environment
@@ -284,7 +294,7 @@ def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[
 
 
 def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
-    """Graphs that did not pass the export gate, where that is not itself what is judged."""
+    """Graphs that did not pass the export gate, unless the comparison judges that gate."""
     for side, records in (("baseline", baseline), ("current side", current)):
         for _, record in records:
             models = [row.model for row in record.bench.rows] if isinstance(record, BenchRecord) else [record.model]

@@ -1,4 +1,4 @@
-"""The live speed gate: what pairs of processes say of "B is slower than A", as a test and as a verdict."""
+"""The live speed gate: tests on pairs of processes whether B is slower than A."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TEST = "one-sided Wilcoxon signed-rank, exact"
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What pairs of processes say of "B is slower than A". Slowdowns are shares: 0.05 is 5% slower."""
+    """The test of "B is slower than A" over `counted` pairs. Slowdowns are shares: 0.05 is 5% slower."""
 
     counted: int
     slowdown: float
@@ -27,36 +27,36 @@ class Judgement:
 
 
 def check_reach(pairs: int, alpha: float) -> None:
-    """Raise `UsageError` for a number of pairs with which no slowdown can be significant."""
+    """Raise `UsageError` if no slowdown can be significant with so few pairs."""
     if not wilcoxon_smallest_p(pairs) < alpha:
         needed = math.floor(-math.log2(alpha)) + 1
         raise UsageError(
-            f"--process-pairs {pairs}: cannot reach the level {alpha:g} (the smallest p is "
-            f"{wilcoxon_smallest_p(pairs):.3g}); at least {needed}"
+            f"--process-pairs {pairs}: too few for p < {alpha:g} (the smallest possible p is "
+            f"{wilcoxon_smallest_p(pairs):.3g}); use at least {needed}"
         )
 
 
 def log_ratios(pairs: Sequence[AbPair]) -> list[float]:
-    """The `log_ratio` of every pair that nothing disturbed."""
+    """The `log_ratio` of every undisturbed pair."""
     return [log_ratio(pair.a_samples_ms, pair.b_samples_ms) for pair in pairs if not pair.disturbances]
 
 
 def log_ratio(a_ms: Sequence[float], b_ms: Sequence[float]) -> float:
-    """The median of ln(time of B / time of A) over blocks of two turns, A B and B A.
+    """The median of ln(time of B / time of A) over blocks of four calls: A B B A.
 
-    The two calls of a turn ran right after each other, so what slowed both cancels out; the ratio of the two medians
-    would compare calls of different moments. The side that begins a turn also ran last and meets warm caches; over two
-    turns that is each side once. A last turn without a second one is ignored.
+    The two calls of each half ran one after the other, so a disturbance of both cancels out. The ratio of the medians
+    would instead compare calls of different moments. The first call of a half has warm caches, because the same side
+    also ran last; in a block, that is each side once. An incomplete block at the end is ignored.
     """
-    turns = [math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True)]
-    return median((first + second) / 2 for first, second in zip(turns[::2], turns[1::2], strict=False))
+    halves = [math.log(b / a) for a, b in zip(a_ms, b_ms, strict=True)]
+    return median((first + second) / 2 for first, second in zip(halves[::2], halves[1::2], strict=False))
 
 
 def judge(ratios: Sequence[float], *, alpha: float, slowdown: float) -> Judgement:
-    """Whether pairs with these log-ratios fail the gate: significantly slower, and by more than `slowdown`.
+    """Judge pairs with these log-ratios. They fail if B is slower by more than `slowdown`, and significantly so.
 
-    The one-sided Wilcoxon signed-rank test below `alpha`, and a median beyond the limit; the interval of the median is
-    a percentile bootstrap over pairs. Raises `ValueError` without a pair.
+    The test is the one-sided Wilcoxon signed-rank test at the level `alpha`. The interval of the median is a percentile
+    bootstrap over pairs. Raises `ValueError` without a pair.
     """
     middle, interval = median(ratios), median_interval(ratios, level=1 - 2 * alpha)
     return Judgement(
@@ -75,17 +75,17 @@ def fails(ratios: Sequence[float], *, alpha: float, slowdown: float) -> bool:
     return median(ratios) > math.log1p(slowdown) and wilcoxon_p(ratios) < alpha
 
 
-def own_ratios(pairs: Sequence[AbPair]) -> list[float]:
-    """Log-ratios of side A against itself: every other process of A over the one of A before it.
+def noise_ratios(pairs: Sequence[AbPair]) -> list[float]:
+    """Log-ratios of side A to itself: every second process of A to the process of A before it.
 
-    These processes ran one after the other, so they show at least the noise of the pairs.
+    These processes did not alternate call by call, so their noise is at least that of the pairs.
     """
     medians = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
     return [math.log(after / before) for before, after in zip(medians[::2], medians[1::2], strict=False)]
 
 
 def looks_slower(pairs: Sequence[AbPair], limits: Policy) -> bool:
-    """Whether these pairs alone fail the gate."""
+    """Whether these pairs fail the gate without a confirmation."""
     ratios = log_ratios(pairs)
     return bool(ratios) and fails(ratios, alpha=limits.alpha, slowdown=limits.speed.slowdown)
 
@@ -94,11 +94,11 @@ def incompatibilities(section: AbSection) -> tuple[str, ...]:
     """Why the two sides cannot be compared; empty if they can."""
     if section.a.model.tokenizer_sha256 == section.b.model.tokenizer_sha256:
         return ()
-    return ("the tokenizers of A and B differ: they would not read the same tokens",)
+    return ("the tokenizers of A and B differ, so the models would not get the same tokens",)
 
 
 def comparison_of(record: AbRecord, limits: Policy) -> Comparison:
-    """What the finished pairs of a live comparison say, under these limits."""
+    """The comparison of the finished pairs under these limits."""
     section = record.ab
     pairs, confirmation = section.pairs, section.confirmation
     differences = incompatibilities(section)
@@ -118,7 +118,7 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
     """The gated metric: time of a call, B against A."""
     ratios, limit = log_ratios(pairs), limits.speed.slowdown
     if not wilcoxon_smallest_p(len(ratios)) < limits.alpha:
-        reason = f"only {len(ratios)} of {len(pairs)} pairs were undisturbed; that cannot reach {limits.alpha:g}"
+        reason = f"only {len(ratios)} of {len(pairs)} pairs were undisturbed: too few for p < {limits.alpha:g}"
         return _metric(section, pairs, None, Verdict(outcome="INCONCLUSIVE", reason=reason), limits)
     found = judge(ratios, alpha=limits.alpha, slowdown=limit)
     if not found.fails:
@@ -135,7 +135,7 @@ def _speed(section: AbSection, pairs: Sequence[AbPair], confirmation: Sequence[A
 
 
 def _not_failed(found: Judgement, limit: float) -> Verdict:
-    """PASS within the limit; INCONCLUSIVE for a median beyond it that may be chance."""
+    """PASS within the limit; INCONCLUSIVE for a median beyond it that is not significant."""
     change = f"B is {abs(found.slowdown):.1%} {'slower' if found.slowdown > 0 else 'faster'}"
     if found.slowdown > limit:
         reason = f"{change}, which may be chance (p = {found.p_value:.2f}); use more --process-pairs"
@@ -164,8 +164,8 @@ def _metric(
 
 
 def _noise_floor(section: AbSection, pairs: Sequence[AbPair]) -> list[MetricResult]:
-    """A against A, for information: the noise of the machine alone."""
-    ratios = own_ratios(pairs)
+    """A compared with itself, for information: the noise of the machine."""
+    ratios = noise_ratios(pairs)
     if not ratios:
         return []
     kept = [median(pair.a_samples_ms) for pair in pairs if not pair.disturbances]
@@ -217,8 +217,8 @@ def _warnings(section: AbSection) -> list[str]:
         found.append(" and ".join(f"{side.model.architecture} of {side.model.parameters} weights" for side in (a, b)))
     for name, side in (("A", a), ("B", b)):
         if side.model.proven is False:
-            found.append(f"the graph of {name} is UNPROVEN: it may not compute what the model does")
+            found.append(f"the graph of {name} is UNPROVEN: its answers may differ from the model's")
     every = (*section.pairs, *section.confirmation)
     if lost := sum(bool(pair.disturbances) for pair in every):
-        found.append(f"{lost} of {len(every)} pairs of processes were disturbed, and do not count")
+        found.append(f"{lost} of {len(every)} pairs of processes were disturbed and do not count")
     return found

@@ -1,7 +1,7 @@
-"""The limits of the gates. `gate.toml` next to this module holds the defaults, with comments.
+"""The limits of the gates. `gate.toml` next to this module documents the defaults.
 
-A share is a fraction of 1: 0.01 is one point of accuracy. A key that the file leaves out keeps its default. An unknown
-key is an error, because a misspelt gate would never fail.
+A share is a fraction of 1: 0.01 is one point of accuracy. A missing key keeps its default. An unknown key is an error,
+because a misspelt gate would never fail.
 """
 
 import re
@@ -37,13 +37,13 @@ Row = Annotated[RowId, PlainValidator(_row)]
 class AccuracyPolicy:
     """Accuracy of evaluate and train records."""
 
-    gate: bool = about("Whether accuracy decides.", default=True)
-    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    gate: bool = about("Whether accuracy is gated.", default=True)
+    net_loss: Loss = about("Smallest loss that fails, if it is also significant.", default=0.01)
     floor: Floor | None = about(
-        "Accuracy below which the current side fails, regardless of the baseline; else none.", default=None
+        "Accuracy below which the current side fails, whatever the baseline; None: no floor.", default=None
     )
     margin: Margin | None = about(
-        "Loss that must be ruled out (non-inferiority) for evaluate records; else none.", default=None
+        "Loss that evaluate records must rule out (non-inferiority); None: none.", default=None
     )
 
 
@@ -51,10 +51,10 @@ class AccuracyPolicy:
 class F1Policy:
     """F1 of evaluate and train records."""
 
-    gate: bool = about("Whether F1 decides.", default=False)
-    net_loss: Loss = about("Smallest loss that fails, where it is also beyond chance.", default=0.01)
+    gate: bool = about("Whether F1 is gated.", default=False)
+    net_loss: Loss = about("Smallest loss that fails, if it is also significant.", default=0.01)
     floor: Floor | None = about(
-        "F1 below which the current side fails, regardless of the baseline; else none.", default=None
+        "F1 below which the current side fails, whatever the baseline; None: no floor.", default=None
     )
 
 
@@ -62,29 +62,29 @@ class F1Policy:
 class SpeedPolicy:
     """Speed, measured live by `ab`."""
 
-    gate: bool = about("Whether speed decides.", default=True)
-    slowdown: Ratio = about("Smallest median slowdown that fails, where it is also beyond chance.", default=0.03)
+    gate: bool = about("Whether speed is gated.", default=True)
+    slowdown: Ratio = about("Median slowdown above which B fails, if it is also significant.", default=0.03)
 
 
 @described
 class StoredSpeedPolicy:
-    """Speed, compared with bench records of another time on the same machine. `alpha` has no effect here."""
+    """Speed, compared with earlier bench records of the same machine. `alpha` has no effect here."""
 
-    gate: bool = about("Whether speed decides.", default=True)
+    gate: bool = about("Whether speed is gated.", default=True)
     max_slowdown: Slowdown = about("Largest growth of the time per pair that passes, as a share.", default=0.10)
     rows: tuple[Row, ...] = about(
-        "Rows that decide, such as 'onnx offline batch 32'; else the fastest offline row and the single-stream row of "
-        "each backend, five in all.",
+        "Gated rows, such as 'onnx offline batch 32'; if empty, the fastest offline row and the single-stream row of "
+        "each backend, at most five in all.",
         default=(),
     )
 
 
 @described
 class Policy:
-    """What decides, and from where on it fails."""
+    """Which metrics are gated, and their limits."""
 
     alpha: Alpha = about(
-        "Chance of a false alarm over all that is gated in one comparison. No effect on stored speed, where it is 1%.",
+        "False-alarm rate over all gated metrics of one comparison; for stored speed it is always 1%.",
         default=0.05,
     )
     accuracy: AccuracyPolicy = about("Accuracy.", default=AccuracyPolicy())
@@ -99,7 +99,7 @@ _SLOWDOWN: TypeAdapter[float] = TypeAdapter(Slowdown)
 
 
 def load(path: Path | None) -> Policy:
-    """The policy in `path`, or the default one; `UsageError` names the file, the key and what is allowed."""
+    """The policy in `path`, or the default one. Raises `UsageError` with the file, the key and the allowed values."""
     if path is None:
         return Policy()
     try:
@@ -112,7 +112,7 @@ def load(path: Path | None) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--policy {path}: not TOML: {_explained_toml(text, error)}") from None
     try:
-        # Through JSON, so that a list is accepted for a tuple and every other type stays strict.
+        # From JSON, pydantic accepts a list for a tuple in strict mode.
         return _ADAPTER.validate_json(to_json(document))
     except ValidationError as error:
         others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -128,9 +128,10 @@ def _explained_toml(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def policy_of(plan: ComparePlan) -> Policy:
-    """The policy of `--policy` with the limits that have an option of their own; `UsageError` for an impossible one.
+    """The policy of `--policy`, with `--margin` and `--max-slowdown` applied. Raises `UsageError` for an invalid limit.
 
-    `--margin` gates accuracy even if the file does not. The command line checks the bounds, but cannot exclude 0 and 1.
+    `--margin` gates accuracy even if the file does not. The bounds of the options cannot exclude 0 and 1, so they are
+    checked here.
     """
     policy = load(Path(plan.policy) if plan.policy else None)
     if plan.margin is not None:
@@ -151,7 +152,7 @@ def _checked(adapter: TypeAdapter[float], option: str, value: float, allowed: st
 
 
 def _explained(error: ErrorDetails) -> str:
-    """One error of pydantic's as KEY: what is wrong and what is allowed."""
+    """A pydantic error as one line: the key, the problem and the allowed values."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":
         return f"{key} = {error['ctx']['error']}"

@@ -1,12 +1,12 @@
-"""Train records: the runs of one recipe, seeds against seeds."""
+"""The gate of `train` records: a permutation test between the seeds of both sides."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mrpcbench.gates.plain import floor_metric, information
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
+from mrpcbench.gates.simple_metrics import floor_metric, information
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
 from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
@@ -18,9 +18,9 @@ SPLITS_OF_AN_INTERVAL = 5_000
 def judge_train(
     baseline: Sequence[TrainSection], current: Sequence[TrainSection], policy: Policy
 ) -> tuple[MetricResult, ...]:
-    """Accuracy and F1 of the best epochs, seeds against seeds; one seed per side is judged by its floors alone.
+    """Judge accuracy and F1 of the best epochs, with one run per seed; one seed per side is judged only by the floors.
 
-    ValueError for a run without its best epoch, which has no score.
+    Raises `ValueError` for a run without its best epoch, because it has no score.
     """
     sides = [[epoch for epoch in map(best_epoch, side) if epoch] for side in (baseline, current)]
     if [len(side) for side in sides] != [len(baseline), len(current)]:
@@ -47,13 +47,13 @@ def judge_train(
 
 
 def best_epoch(section: TrainSection) -> EpochMetrics | None:
-    """The log line of the epoch whose weights were kept; None if no epoch ends at the best step."""
+    """The log line of the epoch whose weights were saved; None if no epoch ends at the best step."""
     return next((epoch for epoch in section.epochs if epoch.step == section.best_step), None)
 
 
 @dataclass(frozen=True)
 class _Seeds:
-    """A score of the runs of both sides, and how it is judged."""
+    """One metric of all runs of both sides, and its limits; `tests` is the number of gated metrics."""
 
     before: Sequence[float]
     after: Sequence[float]
@@ -88,19 +88,19 @@ def _over_seeds(name: str, seeds: _Seeds, p_value: float, adjusted: float | None
 
 def _seeds_verdict(seeds: _Seeds, loss: float, p_value: float) -> Verdict:
     if len(seeds.before) == len(seeds.after) == 1:
-        reason = "one seed per side: give several records, or set a floor in the policy"
+        reason = "only one seed per side; give several records, or set a floor in the policy"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
     if seeds.smallest_p >= seeds.alpha:
         counts = f"{len(seeds.before)} and {len(seeds.after)} seeds"
-        reason = f"{counts} reach p {seeds.smallest_p:.3g} at best, but p < {seeds.alpha:g} is needed; add records"
+        reason = f"{counts} cannot reach p < {seeds.alpha:g} (at best {seeds.smallest_p:.3g}); add records"
         return Verdict(outcome="INCONCLUSIVE", reason=reason)
-    said = f"the mean is {abs(loss) * 100:.3g} points {'worse' if loss > 0 else 'better'}, p {p_value:.3g}"
+    reason = f"the mean is {abs(loss) * 100:.3g} points {'worse' if loss > 0 else 'better'}, p {p_value:.3g}"
     fails = p_value < seeds.alpha and loss >= seeds.net_loss
-    return Verdict(outcome="REGRESSION" if fails else "PASS", reason=said)
+    return Verdict(outcome="REGRESSION" if fails else "PASS", reason=reason)
 
 
 def _shift_interval(seeds: _Seeds) -> Interval | None:
-    """The shifts of one side that the permutation test does not reject, in points; None if it can reject none."""
+    """The shifts, in points, that the permutation test does not reject; None if it can reject none."""
     alpha = seeds.alpha / seeds.tests
     before, after = seeds.before, seeds.after
     too_many = math.comb(len(before) + len(after), len(after)) > SPLITS_OF_AN_INTERVAL

@@ -1,4 +1,4 @@
-"""Bench records: the speed of each row against one baseline record, or several from the same machine."""
+"""The gate of stored speed: each row of a bench record, compared with baseline records of the same machine."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,55 +12,55 @@ from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import MetricResult, Verdict
 from mrpcbench.statistics import holm, prediction_limit, prediction_p, quantile
 
-# Rows that are gated unless the policy names them. Holm's correction widens the limit of each with their number.
+# Largest number of rows that are gated by default. Each more row widens the limits of all (Holm's correction).
 MOST_GATED = 5
-# Valid baseline records that a prediction limit needs. Of two, t at 99% is 31.8: the limit would be useless.
+# Valid baseline records that a prediction limit needs. With two, t at 99% is 31.8: the limit would be useless.
 FEWEST_RECORDS = 3
-# Chance that any prediction limit of a comparison is exceeded by unchanged code.
+# Probability that unchanged code exceeds any prediction limit of a comparison.
 ALPHA = 0.01
 # Widest limit that can pass, unless `max_slowdown` is larger: a slowdown of 30% must never pass, although it may be
 # measured a few points too small.
 WIDEST_LIMIT = 0.25
 
-# Largest change of the control, a fixed task that `bench` times before each round, for records of one machine in one
-# state. In one state it varied by up to 8% between 108 runs, and between two states by 40%, as the rows did.
+# The control is a fixed task that `bench` times before each round. If it differs by more than this, the machine was in
+# another state. It varied by up to 8% within one state (108 runs), and by 40% between two states, like the rows.
 LARGEST_MACHINE_CHANGE = 0.10
 
 USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
 
 def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy: Policy) -> tuple[MetricResult, ...]:
-    """Judge each row that the baseline has and the current record or the policy names.
+    """Judge each baseline row that the current record has or that is gated.
 
-    A row is slower by now / before - 1, as a share of the time per pair; `before` is the geometric mean of the valid
-    baseline records. Its limit is the larger of the policy's `max_slowdown` and, with `FEWEST_RECORDS` valid baseline
-    records or more, their prediction limit. It passes within its limit. It is inconclusive if the prediction limit is
-    wider than `WIDEST_LIMIT` and than `max_slowdown`. Baseline records for which the machine itself was faster or
-    slower do not count.
+    The slowdown of a row is now / before - 1, in time per pair; `before` is the geometric mean of the valid baseline
+    records. The limit is the larger of the policy's `max_slowdown` and the prediction limit, which needs at least
+    `FEWEST_RECORDS` valid baseline records. A row within its limit passes. A row is inconclusive if its prediction
+    limit is above both `WIDEST_LIMIT` and `max_slowdown`. A baseline record is left out if the machine itself was
+    faster or slower.
     """
     limits = policy.stored_speed
     history = {name: _history(name, baseline, current) for name in _names(baseline)}
     after = {row.id: row for row in current.rows}
-    gated = (limits.rows or rows_that_decide(baseline)) if limits.gate else ()
+    gated = (limits.rows or default_gated_rows(baseline)) if limits.gate else ()
     names = [name for name in dict.fromkeys((*gated, *history)) if name in gated or name in after]
     rows = [_Row(name, history.get(name, _History()), after.get(name), name in gated) for name in names]
     return tuple(_metric(row, limit, limits.max_slowdown) for row, limit in _predicted(rows))
 
 
-def rows_that_decide(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
-    """The fastest offline row and single pairs of each case, in the order of the rows; the first five."""
+def default_gated_rows(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
+    """The rows that are gated by default: the fastest offline and the single-stream row of each case, at most five."""
     names = _names(baseline)
-    deciding: list[RowId] = []
+    gated: list[RowId] = []
     for case in dict.fromkeys(name.case for name in names):
         own = [name for name in names if name.case == case]
         offline = [name for name in own if name.scenario == "offline"]
-        deciding += sorted(offline, key=lambda name: _rank(name, baseline))[:1]
-        deciding += (name for name in own if name.scenario == "single-stream")
-    return tuple(deciding[:MOST_GATED])
+        gated += sorted(offline, key=lambda name: _rank(name, baseline))[:1]
+        gated += (name for name in own if name.scenario == "single-stream")
+    return tuple(gated[:MOST_GATED])
 
 
 def _rank(name: RowId, baseline: Sequence[BenchSection]) -> tuple[bool, float]:
-    """Sorts the rows of a case: those with a VALID time before those without, the fastest first."""
+    """Sort key of the rows of a case: VALID rows first, then the fastest."""
     if valid_us := _history(name, baseline).mean_us:
         return False, valid_us
     times = [time for row in _found(name, baseline) if row and (time := time_us(row))]
@@ -72,7 +72,7 @@ def _rank(name: RowId, baseline: Sequence[BenchSection]) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class _History:
-    """One row in the baseline records: microseconds per pair where it is valid, and why not where it is not."""
+    """One row in the baseline records: its valid times in microseconds per pair, and the problems of the others."""
 
     times_us: tuple[float, ...] = ()
     problems: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class _History:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the comparison, before it is judged."""
+    """A row of the comparison before its verdict."""
 
     name: RowId
     history: _History
@@ -101,12 +101,12 @@ class _Row:
 
     @property
     def slowdown(self) -> float | None:
-        """The share by which the time per pair has grown; negative where the row is faster."""
+        """The growth of the time per pair, as a share; negative if the row is faster."""
         return self.now_us / self.history.mean_us - 1 if self.now_us and self.history.mean_us else None
 
     @property
     def problem(self) -> str | None:
-        """Why the row cannot be judged."""
+        """Why the row cannot be judged; None if it can."""
         if not self.history.times_us:
             why = self.history.problems[0] if self.history.problems else "it has no such row"
             count = len(self.history.problems)
@@ -117,7 +117,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Prediction:
-    """The prediction limit of a row, as a share; p-values of the current time being one of the baseline's."""
+    """The prediction limit of a row, as a share, and the p-values of the current time under the baseline's."""
 
     limit: float
     p_value: float
@@ -134,7 +134,7 @@ def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | Non
 
 
 def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSection | None = None) -> _History:
-    """A row in the baseline records; with `current`, in those for which the machine was in the same state."""
+    """The history of a row; with `current`, without the records for which the machine was in another state."""
     found = [
         (_machine_problem(section, current) if current else None) or _time_or_problem(row)
         for section, row in zip(baseline, _found(name, baseline), strict=True)
@@ -146,23 +146,26 @@ def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSectio
 
 
 def _time_or_problem(row: BenchRow | None) -> float | str:
-    """Microseconds per pair of a valid `row`, or why it decides nothing."""
+    """Microseconds per pair of a valid `row`, or why it has no valid time."""
     if row is None:
         return "it has no such row"
     if row.broken_rules is None:
-        return f"the row was not judged valid; {USE_AB}"
+        return f"the row's validity was not checked; {USE_AB}"
     if row.broken_rules:
         return f"the row is INVALID: {'; '.join(row.broken_rules)}; {USE_AB}"
     return time_us(row) or "the row has no samples"
 
 
 def _geometric_mean(times_us: Sequence[float]) -> float:
-    """A slowdown and the speed-up that undoes it are equally far from this mean."""
+    """The mean for ratios: a slowdown and the speedup that undoes it have the same distance from it."""
     return math.exp(fmean(map(math.log, times_us)))
 
 
 def _machine_problem(before: BenchSection, current: BenchSection) -> str | None:
-    """Why the machine was in another state than for `before`, according to the control; None where a side has none."""
+    """How the control differs from that of `before`, if the machine was in another state.
+
+    None if it was not, or if a side has no control.
+    """
     old, new = _control_us(before), _control_us(current)
     if old is None or new is None:
         return None
@@ -177,7 +180,7 @@ def _machine_problem(before: BenchSection, current: BenchSection) -> str | None:
 
 
 def _control_us(section: BenchSection) -> float | None:
-    """The control of a record, by the quantile of the rounds that its rows are judged by."""
+    """The control of a record, by the same quantile of the rounds as for its rows; None without a control."""
     return (quantile(section.control_us, JUDGED_QUANTILE) or None) if section.control_us else None
 
 
@@ -185,10 +188,10 @@ def _control_us(section: BenchSection) -> float | None:
 
 
 def _predicted(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Prediction | None]]:
-    """Each row with its prediction limit, where it is gated and has the records for one.
+    """Each row with its prediction limit; None if the row is not gated or has too few records.
 
-    Holm's step-down correction over these rows (Holm 1979): with the p-values in ascending order, the k-th of m is
-    tested at ALPHA / (m - k + 1), and the first that is not rejected ends it. A limit is that of the row's own step.
+    Holm's step-down correction over these rows (Holm 1979): in ascending order of p, the k-th of m rows is tested at
+    ALPHA / (m - k + 1), until one is not rejected. The limit of a row is that of its step.
     """
     tested = [row for row in rows if row.gated and not row.problem and len(row.history.times_us) >= FEWEST_RECORDS]
     p_values = {row.name: prediction_p(row.history.logs, math.log(row.now_us or 0)) for row in tested}
@@ -231,7 +234,7 @@ def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> Metric
 
 
 def _source(history: _History, found: _Prediction | None, max_slowdown: float) -> str:
-    """The limit in words, and where it comes from."""
+    """The limit and its source, as text."""
     count, lost = len(history.times_us), len(history.problems)
     notes = [f"{lost} of {count + lost} baseline records left out"] if lost and count else []
     if found is None:

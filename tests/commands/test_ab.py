@@ -93,7 +93,7 @@ def test_the_verdict_is_the_exit_code_and_a_slowdown_must_show_twice(
 
 
 def test_a_number_of_pairs_that_cannot_reach_the_level_is_refused(plan: AbPlan, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--process-pairs 4: cannot reach the level 0\.05 .* at least 5"):
+    with pytest.raises(UsageError, match=r"--process-pairs 4: too few for p < 0\.05 .* at least 5"):
         ab(replace(plan, process_pairs=4), tmp_path / "ab.json", Listener())
 
 

@@ -269,15 +269,15 @@ def test_an_export_names_its_graph_and_the_f1_by_which_8_bits_are_judged() -> No
 
 
 def test_a_failed_export_says_why() -> None:
-    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip and 0 may"))
+    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
     shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))
-    assert "REGRESSION: 3 of 408 labels flip and 0 may" in shown
+    assert "REGRESSION: 3 of 408 labels flip; 0 may" in shown
     assert "PASS" not in shown
 
 
 def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom() -> None:
     assert "headroom 5000.0, above 2: no label of these can flip" in words_of(render.render(make_record("export")))
-    verdict = Verdict(outcome="REGRESSION", reason="a logit differs by 2.21e-03 and 1e-03 is allowed")
+    verdict = Verdict(outcome="REGRESSION", reason="a logit differs by 2.21e-03; 1e-03 is allowed")
     failed = make_export(optimize="o3", gate=make_gate(verdict=verdict))
     shown = words_of(render.render(make_record("export", export=failed)))
     assert "no label of these can flip, but the logits differ by more than is allowed" in shown

@@ -223,7 +223,7 @@ def test_a_row_that_one_record_has_is_a_warning() -> None:
 
 def test_other_answers_by_the_same_weights_are_a_warning_and_by_other_weights_are_none() -> None:
     _, (warning,) = found(*pair("bench", **{f"{ROW}accuracy": 0.8505}))
-    assert warning == "torch single-stream: accuracy: 0.8603, now 0.8505, though the weights are the same"
+    assert warning == "torch single-stream: accuracy: 0.8603, now 0.8505, although the weights are equal"
     assert found(*pair("bench", **{f"{ROW}accuracy": 0.8505, f"{ROW}model__model_sha256": "9" * 64}))[1] == ()
 
 
@@ -295,8 +295,8 @@ def test_seeds_may_differ_within_a_side_and_between_the_sides() -> None:
 
 def test_a_seed_twice_on_one_side_is_named_and_on_both_sides_is_not() -> None:
     twice = [run(1), run(2), put(run(1), "environment.started_at", LATER)]
-    assert sides(twice, [run(3)])[0] == ("seed 1: 2 times on the baseline; a seed counts once",)
-    assert sides([run(3)], twice)[0] == ("seed 1: 2 times on the current side; a seed counts once",)
+    assert sides(twice, [run(3)])[0] == ("seed 1: 2 times on the baseline; give each seed once",)
+    assert sides([run(3)], twice)[0] == ("seed 1: 2 times on the current side; give each seed once",)
     assert sides([run(1)], [put(run(1), "environment.started_at", LATER)])[0] == ()
 
 

@@ -157,9 +157,9 @@ def test_with_a_margin_only_what_rules_out_such_a_loss_passes() -> None:
 
 def test_with_a_margin_the_line_says_so() -> None:
     accuracy = judged(0, 0, Policy(accuracy=AccuracyPolicy(margin=0.02)))["accuracy"]
-    assert accuracy.limit == "net loss of 1 points or more, p < 0.05; passes where 2 points are ruled out"
+    assert accuracy.limit == "net loss of 1 points or more, p < 0.05; passes if 2 points are ruled out"
     assert accuracy.test == "exact McNemar, non-inferiority"
-    assert accuracy.verdict.reason.endswith("the net loss may be 0.66 points")
+    assert accuracy.verdict.reason.endswith("the net loss may be up to 0.66 points")
     assert accuracy.interval is not None
     assert accuracy.interval.low == pytest.approx(-0.6588, abs=1e-4)
 
@@ -260,7 +260,7 @@ def test_three_seeds_a_side_reach_no_p_below_5_percent_and_so_never_pass() -> No
         accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
         assert accuracy.gated
         assert accuracy.verdict.outcome == "INCONCLUSIVE"
-        assert accuracy.verdict.reason == "3 and 3 seeds reach p 0.05 at best, but p < 0.05 is needed; add records"
+        assert accuracy.verdict.reason == "3 and 3 seeds cannot reach p < 0.05 (at best 0.05); add records"
         assert accuracy.interval is None
 
 
@@ -307,7 +307,7 @@ def test_one_seed_a_side_is_inconclusive_and_says_what_helps() -> None:
     found = judge_train(GOOD[:1], BAD[:1], DEFAULT)
     assert overall([], found).outcome == "INCONCLUSIVE"
     reason = named(found)["accuracy"].verdict.reason
-    assert reason == "one seed per side: give several records, or set a floor in the policy"
+    assert reason == "only one seed per side; give several records, or set a floor in the policy"
 
 
 @pytest.mark.parametrize(("floor", "outcome"), [(0.79, "PASS"), (0.80, "REGRESSION")])
@@ -342,7 +342,7 @@ def exported(gate: ExportGate | None) -> MetricResult:
 def test_an_export_passes_only_where_its_own_gate_did() -> None:
     assert exported(make_gate()).gated
     assert exported(make_gate()).verdict == make_gate().verdict
-    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip and 0 may"))
+    failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
     assert exported(failed).verdict == failed.verdict
     flips = replace(failed, trials=(replace(failed.trials[0], flips=3),))
     assert exported(flips).verdict == failed.verdict
@@ -362,7 +362,10 @@ def test_an_export_passes_only_where_its_own_gate_did() -> None:
 )
 def test_a_pass_that_its_own_trials_do_not_bear_out_is_none(changes: dict[str, Any]) -> None:
     found = exported(make_gate(**changes)).verdict
-    assert (found.outcome, found.reason) == ("INCONCLUSIVE", "the record says PASS, but its own trials contradict it")
+    assert (found.outcome, found.reason) == (
+        "INCONCLUSIVE",
+        "the gate of the record is PASS, but its trials contradict it",
+    )
 
 
 def test_a_half_precision_gate_may_have_large_differences() -> None:

@@ -14,7 +14,7 @@ from mrpcbench.gates.live_speed import (
     log_ratio,
     log_ratios,
     looks_slower,
-    own_ratios,
+    noise_ratios,
 )
 from mrpcbench.gates.policy import Policy, SpeedPolicy
 from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
@@ -148,7 +148,7 @@ def test_a_policy_that_does_not_gate_speed_is_no_pass() -> None:
 
 def test_a_against_itself_is_shown_and_never_decides() -> None:
     pairs = [pair(10.0 + index % 2, 10.0) for index in range(10)]
-    assert own_ratios(pairs) == [pytest.approx(math.log(1.1))] * 5
+    assert noise_ratios(pairs) == [pytest.approx(math.log(1.1))] * 5
     (floor,) = (metric for metric in made(pairs).metrics if not metric.gated)
     assert floor.metric == "A against A"
     assert floor.change == pytest.approx(10)

@@ -10,7 +10,7 @@ import pytest
 from records import ONNX, make_bench, make_row
 
 from mrpcbench.gates.policy import Policy, StoredSpeedPolicy
-from mrpcbench.gates.stored_speed import judge_bench, rows_that_decide
+from mrpcbench.gates.stored_speed import default_gated_rows, judge_bench
 from mrpcbench.schema.bench_results import BenchRow, BenchSection, LoadPoint, ServerResult
 from mrpcbench.schema.requests import BackendSpec
 from mrpcbench.schema.rows import RowId
@@ -102,7 +102,7 @@ def test_a_few_disturbed_rounds_change_nothing() -> None:
     ("broken", "said"),
     [
         (INVALID, "the row is INVALID: unsteady: ±12%; rerun it"),
-        ({"broken_rules": None}, "the row was not judged valid"),
+        ({"broken_rules": None}, "the row's validity was not checked"),
         ({"samples_ms": ()}, "the row has no samples"),
         ({"samples_ms": (0.0, 0.0, 1.0)}, "the row has no samples"),
     ],
@@ -274,7 +274,7 @@ def test_the_fastest_offline_row_of_each_case_and_single_pairs_decide_five_in_al
         )
     ]
     expected = (ROW, "torch single-stream", "onnx offline batch 32", "onnx single-stream", "fake offline batch 32")
-    assert rows_that_decide([make_bench(rows=tuple(rows))]) == row_ids(*expected)
+    assert default_gated_rows([make_bench(rows=tuple(rows))]) == row_ids(*expected)
     found = judged([rows], rows)
     assert [name for name, metric in found.items() if metric.gated] == list(expected)
     assert len(found) == 9
@@ -285,21 +285,21 @@ def test_the_fastest_row_is_that_of_all_baseline_records_together() -> None:
         make_bench(rows=(row(small, batch_size=8), row(large)))
         for small, large in ((9.9, 10.0), (12.0, 10.0), (12.0, 10.0))
     ]
-    assert rows_that_decide(sections) == row_ids(ROW)
+    assert default_gated_rows(sections) == row_ids(ROW)
 
 
 def test_a_row_that_is_not_valid_decides_only_if_its_case_has_no_other() -> None:
     fast, faster = row(5.0, batch_size=8, **INVALID), row(4.0, batch_size=16, **INVALID)
-    assert rows_that_decide([make_bench(rows=(fast, row(), faster))]) == row_ids(ROW)
-    assert rows_that_decide([make_bench(rows=(fast, faster))]) == row_ids("torch offline batch 16")
+    assert default_gated_rows([make_bench(rows=(fast, row(), faster))]) == row_ids(ROW)
+    assert default_gated_rows([make_bench(rows=(fast, faster))]) == row_ids("torch offline batch 16")
     noisy, quiet = (
         make_bench(rows=(row(ms, batch_size=8, **rules), row())) for ms, rules in ((5.0, INVALID), (9.0, {}))
     )
-    assert rows_that_decide([noisy, quiet]) == row_ids("torch offline batch 8")
+    assert default_gated_rows([noisy, quiet]) == row_ids("torch offline batch 8")
 
 
 def test_a_row_without_samples_is_not_the_fastest() -> None:
-    assert rows_that_decide([make_bench(rows=(row(batch_size=8, samples_ms=()), row()))]) == row_ids(ROW)
+    assert default_gated_rows([make_bench(rows=(row(batch_size=8, samples_ms=()), row()))]) == row_ids(ROW)
 
 
 def test_the_rows_that_the_policy_names_decide_instead() -> None:

@@ -1,19 +1,19 @@
-"""Metrics that need no test: a floor, and what is shown for information. Standard library only."""
+"""Metrics without a statistical test: floors, and figures shown for information. Standard library only."""
 
 from mrpcbench.schema.verdicts import MetricResult, Outcome, Verdict
 
-INFORMATION = Verdict(outcome="INCONCLUSIVE", reason="information: it has no limit")
+INFORMATION = Verdict(outcome="INCONCLUSIVE", reason="information only, no limit")
 
 
 def floor_metric(name: str, before: float, after: float, floor: float | None) -> tuple[MetricResult, ...]:
-    """The lowest run of the current side against the floor, where there is one."""
+    """The current value checked against `floor`; no metric without a floor."""
     if floor is None:
         return ()
     outcome: Outcome = "PASS" if after >= floor else "REGRESSION"
     metric = MetricResult(
         metric=f"{name} floor",
         gated=True,
-        verdict=Verdict(outcome=outcome, reason=f"{after:.4f}, and the floor is {floor:g}"),
+        verdict=Verdict(outcome=outcome, reason=f"{after:.4f}; the floor is {floor:g}"),
         baseline=before,
         current=after,
         unit="share",
@@ -25,7 +25,7 @@ def floor_metric(name: str, before: float, after: float, floor: float | None) ->
 
 
 def information(name: str, before: float | None, after: float | None, unit: str) -> MetricResult:
-    """A figure that has no limit."""
+    """A figure without a limit."""
     return MetricResult(
         metric=name,
         gated=False,
