@@ -1,1 +1,1 @@
-"""What `--model` names: its folder, configuration, tokenizer, weights and hashes."""
+"""Resolves `--model`: folder, configuration, tokenizer, weights and hashes."""

@@ -1,4 +1,4 @@
-"""Loads a model's weights, without remote code and from safetensors only, and says what the model is."""
+"""Loads a classifier's weights, only from safetensors and without remote code, and identifies them by hashes."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ LABELS = 2
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A sequence classifier in float32 on the CPU, with its tokenizer and what is known of both."""
+    """A sequence classifier in float32 on the CPU, with its tokenizer, identity and load report."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -45,9 +45,9 @@ def load_classifier(
 ) -> LoadedModel:
     """Load the model of `source` as a classifier of two labels, in float32 on the CPU, in evaluation mode.
 
-    `label_names` are put into its configuration (None keeps those it has); `random_init` initialises all weights from
-    the architecture; `new_head` allows a checkpoint without a classification head, which is then initialised from
-    `seed`. Raises `UsageError` where the folder lacks what was asked for.
+    `label_names` replace those in its configuration, unless None. `random_init` initialises all weights randomly.
+    `new_head` allows a checkpoint without a classification head, which is then initialised from `seed`. Raises
+    `UsageError` if the folder lacks weights, a head or a part of the encoder.
     """
     folder, name = source.folder, source.name
     config = _classifier_config(source, label_names)
@@ -67,13 +67,13 @@ def load_classifier(
 
 
 def _check_whole(report: LoadReport, name: str) -> None:
-    """Refuse a checkpoint of which a part would be random; only training may begin so."""
+    """Reject a checkpoint with missing weights, which would be random. Only training may start from one."""
     if report.new_head:
-        raise UsageError(f"--model {name}: no classification head in it; fine-tune it first with `mrpcbench train`")
+        raise UsageError(f"--model {name}: it has no classification head; fine-tune it first with `mrpcbench train`")
     if report.missing:
         raise UsageError(
-            f"--model {name}: {len(report.missing)} weights of its encoder are missing, {report.missing[0]} first; "
-            "they would be random: fine-tune it first with `mrpcbench train`, or name a whole model"
+            f"--model {name}: {len(report.missing)} weights of its encoder are missing ({report.missing[0]}, ...) and "
+            "would be random; fine-tune it first with `mrpcbench train`, or use a complete model"
         )
 
 
@@ -82,13 +82,13 @@ def _classifier_config(source: ModelSource, label_names: Sequence[str] | None) -
     has_head = any("SequenceClassification" in item for item in config.architectures or ())
     if has_head and config.num_labels != LABELS:
         raise UsageError(
-            f"--model {source.name}: its head has {config.num_labels} labels, and paraphrase needs {LABELS}"
+            f"--model {source.name}: its head has {config.num_labels} labels, but paraphrase needs {LABELS}"
         )
     if label_names is not None:
         config.id2label = {index: label.upper() for index, label in enumerate(label_names)}
         config.label2id = {label: index for index, label in config.id2label.items()}
     if hasattr(config, "reference_compile"):
-        # ModernBERT would compile itself where it can, and the time of a run would depend on whether it could.
+        # Otherwise ModernBERT compiles itself if it can, and run times depend on whether a compiler is installed.
         config.reference_compile = False
     return config
 
@@ -97,20 +97,20 @@ def _check_weight_files(folder: Path, name: str) -> None:
     if any(folder.glob("*.safetensors")):
         return
     if (folder / ONNX_FILE).exists():
-        raise UsageError(f"--model {name}: holds an ONNX graph and no weights; add --backend onnx")
+        raise UsageError(f"--model {name}: it has an ONNX graph but no weights; add --backend onnx")
     if any(folder.glob("*.bin")):
-        raise UsageError(f"--model {name}: only pickled weights (*.bin) in it; save them as safetensors first")
+        raise UsageError(f"--model {name}: it has only pickled weights (*.bin); save them as safetensors first")
     raise UsageError(
-        f"--model {name}: an architecture (config.json) without weights in safetensors, the only format that is read; "
+        f"--model {name}: it has a config.json but no weights in safetensors, the only supported format; "
         "pass --random-init to use random weights"
     )
 
 
 def attention_of(config: PretrainedConfig) -> str:
-    """The attention that torch runs: scaled-dot-product attention where the architecture has it."""
+    """The attention implementation: `sdpa` if the architecture supports it, otherwise `eager`."""
     kind = AutoModelForSequenceClassification._model_mapping.get(type(config), None)
     if kind is None:
-        raise UsageError(f"{type(config).__name__} has no sequence classifier in transformers; name another --model")
+        raise UsageError(f"{type(config).__name__} has no sequence classifier in transformers; use another --model")
     return "sdpa" if kind._supports_sdpa else "eager"
 
 
@@ -135,7 +135,7 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
     except MrpcbenchError:
         raise
     except Exception as error:  # safetensors raises its own types, which share no base
-        raise MrpcbenchError(f"--model {name}: its weights cannot be loaded ({first_line(error)})") from error
+        raise MrpcbenchError(f"--model {name}: cannot load its weights ({first_line(error)})") from error
     encoder = f"{model.base_model_prefix}."
     missing = sorted(info["missing_keys"])
     report = LoadReport(
@@ -145,7 +145,7 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
         loaded_sha256=weights_sha256(model, without=missing) if missing else None,
     )
     if len(report.missing) == sum(key.startswith(encoder) for key in model.state_dict()):
-        raise UsageError(f"--model {name}: none of its weights belongs to {type(model).__name__}; name another --model")
+        raise UsageError(f"--model {name}: none of its weights fits {type(model).__name__}; use another --model")
     return model, report
 
 
@@ -174,7 +174,7 @@ def _identity(
 
 
 def weights_sha256(model: PreTrainedModel, *, without: Collection[str] = ()) -> str:
-    """Hash over name, dtype, shape and bytes of every weight in the order of names, whatever files held them."""
+    """SHA-256 over name, dtype, shape and bytes of every weight, sorted by name. It does not depend on the files."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         if name in without:
@@ -185,16 +185,16 @@ def weights_sha256(model: PreTrainedModel, *, without: Collection[str] = ()) -> 
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of what `tokenizer` does, which loading and saving do not change, as they change the bytes of its files."""
+    """SHA-256 of the behaviour of `tokenizer`. Loading and saving change the bytes of its files, but not this hash."""
     if tokenizer.is_fast:
-        # What a call has set for padding and truncation is no part of the tokenizer.
+        # Padding and truncation are settings of a call, not of the tokenizer.
         return store.canonical_sha256(tokenizer.backend_tokenizer.to_str(), without=("padding", "truncation"))
     content = (sorted(tokenizer.get_vocab().items()), sorted(tokenizer.special_tokens_map.items()))
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
-    """Hash over the names and bytes of `paths`."""
+    """SHA-256 over the names and bytes of `paths`."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

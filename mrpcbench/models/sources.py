@@ -1,7 +1,7 @@
-"""What `--model` means: its folder on this machine, found once a command, and what is read from that folder.
+"""Resolves `--model` to a local folder, once per command, and reads its configuration and tokenizer.
 
-`models` loads the weights. transformers and the hub's client load only when they are needed, because a process of `ab`
-that is given a folder and its batches needs neither.
+`models.classifier` loads the weights. transformers and the hub client are imported only when needed, because the
+worker processes of `ab` need neither.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,18 +31,18 @@ TOKENIZER_JSON = (
     "added_tokens.json",
     "vocab.json",
 )
-# Everything but weights in formats that can run code when they are read.
+# All files except weights in formats that can run code when they are loaded.
 HUB_WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
 HUB_GRAPH = ("*.json", "*.txt", f"onnx/{ONNX_FILE}*")
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The files that a `--model` stands for. A command finds them once and passes them on.
+    """The files of a `--model`. A command resolves them once and passes them on.
 
-    `name` is what the user wrote, for messages; `folder` holds config.json and the tokenizer, with the weights or, for
-    a graph backend, the ONNX graph. What is read from the files is read once. `notes` are lines for the user about
-    settings that were set right.
+    `name` is the value of `--model`, for messages. `folder` holds config.json and the tokenizer, with the weights or,
+    for the onnx backend, the ONNX graph. Each file is read at most once. `notes` are messages for the user about
+    settings that were corrected.
     """
 
     name: str
@@ -51,12 +51,12 @@ class ModelSource:
 
     @cached_property
     def config(self) -> "PretrainedConfig":
-        """The architecture; not to be changed. Raises `UsageError` where there is none."""
+        """The model's configuration, which callers must not change. Raises `UsageError` if there is none."""
         return load_config(self.folder, self.name)
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """The tokenizer, which pads on the right. Raises `UsageError` where there is none."""
+        """The tokenizer, set to pad on the right. Raises `UsageError` if there is none."""
         tokenizer = load_tokenizer(self.folder, self.name)
         if tokenizer.padding_side != "right":
             tokenizer.padding_side = "right"
@@ -65,11 +65,11 @@ class ModelSource:
 
     @cached_property
     def reader(self) -> Reader:
-        """How the model reads pairs."""
+        """Encodes pairs for this model."""
         if getattr(self.config, "summary_type", None) == "last":
             raise UsageError(
                 f"--model {self.name}: it classifies by the last position (summary_type), which is padding in a batch "
-                "that is padded on the right; name another --model"
+                "that is padded on the right; use another --model"
             )
         return reader(self.tokenizer, self.config)
 
@@ -80,24 +80,24 @@ class ModelSource:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the model calls its labels, in their order."""
+        """The model's label names, in label order."""
         names = self.config.id2label
         return tuple(str(names[label]) for label in sorted(names))
 
     def check_labels(self, of_data: tuple[str, str]) -> None:
-        """Raise `UsageError` where the model has the labels of the data in the other order."""
+        """Raise `UsageError` if the model has the data's labels in the other order."""
         named = tuple(name.upper() for name in of_data)
         if tuple(name.upper() for name in self.label_names) == named[::-1] != named:
             raise UsageError(
-                f"--model {self.name}: its labels are {', '.join(named[::-1])} and the data's {', '.join(named)}"
+                f"--model {self.name}: its labels are {', '.join(named[::-1])}, but the data's are {', '.join(named)}"
             )
 
 
 def find_sources(wanted: Iterable[tuple[str, bool]]) -> Mapping[tuple[str, bool], ModelSource]:
     """The source for each (`--model`, whether its ONNX graph is read). Each name is located once.
 
-    A graph lies in the model folder or in its `onnx/`. Raises `UsageError` where a model or its graph does not exist,
-    `MrpcbenchError` where the hub cannot be reached.
+    A graph is in the model folder or in its `onnx/` folder. Raises `UsageError` if a model or its graph does not exist,
+    and `MrpcbenchError` if the hub cannot be reached.
     """
     wanted = list(wanted)
     patterns: dict[str, list[str]] = {}
@@ -113,16 +113,16 @@ def find_sources(wanted: Iterable[tuple[str, bool]]) -> Mapping[tuple[str, bool]
 
 
 def weights_source(name: str, *, to_train: bool = False) -> ModelSource:
-    """The source of `--model name` for its weights, as `train` and `export` read it; see `locate`."""
+    """The source of the weights of `--model name`, for `train` and `export`; see `locate`."""
     return ModelSource(name, locate(name, to_train=to_train))
 
 
 def locate(model: str, *, to_train: bool = False, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
     """The folder that `--model` means: a folder, a bundled model, or a snapshot of a hub repository.
 
-    `quickstart` is the bundled checkpoint where a model is wanted `to_train`, and else the fine-tuned classifier.
-    `hub_files` are the patterns of the files to download from a hub repository. A hub id costs a request per call:
-    a command calls `find_sources` once instead. Raises `UsageError` where there is no such model.
+    `quickstart` means the bundled checkpoint with `to_train`, and the bundled fine-tuned classifier otherwise.
+    `hub_files` are patterns of the files to download from the hub. Each call with a hub id makes a request, so a
+    command calls `find_sources` once instead. Raises `UsageError` if there is no such model.
     """
     if model == QUICKSTART:
         return CHECKPOINT_DIR if to_train else CLASSIFIER_DIR
@@ -131,59 +131,61 @@ def locate(model: str, *, to_train: bool = False, hub_files: Iterable[str] = HUB
         return folder
     if model == DEFAULT_MODEL_DIR:
         raise UsageError(
-            f"no folder {model} here: run `mrpcbench train` first, or name a fine-tuned model with --model"
+            f"no folder {model} here: run `mrpcbench train` first, or pass a fine-tuned model with --model"
         )
     if folder.exists():
-        raise UsageError(f"--model {model}: a file; name the folder that holds config.json")
+        raise UsageError(f"--model {model}: this is a file; pass the folder with config.json")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageError(f"--model {model}: no such folder")
     if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
-        raise UsageError(f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` makes graphs there")
+        raise UsageError(
+            f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` writes graphs there"
+        )
     from mrpcbench import hub
 
     return hub.snapshot(model, kind="model", patterns=list(dict.fromkeys(hub_files)))
 
 
 def onnx_folder(folder: Path, name: str) -> Path:
-    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` where neither has one."""
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` if neither has one."""
     for candidate in (folder, folder / "onnx"):
         if (candidate / ONNX_FILE).exists():
             return candidate
     others = sorted(path.parent.name for path in folder.glob(f"onnx-*/{ONNX_FILE}"))
-    instead = f"name its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
+    instead = f"use its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
     raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
 
 
 def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Path:
-    """Where the graph of `--model model` that was made for `optimize` goes unless `--output-dir` says otherwise."""
+    """The default output folder for the graph of `--model model` with `--optimize optimize`."""
     graph = "onnx" if optimize == "none" else f"onnx-{optimize}"
     if Path(model).is_dir() and not random_init:
         return Path(model) / graph
-    # A hub model lies in a cache that other programs share, and random weights are none of a folder's own.
+    # The hub's cache is shared with other programs, and random weights do not belong to the model's folder.
     suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
     return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
 
 
 def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer in `folder`; `name` is what the user called it. Raises `UsageError` where there is none."""
+    """The tokenizer in `folder`; `name` is the value of `--model`. Raises `UsageError` if there is none."""
     from transformers import AutoTokenizer
 
     for file in TOKENIZER_JSON:
         check_json(folder / file)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what a broken tokenizer raises depends on what of it is broken
-        raise UsageError(f"--model {name}: no usable tokenizer in it ({first_line(error)})") from error
+    except Exception as error:  # a broken tokenizer can raise almost anything
+        raise UsageError(f"--model {name}: it has no usable tokenizer ({first_line(error)})") from error
     if tokenizer.pad_token_id is None:
         raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
     return tokenizer
 
 
 def load_config(folder: Path, name: str) -> "PretrainedConfig":
-    """The architecture in `folder`; raises `UsageError` where there is none."""
+    """The configuration in `folder`; raises `UsageError` if there is none."""
     if not (folder / "config.json").exists():
-        # transformers would guess an architecture from the folder's name.
-        raise UsageError(f"--model {name}: no config.json in it; name a folder that a model was saved to")
+        # Without it, transformers guesses an architecture from the folder's name.
+        raise UsageError(f"--model {name}: it has no config.json; pass a folder with a saved model")
     for file in MODEL_JSON:
         check_json(folder / file)
     from transformers import AutoConfig
@@ -191,10 +193,10 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--model {name}: no usable config.json in it ({first_line(error)})") from error
+        raise UsageError(f"--model {name}: it has no usable config.json ({first_line(error)})") from error
 
 
 def reader(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> Reader:
-    """How a model reads pairs: of as many tokens as it has positions, or its tokenizer allows, whichever is fewer."""
+    """The reader of a model. The longest pair is the smaller of the model's positions and the tokenizer's limit."""
     positions = int(getattr(config, "max_position_embeddings", None) or 512)
     return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

@@ -1,8 +1,8 @@
-"""ModernBERT as a sequence classifier without padding: a function of Hugging Face's own weights, with gradients.
+"""ModernBERT as a sequence classifier without padding: a function of Hugging Face's weights, with gradients.
 
-It computes what `ModernBertForSequenceClassification` does, in fewer than half of its kernels: no padding, no autocast,
-rotary tables and masks made once instead of in each layer, query and key rotated together, residuals added by the
-matrix product before them.
+It computes the same as `ModernBertForSequenceClassification` with fewer than half of the kernels. It uses no padding
+and no autocast. Rotary tables and masks are computed once, not in each layer. Query and key are rotated together, and
+each residual is added by the matrix product before it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ from mrpcbench.modernbert.packing import Packed
 ARCHITECTURE = "ModernBertForSequenceClassification"
 DROPOUTS = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
 Weights = Mapping[str, torch.Tensor]
-# Query and key [T, 2, H, D], value [T, 1, H, D] and whether the layer is local; gives [T, H, D].
+# (query and key [T, 2, H, D], value [T, 1, H, D], whether the layer is local) -> [T, H, D]
 Attend = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 Attention = Callable[[Packed, PretrainedConfig, torch.dtype], Attend]
 
 
 def refusal(config: PretrainedConfig, architecture: str, *, training: bool = False) -> str | None:
-    """Why a model of this class and configuration cannot run packed, and the option that runs it; None where it can."""
+    """Why a model of this class and configuration cannot run packed, and which option to use; None if it can."""
     remedy = "use --engine trainer" if training else "use --backend torch"
     if architecture != ARCHITECTURE:
         return f"{architecture} cannot run packed, only {ARCHITECTURE} can; {remedy}"
@@ -38,15 +38,15 @@ def refusal(config: PretrainedConfig, architecture: str, *, training: bool = Fal
 
 
 def windowless(config: PretrainedConfig) -> int:
-    """Tokens of the longest sequence in which every token sees every other in a local layer."""
+    """Length of the longest sequence in which every token attends to every other in a local layer."""
     return int(config.local_attention) // 2 + 1
 
 
 def rotary_table(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Cosines and sines for every position, [P, 2, 2, 1, 1, D]: of global and local layers; the sines with the sign
-    that lets a roll by half of D stand for the rotation of Su et al., RoFormer, 2021, eq. 34.
+    """Rotary embeddings [P, 2, 2, 1, 1, D]: for every position, global and local layers, cosines and sines.
 
-    Its arithmetic, `dtype`, is that of `logits`. Make it once: it depends on the configuration alone.
+    The sines have signs such that a roll by D/2 replaces the rotation (Su et al., RoFormer, 2021, eq. 34). `logits`
+    computes in the table's `dtype`. The table depends only on the configuration, so compute it once.
     """
     size = config.hidden_size // config.num_attention_heads
     exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
@@ -67,27 +67,27 @@ def logits(
     rotary: torch.Tensor,
     attention: Attention | None = None,
 ) -> torch.Tensor:
-    """Logits [pairs, labels] of the real segments, in the arithmetic of the head's weights.
+    """Logits [pairs, labels] of the real segments, in the dtype of the head's weights.
 
-    `weights` are named as in the model's `state_dict`: its own parameters, or copies in another arithmetic. All of the
-    encoder's are of `rotary`'s arithmetic, but for the embeddings with their norm, and the head, which may differ.
-    `attention` is `kernel_for` these tensors unless given. Where gradients are off, residuals are added in place.
+    `weights` have the names of the model's `state_dict`: its own parameters, or copies in another dtype. The encoder's
+    weights have the dtype of `rotary`; the embeddings, their norm, and the head may have another. `attention` is
+    chosen by `kernel_for` unless given. Without gradients, residuals are added in place.
     """
     net = _Net(weights, config)
     embedded = functional.embedding(packed.ids, weights["model.embeddings.tok_embeddings.weight"])
     states = net.norm(embedded, "model.embeddings.norm").to(rotary.dtype)
-    turns = rotary.index_select(0, packed.positions)
+    rotations = rotary.index_select(0, packed.positions)
     attend = (attention or kernel_for(config, rotary.device, rotary.dtype))(packed, config, rotary.dtype)
     activation = ACT2FN[config.hidden_activation]
     for index in range(config.num_hidden_layers):
-        states = _attended(net, states, index, turns, attend)
+        states = _attended(net, states, index, rotations, attend)
         states = _transformed(net, states, index, activation)
     return _classified(net, net.norm(states, "model.final_norm"), packed)[: packed.pairs]
 
 
 @dataclass(frozen=True)
 class _Net:
-    """Weights by their names."""
+    """Layers that look up their weights by name."""
 
     weights: Weights
     config: PretrainedConfig
@@ -100,15 +100,15 @@ class _Net:
         return functional.layer_norm(states, weight.shape, weight, bias, self.config.norm_eps)
 
     def added(self, states: torch.Tensor, inner: torch.Tensor, name: str) -> torch.Tensor:
-        """`states` plus the linear map of `inner`, in one kernel where it may be in place."""
+        """`states` plus the linear map of `inner`, in one kernel; in place without gradients."""
         weight, bias = self.weights[f"{name}.weight"].t(), self.weights.get(f"{name}.bias")
         if bias is not None:
             states = states + bias
         return states.addmm(inner, weight) if torch.is_grad_enabled() else states.addmm_(inner, weight)
 
 
-def _attended(net: _Net, states: torch.Tensor, index: int, turns: torch.Tensor, attend: Attend) -> torch.Tensor:
-    """States [T, hidden] after the attention of layer `index`; `turns` [T, 2, 2, 1, 1, D] are the tokens' rotations."""
+def _attended(net: _Net, states: torch.Tensor, index: int, rotations: torch.Tensor, attend: Attend) -> torch.Tensor:
+    """States [T, hidden] after the attention of layer `index`; `rotations` are [T, 2, 2, 1, 1, D]."""
     layer, heads = f"model.layers.{index}", net.config.num_attention_heads
     local = index % net.config.global_attn_every_n_layers != 0
     # The embeddings are normalised already, so the first layer has no norm of its own.
@@ -116,7 +116,7 @@ def _attended(net: _Net, states: torch.Tensor, index: int, turns: torch.Tensor, 
     qkv = net.linear(normed, f"{layer}.attn.Wqkv").view(len(states), 3, heads, -1)
     query_key, value = qkv.split_with_sizes((2, 1), dim=1)
     rolled = query_key.roll(query_key.shape[-1] // 2, dims=-1)
-    query_key = torch.addcmul(query_key * turns[:, int(local), 0], rolled, turns[:, int(local), 1])
+    query_key = torch.addcmul(query_key * rotations[:, int(local), 0], rolled, rotations[:, int(local), 1])
     return net.added(states, attend(query_key, value, local).flatten(1), f"{layer}.attn.Wo")
 
 
@@ -130,7 +130,7 @@ def _transformed(
 
 
 def _classified(net: _Net, states: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """Logits [S, labels] of all segments; the mean is taken in float32."""
+    """Logits [S, labels] of all segments. Mean pooling is in float32."""
     if net.config.classifier_pooling == "cls":
         pooled = states.index_select(0, packed.starts[:-1])
     else:
@@ -144,19 +144,19 @@ def _classified(net: _Net, states: torch.Tensor, packed: Packed) -> torch.Tensor
 
 
 def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Attention:
-    """`varlen` where its kernel runs: flash attention, in half precision, on a GPU of compute capability 8 or more."""
+    """`varlen` if its kernel is available: it is flash attention and needs half precision and compute capability 8."""
     fits = dtype in (torch.float16, torch.bfloat16) and config.hidden_size // config.num_attention_heads % 8 == 0
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
 def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, recorded: bool) -> str:
-    """What a placement says of `kernel_for` these, and of whether they are recorded."""
+    """The provider in a placement: the attention kernel, and whether it runs as CUDA graphs."""
     attention = "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa"
     return f"packed, {attention}" + (", CUDA graphs" if recorded else "")
 
 
 def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
-    """Attention by torch's kernel for sequences end to end."""
+    """Attention with torch's kernel for packed sequences."""
     starts, longest, reach = packed.starts, packed.shape.longest, windowless(config) - 1
 
     def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
@@ -170,9 +170,9 @@ def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Atte
 
 
 def padded(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
-    """Scaled-dot-product attention over copies of query, key and value that are padded to the longest segment.
+    """Scaled-dot-product attention over copies of query, key and value, padded to the longest segment.
 
-    A mask over the sequences end to end would need no copies; its cost grows with the square of all their tokens.
+    A mask over the packed sequences would need no copies, but its cost grows with the square of all tokens.
     """
     count, width, reach = packed.shape.segments, packed.shape.longest, windowless(config) - 1
     place = torch.arange(width, device=packed.storage.device)
@@ -182,7 +182,7 @@ def padded(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Atte
     masks = [None if packed.shape.tokens == count * width else _mask(real[:, None, None], dtype)] * 2
     if width > reach + 1:
         near = (place[:, None] - place).abs() <= reach
-        # A query of padding may see anything: one that saw nothing would be NaN, and so would its gradient.
+        # Queries of padding attend to everything: with nothing to attend to, they and their gradients would be NaN.
         masks[1] = _mask(real[:, None, None] & near | ~real[:, None, :, None], dtype)
 
     def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
@@ -196,5 +196,5 @@ def padded(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Atte
 
 
 def _mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the scores; given as truth values, each layer would convert them anew."""
+    """The additive attention mask. A Boolean mask would be converted again in each layer."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)

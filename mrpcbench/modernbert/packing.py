@@ -1,4 +1,4 @@
-"""Sequences end to end, without padding, and the few shapes that they are filled up to where shapes must be few."""
+"""Packed sequences: concatenated without padding, or filled up to one of a few shapes for CUDA graphs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ SMALLEST_STEP, LARGEST_STEP = 16, 128
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How many tokens and segments there are, and how long a segment may be. Few shapes make few CUDA graphs."""
+    """Number of tokens and segments, and the longest allowed segment. Few shapes mean few CUDA graphs."""
 
     tokens: int
     segments: int
@@ -20,15 +20,15 @@ class Shape:
 
     @property
     def words(self) -> int:
-        """Length of a `Packed`'s storage, in int64."""
-        return 3 * self.tokens + self.segments + (self.segments + 2) // 2  # two int32 in a word
+        """Length of the storage of a `Packed`, in int64 words."""
+        return 3 * self.tokens + self.segments + (self.segments + 2) // 2  # a word holds two int32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Token sequences end to end; the first `pairs` segments are real, and what follows them is filling.
+    """Concatenated token sequences. The first `pairs` segments are real; the rest is filler.
 
-    `storage`, int64, holds everything, so that one copy takes it to a device or into the inputs of a CUDA graph.
+    `storage`, int64, holds all arrays, so one copy moves them to a device or into the inputs of a CUDA graph.
     """
 
     shape: Shape
@@ -42,7 +42,7 @@ class Packed:
 
     @property
     def positions(self) -> torch.Tensor:
-        """Place of each token in its segment, int64 [T]; 0 in the filling."""
+        """Position of each token in its segment, int64 [T]; 0 for filler."""
         return self.storage[self.shape.tokens : 2 * self.shape.tokens]
 
     @property
@@ -52,16 +52,16 @@ class Packed:
 
     @property
     def lengths(self) -> torch.Tensor:
-        """Tokens of each segment, int64 [S]; 1 for an empty one, since means divide by it."""
+        """Length of each segment in tokens, int64 [S]; 1 for an empty one, because mean pooling divides by it."""
         return self.storage[3 * self.shape.tokens :][: self.shape.segments]
 
     @property
     def starts(self) -> torch.Tensor:
-        """Cumulative lengths, int32 [S + 1], as attention kernels want them; all but the last are below T."""
+        """Cumulative lengths, int32 [S + 1], as attention kernels expect them; all but the last are below T."""
         return self.storage[3 * self.shape.tokens + self.shape.segments :].view(torch.int32)[: self.shape.segments + 1]
 
     def to(self, device: torch.device) -> "Packed":
-        """The same on `device`; from pinned memory the host does not wait for the copy."""
+        """A copy on `device`. From pinned memory, the host does not wait for it."""
         return replace(self, storage=self.storage.to(device, non_blocking=True))
 
 
@@ -73,10 +73,10 @@ def pack(
     filler: int = 0,
     pinned: bool = False,
 ) -> Packed:
-    """Sequences whose tokens are `ids` [T] and whose lengths are `lengths` [B], none of them 0.
+    """Pack sequences with tokens `ids` [T] and `lengths` [B], none of which is 0.
 
-    With `shape` they are filled up to it: the last segment takes the tokens `filler` that are left, and those between
-    it and the real ones are empty. Raises `ValueError` where they do not fit, or leave nothing to be filled.
+    With `shape`, they are filled up to it: the last segment holds the remaining tokens, all `filler`, and segments
+    between it and the real ones are empty. Raises `ValueError` if the sequences do not fit or leave no room to fill.
     """
     pairs, real, longest = len(lengths), len(ids), int(lengths.max())
     whole = np.zeros(shape.segments if shape else pairs, dtype=np.int64)
@@ -99,10 +99,10 @@ def pack(
 
 
 class Resident:
-    """Sequences that stay on a device, where batches of them are packed by their numbers alone.
+    """Sequences that stay on a device. Batches are packed there, from the indices of their sequences.
 
-    `sequences` are token ids [L] each; `filler` is the token that fills a shape up. Packing runs no operation whose
-    result the host must see, so that a CUDA graph can hold it.
+    Each of `sequences` is token ids [L]; `filler` is the token that fills up a shape. Packing never synchronises with
+    the host, so a CUDA graph can contain it.
     """
 
     def __init__(self, sequences: Sequence[NDArray[np.int64]], device: torch.device, *, filler: int = 0) -> None:
@@ -113,10 +113,10 @@ class Resident:
         self._offsets = torch.from_numpy(np.concatenate(([0], self.lengths.cumsum()[:-1]))).to(device)
 
     def pack(self, rows: torch.Tensor, shape: Shape) -> Packed:
-        """The sequences `rows`, int64 [S] on the device, filled up to `shape` as `pack` does; -1 is an empty segment.
+        """Pack the sequences `rows`, int64 [S] on the device, into `shape`; -1 is an empty segment.
 
-        All S segments count as pairs, since how many are real is not known here. As with `pack`, where something is to
-        be filled the last segment takes it, and must be empty.
+        All S segments count as pairs, because the host does not know how many are real. As in `pack`, the last segment
+        holds the filler; it must be empty if there is any.
         """
         there = rows.clamp(min=0)
         lengths = self._lengths[there] * (rows >= 0)
@@ -131,12 +131,12 @@ class Resident:
         made.starts[:1].zero_()
         made.starts[1:].copy_(ends)
         place = torch.arange(shape.tokens, device=rows.device)
-        # The first segment that ends behind a token has it; one that is empty ends where it begins, and has none.
+        # A token belongs to the first segment that ends after it. Empty segments end where they begin: they have none.
         segments = torch.searchsorted(ends, place, right=True)
         inner = place - torch.cat((ends.new_zeros(1), ends[:-1]))[segments]
         is_real = place < real
         source = (self._offsets[there][segments] + inner).clamp(max=len(self._ids) - 1)
-        # Not `torch.where`, which copies a scalar from the host, and waits.
+        # `torch.where` would copy a scalar from the host, which synchronises.
         made.ids.copy_(self._ids[source].masked_fill_(~is_real, self._filler))
         made.positions.copy_(inner * is_real)
         made.segments.copy_(segments)
@@ -145,7 +145,7 @@ class Resident:
         return made
 
     def shape(self, rows: NDArray[np.int64], windowless: int | None) -> Shape:
-        """The shape of the sequences `rows` [B]: `shape_for` them with `windowless`, without it their own."""
+        """The shape of the sequences `rows` [B]: from `shape_for` with `windowless`, or their exact shape if None."""
         lengths = self.lengths[rows]
         if windowless is not None:
             return shape_for(lengths, windowless)
@@ -153,15 +153,16 @@ class Resident:
 
 
 def unpadded(ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The tokens [T] and lengths [B] of a batch [B, L] that is padded on the right, as `pack` takes them."""
+    """Tokens [T] and lengths [B], as `pack` takes them, of a right-padded batch [B, L]."""
     return ids[attention_mask.astype(bool)], attention_mask.sum(axis=1)
 
 
 def shape_for(lengths: NDArray[np.int64], windowless: int) -> Shape:
-    """The shape that sequences of `lengths` [B] are filled up to; up to `windowless` tokens a window hides nothing.
+    """The shape to which sequences of `lengths` [B] are filled up.
 
-    A step of an eighth of the tokens keeps the shapes few, and the filling, on average half a step, below a tenth of
-    the work wherever there are 128 tokens or more. The filling is one segment, so a step is no longer than one may be.
+    A local window hides nothing up to `windowless` tokens, so shorter sequences share one limit. The step of about an
+    eighth of the tokens keeps shapes few. With 128 tokens or more, the filler (half a step on average) is below a tenth
+    of the work. The filler is one segment, so a step is never longer than a segment may be.
     """
     real, longest = int(lengths.sum()), int(lengths.max())
     longest = windowless if longest <= windowless else _power_above(longest)

@@ -1,4 +1,4 @@
-"""The bundled checkpoint, classifier and sentence pairs, as files; docs/quickstart-model/ says how they were made."""
+"""The bundled checkpoint, classifier and sentence pairs, as files made by the scripts in docs/quickstart-model/."""
 
 from pathlib import Path
 

@@ -113,7 +113,7 @@ def test_a_repository_that_is_not_there_is_a_usage_error(kind: Kind, monkeypatch
 def test_a_gated_repository_asks_for_a_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
     found = refusal(http(GatedRepoError, 403), monkeypatch)
     assert type(found) is UsageError
-    assert "log-in" in str(found)
+    assert "requires a login" in str(found)
     assert "huggingface-cli login" in str(found)
 
 
@@ -124,7 +124,7 @@ def test_a_name_that_is_no_hub_id_is_a_usage_error(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_hubs_own_check_of_a_name_is_understood() -> None:
-    with pytest.raises(UsageError, match=r"^--model a/b/c: neither a folder here nor a hub id \(OWNER/NAME\)$"):
+    with pytest.raises(UsageError, match=r"^--model a/b/c: neither a local folder nor a hub id \(OWNER/NAME\)$"):
         hub.snapshot("a/b/c", kind="model", patterns=["*"])
 
 
