@@ -75,7 +75,7 @@ def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
         if get_origin(inner) is Literal:
             inner = _choice(get_args(inner))
         kind, default = list[inner], list(default)
-    bounds = {"min": item.metadata["least"], "max": item.metadata["most"]}
+    bounds = {"min": item.metadata["minimum"], "max": item.metadata["maximum"]}
     option = typer.Option(
         *flags_of(item), help=item.metadata["about"], rich_help_panel=item.metadata["group"], **bounds
     )

@@ -120,7 +120,7 @@ class Terminal:
         if self._detail != "quiet":
             self._out.print(render.render(record, self.view))
         elif verdict is not None:
-            self._out.print(comparison.judged(verdict), soft_wrap=True)
+            self._out.print(comparison.verdict_line(verdict), soft_wrap=True)
         self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
@@ -129,7 +129,7 @@ class Terminal:
         if self._detail == "quiet":
             for warning in found.warnings:
                 self._err.print(f"warning: {warning}", soft_wrap=True)
-            self._out.print(comparison.judged(found.verdict), soft_wrap=True)
+            self._out.print(comparison.verdict_line(found.verdict), soft_wrap=True)
         else:
             self._out.print(comparison.comparison(found))
 

@@ -1,1 +1,1 @@
-"""Records as rich tables, Markdown, JUnit XML and annotations."""
+"""Shows records as rich tables, Markdown, JUnit XML and GitHub annotations."""

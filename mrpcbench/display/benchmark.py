@@ -1,4 +1,4 @@
-"""A benchmark's record as rich renderables. Prints nothing."""
+"""The tables of a benchmark record, as rich renderables. Prints nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -39,7 +39,7 @@ SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")
 
 
 def bench(record: BenchRecord, view: BenchView) -> Iterator[RenderableType]:
-    """A table for each scenario, with ratios according to `view`, then the breakdown of the time and the warnings."""
+    """A table per scenario, with the speedups that `view` requests; then time breakdown, resources and warnings."""
     section = record.bench
     shown: list[BenchRow] = []
     for scenario in SCENARIOS:
@@ -83,7 +83,7 @@ def _orders(rows: Sequence[BenchRow]) -> set[Order | None]:
 
 
 def _order_words(rows: Sequence[BenchRow]) -> str:
-    """The pairs that a table's rows were given, with their order if all rows have the same."""
+    """The workload of a table in words, with the order of the pairs if all rows have the same."""
     if rows[0].scenario == "single-stream":
         return "one pair at a time"
     words = {"length": "all pairs, sorted by length", "given": "all pairs, in the order given"}
@@ -100,7 +100,7 @@ def _has_agreement(rows: Sequence[BenchRow]) -> bool:
 
 
 def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[str, Callable[[BenchRow], str]]]:
-    """Headers, each with the function that formats a row's cell; columns without a value in any row are left out."""
+    """Headers, each with the function that formats a cell; columns without any value are omitted."""
     alone = rows[0].scenario == "single-stream"
     columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), engine)]
     if not alone:
@@ -111,9 +111,9 @@ def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[s
         columns.append(("p90 ms", lambda row: _percentile(row, 0.9)))
         columns.append(("p99 ms", lambda row: _percentile(row, 0.99)))
     else:
-        # A pass over all pairs is one sample; its percentiles would take hundreds of rounds.
+        # One pass over all pairs is one sample, so its percentiles would need hundreds of rounds.
         columns.append(("ms/\npass", lambda row: _percentile(row, 0.5)))
-    # The first call is a part of the cold cost, and all of it for an engine that prepares for no shape.
+    # Without any cold_ms, no engine prepares for shapes, and the first call is the whole cold cost.
     name = "first ms" if all(row.cold_ms is None for row in rows) else "cold ms"
     columns.append((name, lambda row: fixed(row.first_ms if row.cold_ms is None else row.cold_ms, 1)))
     if not alone:
@@ -133,7 +133,7 @@ def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[s
 
 
 def _percentile(row: BenchRow, share: float) -> str:
-    """A percentile, or how many samples it would take to bound it at 99% confidence."""
+    """A percentile, or the number of samples that would bound it at 99% confidence."""
     found = percentile_ms(row, share)
     return f"n<{samples_needed(share)}" if found is None else fixed(found, 2)
 
@@ -147,12 +147,12 @@ def _share(row: BenchRow, section: BenchSection, share: Callable[[Work, Ceilings
 
 
 def _server_table(rows: list[BenchRow], record: BenchRecord, view: BenchView) -> PlainTable:
-    """A line for each load of each row; in bold the best load of the best row."""
+    """A line for each load of each row; the best load of the best row is bold."""
     plan = record.bench.plan
     lines = [(row, point) for row in rows for point in _by_rate(row)]
     winners = rows if len(rows) == 1 else best(rows)
     return table_of(
-        f"server: requests at random moments, p99 within {plan.slo_ms:g} ms, window {plan.window_ms:g} ms",
+        f"server: requests at random times, p99 within {plan.slo_ms:g} ms, window {plan.window_ms:g} ms",
         _server_columns(rows, view),
         lines,
         bold=[line for line in lines if _is_best(*line) and any(line[0] is row for row in winners)],
@@ -181,7 +181,7 @@ def _server_columns(
 
 
 def _load_ratio(base: BenchRow, line: tuple[BenchRow, LoadPoint]) -> str:
-    """A ratio on the line of the best load; a search for a rate has no rounds to pair."""
+    """The speedup, only for the best load, and without an interval: a search for a rate has no rounds to pair."""
     return multiple(ratio(line[0], base)) if _is_best(*line) else ""
 
 
@@ -210,7 +210,7 @@ def _caption(rows: list[BenchRow], counted: str, record: BenchRecord) -> str:
 
 
 def _places(rows: list[BenchRow], record: BenchRecord) -> str:
-    """Where each case ran, and its graph if the record names another; cases with the same placement together."""
+    """Where each case ran, and its graph if it differs from the record's; cases with the same placement together."""
     names: dict[str, dict[str, None]] = {}
     for row in rows:
         graph = row.model.graph_label if row.model.graph_label != record.model.graph_label else ""
@@ -227,9 +227,9 @@ def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:
     for kind, breakers in broken.items():
         yield f"! INVALID, {kind}: {', '.join(breakers)}"
     if any(row.failed for row in rows):
-        yield f"FAILED: up to {max(row.failed for row in rows)} pairs a row had no answer, or one that is not finite."
+        yield f"FAILED: up to {max(row.failed for row in rows)} pairs per row had no answer, or a non-finite one."
     single = [len(row.samples_ms) for row in rows if row.scenario == "single-stream"]
     short_of = [count for count in map(samples_needed, (0.9, 0.99)) if single and min(single) < count]
     if short_of:
         names = ", ".join(f"n<{count}" for count in short_of)
-        yield f"{names}: too few samples to bound that percentile at 99% confidence; more --rounds give more."
+        yield f"{names}: too few samples to bound that percentile at 99% confidence; use more --rounds."

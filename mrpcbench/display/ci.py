@@ -1,6 +1,6 @@
-"""A verdict for CI: Markdown, JUnit XML and GitHub's annotations. Prints nothing.
+"""A verdict for CI: Markdown, JUnit XML and GitHub annotations. Prints nothing.
 
-None of the three looks like a pass unless the verdict is PASS.
+Each of the three looks like a pass only if the verdict is PASS.
 """
 
 import re
@@ -17,9 +17,9 @@ from mrpcbench.records.store import write_text
 from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
 
-# What GitHub's Markdown reads as layout, a link, HTML or mathematics; not an underscore inside a word.
+# Characters that GitHub's Markdown reads as layout, a link, HTML or mathematics; not an underscore inside a word.
 MARKUP = re.compile(r"[\\`*\[\]<|~&$]|(?<![^\W_])_|_(?![^\W_])")
-# All characters that XML 1.0 does not allow.
+# Every character that XML 1.0 does not allow.
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
     "PASS": "notice",
@@ -30,18 +30,18 @@ LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
 
 
 def check_publish(request: Publish) -> None:
-    """Raise `UsageError` for an impossible file; commands call this before any work."""
+    """Raise `UsageError` for an invalid output file; called before a command does any work."""
     for flag, name in (("--markdown", request.markdown), ("--junit", request.junit)):
         if name is not None and Path(name).is_dir():
             raise UsageError(f"{flag} {name}: a folder; name a file in it")
     if request.markdown is not None and request.junit is not None and _same(request.markdown, request.junit):
-        raise UsageError(f"--junit {request.junit}: the file of --markdown; name another")
+        raise UsageError(f"--junit {request.junit}: the same file as --markdown; name another")
 
 
 def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> list[str]:
-    """Write the requested files, and the job's summary in GitHub Actions. Returns the annotations to print there.
+    """Write the requested files and, in GitHub Actions, the job's summary. Returns the annotations to print there.
 
-    Print them on stderr: the runner reads it like stdout, and `--json` stays one document.
+    Print them on stderr, which the runner reads too, because with `--json` stdout is one document.
     """
     text, summary = markdown(found), environ.get("GITHUB_STEP_SUMMARY")
     if request.markdown is not None and not (summary and _same(request.markdown, summary)):
@@ -49,7 +49,7 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
     if request.junit is not None:
         write_text(Path(request.junit), junit(found))
     if summary:
-        # Other steps write there too, so append; an empty line ends what they left open.
+        # Other steps write there too, so append. An empty line ends any paragraph or table that they left open.
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(f"\n{text}")
     return annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else []
@@ -85,7 +85,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """On one line, with the characters escaped that have a meaning in Markdown."""
+    """`text` on one line, with the special characters of Markdown escaped."""
     return MARKUP.sub(r"\\\g<0>", _clean(text))
 
 
@@ -93,10 +93,10 @@ def _escaped(text: str) -> str:
 
 
 def junit(found: Comparison) -> str:
-    """A test suite with a test case for each gated metric, by the schema of Ant's JUnit reports.
+    """A test suite with a test case per gated metric, in the schema of Ant's JUnit reports.
 
-    INCONCLUSIVE is a failure of that type, INCOMPARABLE an error. If the cases would not show that the verdict is not
-    PASS, one more does: without a gated metric, and if the records cannot be compared.
+    REGRESSION and INCONCLUSIVE are failures, INCOMPARABLE is an error. If no test case shows that the verdict is not
+    PASS, one more is added: without a gated metric, or if the records cannot be compared.
     """
     suite = Element("testsuite", name=f"mrpcbench compare {_clean(found.kind)}")
     properties = {"verdict": found.verdict.outcome, "exit code": f"{EXIT_STATUS[found.verdict.outcome]:d}"}
@@ -131,7 +131,7 @@ def _fault(case: Element, kind: str, verdict: Verdict, lines: Iterable[str]) -> 
 
 
 def _count(suite: Element) -> None:
-    """The attributes that the schema requires; it allows no time zone. The host's name is not published."""
+    """Set the attributes that the schema requires. It allows no time zone, and the host name stays private."""
     suite.set("timestamp", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
     suite.set("hostname", "localhost")
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -141,21 +141,24 @@ def _count(suite: Element) -> None:
 
 
 def _figures(found: Comparison, metric: MetricResult) -> str:
-    """The table's cells of a metric, on one line."""
+    """The table cells of a metric, on one line."""
     cells = [(name, cell(metric)) for name, cell in columns(found)[1:]]
     return ", ".join(f"{name} {text}" for name, text in cells if text != ABSENT)
 
 
 def _clean(text: str) -> str:
-    """On one line, without the characters that XML does not allow."""
+    """`text` on one line, without the characters that XML does not allow."""
     return one_line(NOT_XML.sub("", text))
 
 
-# --- GitHub's annotations ---------------------------------------------------------------------------------------------
+# --- GitHub annotations -----------------------------------------------------------------------------------------------
 
 
 def annotations(found: Comparison) -> list[str]:
-    """Workflow commands: the verdict if no metric has that outcome, each gate that did not pass, and the warnings."""
+    """Workflow commands for each gated metric that did not pass, and for the warnings.
+
+    If no such metric has the outcome of the verdict, the first command is the verdict.
+    """
     faults = [metric for metric in ordered(found) if metric.gated and metric.verdict.outcome != "PASS"]
     lines = [_command(found, metric.verdict, f" {metric.metric}") for metric in faults]
     if all(metric.verdict.outcome != found.verdict.outcome for metric in faults):

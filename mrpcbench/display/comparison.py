@@ -1,4 +1,4 @@
-"""A comparison as rich renderables, and the words of its cells. Prints nothing."""
+"""A comparison as rich renderables, and the text of its cells. Prints nothing."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,7 +6,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from mrpcbench.display.numbers import ABSENT, change, measured, probability
-from mrpcbench.display.tables import CRAMPED, PlainTable, facts, table
+from mrpcbench.display.tables import NARROW_BOX, PlainTable, facts, table
 from mrpcbench.schema.verdicts import EXIT_STATUS, Compared, Comparison, Interval, MetricResult, Outcome, Verdict
 
 COLOURS: dict[Outcome, str] = {
@@ -21,7 +21,7 @@ Column = tuple[str, Callable[[MetricResult], str]]
 
 
 def comparison(found: Comparison) -> RenderableType:
-    """The metrics, the gated ones first, what was compared, and as the last line the verdict with its exit code."""
+    """The metrics with the gated ones first, then the records that were compared, then the verdict as the last line."""
     parts: list[RenderableType] = []
     if found.metrics:
         parts.append(_Fitting(_metrics(found, columns(found)), _metrics(found, _stacked(columns(found)))))
@@ -36,25 +36,27 @@ def comparison(found: Comparison) -> RenderableType:
     return Group(*parts)
 
 
-def judged(found: Verdict) -> Text:
-    """The outcome in its colour, and why."""
+def verdict_line(found: Verdict) -> Text:
+    """The outcome in its colour, and the reason."""
     return Text.assemble((found.outcome, COLOURS[found.outcome]), f": {found.reason}")
 
 
 class _Fitting:
-    """The first of two layouts of a table where the terminal is wide enough for it, and else the second."""
+    """A table in two layouts: `wide` if the terminal is wide enough, else `narrow`."""
 
     def __init__(self, wide: PlainTable, narrow: PlainTable) -> None:
         self.wide, self.narrow = wide, narrow
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.wide.box, self.wide.padding = CRAMPED, (0, 0, 0, 0)
+        self.wide.box, self.wide.padding = NARROW_BOX, (0, 0, 0, 0)
         least = console.measure(self.wide, options=options.update(width=10_000)).maximum
         yield self.wide if least <= options.max_width else self.narrow
 
 
 def _metrics(found: Comparison, cells: list[Column]) -> PlainTable:
-    shown = table(f"{found.kind}: current against baseline", *(name for name, _ in cells), numeric=True, tight=True)
+    shown = table(
+        f"{found.kind}: current compared with baseline", *(name for name, _ in cells), numeric=True, tight=True
+    )
     shown.columns[-1].justify = "left"
     for metric in ordered(found):
         *texts, outcome = (cell(metric) for _, cell in cells)
@@ -63,7 +65,7 @@ def _metrics(found: Comparison, cells: list[Column]) -> PlainTable:
     return shown
 
 
-# --- what the other forms of a comparison say with the same words -----------------------------------------------------
+# --- shared with Markdown, JUnit and annotations ----------------------------------------------------------------------
 
 
 def ordered(found: Comparison) -> list[MetricResult]:
@@ -72,7 +74,7 @@ def ordered(found: Comparison) -> list[MetricResult]:
 
 
 def columns(found: Comparison) -> list[Column]:
-    """Headers, and the function of each cell; intervals, p-values and adjusted ones only if a metric has them."""
+    """Headers, each with the function that formats a cell. Intervals and p-values only if a metric has one."""
     level = _common_level(found.metrics)
     differ = any(metric.adjusted_p not in (None, metric.p_value) for metric in found.metrics)
     adjusted: list[Column] = [("adj. p", lambda metric: probability(metric.adjusted_p))] if differ else []
@@ -80,7 +82,7 @@ def columns(found: Comparison) -> list[Column]:
     intervals: list[Column] = [(name, lambda metric: _interval(metric, level))]
     p_values: list[Column] = [("p", lambda metric: probability(metric.p_value))]
     return [
-        ("metric", named),
+        ("metric", name_with_unit),
         ("baseline", lambda metric: measured(metric.baseline, metric.unit)),
         ("current", lambda metric: measured(metric.current, metric.unit)),
         ("change", lambda metric: change(metric.change, metric.change_unit, "+")),
@@ -92,7 +94,7 @@ def columns(found: Comparison) -> list[Column]:
 
 
 def _stacked(wide: list[Column]) -> list[Column]:
-    """The same in fewer columns: the interval under the change, and the adjusted p under the other."""
+    """The same cells in fewer columns: the interval below the change, and the adjusted p below the p."""
     made: list[Column] = []
     for name, cell in wide:
         if name.endswith("interval") or name == "adj. p":
@@ -107,8 +109,8 @@ def _over(upper: Callable[[MetricResult], str], lower: Callable[[MetricResult], 
     return lambda metric: upper(metric) if lower(metric) == ABSENT else f"{upper(metric)}\n{lower(metric)}"
 
 
-def named(metric: MetricResult) -> str:
-    """The metric, with the unit of its values; a share has none."""
+def name_with_unit(metric: MetricResult) -> str:
+    """The metric's name, with the unit of its values unless that is a share."""
     name = one_line(metric.metric)
     return name if metric.unit == "share" or name.endswith(metric.unit) else f"{name}, {metric.unit}"
 
@@ -128,15 +130,15 @@ def _interval(metric: MetricResult, common: float | None) -> str:
 
 
 def gates(found: Comparison) -> Iterator[str]:
-    """The limits of the gated metrics, and the reasons that the verdict does not give; equal ones on one line."""
-    said: dict[str, list[str]] = {}
+    """The limits of the gated metrics, and the reasons that the verdict does not give; equal texts share a line."""
+    lines: dict[str, list[str]] = {}
     for metric in ordered(found):
         if metric.gated:
             known = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
             limit = f"limit: {metric.limit}" if metric.limit and metric.limit not in metric.verdict.reason else ""
             parts = ["" if known else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
-            said.setdefault("; ".join(filter(None, parts)), []).append(metric.metric)
-    yield from (one_line(f"{', '.join(names)}: {text}") for text, names in said.items() if text)
+            lines.setdefault("; ".join(filter(None, parts)), []).append(metric.metric)
+    yield from (one_line(f"{', '.join(names)}: {text}") for text, names in lines.items() if text)
 
 
 def sides(found: Comparison) -> Iterator[tuple[str, Compared]]:
@@ -146,7 +148,7 @@ def sides(found: Comparison) -> Iterator[tuple[str, Compared]]:
 
 
 def compared(record: Compared) -> tuple[str, str]:
-    """Two lines of a record: the file, when and from which source; the model, its weights and what ran it."""
+    """Two lines about a record: its file, time and commit; and its model, weights and engine."""
     moment = f"{record.started_at[:16].replace('T', ' ')} UTC"
     commit = f"commit {record.git_commit[:12]}" if record.git_commit else "no commit"
     engine = f"; {record.engine}" if record.engine else ""
@@ -162,5 +164,5 @@ def headline(verdict: Verdict) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, which a name or a reason may hold."""
+    """`text` without line breaks, which a name or a reason may contain."""
     return " ".join(text.split())

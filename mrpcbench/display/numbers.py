@@ -1,30 +1,30 @@
-"""How a number is written, and one sign for a number that is absent. Standard library only."""
+"""Number formats, and one sign for an absent number. Standard library only."""
 
 from mrpcbench.schema.verdicts import Interval
 
 # Not known, not measured, or not applicable.
 ABSENT = "-"
-# Known, but infinite or not a number: a fault, which is never shown as merely absent.
+# Infinite or NaN: an error, so it is not shown as absent.
 NOT_FINITE = "not finite"
 
 
 def fixed(value: float | None, digits: int = 0) -> str:
-    """A figure with so many decimals."""
+    """A number with `digits` decimals."""
     return ABSENT if value is None else f"{value:.{digits}f}"
 
 
 def short(value: float | None) -> str:
-    """A figure of any size: one decimal below a thousand, none above."""
+    """A number of any size: one decimal below a thousand, none above."""
     return fixed(value, 1 if value is None or value < 999.95 else 0)
 
 
 def whole_percent(share: float | None) -> str:
-    """A share as whole per cent."""
+    """A share as a whole percentage."""
     return ABSENT if share is None else f"{share:.0%}"
 
 
 def percent(share: float | None) -> str:
-    """A share to a tenth of a per cent; 100% only where it is all."""
+    """A share as a percentage with one decimal; 100% only for exactly 1."""
     if share is None or share == 1:
         return ABSENT if share is None else "100%"
     return f"{min(share, 0.999):.1%}"
@@ -36,12 +36,12 @@ def mebibytes(size: int | None) -> str:
 
 
 def multiple(value: float | None) -> str:
-    """A ratio of speeds."""
+    """A speedup, such as 1.50x."""
     return ABSENT if value is None else f"{value:.2f}x"
 
 
 def score(value: float | None) -> str:
-    """An accuracy or F1, a share with four decimals."""
+    """An accuracy or F1 as a share with four decimals."""
     return fixed(value, 4)
 
 
@@ -51,12 +51,12 @@ def interval(found: Interval) -> str:
 
 
 def logged(value: float | None) -> str:
-    """A metric as the reference training log prints it; None is one that is not finite."""
+    """A metric as the reference training log prints it; None means not finite."""
     return NOT_FINITE if value is None else f"{value:.6f}"
 
 
 def difference(value: float | None) -> str:
-    """A difference of logits; None is one that is not finite."""
+    """A difference of logits; None means not finite."""
     return NOT_FINITE if value is None else f"{value:.2e}"
 
 
@@ -66,7 +66,7 @@ def plain(value: object) -> str:
 
 
 def measured(number: float | None, unit: str) -> str:
-    """A share with four decimals, a count as one, anything else with about four digits."""
+    """A share with four decimals, an integer without decimals, any other number with about four digits."""
     if number is None:
         return ABSENT
     if unit != "share" and number == round(number, 0):
@@ -77,14 +77,14 @@ def measured(number: float | None, unit: str) -> str:
 
 
 def change(number: float | None, unit: str, sign: str = "") -> str:
-    """A change: per cent without a space, other units with one."""
+    """A change with its unit: no space before '%', one before any other."""
     if number is None:
         return ABSENT
     return f"{number:{sign}.2f}{'' if unit == '%' else ' '}{unit}".rstrip()
 
 
 def probability(number: float | None) -> str:
-    """A p value with four decimals; what they cannot show is not shown as 0."""
+    """A p-value with four decimals; one that would show as 0 is '<0.0001'."""
     if number is None:
         return ABSENT
     return "<0.0001" if number < 0.0001 else f"{number:.4f}"

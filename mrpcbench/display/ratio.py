@@ -1,4 +1,4 @@
-"""Speedups of a benchmark's rows over reference rows, with intervals, as rich renderables. Prints nothing."""
+"""Speedups of benchmark rows over reference rows, with intervals, as rich renderables. Prints nothing."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,24 +11,24 @@ Line = tuple[BenchRow, tuple[RelativeSpeed | None, ...]]
 
 
 def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTable:
-    """Speedup of each of `rows` over each of `bases`. All are of one scenario with rounds; `bases` are among `rows`."""
+    """Speedup of each of `rows` over each of `bases`, which are among `rows`. All have one scenario, not server."""
     scenario = rows[0].scenario
     lines: list[Line] = [(row, tuple(relative_speed(row, base) for base in bases)) for row in rows]
     columns: list[tuple[str, Callable[[Line], str]]] = [(name_header(rows), lambda line: engine(line[0]))]
     if scenario != "single-stream":
         columns.append(("batch", lambda line: str(line[0].batch_size)))
     for place, base in enumerate(bases):
-        columns += [(ratio_header(base), _times(place)), ("95%", _interval(place, base))]
+        columns += [(ratio_header(base), _speedup(place)), ("95%", _interval(place, base))]
     return table_of(f"{scenario}: speedup", columns, lines, caption=_caption(lines))
 
 
 def ratio_header(base: BenchRow) -> str:
-    """Names the row that has 1.00x, on several lines so that the column stays narrow."""
+    """The header of a speedup column: the reference row, on several lines so that the column stays narrow."""
     case, rest = str(base.id).split(" ", maxsplit=1)
     return "\n".join(("x " + case.replace("-", "-\n"), rest.replace(" batch", "\nbatch")))
 
 
-def _times(place: int) -> Callable[[Line], str]:
+def _speedup(place: int) -> Callable[[Line], str]:
     def cell(line: Line) -> str:
         found = line[1][place]
         return multiple(found.times if found else None)
@@ -37,7 +37,7 @@ def _times(place: int) -> Callable[[Line], str]:
 
 
 def _interval(place: int, base: BenchRow) -> Callable[[Line], str]:
-    """Both ends; empty for the comparison of a row with itself."""
+    """Both ends of the interval; empty for a row compared with itself."""
 
     def cell(line: Line) -> str:
         found = line[1][place]
@@ -53,9 +53,9 @@ def _interval(place: int, base: BenchRow) -> Callable[[Line], str]:
 def _caption(lines: Sequence[Line]) -> str:
     rounds = sorted({found.rounds for _, of_row in lines for found in of_row if found})
     counted = " to ".join(str(count) for count in dict.fromkeys((rounds[0], rounds[-1]))) if rounds else "no"
-    said = f"Median over n = {counted} rounds of the ratio of the two rows' times in the same round"
+    text = f"Median over n = {counted} rounds of the ratio of both rows' times in the same round"
     if rounds and rounds[-1] >= ROUNDS_FOR_INTERVAL:
-        said += "; 95%: percentile bootstrap interval of that median"
+        text += "; 95%: percentile bootstrap interval of that median"
     if not rounds or rounds[0] < ROUNDS_FOR_INTERVAL:
-        said += f"; n<{ROUNDS_FOR_INTERVAL}: too few rounds for an interval, more --rounds give one"
-    return said + "."
+        text += f"; n<{ROUNDS_FOR_INTERVAL}: too few rounds for an interval, use more --rounds"
+    return text + "."

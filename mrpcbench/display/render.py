@@ -1,4 +1,4 @@
-"""Records as rich renderables. Prints nothing."""
+"""Records and other results as rich renderables. Prints nothing."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mrpcbench.display.benchmark import bench
-from mrpcbench.display.comparison import comparison, judged
+from mrpcbench.display.comparison import comparison, verdict_line
 from mrpcbench.display.numbers import difference, fixed, interval, logged, plain
 from mrpcbench.display.tables import (
     PlainTable,
@@ -31,17 +31,17 @@ RECIPE_SHOWN = (
     "gradient_accumulation_steps optim adam_beta1 adam_beta2 adam_epsilon weight_decay max_grad_norm precision seed "
     "metric_for_best_model"
 ).split()
-# More columns than these, and their numbers would be cut.
-EPOCHS_A_TABLE = 5
+# Epochs per table: more columns would not fit, and their numbers would be cut.
+EPOCHS_PER_TABLE = 5
 BY_SPEED = BenchView()
 
 
 def render(record: Record, view: BenchView = BY_SPEED) -> RenderableType:
-    """The result of `record` as tables, and under each what it was measured on; `view` is a benchmark's."""
+    """The result of `record` as tables, each with the model and the machine below; `view` applies to a benchmark."""
     parts = _parts(record, view)
     if record.complete:
         return Group(*parts)
-    return Group(Text("INCOMPLETE: the run did not end; this is what it finished.", "bold"), *parts)
+    return Group(Text("INCOMPLETE: the run did not end. The finished part:", "bold"), *parts)
 
 
 def _parts(record: Record, view: BenchView) -> Iterator[RenderableType]:
@@ -74,8 +74,8 @@ def opening(record: RunRecord) -> RenderableType:
 
 
 def environment(report: EnvironmentReport) -> RenderableType:
-    """What would run here: the machine, each engine with what keeps it from running, and the versions."""
-    engines = table("Engines", "engine", "usable", "why not, and what helps")
+    """The machine, each engine and whether it works here, and the versions."""
+    engines = table("Engines", "engine", "usable", "problem and fix")
     for name, problem in report.problems:
         engines.add_row(name, "no" if problem else "yes", problem or "")
     versions = facts("Versions", sorted(report.environment.packages.items()))
@@ -83,13 +83,13 @@ def environment(report: EnvironmentReport) -> RenderableType:
 
 
 def baseline(found: SavedBaseline) -> RenderableType:
-    """What a baseline holds now, in a line for each of its records."""
+    """The records in a baseline, one line each."""
     count = f"{len(found.files)} record{'' if len(found.files) == 1 else 's'}"
     return Text("\n".join([f"baseline {found.name}: {count} of {found.command}", *(f"  {one}" for one in found.files)]))
 
 
 def pair_answer(found: PairAnswer) -> RenderableType:
-    """What a model says of one pair."""
+    """The answer of a model for one pair."""
     return Text(
         f"{found.label_name} with probability {found.probability:.3f} (logits {found.logits[0]:+.4f} "
         f"{found.logits[1]:+.4f}; {found.weights} weights, {placement_line(found.placement)})"
@@ -121,11 +121,11 @@ def _train(record: TrainRecord) -> Iterator[RenderableType]:
 
 
 def _logged(section: TrainSection) -> Iterator[RenderableType]:
-    """The log, a column an epoch, in as many tables as that takes."""
+    """The training log with one column per epoch, split into several tables if needed."""
     if not section.epochs:
         yield Text("Logged metrics: no epoch finished")
-    for start in range(0, len(section.epochs), EPOCHS_A_TABLE):
-        lines = section.epochs[start : start + EPOCHS_A_TABLE]
+    for start in range(0, len(section.epochs), EPOCHS_PER_TABLE):
+        lines = section.epochs[start : start + EPOCHS_PER_TABLE]
         logged = table("Logged metrics", "", *(f"step {line.step}" for line in lines), numeric=True)
         for item in fields(lines[0]):
             logged.add_row(item.name, *(_logged_value(item.name, getattr(line, item.name)) for line in lines))
@@ -149,27 +149,27 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
         share = section.padding_tokens / max(1, section.real_tokens + section.padding_tokens)
         shown.add_row(
             "time",
-            f"{section.train_s:.1f} s{_since(section)} with evaluations and saves; "
+            f"{section.train_s:.1f} s{_since(section)}, with evaluations and saving; "
             f"{section.real_tokens / section.train_s:.0f} real tokens/s; {share:.0%} of the tokens were padding",
         )
     if (seconds := stepping_s(section)) is not None:
         shown.add_row(
-            "of it",
-            f"steps {seconds:.1f} s ({fixed(steps_per_s(section), 2)} steps/s), once {section.cold_s:.1f} s, "
-            f"evaluations {section.evaluate_s:.1f} s, saves {section.save_s:.1f} s",
+            "breakdown",
+            f"steps {seconds:.1f} s ({fixed(steps_per_s(section), 2)} steps/s), first step {section.cold_s:.1f} s, "
+            f"evaluations {section.evaluate_s:.1f} s, saving {section.save_s:.1f} s",
         )
     shown.add_row("weights", f"sha256 {record.model.model_sha256[:16]}")
     return shown
 
 
 def _since(section: TrainSection) -> str:
-    """Where the time of a run that was continued begins."""
+    """The step at which the timing of a resumed run starts."""
     return f" since step {section.resumed_from_step}" if section.resumed_from_step is not None else ""
 
 
 def _best_and_final(section: TrainSection) -> Iterator[tuple[str, str]]:
     best = [line for line in section.epochs if line.step == section.best_step]
-    for name, lines in (("best, kept", best), ("final", section.epochs[-1:])):
+    for name, lines in (("best (saved)", best), ("final", section.epochs[-1:])):
         for line in lines:
             yield (
                 name,
@@ -216,7 +216,7 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
     large = [f"{name} {size / 1e6:.1f} MB" for name, size in section.files.items() if size > 1e5]
     shown = facts("Export", [("graph", _graph(section))])
     shown.add_row("files", ", ".join(large))
-    shown.add_row("original ran on", placement_line(section.reference))
+    shown.add_row("reference engine", placement_line(section.reference))
     yield shown
     if section.gate is None:
         return
@@ -224,7 +224,7 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
         *("Export gate", "batch", "padding", "flips", "largest\n|Δlogit|", "p99\n|Δlogit|", "padding\ntokens"),
         numeric=True,
         tight=True,
-        caption=caption(record.model, section.placement, f"n = {section.gate.pairs} pairs a row"),
+        caption=caption(record.model, section.placement, f"n = {section.gate.pairs} pairs per row"),
     )
     for trial in section.gate.trials:
         trials.add_row(
@@ -239,33 +239,33 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
     yield _gate_facts(section.gate)
     if section.optimize == "cuda" and not section.placement.device.startswith("cuda"):
         yield Text(
-            "Made for a GPU and judged on the CPU, whose kernels and arithmetic are others: run this command on the "
-            "GPU, too, before it serves there."
+            "This graph is for a GPU but was verified on the CPU, which has other kernels and arithmetic: also run "
+            "this command on the GPU."
         )
 
 
 def _graph(section: ExportSection) -> str:
-    optimums = {"none": "Optimum's own", "o3": "Optimum's own, at its level O3", "o4": "Optimum's own, at its level O4"}
-    made = optimums.get(section.optimize, f"made for {section.optimize}")
-    return f"{made}: {section.nodes} nodes, opset {section.opset}, {section.dtype}"
+    optimums = {"none": "from Optimum", "o3": "from Optimum, level O3", "o4": "from Optimum, level O4"}
+    form = optimums.get(section.optimize, f"{section.optimize} graph")
+    return f"{form}: {section.nodes} nodes, opset {section.opset}, {section.dtype}"
 
 
 def _gate_facts(gate: ExportGate) -> PlainTable:
-    shown = facts("Verdict", [("outcome", judged(gate.verdict))])
+    shown = facts("Verdict", [("outcome", verdict_line(gate.verdict))])
     shown.add_row("smallest decision margin", difference(gate.smallest_margin))
     if gate.headroom is not None:
-        meaning = "below 2: a label near the edge may flip"
+        meaning = "a label may change: below 2"
         if gate.headroom > 2:
-            meaning = "above 2: no label of these can flip"
+            meaning = "no label can change: above 2"
             meaning += "" if gate.verdict.outcome == "PASS" else ", but the logits differ by more than is allowed"
-        shown.add_row("headroom", f"{gate.headroom:.1f}, {meaning}")
+        shown.add_row("margin / error", f"{gate.headroom:.1f} ({meaning})")
     else:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)
-        shown.add_row("headroom", "none: a logit is not finite" if broken else "none needed: no logit differs")
+        shown.add_row("margin / error", "none: a logit is not finite" if broken else "none: no logit differs")
     if gate.f1_allowed is not None:
         trials = ", ".join(logged(trial.f1) for trial in gate.trials)
         shown.add_row("F1 of the trials", f"{trials}; the original's interval is {interval(gate.f1_allowed)}")
-    shown.add_row("flips on pairs like these", f"at most {gate.flip_rate_bound:.2%} at 95% confidence")
+    shown.add_row("flip rate", f"at most {gate.flip_rate_bound:.2%} at 95% confidence, on similar pairs")
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Where a benchmark's time went and what its rows used, as rich renderables. Prints nothing."""
+"""The time breakdown and the resources of benchmark rows, as rich renderables. Prints nothing."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +11,21 @@ from mrpcbench.schema.bench_results import BenchRow, SpanName
 
 Columns = list[tuple[str, Callable[[BenchRow], str]]]
 
-# The column "batch" is how many pairs a batch has, as in every table.
+# The header "batch" is taken: in every table it is the batch size.
 SPAN_HEADERS: dict[SpanName, str] = {"batch": "batching", "copy in": "copy\nin", "copy out": "copy\nout"}
 SPANS_CAPTION = (
-    "From a separate pass with device synchronisation after each part, so `sum` can differ from `timed`, the time of "
-    "the timed rounds: copy in, compute and copy out. `tok.` is the share of `sum` that tokenising takes. `timed` is "
-    "not measured for server."
+    "From a separate pass with device synchronisation after each part. `timed` is copy in, compute and copy out in the "
+    "timed rounds, so it can differ from their sum; it is not measured for server. `tok.` is the share of tokenising "
+    "in `sum`."
 )
 RESOURCES_CAPTION = (
-    "GPU MiB: peak that the engine had in use and reserved, and of the whole process; MHz and W: means; °C: highest; "
-    "J/1k: energy for 1000 pairs, of a server over all its loads; cores: mean number busy; RSS at the end of the row."
+    "GPU MiB: peak in use and reserved by the engine, and of the whole process. MHz, W: mean. °C: maximum. J/1k: "
+    "energy per 1000 pairs, for server over all loads. cores: mean number of busy cores. RSS: at the end of the row."
 )
 
 
 def spans_tables(rows: Sequence[BenchRow]) -> Iterator[PlainTable]:
-    """Each part's mean time a pair beside the end-to-end figure, for `rows` that have spans: a table a scenario."""
+    """The mean time per pair of each part, next to the timed rounds: one table per scenario. All `rows` have spans."""
     scenarios = list(dict.fromkeys(row.scenario for row in rows))
     for scenario in scenarios:
         mine = [row for row in rows if row.scenario == scenario]
@@ -42,18 +42,18 @@ def _part(name: SpanName) -> Callable[[BenchRow], str]:
 
 
 def _tokenising(row: BenchRow) -> str:
-    """Share of the time of all parts that tokenising takes."""
+    """Share of tokenising in the time of all parts."""
     parts = span_us(row)
     return whole_percent(parts["tokenise"] / math.fsum(parts.values()) if "tokenise" in parts else None)
 
 
 def _timed(row: BenchRow) -> str:
-    """Microseconds a pair in the timed rounds; a server's pairs also wait, and have no such figure."""
+    """Microseconds per pair in the timed rounds; absent for server, where pairs also wait."""
     return ABSENT if row.scenario == "server" else short(1e6 / pairs_per_s(row))
 
 
 def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
-    """What the sensors say of each row, absent where they say nothing."""
+    """The readings of the sensors for each row; absent without a sensor."""
     columns: Columns = [
         (name_header(rows), engine),
         ("scenario", lambda row: row.scenario),

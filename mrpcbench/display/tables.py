@@ -1,4 +1,4 @@
-"""The parts that every result is shown with: tables of plain text, and the words for models, places and numbers."""
+"""The parts that all results share: tables of plain text, and one-line texts for models, placements and machines."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,15 +16,15 @@ from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.identity import Environment, ModelIdentity, Placement
 
 Row = TypeVar("Row")
-# SIMPLE_HEAD with a gap in the line below the headers, which tells columns apart that are one space apart.
-CRAMPED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
+# SIMPLE_HEAD with gaps in the line below the headers, to separate columns that are one space apart.
+NARROW_BOX = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
 
 
 class PlainTable(Table):
-    """A table that shows its cells word for word: a name may hold brackets, which rich would take for markup.
+    """A table whose cells are plain text: a name may contain brackets, which rich would read as markup.
 
-    `below` is printed under it at the terminal's full width; rich's own caption wraps at the table's. A `tight` one has
-    two spaces between its columns where the terminal is wide enough for that, and else one.
+    `below` is a caption at the full width of the terminal; a caption of rich wraps at the width of the table. A `tight`
+    table has two spaces between columns, or one if the terminal is too narrow.
     """
 
     below = ""
@@ -39,18 +39,18 @@ class PlainTable(Table):
         if self.tight:
             self.box, self.padding = SIMPLE_HEAD, (0, 1, 0, 0)
             if console.measure(self, options=options.update(width=10_000)).maximum > options.max_width:
-                self.box, self.padding = CRAMPED, (0, 0, 0, 0)
+                self.box, self.padding = NARROW_BOX, (0, 0, 0, 0)
         yield from super().__rich_console__(console, options)
         if self.below:
             yield Text(("\n" if self.tight else "") + self.below, "dim italic")
         yield Text("")
 
 
-class Name(Text):
-    """A name of words joined by hyphens, which is folded after one of them where it does not fit."""
+class HyphenatedName(Text):
+    """A name of words joined by hyphens, which wraps after a hyphen."""
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
-        """Lines of at most `width`; a word that is longer is folded within."""
+        """Lines of at most `width`; a longer word is split."""
         lines = [""]
         for part in re.findall(r"[^- ]*[- ]|[^- ]+", self.plain):
             if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
@@ -62,17 +62,17 @@ class Name(Text):
 def table(
     title: str, *columns: str, numeric: bool = False, caption: str = "", tight: bool = False, names: int = 1
 ) -> PlainTable:
-    """A table with a header; with `numeric` no column but the first is folded to make the table fit, and all but the
-    first `names` are aligned to the right.
+    """A table with a header. With `numeric`, only the first column wraps, and all but the first `names` are
+    right-aligned.
 
-    `tight` leaves out the lines between columns, for tables of many columns on a terminal of 80.
+    `tight` omits the lines between columns, so that a table of many columns fits 80 columns.
     """
     made = PlainTable(title=Text(title, "bold"), title_justify="left", pad_edge=not tight, show_edge=not tight)
     made.below, made.tight = caption, tight
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if numeric and index >= names else "left"
         whole = numeric and index > 0
-        # Cut off, one engine's name could pass for another's; a number that is cut must show it.
+        # A truncated name could be taken for another engine, so it wraps; a truncated number shows an ellipsis.
         made.add_column(Text(column), justify=justify, no_wrap=whole, overflow="ellipsis" if whole else "fold")
     return made
 
@@ -86,12 +86,15 @@ def table_of(
     caption: str = "",
     names: int = 1,
 ) -> PlainTable:
-    """A tight table of numbers with a line for each of `rows`; a column is a header and what gives a row's cell."""
+    """A tight table of numbers with a line per row; a column is a header and a function that formats a row's cell.
+
+    The rows in `bold` are bold.
+    """
     made = table(title, *(name for name, _ in columns), numeric=True, tight=True, caption=caption, names=names)
     for row in rows:
-        stands_out = any(row is one for one in bold)
+        is_bold = any(row is one for one in bold)
         name, *cells = (cell(row) for _, cell in columns)
-        made.add_row(Name(name), *cells, style="bold" if stands_out else None)
+        made.add_row(HyphenatedName(name), *cells, style="bold" if is_bold else None)
     return made
 
 
@@ -104,14 +107,15 @@ def facts(title: str, rows: Iterable[tuple[str, RenderableType]] = ()) -> PlainT
 
 
 def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
-    """What a reader of figures about `models` must not overlook, and `more` of it; nothing where there is nothing."""
+    """Warnings about `models` and the lines in `more`, below a table; nothing if there are none."""
     lines = list(more)
     for model in models:
         if model.proven is False:
             lines.append(_unproven(model))
         if model.weights == "random-init":
             lines.append(
-                "random-init: speed, memory and numerics are those of the architecture; accuracy and F1 mean nothing."
+                "random-init: speed, memory and numerics are those of the architecture, but accuracy and F1 are "
+                "meaningless."
             )
     if lines:
         yield Text("\n".join(dict.fromkeys(lines)))
@@ -121,8 +125,8 @@ def _unproven(model: ModelIdentity) -> str:
     graph = model.graph_label or "graph"
     command = "mrpcbench export" + (f" --optimize {model.optimize}" if model.graph_label else "")
     return (
-        f"UNPROVEN: the {graph} of {model.name} did not pass the export gate, or was changed since; its answers and "
-        f"its speed may be those of another model. `{command}` proves it, or shows by how much it differs."
+        f"UNPROVEN: the {graph} of {model.name} did not pass the export gate, or has changed since, so its answers may "
+        f"differ from the model's. Verify it with `{command}`."
     )
 
 
@@ -141,12 +145,12 @@ def environment_facts(found: Environment) -> list[tuple[str, RenderableType]]:
 
 
 def machine_line(found: Environment, placement: Placement) -> str:
-    """What computed, in a few words."""
+    """The GPU, or the CPU with its number of cores."""
     return placement.device if placement.device != "cpu" else f"{found.cpu}, {found.cpu_cores} cores"
 
 
 def model_line(model: ModelIdentity) -> str:
-    """Name, architecture, size and where the weights come from."""
+    """Name, architecture, size and origin of the weights."""
     graph = f", {model.graph_label}" if model.graph_label else ""
     return f"{model.name} ({model.architecture}, {model.parameters / 1e6:.1f} M, {model.weights_label} weights{graph})"
 
@@ -157,15 +161,15 @@ def placement_line(placement: Placement) -> str:
 
 
 def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
-    """What every table of figures carries: the model, its weights, where it ran, and how many pairs."""
+    """The caption of every results table: the model, its weights, where it ran, and the number of pairs."""
     return f"{model_line(model)}\n{placement_line(placement)}; {n}"
 
 
 def engine(row: BenchRow) -> str:
-    """The name of a benchmark row's case, never silent about a graph that is not proven or a row that is INVALID."""
+    """The name of a row's case, with UNPROVEN for a graph that did not pass the gate, and ! for an INVALID row."""
     return row.case + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
 
 
 def name_header(rows: Iterable[BenchRow]) -> str:
-    """What the column of `engine` is of: a case of a preset has a name of its own."""
+    """The header of the column `engine`: 'backend', or 'case' if a preset named the rows."""
     return "backend" if all(row.case == row.spec.backend for row in rows) else "case"

@@ -28,7 +28,7 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
     )
     figures: Mapping[str, tuple[str, Callable[[ExportSection], float | None]]] = {
         "largest |delta|": ("logit", lambda section: largest_delta(section.gate.trials) if section.gate else None),
-        "headroom": ("times", lambda section: section.gate.headroom if section.gate else None),
+        "margin / error": ("times", lambda section: section.gate.headroom if section.gate else None),
         "file size": ("bytes", lambda section: sum(section.files.values())),
         "nodes": ("nodes", lambda section: section.nodes),
     }

@@ -1,1 +1,1 @@
-"""What can be asked for and what a record holds. Standard library and pydantic only."""
+"""The requests of the commands, and the records that they store. Standard library and pydantic only."""

@@ -1,4 +1,4 @@
-"""What `bench` can be asked for. Standard library only."""
+"""The requests of `bench`. Standard library only."""
 
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.requests import DATA_HELP, SPLIT_HELP, Order, Preset, Scenario, Split
@@ -15,8 +15,8 @@ class BenchPlan:
         group="Model and data",
     )
     preset: Preset | None = about(
-        "Measure a set of cases in place of --backend. peers: common baselines and ours, for this device. "
-        "It also sets scenario, batch size and rounds, unless given.",
+        "Measure a set of cases instead of --backend. peers: common baselines and ours, for this device. A preset also "
+        "sets scenario, batch size and rounds, unless given.",
         default=None,
         group="Model and data",
     )
@@ -31,7 +31,7 @@ class BenchPlan:
     batch_size: tuple[int, ...] = about(
         "Pairs in one forward pass; for server, the maximum. Repeatable.",
         default=(8, 32),
-        least=1,
+        minimum=1,
         group="Timing",
     )
     order: Order = about(
@@ -40,49 +40,52 @@ class BenchPlan:
         group="Advanced",
     )
     seq_len: int | None = about(
-        "Give every pair this many tokens and no padding, as other harnesses do; the answers are then meaningless.",
+        "Give every pair this many tokens and no padding, as other harnesses do. The answers are then meaningless.",
         default=None,
-        least=2,
+        minimum=2,
         group="Advanced",
     )
     slo_ms: float = about(
-        "Server: target for the 99th percentile of the latency.", default=100.0, least=0.001, group="Timing"
+        "Server: target for the 99th percentile of the latency.", default=100.0, minimum=0.001, group="Timing"
     )
     window_ms: float = about(
-        "Server: how long the first request of a batch waits to fill a batch.", default=2.0, least=0, group="Timing"
+        "Server: how long the first request of a batch waits to fill a batch.", default=2.0, minimum=0, group="Timing"
     )
     rounds: int = about(
-        "Rounds; in each, every row runs once over the pairs, in alternating order. Unless given: at least 5 with "
-        "--relative-to or --preset, and with a preset and few --pairs as many as a p99 needs.",
+        "Rounds; in each, every row runs once over the pairs, in alternating order. Unless given, --relative-to and "
+        "--preset use at least 5, and a preset with few --pairs uses as many as a p99 needs.",
         default=3,
-        least=1,
+        minimum=1,
         group="Timing",
     )
     max_s: float = about(
         "Time limit in seconds for extra rounds while a row is INVALID because of noise; 0: no extra rounds.",
         default=60.0,
         flags=("--max-seconds",),
-        least=0,
+        minimum=0,
         group="Timing",
     )
     warmup: int = about(
-        "Untimed calls of each row before the first round, after its first call.", default=3, least=0, group="Advanced"
+        "Untimed calls of each row before the first round, after its first call.",
+        default=3,
+        minimum=0,
+        group="Advanced",
     )
     pairs: int | None = about(
         "Number of pairs, drawn with the seed; default: the whole split.",
         default=None,
-        least=1,
+        minimum=1,
         group="Model and data",
     )
-    seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
+    seed: int = about("Seed of the pairs' order.", default=0, minimum=0, group="Advanced")
 
 
 @described
 class BenchControl:
-    """What `bench` does besides measuring."""
+    """What `bench` writes besides the record."""
 
     profile: str | None = about(
-        "Write a trace of the spans and the operators to this file, for ui.perfetto.dev or chrome://tracing.",
+        "Write a trace of spans and operators to this file, for ui.perfetto.dev or chrome://tracing.",
         default=None,
         group="Output",
         location="path",
@@ -91,7 +94,7 @@ class BenchControl:
 
 @described
 class BenchView:
-    """How the tables of a benchmark are shown."""
+    """How to show the tables of a benchmark."""
 
     relative_to: tuple[str, ...] = about(
         "Show the speedup of each row over this one, with an interval: CASE, CASE:BATCH, or a row such as 'onnx "

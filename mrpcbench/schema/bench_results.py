@@ -1,4 +1,4 @@
-"""The results of `bench`. Standard library only."""
+"""The results of `bench` and `ab`. Standard library only."""
 
 from typing import Literal
 
@@ -15,16 +15,16 @@ SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 
 @described
 class LoadPoint:
-    """One load of the server scenario: requests arrive at random moments, at a fixed mean rate."""
+    """One load of the server scenario: requests arrive at random times, at a fixed mean rate."""
 
     rate_per_s: float = about("Mean rate at which requests were scheduled.")
-    sent: int = about("Requests sent; each is a pair.")
+    sent: int = about("Requests sent, each with one pair.")
     failed: int = about("Requests that the engine failed to answer.")
     latencies_ms: tuple[float, ...] = about(
-        "Time from the scheduled arrival of each answered request to its answer, in the order of arrival."
+        "Latency of each answered request, from its scheduled arrival to its answer, in the order of arrival."
     )
-    batch_sizes: tuple[int, ...] = about("Requests in each forward pass, in the order run.")
-    duration_s: float = about("From the first scheduled arrival to the last answer.")
+    batch_sizes: tuple[int, ...] = about("Number of requests in each forward pass, in the order run.")
+    duration_s: float = about("Time from the first scheduled arrival to the last answer.")
     meets_slo: bool = about("Whether nothing failed and the 99th percentile of the latencies is within the target.")
 
 
@@ -34,7 +34,7 @@ class ServerResult:
 
     slo_ms: float = about("Target for the 99th percentile of the latency.")
     window_ms: float = about("How long the first request of a batch waits to fill a batch.")
-    max_batch: int = about("Most requests in one forward pass.")
+    max_batch: int = about("Largest number of requests in one forward pass.")
     seed: int = about("Seed of the arrivals.")
     curve: tuple[LoadPoint, ...] = about("The loads that were tried, in the order tried.")
     best_rate_per_s: float | None = about("Largest rate tried that meets the target; null if none did.")
@@ -42,7 +42,7 @@ class ServerResult:
 
 @described
 class Work:
-    """The least work of a model for one round of a row, whatever the implementation. Padding is not work."""
+    """The work that any implementation must do for one round of a row. Padding is not work."""
 
     flops: float = about("Floating-point operations on the real tokens: matrix products and attention.")
     moved_bytes: float = about("Bytes that must cross main or GPU memory: all weights once per forward pass.")
@@ -50,7 +50,7 @@ class Work:
 
 @described
 class Ceilings:
-    """Peak compute and bandwidth of the device, measured in the same run, in the arithmetic of a row."""
+    """Peak compute and bandwidth of a device in one arithmetic, measured in the same run."""
 
     device: str = about("Device that was measured.")
     dtype: str = about("Arithmetic of the matrix product.")
@@ -60,17 +60,17 @@ class Ceilings:
 
 @described
 class Resources:
-    """What a row used while it was timed; null without a sensor."""
+    """What a row used while it was timed. A field is null without a sensor."""
 
     metered_s: float | None = about(
-        "Seconds over which the sensors were read: those of the timed rounds or loads.", default=None
+        "Seconds over which the sensors were read: the timed rounds or loads.", default=None
     )
     rss_bytes: int | None = about("Main memory of the process at the end of the row.")
     cpu_utilisation: float | None = about("Mean number of cores that the process kept busy.")
     cpu_waits: tuple[float, ...] | None = about(
-        "For each round, mean number of the process's threads that were ready and waited for a core, because another "
-        "program used it; for a server, one value over its loads. Null if the system does not report it, and with "
-        "more threads than cores, which wait for each other.",
+        "For each round, the mean number of threads of the process that waited for a core that another program used; "
+        "for server, one value over all loads. Null if the system does not report it, and with more threads than "
+        "cores, because these wait for each other.",
         default=None,
     )
     gpu_memory_process_bytes: int | None = about("GPU memory of the process.")
@@ -87,15 +87,15 @@ class Span:
     """One part of the pipeline from text to logits, timed in a separate pass with device synchronisation."""
 
     name: SpanName = about(
-        "tokenise: text to tokens; batch: tokens to padded arrays; copy in: to where the engine computes; compute: the "
-        "forward pass; copy out: logits back to the host."
+        "tokenise: text to tokens; batch: tokens to padded arrays; copy in: arrays to the device; compute: the forward "
+        "pass; copy out: logits to the host."
     )
     samples_ms: tuple[float, ...] = about("Time of each run, in the order run.")
 
 
 @described
 class BenchRow:
-    """One benchmark case in one scenario at one batch size. Medians and percentiles are computed when it is read."""
+    """One benchmark case in one scenario at one batch size. Medians and percentiles are computed from its samples."""
 
     case: str = about("Name of the benchmark case: the backend, or the name that the preset gives it.")
     spec: BackendSpec = about("What was requested of the engine.")
@@ -113,8 +113,8 @@ class BenchRow:
         "Time of the row's first call, which is not a sample; an engine's first row also includes its start-up."
     )
     cold_ms: float | None = about(
-        "Time of the calls that prepare the engine for every shape of the row, including the first call: an engine "
-        "that compiles, or records CUDA graphs, does so at the first call per shape; null for any other engine.",
+        "Time of the calls that prepare the engine for every shape of the row, including the first call, for an engine "
+        "that compiles or records CUDA graphs at the first call per shape; null for any other engine.",
         default=None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")
@@ -125,68 +125,66 @@ class BenchRow:
     )
     f1: float | None = about("F1 of the timed predictions; null for a fixed shape.")
     agreement: float | None = about(
-        "Share of the timed answers whose label is that of the reference's timed answers (see `reference`); a failed "
-        "pair never agrees; null for a fixed shape, and while the reference has no answers.",
+        "Label agreement with the reference answers (see `reference`), as a share of the timed pairs; a failed pair "
+        "never agrees; null for a fixed shape, and while there are no reference answers.",
         default=None,
     )
     failed: int = about(
         "Pairs of the last round whose logits were not finite, or requests that were not answered.", default=0
     )
     peak_memory_bytes: int | None = about(
-        "Peak of the engine's own GPU memory in use during the row; null if the engine does not report it."
+        "Peak GPU memory that the engine had in use during the row; null if the engine does not report it."
     )
     peak_reserved_bytes: int | None = about(
-        "Peak of the GPU memory that the engine reserved during the row; null if the engine does not report it.",
+        "Peak GPU memory that the engine reserved during the row; null if the engine does not report it.",
         default=None,
     )
-    spans: tuple[Span, ...] | None = about("Where the time goes; null until that pass has run.", default=None)
+    spans: tuple[Span, ...] | None = about("The time breakdown; null until its pass has run.", default=None)
     work: Work | None = about(
-        "The least work of the model in a round; null if its architecture or arithmetic is unknown.",
+        "The least work of the model for one round; null if its architecture or arithmetic is unknown.",
         default=None,
     )
     resources: Resources | None = about("What the row used.", default=None)
     broken_rules: tuple[str, ...] | None = about(
-        "Rules of validity that the row breaks (docs/bench.md); null until it is judged.", default=None
+        "Validity rules that the row fails (docs/bench.md); null until they are checked.", default=None
     )
 
     def __post_init__(self) -> None:
-        # Raises if the row has no text form, because policies, messages and options could not name it.
+        # Fail early for a row without a text form, which no policy or option could name.
         _ = self.id
 
     @property
     def id(self) -> RowId:
-        """What identifies the row within its record."""
+        """The identity of the row within its record."""
         return RowId(case=self.case, scenario=self.scenario, batch_size=self.batch_size)
 
 
 @described
 class ReferenceAnswers:
-    """The answers that those of the other rows are compared with."""
+    """The answers with which those of the other rows are compared."""
 
-    row: str = about("The row that gave them, such as 'onnx offline batch 32'.")
-    labels: str = about(
-        "Label of each pair in the run's order, 0 or 1; - without an answer, or with one that is not finite."
-    )
+    row: str = about("The row that gave the answers, such as 'onnx offline batch 32'.")
+    labels: str = about("Label of each pair in the order of the run: 0, 1, or - for a missing or non-finite answer.")
 
 
 @described
 class BenchSection:
     """What `bench` measured."""
 
-    plan: BenchPlan = about("The requested workload; its preset chooses what is empty.")
+    plan: BenchPlan = about("The requested workload; the preset chooses any empty field.")
     rows: tuple[BenchRow, ...] = about("One for each case, scenario and batch size.")
     rounds_done: int = about("Rounds finished.")
     ceilings: tuple[Ceilings, ...] = about(
         "Peak compute and bandwidth of the machine in this run; empty until its end.", default=()
     )
     reference: ReferenceAnswers | None = about(
-        "The first case's timed answers, of its last offline round if it has one; null until there are any, and for "
-        "a single case.",
+        "The timed answers of the first case, from its last offline round if it has one; null until there are any, "
+        "and if there is only one case.",
         default=None,
     )
     control_us: tuple[float, ...] = about(
-        "Microseconds of a fixed small operation on all threads before each round, which show the state of the "
-        "machine; empty unless all engines run on the CPU.",
+        "Time of a fixed small operation on all threads before each round, in microseconds; it shows the state of the "
+        "machine. Empty unless all engines run on the CPU.",
         default=(),
     )
     peak_rss_bytes: int = about("Peak main memory of the process, with all engines.")
@@ -205,7 +203,7 @@ class AbSide:
 
 @described
 class AbPair:
-    """Two paired processes, one of each side. The result is the median of ln(B / A) over blocks of two turns."""
+    """A pair of processes, one per side. Its result is the median of ln(B / A) over blocks of four calls, A B B A."""
 
     first: Literal["a", "b"] = about("Side that ran first.")
     a_samples_ms: tuple[float, ...] = about("Time of each timed call of side A, in the order run.")
@@ -218,8 +216,8 @@ class AbSection:
     """What `ab` measured, and its verdict."""
 
     plan: AbPlan = about("The requested comparison.")
-    a: AbSide = about("The reference side.")
-    b: AbSide = about("The side that is judged.")
+    a: AbSide = about("Side A, the reference.")
+    b: AbSide = about("Side B, which is judged.")
     pairs: tuple[AbPair, ...] = about("The pairs of processes, in the order run.")
-    confirmation: tuple[AbPair, ...] = about("As many pairs again, run if the first looked slower.", default=())
+    confirmation: tuple[AbPair, ...] = about("As many pairs again, run only if B looked slower.", default=())
     comparison: Comparison | None = about("The verdict; null until the run ends.", default=None)

@@ -1,6 +1,6 @@
-"""What a benchmark is asked, and the cases that it measures: engines with an order of the pairs and batch sizes.
+"""The full request of a benchmark, and the cases that it measures.
 
-Standard library only, so that a bad request is refused before anything heavy is loaded.
+Standard library only, so that an invalid request fails before torch is loaded.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,9 @@ from mrpcbench.schema.rows import RowId
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """A benchmark as a user asks for it.
+    """A benchmark as the user requests it.
 
-    `given` names the fields of `plan` and `spec` that the user gave a value, even the default: a preset may not replace
-    those.
+    `given` names the fields of `plan` and `spec` that the user set, even to the default. A preset does not change them.
     """
 
     spec: BackendSpec = BackendSpec()
@@ -27,9 +26,9 @@ class BenchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An engine as `spec` asks for it, and how it gets the pairs; `order` is that of the offline pairs.
+    """A benchmark case: an engine with its scenarios, batch sizes, and order of the offline pairs.
 
-    `name` is unique in a suite, and names the case in every table and record.
+    `name` is unique in a suite, and identifies the case in every table and record.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Case:
     order: Order = "length"
 
     def rows(self) -> list[RowId]:
-        """Its rows, each once. One pair at a time is a batch of one, whatever the batch sizes."""
+        """The rows of the case, each once. Single-stream always has a batch size of one."""
         return [
             RowId(case=self.name, scenario=scenario, batch_size=size)
             for scenario in dict.fromkeys(self.scenarios)
@@ -49,9 +48,9 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """All cases of a run. The answers of the first case are the reference for the others.
+    """All cases of a run. The answers of the other cases are compared with those of the first.
 
-    `relative_to` names the rows to which the speed of the others is relative, unless the user names some.
+    `relative_to` names the reference rows of the speedups, unless the user names others.
     """
 
     cases: tuple[Case, ...]
@@ -63,7 +62,7 @@ class Suite:
 
 
 def suite_of_backends(spec: BackendSpec, plan: BenchPlan) -> Suite:
-    """A case for each backend of `plan`, named after it; `spec` holds what they share."""
+    """A suite with one case per backend of `plan`, named after it; `spec` holds the options that they share."""
     return Suite(
         cases=tuple(
             Case(

@@ -1,20 +1,19 @@
-"""What `compare`, `ab` and `baseline set` can be asked for. Standard library only."""
+"""The requests of `compare`, `ab` and `baseline set`. Standard library only."""
 
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.requests import DATA_HELP, DEFAULT_MODEL_DIR, SPLIT_HELP, Device, Dtype, Split
 
-# Bounds of two limits that an option of `compare` and the policy file can set; both must also be above 0.
+# Upper bounds of two limits, which both `compare` and the policy file can set. Both limits must also be above 0.
 MARGIN_BELOW = 1
-# A limit of stored speed above this share would let a doubtful change pass.
+# As a share. A larger limit of stored speed would let a real slowdown pass.
 LARGEST_SLOWDOWN = 0.5
-
 
 B_HELP = " For side B; default: as side A."
 
 
 @described
 class AbPlan:
-    """Two sides, A and B, and how the live speed gate compares the speed of B with A."""
+    """Two sides, A and B, and how `ab` compares the speed of B with A."""
 
     a_model: str = about(
         "Model of side A, the reference: a folder, an ONNX folder or a hub id.",
@@ -30,9 +29,9 @@ class AbPlan:
     a_dtype: Dtype = about("Arithmetic of side A.", default="auto", group="Model and data")
     b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None, group="Model and data")
     a_threads: int = about(
-        "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+        "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
     )
-    b_threads: int | None = about("CPU threads." + B_HELP, default=None, least=0, group="Advanced")
+    b_threads: int | None = about("CPU threads." + B_HELP, default=None, minimum=0, group="Advanced")
     a_python: str | None = about(
         "Python interpreter of side A, with the libraries of its environment; default: this one.",
         default=None,
@@ -47,15 +46,15 @@ class AbPlan:
     )
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
-    batch_size: int = about("Pairs in one forward pass.", default=1, least=1, group="Timing")
+    batch_size: int = about("Pairs in one forward pass.", default=1, minimum=1, group="Timing")
     calls: int = about(
-        "Timed calls of each process, alternating with the other side's.", default=50, least=50, group="Timing"
+        "Timed calls of each process, alternating with the other side's.", default=50, minimum=50, group="Timing"
     )
-    warmup: int = about("Untimed calls of each process before the timed ones.", default=10, least=0, group="Advanced")
+    warmup: int = about("Untimed calls of each process before the timed ones.", default=10, minimum=0, group="Advanced")
     process_pairs: int = about(
-        "Pairs of processes, one of each side; their order alternates.", default=10, least=1, group="Timing"
+        "Pairs of processes, one of each side; their order alternates.", default=10, minimum=1, group="Timing"
     )
-    seed: int = about("Seed of the pairs' order.", default=0, least=0, group="Advanced")
+    seed: int = about("Seed of the pairs' order.", default=0, minimum=0, group="Advanced")
     policy: str | None = about(
         "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
@@ -69,17 +68,17 @@ class ComparePlan:
         "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
     margin: float | None = about(
-        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share above 0: 0.02 is two "
+        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share above 0; 0.02 is two "
         "points. INCONCLUSIVE if it cannot be ruled out.",
         default=None,
-        least=0,
-        most=MARGIN_BELOW,
+        minimum=0,
+        maximum=MARGIN_BELOW,
     )
     max_slowdown: float | None = about(
         "bench records: largest slowdown per pair that passes, as a share above 0; default: the policy's, 0.1.",
         default=None,
-        least=0,
-        most=LARGEST_SLOWDOWN,
+        minimum=0,
+        maximum=LARGEST_SLOWDOWN,
     )
 
 
@@ -104,7 +103,7 @@ class BaselineRequest:
 
 @described
 class Publish:
-    """Where a verdict goes in addition to the terminal. In GitHub Actions also to the job's summary and annotations."""
+    """Where to write a verdict, besides the terminal and, in GitHub Actions, the job's summary and annotations."""
 
     markdown: str | None = about(
         "Write the verdict to this file as Markdown.", default=None, group="Output", location="path"

@@ -1,4 +1,4 @@
-"""What really ran: placement, environment, model and data. Standard library only."""
+"""What a record is about: placement, environment, model and data. Standard library only."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,14 +17,14 @@ Origin = Literal["pretrained", "random-init", "unknown"]
 
 @described
 class Placement:
-    """Where and how an engine really ran, read back from the engine itself."""
+    """Where and how an engine really ran, as the engine itself reports it."""
 
     engine: str = about("Library that ran the model, with its version.")
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
-    provider: str = about("The engine's kernels: torch's attention implementation, or ONNX Runtime's provider.")
+    provider: str = about("Kernels of the engine: torch's attention implementation, or ONNX Runtime's provider.")
     dtype: str = about(
-        "Arithmetic: fp32, bf16, fp16 or int8, to which stored weights are widened; for training, that of autocast. "
-        "bf16-autocast: products in bf16, by torch.autocast, with weights in fp32."
+        "Arithmetic of the computation, which can be wider than the stored weights: fp32, bf16, fp16 or int8; for "
+        "training, that of autocast. bf16-autocast: matrix products in bf16, by torch.autocast, with weights in fp32."
     )
     threads: int = about("CPU threads inside one operator.")
 
@@ -38,7 +38,7 @@ class Placement:
 
     @property
     def product_dtype(self) -> str:
-        """Arithmetic of the matrix products, which determines work and limits: bf16 for bf16-autocast."""
+        """Arithmetic of the matrix products: bf16 for bf16-autocast, else `dtype`."""
         return self.dtype.removesuffix("-autocast")
 
 
@@ -47,7 +47,7 @@ class Environment:
     """The machine and the software. No field names a person, a host or a folder."""
 
     started_at: str = about("Start in UTC, ISO 8601.")
-    argv: tuple[str, ...] = about("The command as given; a path is cut to its last part.")
+    argv: tuple[str, ...] = about("The command line, with every path cut to its last part.")
     machine_sha256: str = about("Hash that identifies the machine without naming it.")
     system: str = about("Operating system and processor architecture.")
     cpu: str = about("Processor model.")
@@ -67,19 +67,19 @@ class Environment:
 
 @described
 class ModelIdentity:
-    """The weights and the graph of a record."""
+    """The weights of a model, and its graph."""
 
     name: str = about("Hub id, or the folder's last part.")
     architecture: str = about("Class name in config.json.")
     parameters: int = about("Number of weights.")
     weights: Weights = about("pretrained (no classifier yet), fine-tuned, or random-init (never trained).")
-    origin: Origin = about("What training began from; a classifier trained from random weights is not ModernBERT's.")
+    origin: Origin = about("Weights that training started from: pretrained, random-init or unknown.")
     model_sha256: str = about("Hash over the names, dtypes, shapes and bytes of all weights.")
     tokenizer_sha256: str = about("Hash of tokenizer.json, or of the vocabulary if there is none.")
     graph_sha256: str | None = about("Hash of the ONNX graph's files; null for torch.", default=None)
     optimize: Optimize | None = about(
-        "What the ONNX graph was made for: none (Optimum's own), cpu, cuda, int8; or o3, o4 (Optimum's, by its own "
-        "optimiser); null for torch or where unknown.",
+        "Form of the ONNX graph: none (Optimum's), cpu, cuda, int8, or o3, o4 (Optimum's after its optimiser); null "
+        "for torch, or if unknown.",
         default=None,
     )
     proven: bool | None = about("Whether the graph passed the export gate; null for torch.", default=None)
@@ -87,17 +87,17 @@ class ModelIdentity:
 
     @property
     def graph_label(self) -> str:
-        """The graph's form in words, unless it is Optimum's own: "cpu graph"."""
+        """The form of the graph, such as "cpu graph"; empty for Optimum's own."""
         return f"{self.optimize} graph" if self.optimize not in (None, "none") else ""
 
     @property
     def label(self) -> str:
-        """Where the weights come from, and the graph's form."""
+        """The origin of the weights, and the form of the graph."""
         return ", ".join(filter(None, (self.weights_label, self.graph_label)))
 
     @property
     def weights_label(self) -> str:
-        """The words for a table, which always mention random weights."""
+        """The origin of the weights for tables, which always mention random weights."""
         if self.weights == "fine-tuned" and self.origin == "random-init":
             return "fine-tuned from random-init"
         return self.weights
@@ -110,11 +110,11 @@ class Lineage:
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     model: ModelIdentity = about("The model in this folder.")
     base_model: str | None = about(
-        "Hub id or folder name that training began from; null if it is unknown.", default=None
+        "Hub id or folder name of the model that training started from; null if unknown.", default=None
     )
-    base_model_sha256: str | None = about("Hash of the weights that training began from.", default=None)
+    base_model_sha256: str | None = about("Hash of the weights that training started from.", default=None)
     train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
-    validation_data_sha256: str | None = about("Hash of the pairs by which the best epoch was chosen.", default=None)
+    validation_data_sha256: str | None = about("Hash of the pairs that selected the best epoch.", default=None)
     recipe: TrainRecipe | None = about("How it was trained; null if this project did not train it.", default=None)
     precision: str | None = about("Arithmetic in which it was trained.", default=None)
     dtype: str = about("Arithmetic of the stored weights.", default="fp32")
@@ -129,12 +129,12 @@ class DataIdentity:
     pairs: int = about("Number of pairs.")
     positives: int = about("Pairs labelled as equivalent.")
     label_names: tuple[str, str] = about("Names of labels 0 and 1.")
-    data_sha256: str = about("Hash over the ordered pairs and labels, whatever format they came in.")
+    data_sha256: str = about("Hash over the ordered pairs and labels, independent of the file format.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentReport:
-    """The environment, and each engine on each device with None, or with the reason why it cannot run there."""
+    """The environment, and for each engine and device the reason why it cannot run there, or None."""
 
     environment: Environment
     problems: tuple[tuple[str, str | None], ...]
@@ -142,7 +142,7 @@ class EnvironmentReport:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedBaseline:
-    """What `baseline set` wrote: the baseline's name, the command of its records, and their files."""
+    """A saved baseline: its name, the command of its records, and their files."""
 
     name: str
     command: Command

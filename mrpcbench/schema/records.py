@@ -1,7 +1,7 @@
-"""The records, one class for each command. Standard library only.
+"""The records, one class per command. Standard library only.
 
-`records.store` makes the JSON Schema and docs/results-format.md from these classes and from those in their fields.
-Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
+`records.store` generates the JSON Schema and docs/results-format.md from these classes and their fields. Names end with
+their unit: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from mrpcbench.schema.version import SCHEMA_VERSION
 
 @described
 class RunRecord:
-    """The fields that the record of every command has; each command has its own class with its result."""
+    """The fields that all records share. Each command has its own class, with one more field for its result."""
 
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
-    command: Command = about("The command that ran, which names the field of its result.")
+    command: Command = about("The command that ran; its result is in the field of the same name.")
     complete: bool = about("False until the run ends; it stays false if the run was interrupted.")
     environment: Environment = about("The machine and the software.")
     model: ModelIdentity = about("The model that the record is about.")
@@ -44,7 +44,7 @@ class EvaluateRecord(RunRecord):
 
     @property
     def score(self) -> EvalScore:
-        """Accuracy, F1 and what belongs to them."""
+        """Accuracy, F1 and the other scores."""
         return self.evaluate.score
 
 
@@ -57,7 +57,7 @@ class ExportRecord(RunRecord):
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the graph gives the model's answers; None until the gate has run."""
+        """The verdict of the export gate; None until it has run."""
         return self.export.gate.verdict if self.export.gate else None
 
 
@@ -83,7 +83,7 @@ class AbRecord(RunRecord):
 
     @property
     def verdict(self) -> Verdict | None:
-        """The outcome of the comparison; None until the run ends."""
+        """The verdict of the comparison; None until the run ends."""
         return self.ab.comparison.verdict if self.ab.comparison else None
 
 

@@ -1,6 +1,6 @@
-"""What a user can ask for, with every default of the project in exactly one place. Standard library only.
+"""The requests of `train`, `evaluate`, `export` and `quickstart`, with every default. Standard library only.
 
-The command line makes its options from these classes. Units stand in names: `_ms`, `_s`, `_bytes`, `_per_s`.
+The command line makes its options from these classes. Names end with their unit: `_ms`, `_s`, `_bytes`, `_per_s`.
 """
 
 from typing import Literal
@@ -14,9 +14,9 @@ QUICKSTART = "quickstart"
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "fp32", "bf16", "bf16-autocast", "fp16", "int8"]
 Optimize = Literal["none", "cpu", "cuda", "int8", "o3", "o4"]
-# Made of what is fast on the CPU, and proven there.
+# Graphs for the CPU, which are also verified there.
 CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
-# Optimum makes it for a GPU, and fuses into it what the provider there has.
+# Optimum needs a GPU for this graph, because it fuses operators of the CUDA provider.
 CUDA_ONLY: tuple[Optimize, ...] = ("o4",)
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -36,7 +36,7 @@ SPLIT_HELP = "Split to read."
 
 @described
 class TrainRequest:
-    """What `train` reads and writes; how it trains is in `TrainRecipe`."""
+    """What `train` reads and writes. `TrainRecipe` holds how it trains."""
 
     model: str = about(MODEL_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
@@ -65,36 +65,40 @@ class TrainRequest:
 
 @described
 class TrainRecipe:
-    """How to fine-tune. Defaults: the reference run, a published notebook that fine-tunes ModernBERT-base on MRPC.
+    """How to fine-tune. The defaults are those of a published notebook that fine-tunes ModernBERT-base on MRPC.
 
-    What that run does not state (weight decay, gradient clipping, the seed) is the Hugging Face Trainer's own default.
+    What the notebook does not set (weight decay, gradient clipping, the seed) has the default of the Trainer.
     """
 
     per_device_train_batch_size: int = about(
         "Pairs in one training batch.",
         default=32,
         flags=("--batch-size", "--per-device-train-batch-size"),
-        least=1,
+        minimum=1,
         group="Recipe",
     )
-    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, least=1, group="Recipe")
-    num_train_epochs: float = about("Passes over the training split.", default=2.0, least=1e-3, group="Recipe")
+    per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, minimum=1, group="Recipe")
+    num_train_epochs: float = about("Passes over the training split.", default=2.0, minimum=1e-3, group="Recipe")
     max_steps: int = about("Optimiser steps; overrides the epochs when positive.", default=-1, group="Recipe")
-    learning_rate: float = about("Peak learning rate.", default=8e-5, least=0, group="Recipe")
+    learning_rate: float = about("Peak learning rate.", default=8e-5, minimum=0, group="Recipe")
     lr_scheduler_type: str = about(
         "Shape of the learning rate over the run (a transformers scheduler name).", default="linear", group="Recipe"
     )
-    warmup_steps: int = about("Steps of linear warm-up.", default=0, least=0, group="Recipe")
+    warmup_steps: int = about("Steps of linear warm-up.", default=0, minimum=0, group="Recipe")
     optim: str = about("Optimiser (a transformers name).", default="adamw_torch", group="Recipe")
-    adam_beta1: float = about("AdamW's decay rate of the first moment.", default=0.9, least=0, most=1, group="Recipe")
-    adam_beta2: float = about("AdamW's decay rate of the second moment.", default=0.98, least=0, most=1, group="Recipe")
-    adam_epsilon: float = about("AdamW's epsilon.", default=1e-6, least=0, group="Recipe")
-    weight_decay: float = about("AdamW's weight decay.", default=0.0, least=0, group="Recipe")
+    adam_beta1: float = about(
+        "AdamW's decay rate of the first moment.", default=0.9, minimum=0, maximum=1, group="Recipe"
+    )
+    adam_beta2: float = about(
+        "AdamW's decay rate of the second moment.", default=0.98, minimum=0, maximum=1, group="Recipe"
+    )
+    adam_epsilon: float = about("AdamW's epsilon.", default=1e-6, minimum=0, group="Recipe")
+    weight_decay: float = about("AdamW's weight decay.", default=0.0, minimum=0, group="Recipe")
     max_grad_norm: float = about(
-        "Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, least=0, group="Recipe"
+        "Clip the gradient's norm at this; 0 turns clipping off.", default=1.0, minimum=0, group="Recipe"
     )
     gradient_accumulation_steps: int = about(
-        "Batches accumulated before one optimiser step.", default=1, least=1, group="Recipe"
+        "Batches accumulated before one optimiser step.", default=1, minimum=1, group="Recipe"
     )
     group_by_length: bool = about(
         "Group training pairs of similar length into batches: less padding, but not the reference run's order.",
@@ -102,8 +106,8 @@ class TrainRecipe:
         group="Recipe",
     )
     engine: Engine = about(
-        "What computes a step: Hugging Face's forward pass under autocast (trainer), or ModernBERT without padding, "
-        "with its layers in bf16 and float32 master weights, on a GPU with CUDA graphs (packed).",
+        "Training engine. trainer: Hugging Face's forward pass under autocast. packed: ModernBERT without padding, "
+        "with its layers in bf16 and float32 master weights, and on a GPU with CUDA graphs.",
         default="trainer",
         group="Recipe",
     )
@@ -113,12 +117,12 @@ class TrainRecipe:
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
         "Validation metric that selects the best epoch.", default="loss", group="Recipe"
     )
-    seed: int = about("Seed of the new head, the data order and dropout.", default=42, least=0, group="Recipe")
+    seed: int = about("Seed of the new head, the data order and dropout.", default=42, minimum=0, group="Recipe")
 
 
 @described
 class BackendSpec:
-    """What was requested of an engine. What really ran is a `Placement`."""
+    """A requested engine and model. `Placement` holds what really ran."""
 
     backend: str = about(
         "Engine: Hugging Face's forward pass (torch), ModernBERT without padding and on a GPU with CUDA graphs "
@@ -136,18 +140,18 @@ class BackendSpec:
         group="Model and data",
     )
     threads: int = about(
-        "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, least=0, group="Advanced"
+        "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
 
 
 @described
 class EvaluatePlan:
-    """What `evaluate` scores."""
+    """The pairs that `evaluate` scores."""
 
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
-    batch_size: int = about("Pairs in one forward pass.", default=32, least=1, group="Advanced")
+    batch_size: int = about("Pairs in one forward pass.", default=32, minimum=1, group="Advanced")
     output_dir: str | None = about(
         "Folder for the predictions file; default: that of the record.", default=None, group="Output", location="path"
     )
@@ -168,28 +172,27 @@ class ExportPlan:
     )
     split: Split = about("Split on which the export is verified.", default="validation", group="Model and data")
     output_dir: str | None = about(
-        "Folder for the ONNX model; default: MODEL/onnx, or with --optimize MODEL/onnx-cpu and so on.",
+        "Folder for the ONNX model; default: MODEL/onnx, or MODEL/onnx-cpu for --optimize cpu, and so on.",
         default=None,
         group="Output",
         location="path",
     )
     optimize: Optimize = about(
-        "Graph: Optimum's own (none), which runs anywhere; a smaller one for ModernBERT, for the CPU (cpu), for CUDA "
-        "(cuda), or with 8-bit weights for the CPU (int8); or Optimum's after Optimum's optimiser (o3, and on a GPU "
-        "o4).",
+        "Graph. none: Optimum's, which runs anywhere. cpu, cuda: smaller graphs for ModernBERT. int8: the one for the "
+        "CPU with 8-bit weights. o3, and on a GPU o4: Optimum's after Optimum's optimiser.",
         default="none",
         group="Model and data",
     )
-    device: Device = about("Where the ONNX model is run to verify it.", default="auto", group="Model and data")
+    device: Device = about("Where to run the ONNX model to verify it.", default="auto", group="Model and data")
     dtype: GraphDtype = about(
-        "Arithmetic of the graph; 'auto' is fp32, fp16 for cuda and o4, int8 for int8.",
+        "Arithmetic of the graph; 'auto' is fp16 for cuda and o4, int8 for int8, else fp32.",
         default="auto",
         group="Model and data",
     )
     opset: int | None = about(
-        "ONNX operator set; default: the one that Optimum chooses for the architecture.",
+        "ONNX operator set; default: Optimum's choice for the architecture.",
         default=None,
-        least=1,
+        minimum=1,
         group="Advanced",
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
@@ -197,7 +200,7 @@ class ExportPlan:
 
 @described
 class QuickstartRequest:
-    """All steps with the default recipe, on the bundled checkpoint and data."""
+    """Where `quickstart` writes."""
 
     output_dir: str = about(
         "Folder for the model and the records.", default="mrpcbench_quickstart", group="Output", location="path"
@@ -206,7 +209,7 @@ class QuickstartRequest:
 
 @described
 class Output:
-    """Where a record goes, and how it is shown."""
+    """Where to write a record, and how to show it."""
 
     results: str | None = about(
         "File for the record; default: results/<time>-<command>.json.", default=None, group="Output", location="path"

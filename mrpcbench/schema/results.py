@@ -12,27 +12,27 @@ from mrpcbench.schema.verdicts import Interval, Verdict
 class Confusion:
     """Counts of a binary classification; positive means equivalent."""
 
-    true_positive: int = about("Equivalent, predicted so.")
-    false_positive: int = about("Not equivalent, predicted equivalent.")
-    false_negative: int = about("Equivalent, predicted not equivalent.")
-    true_negative: int = about("Not equivalent, predicted so.")
+    true_positive: int = about("Equivalent pairs predicted as equivalent.")
+    false_positive: int = about("Non-equivalent pairs predicted as equivalent.")
+    false_negative: int = about("Equivalent pairs predicted as not equivalent.")
+    true_negative: int = about("Non-equivalent pairs predicted as not equivalent.")
 
 
 @described
 class EvalScore:
-    """Scores of a classifier on labelled pairs, with those of always answering the larger class."""
+    """Scores of a classifier on labelled pairs, and of the baseline that always answers the majority class."""
 
     pairs: int = about("Pairs scored.")
     accuracy: float = about("Share predicted correctly.")
     accuracy_interval: Interval = about("Interval of the accuracy.")
     f1: float = about("F1 of the class 'equivalent' (GLUE's definition); 0 if it is undefined.")
     f1_interval: Interval = about("Interval of F1.")
-    precision: float = about("Precision of 'equivalent'; 0 if nothing was predicted so.")
+    precision: float = about("Precision of 'equivalent'; 0 if no pair was predicted as equivalent.")
     recall: float = about("Recall of 'equivalent'.")
     loss: float | None = about("Mean cross-entropy in nats; null if it is not finite.")
     confusion: Confusion = about("The four counts.")
-    majority_accuracy: float = about("Accuracy of always answering the larger class.")
-    majority_f1: float = about("F1 of always answering the larger class.")
+    majority_accuracy: float = about("Accuracy of always answering the majority class.")
+    majority_f1: float = about("F1 of always answering the majority class.")
 
 
 @described
@@ -68,23 +68,23 @@ class LoadReport:
 
 @described
 class TrainSection:
-    """What `train` did."""
+    """Results of `train`."""
 
     recipe: TrainRecipe = about("The requested recipe.")
     placement: Placement = about("Where and in which arithmetic it trained.")
-    base_model: ModelIdentity = about("The model that training began from.")
-    load_report: LoadReport = about("Keys that did not match when that model was loaded.")
+    base_model: ModelIdentity = about("The model that training started from.")
+    load_report: LoadReport = about("Keys that did not match when the base model was loaded.")
     aligned_tokens: dict[str, int | None] = about("Special tokens of the config that were aligned with the tokenizer.")
     total_steps: int = about("Optimiser steps of the whole run.")
     resumed_from_step: int | None = about("Step of the checkpoint that the run continued from; null for a fresh run.")
     epochs: tuple[EpochMetrics, ...] = about("One line per epoch.")
-    best_step: int | None = about("Step whose weights were kept; null until the run ends.")
+    best_step: int | None = about("Step whose weights were saved as the model; null until the run ends.")
     train_s: float | None = about(
-        "Wall-clock seconds of the training loop in this process, with its evaluations and saves; null if this "
-        "process had no step left to train."
+        "Wall-clock seconds of the training loop in this process, with evaluations and saving; null if this process "
+        "had no step left to train."
     )
     cold_s: float | None = about(
-        "Part of train_s for one-time work: the first step, and later CUDA graph recordings of --engine packed.",
+        "Part of train_s for one-time work: the first step, and for --engine packed later recordings of CUDA graphs.",
         default=None,
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
@@ -109,7 +109,7 @@ class EvaluateSection:
 
 @described
 class ParityTrial:
-    """Both models on every pair, at one batch size and padding."""
+    """The graph and the original model on every pair, at one batch size and padding of the graph."""
 
     batch_size: int = about("Pairs in one forward pass.")
     padding: str = about("Padding of the batches.")
@@ -122,40 +122,40 @@ class ParityTrial:
 
 @described
 class ExportGate:
-    """Whether an exported graph gives the model's answers (the rule: docs/export.md)."""
+    """Whether an exported graph gives the answers of the model (for the rule, see docs/export.md)."""
 
     pairs: int = about("Pairs compared in each trial.")
     trials: tuple[ParityTrial, ...] = about("One for each batch size and padding.")
-    flips_allowed: int = about("Largest number of flips that passes, in any trial.")
+    flips_allowed: int = about("Largest number of flips in any trial that passes.")
     delta_allowed: float | None = about("Largest |difference| of a logit that passes; null if only labels are judged.")
     f1_allowed: Interval | None = about(
-        "Interval of the original's F1 that must contain every trial's; null if F1 is not judged: for an arithmetic "
-        "other than int8, or because the split has no labels.",
+        "Interval of the original model's F1, which must contain the F1 of every trial; null if F1 is not judged, "
+        "because the arithmetic is not int8 or the split has no labels.",
         default=None,
     )
     smallest_margin: float | None = about(
         "Smallest |logit 1 - logit 0| of the original model over the pairs; null if one is not finite."
     )
     headroom: float | None = about(
-        "Smallest margin divided by the largest |difference|: above 2 no label can change; "
-        "null if the difference is 0 or not finite."
+        "Smallest margin divided by the largest |difference|; above 2, no label can change; null if the difference is "
+        "0 or not finite."
     )
-    flip_rate_bound: float = about("Exact upper bound at 95% of the rate of flips on pairs like these.")
+    flip_rate_bound: float = about("Exact upper bound, at 95% confidence, of the flip rate on similar pairs.")
     verdict: Verdict = about("The outcome.")
 
 
 @described
 class ExportSection:
-    """What `export` wrote, and whether it matches the model."""
+    """Results of `export`: the graph, and whether it matches the model."""
 
     dtype: str = about("Arithmetic of the graph.")
     optimize: Optimize = about(
-        "What the graph was made for; none is Optimum's own, o3 and o4 are that after Optimum's optimiser.",
+        "Form of the graph: none (Optimum's), cpu, cuda, int8, or o3, o4 (Optimum's after its optimiser).",
         default="none",
     )
     opset: int = about("ONNX operator set of the graph.")
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
     placement: Placement = about("Where the graph ran for the export gate.")
-    reference: Placement = about("Where the original ran for the export gate.")
+    reference: Placement = about("Where the original model ran for the export gate.")
     gate: ExportGate | None = about("The result of the export gate; null until it is done.")

@@ -1,4 +1,4 @@
-"""What identifies a row of a benchmark, and its one text form: 'onnx offline batch 32', 'onnx single-stream'.
+"""The identity of a benchmark row, and its text form: 'onnx offline batch 32', 'onnx single-stream'.
 
 Standard library only.
 """
@@ -11,7 +11,7 @@ from mrpcbench.schema.requests import Scenario
 
 _CASE = r"(?P<case>[A-Za-z0-9._-]+)"
 _SIZE = r"[1-9][0-9]*"
-# One pair at a time is a batch of one, which the text form leaves out.
+# The text form of a single-stream row omits its batch size, which is always one.
 _ROW = re.compile(
     rf"{_CASE} (?:(?P<single>single-stream)(?: batch 1)?|(?P<scenario>offline|server) batch (?P<size>{_SIZE}))"
 )
@@ -20,9 +20,9 @@ _SHORT = re.compile(rf"{_CASE}(?::(?P<size>{_SIZE}))?")
 
 @dataclass(frozen=True, kw_only=True)
 class RowId:
-    """One benchmark case in one scenario at one batch size: unique within a record.
+    """One benchmark case in one scenario at one batch size. It is unique within a record.
 
-    Raises `ValueError` where its text form could not be read back.
+    Raises `ValueError` for values whose text form could not be parsed.
     """
 
     case: str
@@ -41,7 +41,7 @@ class RowId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The row that `text` names in full; raises `ValueError`."""
+        """The row that `text` names; raises `ValueError` if it is not a full text form."""
         if match := _ROW.fullmatch(text):
             scenario = cast(Scenario, match["single"] or match["scenario"])
             return cls(case=match["case"], scenario=scenario, batch_size=int(match["size"] or 1))
@@ -50,7 +50,7 @@ class RowId:
 
 @dataclass(frozen=True, kw_only=True)
 class RowSelector:
-    """The rows that a user names: one in full, or all of CASE, or those of CASE:BATCH."""
+    """The rows that a user selects: one by its text form, or all of CASE, or those of CASE:BATCH."""
 
     case: str
     batch_size: int | None = None
@@ -58,14 +58,14 @@ class RowSelector:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What `text` selects; raises `ValueError`."""
+        """The selection that `text` describes; raises `ValueError` for any other form."""
         if match := _SHORT.fullmatch(text):
             return cls(case=match["case"], batch_size=int(match["size"]) if match["size"] else None)
         row = RowId.parse(text)
         return cls(case=row.case, row=row)
 
     def matches(self, row: RowId) -> bool:
-        """Whether `row` is among those selected."""
+        """Whether `row` is selected."""
         if self.row is not None:
             return row == self.row
         return row.case == self.case and self.batch_size in (None, row.batch_size)

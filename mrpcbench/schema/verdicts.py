@@ -1,6 +1,6 @@
-"""The results of gates: an interval, a verdict, a gated metric, a comparison. Standard library only.
+"""The results of gates: interval, verdict, metric and comparison. Standard library only.
 
-Every outcome has its own exit code. What cannot be judged is never a PASS.
+Every outcome has its own exit code. What cannot be judged never passes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.version import SCHEMA_VERSION
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "INCOMPARABLE"]
-# From bad to good: the outcome of a comparison is the first of these that any gated metric has.
+# The outcome of a comparison is the first of these that any gated metric has.
 WORST_FIRST: tuple[Outcome, ...] = ("INCOMPARABLE", "REGRESSION", "INCONCLUSIVE", "PASS")
 EXIT_STATUS: dict[Outcome, ExitStatus] = {
     "PASS": ExitStatus.OK,
@@ -33,36 +33,36 @@ class Interval:
 
 @described
 class Verdict:
-    """The outcome of a gate and its reason. What cannot be judged is not a PASS."""
+    """The outcome of a gate, and its reason."""
 
     outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
-    reason: str = about("One line that says why.")
+    reason: str = about("The reason, in one line.")
 
 
 @described
 class MetricResult:
-    """One metric of a comparison, judged where it is gated."""
+    """One metric of a comparison. Only gated metrics decide the verdict."""
 
     metric: str = about("What is compared, such as accuracy, or 'onnx offline batch 32'.")
-    gated: bool = about("Whether it decides; the rest is information.")
-    verdict: Verdict = about("The outcome; for an ungated metric, what it would be.")
-    baseline: float | None = about("Value of the baseline; null where there is none.")
-    current: float | None = about("Value of the current side; null where there is none.")
+    gated: bool = about("Whether the metric is gated; if not, it is information.")
+    verdict: Verdict = about("The outcome; for a metric that is not gated, what it would be.")
+    baseline: float | None = about("Value of the baseline; null if there is none.")
+    current: float | None = about("Value of the current side; null if there is none.")
     unit: str = about("Unit of the two values, such as 'share', 'ms' or 'pairs/s'.")
-    change: float | None = about("From the baseline to the current side, in `change_unit`; null where unknown.")
+    change: float | None = about("Change from the baseline to the current side, in `change_unit`; null if unknown.")
     change_unit: str = about("Unit of the change: 'points' of a share, or '%'.")
     interval: Interval | None = about("Interval of the change, in its unit.", default=None)
     test: str | None = about("The test that was applied.", default=None)
-    p_value: float | None = about("One-sided p-value of 'worse than the baseline'.", default=None)
-    adjusted_p: float | None = about("The same, corrected for the number of gated metrics (Holm).", default=None)
-    limit: str = about("The limit, in words.", default="")
+    p_value: float | None = about("One-sided p-value for 'worse than the baseline'.", default=None)
+    adjusted_p: float | None = about("The p-value after Holm's correction over the gated metrics.", default=None)
+    limit: str = about("The limit, as text.", default="")
 
 
 @described
 class Compared:
     """A record that was compared."""
 
-    name: str = about("The file, with the folders that distinguish it from the other side's; for ab, the model given.")
+    name: str = about("The file, with as many folders as make it unique; for ab, the model as given.")
     started_at: str = about("Start of the run in UTC.")
     git_commit: str | None = about("Commit of the mrpcbench source.")
     model: str = about("Model, with the origin of its weights.")
@@ -72,7 +72,7 @@ class Compared:
 
 @described
 class Comparison:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def overall(differences: Sequence[str], metrics: Sequence[MetricResult]) -> Verdict:
-    """The worst outcome of the gated `metrics`; INCOMPARABLE for any of `differences`, INCONCLUSIVE without a gate."""
+    """The worst outcome of the gated `metrics`; INCOMPARABLE with differences, INCONCLUSIVE without gated metrics."""
     if differences:
         return Verdict(outcome="INCOMPARABLE", reason="; ".join(differences))
     gated = [metric for metric in metrics if metric.gated]

@@ -374,6 +374,6 @@ def test_a_folder_is_refused_before_any_work(option: str, tmp_path: Path) -> Non
 
 def test_one_file_cannot_be_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="--junit one: the file of --markdown; name another"):
+    with pytest.raises(UsageError, match="--junit one: the same file as --markdown; name another"):
         check_publish(Publish(markdown=str(tmp_path / "one"), junit="one"))
     check_publish(Publish(markdown="one", junit="two"))

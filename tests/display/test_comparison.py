@@ -177,9 +177,9 @@ def test_an_interval_of_another_level_is_called_so() -> None:
 
 
 def test_a_unit_is_said_once() -> None:
-    assert comparison.named(LATENCY) == "torch single-stream p50, ms"
-    assert comparison.named(replace(LATENCY, metric="p50 ms")) == "p50 ms"
-    assert comparison.named(replace(PRECISION, metric="one\ntwo")) == "one two"
+    assert comparison.name_with_unit(LATENCY) == "torch single-stream p50, ms"
+    assert comparison.name_with_unit(replace(LATENCY, metric="p50 ms")) == "p50 ms"
+    assert comparison.name_with_unit(replace(PRECISION, metric="one\ntwo")) == "one two"
 
 
 # --- what stands below ------------------------------------------------------------------------------------------------

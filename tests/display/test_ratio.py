@@ -92,7 +92,7 @@ def test_a_table_of_too_few_rounds_says_so_in_place_of_intervals() -> None:
     table = ratio_table([row("fast", 1.0, 1.0), row("base", 2.0, 3.0)], [row("base", 2.0, 3.0)])
     assert cells(table)[3] == ["n<5", "n<5"]
     assert "n = 2 rounds" in table.below
-    assert "n<5: too few rounds for an interval, more --rounds give one" in table.below
+    assert "n<5: too few rounds for an interval, use more --rounds" in table.below
     assert "bootstrap" not in table.below
 
 

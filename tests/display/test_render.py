@@ -147,7 +147,7 @@ def test_the_epochs_of_a_training_are_shown_with_every_logged_metric() -> None:
         "train_learning_rate 8.000000e-05 4.000000e-05",
         "1 0.551234 0.361234 0.843137 0.887719",
         "2 0.275617 0.361234 0.843137 0.887719",
-        "best, kept step 230: accuracy 0.843137, F1 0.887719, loss 0.361234",
+        "best (saved) step 230: accuracy 0.843137, F1 0.887719, loss 0.361234",
         "230/230",
         "23% of the tokens were padding",
         f"sha256 {'a' * 16}",
@@ -159,9 +159,9 @@ def test_the_epochs_of_a_training_are_shown_with_every_logged_metric() -> None:
 def test_the_best_epoch_is_the_one_that_was_kept_and_not_the_last() -> None:
     section = make_train(epochs=(make_epoch(1, eval_accuracy_score=0.875), make_epoch(2)), best_step=115)
     shown = words_of(render.render(make_record("train", train=section)))
-    assert "best, kept step 115: accuracy 0.875000" in shown
+    assert "best (saved) step 115: accuracy 0.875000" in shown
     assert "final step 230: accuracy 0.843137" in shown
-    assert shown.count("best, kept") == 1
+    assert shown.count("best (saved)") == 1
 
 
 @pytest.mark.parametrize("epochs", [5, 10, 30])
@@ -198,7 +198,7 @@ def test_a_resumed_training_says_from_where() -> None:
 def test_a_training_says_where_its_time_went_and_how_fast_its_steps_were() -> None:
     spent = {"cold_s": 1.5, "evaluate_s": 4.0, "save_s": 6.0}
     shown = words_of(render.render(make_record("train", train=make_train(**spent))))
-    assert "steps 50.0 s (4.58 steps/s), once 1.5 s, evaluations 4.0 s, saves 6.0 s" in shown  # 229 in 50 s
+    assert "steps 50.0 s (4.58 steps/s), first step 1.5 s, evaluations 4.0 s, saving 6.0 s" in shown  # 229 in 50 s
     resumed = make_train(**spent, resumed_from_step=115)
     assert "(2.28 steps/s)" in words_of(render.render(make_record("train", train=resumed)))  # 114 in 50 s
     assert "steps/s" not in words_of(render.render(make_record("train")))
@@ -246,7 +246,7 @@ def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
         "8 longest pair 0 2.50e-06 1.50e-06 91",
         "PASS: 0 of 408 labels flip",
         "smallest decision margin 1.25e-02",
-        "headroom 5000.0",
+        "margin / error 5000.0",
         "at most 0.73% at 95% confidence",
         "n = 408 pairs",
         "onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads",
@@ -256,14 +256,14 @@ def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
 
 def test_an_export_names_its_graph_and_the_f1_by_which_8_bits_are_judged() -> None:
     own = words_of(render.render(make_record("export")))
-    assert "Optimum's own: 1834 nodes" in own
+    assert "from Optimum: 1834 nodes" in own
     assert "F1 of the trials" not in own
     allowed = Interval(low=0.85, high=0.91, level=0.95, method="percentile bootstrap")
     trials = tuple(replace(trial, f1=f1) for trial, f1 in zip(make_gate().trials, (0.88, 0.87), strict=True))
     section = make_export(optimize="int8", dtype="int8", gate=make_gate(f1_allowed=allowed, trials=trials))
     record = make_record("export", export=section)
     shown = words_of(render.render(replace(record, model=replace(record.model, optimize="int8"))))
-    assert "made for int8: 1834 nodes, opset 18, int8" in shown
+    assert "int8 graph: 1834 nodes, opset 18, int8" in shown
     assert "F1 of the trials 0.880000, 0.870000; the original's interval is 0.8500 to 0.9100" in shown
     assert "weights, int8 graph)" in shown
 
@@ -276,15 +276,15 @@ def test_a_failed_export_says_why() -> None:
 
 
 def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom() -> None:
-    assert "headroom 5000.0, above 2: no label of these can flip" in words_of(render.render(make_record("export")))
+    assert "margin / error 5000.0 (no label can change: above 2)" in words_of(render.render(make_record("export")))
     verdict = Verdict(outcome="REGRESSION", reason="a logit differs by 2.21e-03; 1e-03 is allowed")
     failed = make_export(optimize="o3", gate=make_gate(verdict=verdict))
     shown = words_of(render.render(make_record("export", export=failed)))
-    assert "no label of these can flip, but the logits differ by more than is allowed" in shown
+    assert "no label can change: above 2, but the logits differ by more than is allowed" in shown
 
 
 def test_a_graph_for_a_gpu_that_was_proven_on_the_cpu_says_so() -> None:
-    said = "Made for a GPU and judged on the CPU"
+    said = "This graph is for a GPU but was verified on the CPU"
     section = make_export(optimize="cuda", dtype="fp16")
     assert said in words_of(render.render(make_record("export", export=section)))
     there = replace(section, placement=replace(section.placement, device="cuda NVIDIA H200"))
@@ -321,7 +321,9 @@ def test_an_export_whose_proof_is_not_done_shows_no_verdict() -> None:
 def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
     trials = make_gate().trials
     equal = make_gate(headroom=None, trials=tuple(replace(trial, max_abs_delta=0.0) for trial in trials))
-    assert "headroom none needed" in words_of(render.render(make_record("export", export=make_export(gate=equal))))
+    assert "margin / error none: no logit differs" in words_of(
+        render.render(make_record("export", export=make_export(gate=equal)))
+    )
     broken = make_gate(
         headroom=None,
         trials=tuple(replace(trial, max_abs_delta=None, p99_abs_delta=None) for trial in trials),
@@ -329,7 +331,7 @@ def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
     )
     shown = words_of(render.render(make_record("export", export=make_export(gate=broken))))
     assert "8 longest pair 0 not finite not finite 91" in shown
-    assert "none needed" not in shown
+    assert "no logit differs" not in shown
 
 
 # --- what is no record ------------------------------------------------------------------------------------------------

@@ -392,7 +392,11 @@ def test_the_figures_of_both_graphs_are_information() -> None:
     assert {name for name, metric in found.items() if not metric.gated} == set(found) - {"export gate"}
     assert (found["export gate"].baseline, found["export gate"].current) == (0, 0)
     assert found["largest |delta|"].change == pytest.approx(100)
-    assert (found["headroom"].baseline, found["headroom"].current, found["headroom"].change) == (5000, None, None)
+    assert (found["margin / error"].baseline, found["margin / error"].current, found["margin / error"].change) == (
+        5000,
+        None,
+        None,
+    )
     assert found["file size"].change == pytest.approx(-50)
     assert found["nodes"].change == pytest.approx(-50)
 
@@ -400,4 +404,6 @@ def test_the_figures_of_both_graphs_are_information() -> None:
 def test_a_baseline_without_a_gate_has_no_figures_and_changes_no_verdict() -> None:
     found = named(judge_export(make_export(gate=None), make_export()))
     assert found["export gate"].verdict.outcome == "PASS"
-    assert found["export gate"].baseline is found["largest |delta|"].baseline is found["headroom"].baseline is None
+    assert (
+        found["export gate"].baseline is found["largest |delta|"].baseline is found["margin / error"].baseline is None
+    )
