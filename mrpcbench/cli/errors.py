@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from traceback import print_exc
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mrpcbench.cli.help import PanelGroup
+from mrpcbench.cli.streams import safe_streams
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, first_line
 from mrpcbench.progress import Detail
 
@@ -45,7 +47,8 @@ class Invocation:
         if self.traceback:
             print_exc()
         if isinstance(error, InterruptedRunError) and error.record is not None:
-            self.terminal.partial(error.record, error.view)
+            with suppress(Exception):  # what cannot be shown must not hide what happened
+                self.terminal.partial(error.record, error.view)
         self.close()
         message, status = _explain(error)
         label = typer.style("error:", fg=typer.colors.RED, bold=True)
@@ -69,14 +72,20 @@ class CommandLine(PanelGroup):
         invocation = Invocation()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
-        try:
-            status = super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
-        except SystemExit:
-            raise
-        except BaseException as error:
-            status = invocation.report(error)
-        finally:
-            invocation.close()
+        with safe_streams() as streams:
+            try:
+                status = super().main(
+                    args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra
+                )
+            except SystemExit:
+                raise
+            except BaseException as error:
+                status = invocation.report(error)
+            finally:
+                invocation.close()
+            if problem := streams.flush():
+                unwritten = invocation.report(OSError(problem.errno, problem.strerror, "standard output"))
+                status = status or unwritten
         sys.exit(status or ExitStatus.OK)
 
     def invoke(self, ctx: Any) -> Any:

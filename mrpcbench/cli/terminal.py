@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mrpcbench.cli.streams import printable_json
 from mrpcbench.display import comparison, render
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
@@ -143,9 +144,10 @@ class Terminal:
         """Print one JSON document: a record, a comparison, or a list of records."""
         self.close()
         if isinstance(record, RunRecord | Comparison):
-            sys.stdout.write(store.dumps(record))
+            document = store.dumps(record)
         else:
-            sys.stdout.write("[" + ",".join(store.dumps(item) for item in record) + "]\n")
+            document = "[" + ",".join(store.dumps(item) for item in record) + "]\n"
+        sys.stdout.write(printable_json(document, sys.stdout.encoding))
 
     def heading(self, text: str) -> None:
         """Print a heading for the next results, unless quiet."""
