@@ -120,7 +120,7 @@ def load(path: Path | None) -> Policy:
 
 
 def _explained_toml(text: str, error: tomllib.TOMLDecodeError) -> str:
-    """What is wrong, with the line of `text` where that is found: a key that is given twice stands on it."""
+    """The error with its line number and that line of `text`, which shows the key if it is a repeated one."""
     what, found = str(error).split(" (at ")[0], re.search(r"at line (\d+)", str(error))
     lines = text.rstrip().split("\n")
     number = min(int(found[1]), len(lines)) if found else len(lines)

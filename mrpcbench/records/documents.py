@@ -1,7 +1,6 @@
-"""Reading JSON that people and other programs write: every fault of a file is one line with its place.
+"""Reads JSON from people and other programs. Every error is one line that names the file and, if known, the line.
 
-A key that an object has twice is refused, because Python's parser would take the last value without a word. Standard
-library only.
+A repeated key is an error, because Python's parser would silently use its last value. Standard library only.
 """
 
 import codecs
@@ -18,7 +17,7 @@ TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?|[{}]')
 
 
 class RepeatedKeyError(ValueError):
-    """An object has the key `key` twice; the second stands on line `line` of the document."""
+    """An object has the key `key` twice, the second time on line `line` of the document."""
 
     def __init__(self, key: str, line: int) -> None:
         super().__init__(f"line {line}: key {key!r} is given twice")
@@ -29,8 +28,8 @@ class RepeatedKeyError(ValueError):
 def parse_json(content: str | bytes, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """The document in `content`. Bytes may be UTF-8, UTF-16 or UTF-32, with or without a byte-order mark.
 
-    `parse_constant` is called for NaN and infinity. Raises `RepeatedKeyError` for a key that an object has twice, and
-    `ValueError` for anything else that is not JSON, or is nested too deeply to be read.
+    `parse_constant` is called for NaN and infinity. Raises `RepeatedKeyError` for a repeated key, and `ValueError` for
+    content that is not JSON or is nested too deeply.
     """
     text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
     try:
@@ -44,7 +43,7 @@ def parse_json(content: str | bytes, parse_constant: Callable[[str], Any] | None
 
 
 def read_json(path: Path) -> Any:
-    """The document in the file `path`; raises `UsageError`, with the line where that is known, if it has none."""
+    """The JSON document in the file `path`; raises `UsageError`, with the line if known, for any other content."""
     return parsed(path, read_bytes(path))
 
 
@@ -59,7 +58,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parsed(path: Path, content: bytes) -> Any:
-    """The document in `content`, which was read from `path`; raises `UsageError` as `read_json` does."""
+    """The document in `content`, which was read from `path`; raises `UsageError` like `read_json`."""
     try:
         return parse_json(content)
     except RepeatedKeyError as error:
@@ -73,9 +72,9 @@ def parsed(path: Path, content: bytes) -> Any:
 
 
 def check_json(path: Path) -> None:
-    """Raise `UsageError` if `path`, a file that a library will read, would be misread: a key twice, a byte-order mark.
+    """Raise `UsageError` if a library could misread the file `path`: for a repeated key, or a byte-order mark.
 
-    A file that is absent is not checked.
+    A missing file is not an error.
     """
     if not path.exists():
         return
@@ -86,7 +85,7 @@ def check_json(path: Path) -> None:
 
 
 class _RepeatError(Exception):
-    """An object has a key twice."""
+    """A repeated key, before its line is known."""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated_key(text: str) -> RepeatedKeyError:
-    """The first key of `text` that its object has already, with its line."""
+    """The first repeated key in `text`, with its line."""
     objects: list[set[str]] = []
     for match in TOKEN.finditer(text):
         if match[0] == "{":
