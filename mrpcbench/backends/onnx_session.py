@@ -18,14 +18,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mrpcbench.backends.onnx_graphs import Replayer
+from mrpcbench.backends.onnx_graphs import LABELS, Replayer
 from mrpcbench.backends.session import Event, SteppedSession, tracks
 from mrpcbench.data.batches import Batch
-from mrpcbench.errors import MissingError, first_line
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity, Placement
 from mrpcbench.schema.requests import BackendSpec
 
+# The output with the logits; without such an output, the only output (`models.graphs`).
+LOGITS = "logits"
 NO_MORE: Mapping[str, str] = {}
 
 
@@ -88,6 +90,8 @@ class OnnxSession(SteppedSession):
         # On the CPU, a binding copies inputs that `run` takes without a copy: 12 us per call, 3% of a tiny model's.
         self._bind = self._provider.device != "cpu"
         self._names = [item.name for item in self._session.get_inputs()]
+        outputs = [item.name for item in self._session.get_outputs()]
+        self._output = LOGITS if LOGITS in outputs else outputs[0]
         self.placement = Placement(
             engine=f"onnxruntime {ort.__version__}",
             device=device_name,
@@ -123,8 +127,11 @@ class OnnxSession(SteppedSession):
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
-        with redirect_stdout(sys.stderr):  # ONNX Runtime prints if it falls back to another provider
-            session = ort.InferenceSession(self._graph, options, providers=asked)
+        try:
+            with redirect_stdout(sys.stderr):  # ONNX Runtime prints if it falls back to another provider
+                session = ort.InferenceSession(self._graph, options, providers=asked)
+        except Exception as error:  # ONNX Runtime raises its own types
+            raise self._problem("open", error) from error
         running = session.get_providers()[0]
         if running != provider.name:
             raise MissingError(
@@ -147,16 +154,19 @@ class OnnxSession(SteppedSession):
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._provider.device, 0))
-        binding.bind_output("logits", self._provider.device, 0)
+        binding.bind_output(self._output, self._provider.device, 0)
         return binding
 
     def compute(self, inputs: Any) -> Any:
         """Run the graph. ONNX Runtime returns when the device has finished."""
-        if self._replayer:
-            return self._replayer.compute(inputs)
-        if not self._bind:
-            return self._session.run(["logits"], inputs)
-        self._session.run_with_iobinding(inputs)
+        try:
+            if self._replayer:
+                return self._replayer.compute(inputs)
+            if not self._bind:
+                return self._session.run([self._output], inputs)
+            self._session.run_with_iobinding(inputs)
+        except Exception as error:  # ONNX Runtime raises its own types
+            raise self._problem("run", error) from error
         return inputs
 
     def copy_out(self, outputs: Any) -> NDArray[np.float32]:
@@ -164,6 +174,12 @@ class OnnxSession(SteppedSession):
         if self._replayer:
             return self._replayer.copy_out(outputs)
         (logits,) = outputs.copy_outputs_to_cpu() if self._bind else outputs
+        if logits.shape[1:] != (LABELS,):
+            shape = ", ".join(map(str, logits.shape))
+            raise UsageError(
+                f"{self._graph.name} of {self.model.name} gives [{shape}] for a batch, and a paraphrase classifier "
+                f"gives {LABELS} logits a pair"
+            )
         return np.asarray(logits, dtype=np.float32)
 
     @contextmanager
@@ -186,6 +202,16 @@ class OnnxSession(SteppedSession):
                 self._session, self._replayer = plain, replayer
                 written = Path(profiled.end_profiling())
             events += _events_of(store.load_json(written), start)
+
+    def _problem(self, verb: str, error: Exception) -> MrpcbenchError:
+        """What to raise where ONNX Runtime can neither open nor run the graph: the graph's fault, or want of memory."""
+        said = first_line(error)
+        if "alloc" in said.lower() or "out of memory" in said.lower():
+            return MrpcbenchError(f"ONNX Runtime has too little memory ({said}); use a smaller --batch-size")
+        return UsageError(
+            f"{self._graph.name} of {self.model.name}: ONNX Runtime {ort.__version__} cannot {verb} it ({said}); "
+            "export it again with `mrpcbench export`"
+        )
 
     @staticmethod
     def _input(batch: Batch, name: str) -> NDArray[np.int64]:

@@ -1,83 +1,21 @@
 """An exported graph: its identity, its dtype and device, its session; and whether ONNX Runtime can use CUDA."""
 
 import sys
-from collections import Counter
 from contextlib import redirect_stdout
-from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 
 from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
 from mrpcbench.environment.capture import cuda_problem, device_name, resolve_device, resolve_threads
-from mrpcbench.environment.redaction import public_name
-from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
-from mrpcbench.models.classifier import files_sha256, tokenizer_sha256
-from mrpcbench.models.sources import ONNX_FILE, ModelSource
-from mrpcbench.records import store
-from mrpcbench.schema.identity import ModelIdentity
+from mrpcbench.errors import MissingError, UsageError, first_line
+from mrpcbench.models.graphs import read_graph
+from mrpcbench.models.lineage import graph_identity
+from mrpcbench.models.sources import ModelSource
 from mrpcbench.schema.requests import CPU_ONLY, CUDA_ONLY, BackendSpec, Device, Optimize
 
-GRAPH_DTYPES = {
-    onnx.TensorProto.FLOAT: "fp32",
-    onnx.TensorProto.FLOAT16: "fp16",
-    onnx.TensorProto.BFLOAT16: "bf16",
-    onnx.TensorProto.INT8: "int8",
-    onnx.TensorProto.UINT8: "int8",
-}
 # The CPU provider converts half-precision weights to float32 and computes in float32.
 ON_CPU = {"fp16": "fp32", "bf16": "fp32"}
-
-
-def graph_sha256(folder: Path) -> str:
-    """SHA-256 over the graph file and its external weight files."""
-    return files_sha256([folder / ONNX_FILE, *sorted(folder.glob(f"{ONNX_FILE}_data*"))])
-
-
-def graph_weights(folder: Path) -> tuple[str, int]:
-    """The dtype of most of the graph's weights, and the number of weights."""
-    graph = onnx.load(folder / ONNX_FILE, load_external_data=False).graph
-    sizes: Counter[str] = Counter()
-    for weight in graph.initializer:
-        if weight.data_type in GRAPH_DTYPES:
-            sizes[GRAPH_DTYPES[weight.data_type]] += int(np.prod(weight.dims))
-    if not sizes:
-        raise MrpcbenchError(f"{ONNX_FILE}: a graph without weights; export it again")
-    return sizes.most_common(1)[0][0], sizes.total()
-
-
-def graph_identity(source: ModelSource, parameters: int) -> ModelIdentity:
-    """The identity of the graph in `source`: from its lineage file, or from the graph alone if there is none.
-
-    If the graph changed after its export, it counts as not verified. Raises `UsageError` if it was exported from other
-    weights than those in the model folder around it.
-    """
-    folder, name = source.folder, source.name
-    graph = graph_sha256(folder)
-    lineage = store.load_lineage(folder)
-    around = store.load_lineage(folder.parent) if folder.name.split("-")[0] == "onnx" else None
-    if lineage and around and lineage.model.model_sha256 != around.model.model_sha256:
-        raise UsageError(
-            f"--model {name}: its ONNX graph was exported from other weights than the model has now; "
-            "run `mrpcbench export` again"
-        )
-    if lineage and lineage.model.graph_sha256 == graph:
-        return lineage.model
-    if lineage:
-        return replace(lineage.model, graph_sha256=graph, proven=False, proven_on=None)
-    return ModelIdentity(
-        name=public_name(name),
-        architecture=str((source.config.architectures or ["unknown"])[0]),
-        parameters=parameters,
-        weights="fine-tuned",
-        origin="unknown",
-        model_sha256=graph,
-        tokenizer_sha256=tokenizer_sha256(source.tokenizer),
-        graph_sha256=graph,
-        proven=False,
-    )
 
 
 def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
@@ -120,14 +58,14 @@ def open_onnx(spec: BackendSpec, source: ModelSource) -> OnnxSession:
     """Load the exported graph in the folder of `source`."""
     if spec.random_init:
         raise UsageError("--random-init: not for --backend onnx; `mrpcbench export --random-init` writes such a graph")
-    stored, parameters = graph_weights(source.folder)
-    identity = graph_identity(source, parameters)
+    graph = read_graph(source)
+    identity = graph_identity(source, graph)
     device = graph_device(spec.device, identity.optimize, f"--model {spec.model}")
     if device == "cuda":
         load_cuda_libraries()
-    dtype = exact_dtype(spec, stored, ON_CPU.get(stored, stored) if device == "cpu" else stored)
+    dtype = exact_dtype(spec, graph.dtype, ON_CPU.get(graph.dtype, graph.dtype) if device == "cpu" else graph.dtype)
     return OnnxSession(
-        *(source.folder / ONNX_FILE, identity),
+        *(graph.path, identity),
         dtype=dtype,
         provider=device,
         device_name=device_name(device),

@@ -8,7 +8,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from mrpcbench.backends.ort import graph_device, graph_sha256, open_onnx, provider_problem
+from mrpcbench.backends.ort import graph_device, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.data import loading
 from mrpcbench.data.batches import EncodedPairs
@@ -16,6 +16,7 @@ from mrpcbench.data.folders import WITHHELD
 from mrpcbench.environment.capture import capture, resolve_threads
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
 from mrpcbench.onnx_export import graphs, optimum
 from mrpcbench.onnx_export.verification import Padding, prove, run
@@ -122,7 +123,12 @@ def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, devi
         )
     loaded.model.config.save_pretrained(staged)
     loaded.tokenizer.save_pretrained(staged)
-    identity = replace(loaded.identity, graph_sha256=graph_sha256(staged), optimize=plan.optimize, proven=False)
+    identity = replace(
+        loaded.identity,
+        graph_sha256=read_graph(ModelSource(plan.model, staged)).sha256,
+        optimize=plan.optimize,
+        proven=False,
+    )
     known = None if plan.random_init else store.load_lineage(source.folder)
     if known is None or known.model.model_sha256 != identity.model_sha256:
         known = Lineage(model=identity)  # the stored lineage is of other weights

@@ -15,7 +15,8 @@ from mrpcbench.data import loading
 from mrpcbench.environment.capture import capture, exact_float32, resolve_device, resolve_threads
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.models.classifier import LoadedModel, load_classifier, weights_sha256
+from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
 from mrpcbench.progress import Observer
 from mrpcbench.records import store

@@ -1,7 +1,6 @@
 """Loads a classifier's weights, only from safetensors and without remote code, and identifies them by hashes."""
 
-import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +16,12 @@ from transformers import (
 
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
+from mrpcbench.models.files import WEIGHTS, check_safetensors, weight_files
+from mrpcbench.models.hashes import remember, remembered, stamp_of, tokenizer_sha256, weights_sha256
 from mrpcbench.models.sources import ONNX_FILE, ModelSource
 from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity
 from mrpcbench.schema.results import LoadReport
-
-LABELS = 2
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,28 @@ def load_classifier(
         report = LoadReport()
     else:
         _check_weight_files(folder, name)
+        stamp = stamp_of(folder)
         model, report = _read(folder, name, config)
         if not new_head:
             _check_whole(report, name)
     model.eval()
     identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
+    if not random_init and not report.new_head:
+        remember(folder, identity.model_sha256, stamp)
     return LoadedModel(model, tokenizer, identity, report)
+
+
+def folder_sha256(source: ModelSource) -> str:
+    """The `model_sha256` of the weights that are in the folder of `source` now; see `load_classifier` for errors."""
+    if known := remembered(source.folder):
+        return known
+    _check_weight_files(source.folder, source.name)
+    stamp = stamp_of(source.folder)
+    model, report = _read(source.folder, source.name, _classifier_config(source, None))
+    _check_whole(report, source.name)
+    found = weights_sha256(model)
+    remember(source.folder, found, stamp)
+    return found
 
 
 def _check_whole(report: LoadReport, name: str) -> None:
@@ -79,11 +94,8 @@ def _check_whole(report: LoadReport, name: str) -> None:
 
 def _classifier_config(source: ModelSource, label_names: Sequence[str] | None) -> PretrainedConfig:
     config = deepcopy(source.config)
-    has_head = any("SequenceClassification" in item for item in config.architectures or ())
-    if has_head and config.num_labels != LABELS:
-        raise UsageError(
-            f"--model {source.name}: its head has {config.num_labels} labels, but paraphrase needs {LABELS}"
-        )
+    if any("SequenceClassification" in item for item in config.architectures or ()):
+        source.check_head()
     if label_names is not None:
         config.id2label = {index: label.upper() for index, label in enumerate(label_names)}
         config.label2id = {label: index for index, label in config.id2label.items()}
@@ -94,8 +106,14 @@ def _classifier_config(source: ModelSource, label_names: Sequence[str] | None) -
 
 
 def _check_weight_files(folder: Path, name: str) -> None:
-    if any(folder.glob("*.safetensors")):
+    if files := weight_files(folder, f"--model {name}"):
+        for path in files:
+            check_safetensors(path, f"--model {name}")
         return
+    if others := sorted(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"--model {name}: {others[0].name} is not the name of a model's weights; a whole model has {WEIGHTS}"
+        )
     if (folder / ONNX_FILE).exists():
         raise UsageError(f"--model {name}: it has an ONNX graph but no weights; add --backend onnx")
     if any(folder.glob("*.bin")):
@@ -135,7 +153,7 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
     except MrpcbenchError:
         raise
     except Exception as error:  # safetensors raises its own types, which share no base
-        raise MrpcbenchError(f"--model {name}: cannot load its weights ({first_line(error)})") from error
+        raise UsageError(f"--model {name}: cannot load its weights ({first_line(error)})") from error
     encoder = f"{model.base_model_prefix}."
     missing = sorted(info["missing_keys"])
     report = LoadReport(
@@ -171,32 +189,3 @@ def _identity(
     if lineage and lineage.model.model_sha256 == found.model_sha256:
         return replace(found, weights=lineage.model.weights, origin=lineage.model.origin)
     return found
-
-
-def weights_sha256(model: PreTrainedModel, *, without: Collection[str] = ()) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every weight, sorted by name. It does not depend on the files."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        if name in without:
-            continue
-        digest.update(f"{name}\0{weight.dtype}\0{tuple(weight.shape)}\0".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of the behaviour of `tokenizer`. Loading and saving change the bytes of its files, but not this hash."""
-    if tokenizer.is_fast:
-        # Padding and truncation are settings of a call, not of the tokenizer.
-        return store.canonical_sha256(tokenizer.backend_tokenizer.to_str(), without=("padding", "truncation"))
-    content = (sorted(tokenizer.get_vocab().items()), sorted(tokenizer.special_tokens_map.items()))
-    return hashlib.sha256(repr(content).encode()).hexdigest()
-
-
-def files_sha256(paths: Sequence[Path]) -> str:
-    """SHA-256 over the names and bytes of `paths`."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mrpcbench.data.batches import Reader
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
+from mrpcbench.models.files import unreadable, what_is
 from mrpcbench.progress import Observer
 from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
 from mrpcbench.records.documents import check_json
@@ -31,6 +32,8 @@ TOKENIZER_JSON = (
     "added_tokens.json",
     "vocab.json",
 )
+# The labels of paraphrase: not equivalent, equivalent.
+LABELS = 2
 # All files except weights in formats that can run code when they are loaded.
 HUB_WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
 HUB_GRAPH = ("*.json", "*.txt", f"onnx/{ONNX_FILE}*")
@@ -83,6 +86,13 @@ class ModelSource:
         """The model's label names, in label order."""
         names = self.config.id2label
         return tuple(str(names[label]) for label in sorted(names))
+
+    def check_head(self) -> None:
+        """Raise `UsageError` unless the classifier has two labels."""
+        if self.config.num_labels != LABELS:
+            raise UsageError(
+                f"--model {self.name}: its head has {self.config.num_labels} labels, but paraphrase needs {LABELS}"
+            )
 
     def check_labels(self, of_data: tuple[str, str]) -> None:
         """Raise `UsageError` if the model has the data's labels in the other order."""
@@ -166,34 +176,43 @@ def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Pat
     return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
 
 
+def _check_json(path: Path, option: str) -> None:
+    """Raise `UsageError` if the file `path` exists and transformers cannot read it as JSON."""
+    if path.exists() and what_is(path):
+        raise unreadable(option, path, "")
+    check_json(path)
+
+
 def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
     """The tokenizer in `folder`; `name` is the value of `--model`. Raises `UsageError` if there is none."""
     from transformers import AutoTokenizer
 
+    option = f"--model {name}"
     for file in TOKENIZER_JSON:
-        check_json(folder / file)
+        _check_json(folder / file, option)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a broken tokenizer can raise almost anything
-        raise UsageError(f"--model {name}: it has no usable tokenizer ({first_line(error)})") from error
+        raise UsageError(f"{option}: it has no usable tokenizer (tokenizer.json) ({first_line(error)})") from error
     if tokenizer.pad_token_id is None:
-        raise UsageError(f"--model {name}: its tokenizer has no padding token, so pairs cannot be batched")
+        raise UsageError(f"{option}: its tokenizer has no padding token, so pairs cannot be batched")
     return tokenizer
 
 
 def load_config(folder: Path, name: str) -> "PretrainedConfig":
     """The configuration in `folder`; raises `UsageError` if there is none."""
-    if not (folder / "config.json").exists():
+    option, path = f"--model {name}", folder / "config.json"
+    if not path.exists():
         # Without it, transformers guesses an architecture from the folder's name.
-        raise UsageError(f"--model {name}: it has no config.json; pass a folder with a saved model")
+        raise UsageError(f"{option}: it has no config.json; pass a folder with a saved model")
     for file in MODEL_JSON:
-        check_json(folder / file)
+        _check_json(folder / file, option)
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model {name}: it has no usable config.json ({first_line(error)})") from error
+    except Exception as error:  # a broken configuration can raise almost anything
+        raise UsageError(f"{option}: it has no usable config.json ({first_line(error)})") from error
 
 
 def reader(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> Reader:

@@ -9,6 +9,8 @@ from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from mrpcbench.errors import UsageError
+from mrpcbench.models.classifier import folder_sha256
+from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.schema.identity import DataIdentity, Lineage, ModelIdentity
@@ -87,10 +89,18 @@ def check_same_run(now: Lineage, folder: Path) -> None:
 
 
 def finished(run: Lineage, folder: Path) -> TrainRecord | None:
-    """The record of `run` if it is finished and `folder` holds its model; else None."""
+    """The record of `run` if it is finished and `folder` holds its model; else None.
+
+    Raises `UsageError` if the weights in `folder` are others than those that `run` wrote.
+    """
     lineage = store.load_lineage(folder)
     if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
+    if folder_sha256(ModelSource(str(folder), folder)) != lineage.model.model_sha256:
+        raise UsageError(
+            f"--resume: {folder / SAFE_WEIGHTS_NAME} is not what the run wrote; move it away to restore it from the "
+            "best checkpoint, or train from scratch with --overwrite"
+        )
     with suppress(UsageError):  # the record is missing or has another version: it is written again
         record = store.load_as(TrainRecord, folder / RECORD_FILE)
         return record if record.model == lineage.model else None

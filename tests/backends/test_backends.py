@@ -25,7 +25,6 @@ from mrpcbench.backends.session import Session, SteppedSession, one_ahead, probe
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, UsageError
-from mrpcbench.records import store
 from mrpcbench.schema.requests import BackendSpec
 
 
@@ -239,38 +238,6 @@ def test_an_onnx_folder_is_no_model_for_torch(exported_model: Path) -> None:
 def test_an_onnx_folder_can_be_named_itself(exported_model: Path) -> None:
     spec = BackendSpec(backend="onnx", model=str(exported_model / "onnx"), device="cpu")
     assert open_session(spec).model.proven is True
-
-
-@pytest.fixture
-def copied(exported_model: Path, tmp_path: Path) -> Path:
-    import shutil
-
-    return Path(shutil.copytree(exported_model, tmp_path / "copied"))
-
-
-def test_a_graph_that_was_changed_since_its_proof_is_unproven(copied: Path) -> None:
-    import onnx
-
-    graph = onnx.load(copied / "onnx" / "model.onnx")
-    graph.doc_string = "changed"
-    onnx.save(graph, copied / "onnx" / "model.onnx")
-    assert open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu")).model.proven is False
-
-
-def test_a_graph_of_other_weights_than_the_models_is_refused(copied: Path) -> None:
-    lineage = store.load_lineage(copied)
-    assert lineage is not None
-    store.save_lineage(replace(lineage, model=replace(lineage.model, model_sha256="other")), copied)
-    with pytest.raises(UsageError, match="exported from other weights"):
-        open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu"))
-
-
-def test_a_graph_of_unknown_origin_is_named_by_its_own_hash_and_unproven(copied: Path) -> None:
-    (copied / "onnx" / store.LINEAGE_FILE).unlink()
-    found = open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu")).model
-    assert found.proven is False
-    assert found.model_sha256 == found.graph_sha256
-    assert found.origin == "unknown"
 
 
 def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:

@@ -29,7 +29,8 @@ from transformers import (
 import mrpcbench
 from mrpcbench.commands.train import train
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
-from mrpcbench.models.classifier import load_classifier, weights_sha256
+from mrpcbench.models.classifier import load_classifier
+from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import weights_source
 from mrpcbench.records import store
 from mrpcbench.schema.records import TrainRecord
@@ -288,6 +289,19 @@ def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: Trai
     assert again == first
     assert store.load(tmp_path / "elsewhere.json") == first
     assert any(line.startswith(f"the run in {request_.output_dir} is finished") for line in listener.lines)
+
+
+def test_a_finished_run_whose_weights_were_replaced_is_not_taken_for_finished(request_: TrainRequest) -> None:
+    recipe = replace(RECIPE, max_steps=1)
+    run(request_, recipe)
+    path = Path(request_.output_dir, "model.safetensors")
+    weights = load_file(path)
+    weights["classifier.bias"] += 1
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"model\.safetensors is not what the run wrote"):
+        run(replace(request_, resume=True), recipe)
+    path.unlink()
+    assert run(replace(request_, resume=True), recipe).train.best_step == 1
 
 
 def test_a_run_that_replaced_a_finished_one_is_not_mistaken_for_it(request_: TrainRequest) -> None:

@@ -1,0 +1,103 @@
+"""What is wrong with a file that should hold a model: words for an error, from the file's own bytes."""
+
+import json
+import os
+from pathlib import Path
+
+from mrpcbench.errors import UsageError
+
+# The first bytes of what often lies in place of a model, and what to do about it. All are compared in lower case.
+KINDS = (
+    (b"version https://git-lfs.github.com/", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    (b"/annex/objects/", "a git-annex pointer, not the file itself; run `git annex get`"),
+    (b"<!doctype", "an HTML page, such as an error of a server; download the file again"),
+    (b"<html", "an HTML page, such as an error of a server; download the file again"),
+    (b"<?xml", "an XML document, such as an error of a server; download the file again"),
+    (b"pk\x03\x04", "a zip archive or a checkpoint pickled by torch"),
+    (b"\x80\x02", "a pickle, which is never read"),
+    (b"\x1f\x8b", "a gzip archive; unpack it"),
+)
+# Longer than any beginning above, with room for the blank lines before an HTML page.
+BEGINNING = 200
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+# A header of safetensors starts with its own length.
+LENGTH_BYTES = 8
+
+
+def what_is(path: Path) -> str | None:
+    """What the file `path` is, in words, where it clearly is no model; None where only its reader can tell."""
+    if not path.is_file():
+        return "a folder" if path.is_dir() else "missing"
+    with path.open("rb") as file:
+        beginning = file.read(BEGINNING)
+    if not beginning:
+        return "empty"
+    text = beginning.lstrip().lower()
+    found = next(
+        (words for start, words in KINDS if beginning.lower().startswith(start) or text.startswith(start)), None
+    )
+    if not found and not beginning.strip(b"\0") and path.stat().st_size > BEGINNING:
+        found = "all zeros at its beginning, as an interrupted copy leaves it; copy the file again"
+    if not found and path.suffix != ".json" and text[:1] in (b"{", b"["):
+        found = "a JSON document"
+    return found
+
+
+def unreadable(option: str, path: Path, otherwise: str) -> UsageError:
+    """The error for the file `path` of `option`: what it is, or `otherwise` where its bytes do not tell."""
+    return UsageError(f"{option}: {path.name} is {what_is(path) or otherwise}")
+
+
+def inside(folder: Path, name: str, beside: Path) -> bool:
+    """Whether the file `name`, as a file in `folder` names it, lies in `folder`.
+
+    The hub's cache keeps every file as a link to another folder, so what a link points to may lie where `beside`, the
+    file that names it, really is.
+    """
+    if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:  # noqa: PTH117  # of the text, not of a path
+        return False
+    found = (folder / name).resolve()
+    return found.is_relative_to(folder.resolve()) or found.is_relative_to(beside.resolve().parent)
+
+
+def weight_files(folder: Path, option: str) -> list[Path]:
+    """The files that hold the weights of the model in `folder`; none where it has no weights in safetensors.
+
+    Raises `UsageError` where an index names files that are missing or lie outside of the folder.
+    """
+    if (folder / WEIGHTS).is_file() or (folder / WEIGHTS).is_symlink():
+        return [folder / WEIGHTS]
+    index = folder / WEIGHTS_INDEX
+    if not index.exists():
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise unreadable(option, index, "no index of weights; save the model again") from None
+    for name in names:
+        if not inside(folder, name, index):
+            raise UsageError(f"{option}: {index.name} names {name}, which lies outside of the folder")
+        if not (folder / name).exists():
+            raise UsageError(f"{option}: {index.name} names {name}, which is missing; copy the whole model")
+    return [folder / name for name in names]
+
+
+def check_safetensors(path: Path, option: str) -> None:
+    """Raise `UsageError` where `path` is no complete file of safetensors; its header alone is read."""
+    if problem := _safetensors_problem(path):
+        raise unreadable(option, path, problem)
+
+
+def _safetensors_problem(path: Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+                return f"no safetensors, or truncated to {size} bytes; copy it again"
+            header = json.loads(file.read(length))
+        ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "no safetensors, or damaged; save or copy it again"
+    whole = LENGTH_BYTES + length + max(ends, default=0)
+    return None if size >= whole else f"truncated: {size} of {whole} bytes; copy it again"
