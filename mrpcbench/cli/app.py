@@ -159,7 +159,7 @@ def bench(
     output: Output,
     context: typer.Context,
 ) -> None:
-    """Measure the latency and throughput of engines, interleaved, on real pairs."""
+    """Measure the latency and throughput of engines on real pairs, interleaved."""
     terminal = _terminal(context)
     from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
@@ -315,7 +315,7 @@ def _prepare_process() -> None:
     # threads that they wait for: one pair through a tiny model then takes hundreds of ms (docs/architecture.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # transformers would run without torch, although torch is here.
+    # These variables could make transformers ignore the installed torch.
     for name in ("USE_TORCH", "USE_TF", "USE_FLAX", "FORCE_TF_AVAILABLE"):
         os.environ.pop(name, None)
     # Messages of libraries would mix with the output of the commands, which report what matters.

@@ -47,7 +47,7 @@ class Invocation:
         if self.traceback:
             print_exc()
         if isinstance(error, InterruptedRunError) and error.record is not None:
-            with suppress(Exception):  # what cannot be shown must not hide what happened
+            with suppress(Exception):  # a failure to show the record must not hide the error
                 self.terminal.partial(error.record, error.view)
         self.close()
         message, status = _explain(error)

@@ -1,7 +1,7 @@
-"""Standard streams that cannot make a command fail: closed, broken or full ones, and encodings that lack characters.
+"""Standard streams that cannot make a command fail: closed, broken or full streams, and limited encodings.
 
-A stream that the caller closed is the null device. Who reads may go away: what follows is dropped. Only a result that
-could not be written to stdout, for example because the disk is full, is an error, and the command says so at its end.
+A closed stream is replaced by the null device. If the reader of a pipe exits, the rest of the output is dropped. Only a
+result that could not be written to stdout, for example to a full disk, is an error, reported at the end of the command.
 """
 
 import errno
@@ -11,29 +11,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-# What an encoding may lack, with ASCII to read instead: of one character where a table would lose its columns.
+# Replacements in ASCII for characters that an encoding may lack; those in tables have the same width.
 ASCII = str.maketrans(
     dict(zip("µμ×Δ•≈–—‘’“”─━│┃█╸╺╌═║", "uuxd*~--''\"\"--||#----|", strict=True))
     | dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩┢┪┠┨┯┷┿╇╈╉╊╋┳┻╞╡╪╤╧╔╗╚╝╠╣╦╩╬", "+")
     | {"±": "+/-", "…": "...", "°": "deg", "→": "->", "≤": "<=", "≥": ">=", "\N{NO-BREAK SPACE}": " "}
 )
-# The reader of a stream has gone, or its terminal has: nobody is left to be told.
+# The reader or the terminal of a stream is gone, so an error could not be shown anyway.
 GONE = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ECONNRESET, errno.ESHUTDOWN)
 
 
 def printable(text: str, encoding: str | None) -> str:
-    """`text` with a replacement for every character that `encoding` lacks: ASCII that looks like it, or an escape."""
+    """`text` with every character that `encoding` lacks replaced by similar ASCII, or by an escape."""
     if encoding is None:
         return text
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return "".join(map(_known, text, [encoding] * len(text)))
+        return "".join(map(_encodable, text, [encoding] * len(text)))
     return text
 
 
 def printable_json(document: str, encoding: str | None) -> str:
-    """A JSON document with escapes for all characters beyond ASCII, if `encoding` lacks one of them."""
+    """A JSON document; if `encoding` lacks any of its characters, with all non-ASCII characters escaped."""
     try:
         document.encode(encoding or "utf-8")
     except UnicodeEncodeError:
@@ -43,7 +43,7 @@ def printable_json(document: str, encoding: str | None) -> str:
     return document
 
 
-def _known(character: str, encoding: str) -> str:
+def _encodable(character: str, encoding: str) -> str:
     try:
         character.encode(encoding)
     except UnicodeEncodeError:
@@ -53,9 +53,9 @@ def _known(character: str, encoding: str) -> str:
 
 
 class SafeStream:
-    """A text stream whose `write` and `flush` do not raise; `error` is why a write failed although someone reads.
+    """A text stream whose `write` and `flush` do not raise; `error` is the first error that was not a missing reader.
 
-    It has no `buffer`, because what is written there would pass it by.
+    It has no `buffer`, because writing there would bypass it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -63,7 +63,7 @@ class SafeStream:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write `text`, with replacements for what the encoding lacks."""
+        """Write `text`, with replacements for the characters that the encoding lacks."""
         with self._guarded():
             self._stream.write(printable(text, self._stream.encoding))
         return len(text)
@@ -74,7 +74,7 @@ class SafeStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Flush the buffer."""
         with self._guarded():
             self._stream.flush()
 
@@ -87,12 +87,12 @@ class SafeStream:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except ValueError:  # a file object that was closed
+        except ValueError:  # the file object is closed
             return
         except OSError as error:
             if error.errno not in GONE:
                 self.error = self.error or error
-            # What is still buffered, and what libraries print themselves, goes to the null device.
+            # Buffered text, and the output of libraries, goes to the null device.
             with suppress(OSError, ValueError):
                 _redirect(self._stream.fileno())
 
@@ -105,7 +105,7 @@ class SafeStreams:
         self.err = SafeStream(sys.stderr)
 
     def flush(self) -> OSError | None:
-        """Write what is buffered; why some of stdout could not be written, or None."""
+        """Flush both streams. Returns the error if a part of stdout could not be written, else None."""
         self.out.flush()
         self.err.flush()
         return self.out.error
@@ -113,7 +113,7 @@ class SafeStreams:
 
 @contextmanager
 def safe_streams() -> Iterator[SafeStreams]:
-    """Put safe streams in place of the standard ones, which come back at the end."""
+    """Replace the standard streams by safe ones, and restore them at the end."""
     _open_closed()
     kept = sys.stdout, sys.stderr
     streams = SafeStreams()
@@ -126,7 +126,10 @@ def safe_streams() -> Iterator[SafeStreams]:
 
 
 def _open_closed() -> None:
-    """Have a stream behind 0, 1 and 2: or the next file that is opened gets that number, and what libraries print."""
+    """Open the null device for closed descriptors 0, 1 and 2.
+
+    Otherwise the next file that is opened gets such a number, and libraries print into it.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -138,7 +141,7 @@ def _open_closed() -> None:
 
 
 def _redirect(number: int) -> None:
-    """Put the null device behind the file descriptor `number`, for this process and those that it starts."""
+    """Redirect the file descriptor `number` to the null device, for this process and its children."""
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.dup2(null, number)

@@ -93,7 +93,7 @@ def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
         git_commit=record.environment.git_commit,
         model=f"{record.model.name} ({record.model.label})",
         model_sha256=record.model.model_sha256,
-        engine=placement.in_words if (placement := _placement(record)) else None,
+        engine=placement.description if (placement := _placement(record)) else None,
     )
 
 

@@ -10,7 +10,7 @@ from mrpcbench.display.ratio import ratio_header, ratio_table
 from mrpcbench.display.resources import resources_table, spans_tables
 from mrpcbench.display.tables import (
     PlainTable,
-    engine,
+    case_label,
     machine_line,
     model_line,
     name_header,
@@ -102,7 +102,7 @@ def _has_agreement(rows: Sequence[BenchRow]) -> bool:
 def _steady_columns(rows: list[BenchRow], section: BenchSection) -> list[tuple[str, Callable[[BenchRow], str]]]:
     """Headers, each with the function that formats a cell; columns without any value are omitted."""
     alone = rows[0].scenario == "single-stream"
-    columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), engine)]
+    columns: list[tuple[str, Callable[[BenchRow], str]]] = [(name_header(rows), case_label)]
     if not alone:
         columns.append(("batch", lambda row: str(row.batch_size)))
     columns.append(("pairs/s", lambda row: fixed(pairs_per_s(row), 1)))
@@ -164,7 +164,7 @@ def _server_columns(
     rows: list[BenchRow], view: BenchView
 ) -> list[tuple[str, Callable[[tuple[BenchRow, LoadPoint]], str]]]:
     columns: list[tuple[str, Callable[[tuple[BenchRow, LoadPoint]], str]]] = [
-        (name_header(rows), lambda line: engine(line[0])),
+        (name_header(rows), lambda line: case_label(line[0])),
         ("batch", lambda line: str(line[0].batch_size)),
         ("requests/s", lambda line: fixed(line[1].rate_per_s, 1)),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from mrpcbench.display.comparison import columns, compared, gates, headline, one_line, ordered, sides
+from mrpcbench.display.comparison import columns, compared, gate_lines, headline, one_line, ordered, sides
 from mrpcbench.display.numbers import ABSENT
 from mrpcbench.errors import UsageError
 from mrpcbench.records.store import write_text
@@ -70,7 +70,7 @@ def markdown(found: Comparison) -> str:
         lines += ["", _row(_escaped(name) for name, _ in cells), _row(["---", *["---:"] * (len(cells) - 2), "---"])]
         lines += [_row(_escaped(cell(metric)) for _, cell in cells) for metric in ordered(found)]
     for title, items in (
-        ("Gates", tuple(gates(found))),
+        ("Gates", tuple(gate_lines(found))),
         ("Differences", found.differences),
         ("Warnings", found.warnings),
         ("Compared", tuple(f"{side}: {'; '.join(compared(record))}" for side, record in sides(found))),

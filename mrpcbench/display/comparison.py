@@ -25,7 +25,7 @@ def comparison(found: Comparison) -> RenderableType:
     parts: list[RenderableType] = []
     if found.metrics:
         parts.append(_Fitting(_metrics(found, columns(found)), _metrics(found, _stacked(columns(found)))))
-    lines = [*gates(found), *(f"differs: {line}" for line in found.differences)]
+    lines = [*gate_lines(found), *(f"differs: {line}" for line in found.differences)]
     lines += [f"warning: {line}" for line in found.warnings]
     if lines:
         parts.append(Text("\n".join(one_line(line) for line in lines) + "\n"))
@@ -129,7 +129,7 @@ def _interval(metric: MetricResult, common: float | None) -> str:
     return f"{found.low:+.2f} to {found.high:+.2f}{unit}{level}"
 
 
-def gates(found: Comparison) -> Iterator[str]:
+def gate_lines(found: Comparison) -> Iterator[str]:
     """The limits of the gated metrics, and the reasons that the verdict does not give; equal texts share a line."""
     lines: dict[str, list[str]] = {}
     for metric in ordered(found):

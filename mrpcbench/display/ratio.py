@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mrpcbench.display.numbers import fixed, multiple
-from mrpcbench.display.tables import PlainTable, engine, name_header, table_of
+from mrpcbench.display.tables import PlainTable, case_label, name_header, table_of
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL, RelativeSpeed, relative_speed
 from mrpcbench.schema.bench_results import BenchRow
 
@@ -14,7 +14,7 @@ def ratio_table(rows: Sequence[BenchRow], bases: Sequence[BenchRow]) -> PlainTab
     """Speedup of each of `rows` over each of `bases`, which are among `rows`. All have one scenario, not server."""
     scenario = rows[0].scenario
     lines: list[Line] = [(row, tuple(relative_speed(row, base) for base in bases)) for row in rows]
-    columns: list[tuple[str, Callable[[Line], str]]] = [(name_header(rows), lambda line: engine(line[0]))]
+    columns: list[tuple[str, Callable[[Line], str]]] = [(name_header(rows), lambda line: case_label(line[0]))]
     if scenario != "single-stream":
         columns.append(("batch", lambda line: str(line[0].batch_size)))
     for place, base in enumerate(bases):

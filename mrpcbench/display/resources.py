@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from mrpcbench.display.numbers import ABSENT, fixed, mebibytes, short, whole_percent
-from mrpcbench.display.tables import PlainTable, engine, name_header, table_of
+from mrpcbench.display.tables import PlainTable, case_label, name_header, table_of
 from mrpcbench.records.figures import joules_per_thousand, pairs_per_s, span_us
 from mrpcbench.schema.bench_results import BenchRow, SpanName
 
@@ -29,7 +29,7 @@ def spans_tables(rows: Sequence[BenchRow]) -> Iterator[PlainTable]:
     scenarios = list(dict.fromkeys(row.scenario for row in rows))
     for scenario in scenarios:
         mine = [row for row in rows if row.scenario == scenario]
-        columns: Columns = [(name_header(mine), engine), ("batch", lambda row: str(row.batch_size))]
+        columns: Columns = [(name_header(mine), case_label), ("batch", lambda row: str(row.batch_size))]
         columns += ((SPAN_HEADERS.get(name, name), _part(name)) for name in get_args(SpanName))
         columns.append(("sum", lambda row: short(math.fsum(span_us(row).values()) if span_us(row) else None)))
         columns += [("tok.", _tokenising), ("timed", _timed)]
@@ -55,7 +55,7 @@ def _timed(row: BenchRow) -> str:
 def resources_table(rows: Sequence[BenchRow]) -> PlainTable:
     """The readings of the sensors for each row; absent without a sensor."""
     columns: Columns = [
-        (name_header(rows), engine),
+        (name_header(rows), case_label),
         ("scenario", lambda row: row.scenario),
         ("batch", lambda row: str(row.batch_size)),
         ("GPU MiB\nin use", lambda row: mebibytes(row.peak_memory_bytes)),

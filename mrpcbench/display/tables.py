@@ -157,7 +157,7 @@ def model_line(model: ModelIdentity) -> str:
 
 def placement_line(placement: Placement) -> str:
     """Engine, kernels, arithmetic, device and threads."""
-    return f"{placement.in_words}, {placement.threads} threads"
+    return f"{placement.description}, {placement.threads} threads"
 
 
 def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
@@ -165,11 +165,11 @@ def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
     return f"{model_line(model)}\n{placement_line(placement)}; {n}"
 
 
-def engine(row: BenchRow) -> str:
+def case_label(row: BenchRow) -> str:
     """The name of a row's case, with UNPROVEN for a graph that did not pass the gate, and ! for an INVALID row."""
     return row.case + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
 
 
 def name_header(rows: Iterable[BenchRow]) -> str:
-    """The header of the column `engine`: 'backend', or 'case' if a preset named the rows."""
+    """The header of the column of `case_label`: 'backend', or 'case' if a preset named the rows."""
     return "backend" if all(row.case == row.spec.backend for row in rows) else "case"

@@ -200,7 +200,7 @@ def _compared(side: AbSide, record: AbRecord) -> Compared:
         git_commit=record.environment.git_commit,
         model=f"{side.model.name} ({side.model.label})",
         model_sha256=side.model.model_sha256,
-        engine=side.placement.in_words,
+        engine=side.placement.description,
     )
 
 

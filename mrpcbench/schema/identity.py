@@ -32,7 +32,7 @@ class Placement:
         return f"{self.engine} {self.provider}"
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """Engine, kernels, arithmetic and device."""
         return f"{self} {self.dtype} on {self.device}"
 

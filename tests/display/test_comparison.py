@@ -213,30 +213,30 @@ def test_each_record_is_named_with_its_side_date_commit_model_and_weights() -> N
 
 def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not() -> None:
     found = make_comparison(make_metric("REGRESSION"), F1, PRECISION)
-    assert list(comparison.gates(found)) == [
+    assert list(comparison.gate_lines(found)) == [
         "accuracy: limit: p < 0.05 and a net loss of 1 point or more; test: exact McNemar, one-sided",
         "F1: found PASS; limit: p < 0.05 and a net loss of 1 point or more; test: permutation",
     ]
-    for line in comparison.gates(found):
+    for line in comparison.gate_lines(found):
         assert line in words_of(found, 200)
     alike = make_comparison(SPEED, replace(SPEED, metric="torch offline batch 32"))
-    assert list(comparison.gates(alike)) == [
+    assert list(comparison.gate_lines(alike)) == [
         "onnx offline batch 32, torch offline batch 32: found PASS; limit: p < 0.05 and a net loss of 1 point or more; "
         "test: exact McNemar, one-sided"
     ]
     bare = make_metric(limit="", test=None)
-    assert list(comparison.gates(make_comparison(bare))) == []
+    assert list(comparison.gate_lines(make_comparison(bare))) == []
 
 
 def test_a_limit_that_the_reason_gives_is_said_once() -> None:
     verdict = Verdict(outcome="PASS", reason="1.0% slower; limit 10% (--max-slowdown)")
     found = make_comparison(make_metric(verdict=verdict, limit="10% (--max-slowdown)", test=None), F1)
-    assert next(iter(comparison.gates(found))) == f"accuracy: {verdict.reason}"
+    assert next(iter(comparison.gate_lines(found))) == f"accuracy: {verdict.reason}"
 
 
 def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
     found = make_comparison(make_metric("REGRESSION"), replace(F1, verdict=Verdict(outcome="PASS", reason="found")))
-    assert [line.split(";")[0] for line in comparison.gates(found)][1] == "F1: found"
+    assert [line.split(";")[0] for line in comparison.gate_lines(found)][1] == "F1: found"
 
 
 # --- on the terminal --------------------------------------------------------------------------------------------------
