@@ -241,7 +241,7 @@ def test_the_figures_of_the_committed_records_come_out_again() -> None:
         found |= {f"{path.parent.name}/{path.stem} {name}": pair for name, pair in recomputed(record).items()}
     graphs = json.loads((REPOSITORY / "docs" / "benchmarks" / "cpu-graphs.json").read_text(encoding="utf-8"))
     for row in graphs["rows"]:
-        over, under = (contender["ms_a_pass"] for contender in row["contenders"])
+        over, under = (case["ms_a_pass"] for case in row["contenders"])
         ratios = [one / other for one, other in zip(over, under, strict=True)]
         found[f"cpu-graphs {row['what']}"] = (row["interval"], median_interval(ratios))
     assert len(found) >= 20

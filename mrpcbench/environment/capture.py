@@ -133,7 +133,7 @@ def _machine_sha256() -> str:
     except OSError:
         machine = ""
     node = uuid.getnode()
-    # Without a network card the number is drawn anew in each process, which its multicast bit tells (RFC 4122, 4.5).
+    # Without a network card the number is random in each process, which its multicast bit shows (RFC 4122, 4.5).
     address = "" if node >> 40 & 1 else str(node)
     parts = ("mrpcbench", machine, platform.node(), address, _cpu_name())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

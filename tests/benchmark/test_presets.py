@@ -210,9 +210,7 @@ def measure(results: Path, data: Path) -> BenchRecord:
     return bench(request, results, Listener())[0]
 
 
-def test_a_run_has_a_row_for_each_contender_by_its_name_with_its_own_order(
-    fakes: None, small_data: Path, tmp_path: Path
-) -> None:
+def test_a_run_has_a_row_for_each_case_with_its_name_and_order(fakes: None, small_data: Path, tmp_path: Path) -> None:
     record = measure(tmp_path / "r.json", small_data)
     assert record == store.load(tmp_path / "r.json")
     found = [(row.case, row.scenario, row.batch_size, row.order) for row in record.bench.rows]
@@ -265,7 +263,7 @@ def test_the_command_line_shows_its_ratios_and_judges_its_rows(
     assert "name one of theirs offline batch 32, ours offline batch 8, " in refused.err
 
 
-def test_compare_knows_a_contender_by_its_name(
+def test_compare_identifies_a_case_by_its_name(
     fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     for name in ("a", "b"):

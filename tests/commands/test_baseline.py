@@ -274,7 +274,7 @@ def test_a_baseline_that_is_refused_leaves_the_old_one_as_it_was(shelf: Shelf) -
     assert shelf.files() == ["evaluate.json", "evaluate.predictions.jsonl"]
 
 
-def test_a_baseline_can_be_set_anew_from_its_own_files(shelf: Shelf) -> None:
+def test_a_baseline_can_be_replaced_from_its_own_files(shelf: Shelf) -> None:
     shelf.set("main", shelf.evaluated())
     shelf.set("main", shelf.kept / "main" / "evaluate.json", overwrite=True)
     assert shelf.files() == ["evaluate.json", "evaluate.predictions.jsonl"]

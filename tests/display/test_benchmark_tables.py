@@ -339,14 +339,14 @@ def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None
         check(replace(PLAN, scenario=("single-stream",)), "torch:8")
 
 
-# --- contenders -------------------------------------------------------------------------------------------------------
+# --- cases of a preset ------------------------------------------------------------------------------------------------
 
 
 def named(name: str, order: Order | None = None, **changes: Any) -> BenchRow:
     return on("torch", case=name, order=order, **changes)
 
 
-def test_a_contender_stands_in_the_tables_by_its_own_name() -> None:
+def test_the_tables_show_the_name_of_a_case() -> None:
     taken = spans(compute=(1.0,))
     rows = [named("sorted", spans=taken), named("unsorted", pass_ms=500, spans=taken, broken_rules=("unsteady",))]
     for title in ("offline", "time breakdown"):

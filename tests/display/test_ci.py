@@ -325,7 +325,7 @@ def test_nothing_is_written_or_annotated_where_nothing_is_requested(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_that_are_named_are_written_anew(tmp_path: Path) -> None:
+def test_existing_output_files_are_replaced(tmp_path: Path) -> None:
     request = Publish(markdown=str(tmp_path / "new" / "verdict.md"), junit=str(tmp_path / "junit.xml"))
     (tmp_path / "junit.xml").write_text("old", encoding="utf-8")
     for _ in range(2):

@@ -64,7 +64,7 @@ def test_the_table_in_the_docs_is_made_from_the_committed_rates() -> None:
 
 
 def test_a_measurement_without_rounds_writes_what_it_is_of(small_data: Path, tmp_path: Path) -> None:
-    """Every step but the processes, which tests of `duel` run: a run of the gate takes 20 of them."""
+    """Everything but the processes: one run of the gate takes 20, and tests/paired runs them."""
     settings = Settings(model="quickstart", backend="fake", device="cpu", data=str(small_data), runs=0, slowdown_runs=0)
     measure(settings, tmp_path / "rates.json")
     document = json.loads((tmp_path / "rates.json").read_text(encoding="utf-8"))

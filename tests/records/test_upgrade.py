@@ -23,7 +23,7 @@ def upgraded_row(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_a_row_of_version_1_is_named_by_its_contender_or_else_its_backend() -> None:
+def test_a_row_of_version_1_without_a_case_name_gets_that_of_its_backend() -> None:
     spec = {"backend": "onnx"}
     assert upgraded_row({"spec": spec, "contender": "ort-cpu"}) == {"spec": spec, "case": "ort-cpu"}
     assert upgraded_row({"spec": spec, "contender": None}) == {"spec": spec, "case": "onnx"}
