@@ -73,7 +73,7 @@ def test_tables_go_to_stdout_and_progress_to_stderr(mrpcbench: Run, tuned_model:
     assert "evaluate 2/2" in done.err
 
 
-def test_quiet_shows_the_path_of_the_record_alone_and_verbose_what_is_about_to_run(
+def test_quiet_shows_only_the_path_of_the_record_and_verbose_also_what_is_about_to_run(
     mrpcbench: Run, tuned_model: Path, small_data: Path
 ) -> None:
     source = ("--model", tuned_model, "--data", small_data, "--pairs", "8")
@@ -138,7 +138,7 @@ def _one_line(done: Outcome) -> str:
         ),
     ],
 )
-def test_bad_input_is_one_line_with_a_remedy_and_its_exit_code(
+def test_bad_input_is_one_line_with_a_fix_and_the_right_exit_code(
     mrpcbench: Run, arguments: tuple[str, ...], status: int, says: str
 ) -> None:
     done = mrpcbench(*arguments)
@@ -146,7 +146,7 @@ def test_bad_input_is_one_line_with_a_remedy_and_its_exit_code(
     assert says in _one_line(done)
 
 
-def test_cuda_where_there_is_none_is_exit_code_3(
+def test_cuda_on_a_machine_without_it_is_exit_code_3(
     mrpcbench: Run, tuned_model: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -156,7 +156,7 @@ def test_cuda_where_there_is_none_is_exit_code_3(
         assert "--device cpu" in _one_line(done)
 
 
-def test_no_hub_in_reach_is_one_line_that_names_the_ways_out(
+def test_an_unreachable_hub_is_one_line_that_names_the_alternatives(
     mrpcbench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(hub, "snapshot_download", _unreachable)
@@ -200,7 +200,7 @@ def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
     assert "UNPROVEN" in bench.out
 
 
-def test_a_bug_is_called_one_in_one_line_and_traceback_shows_where(
+def test_a_bug_is_one_line_that_calls_it_an_internal_error_and_traceback_shows_where(
     mrpcbench: Run, tuned_model: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object) -> None:
@@ -239,7 +239,7 @@ def test_the_version_is_that_of_the_package(mrpcbench: Run) -> None:
     assert mrpcbench("--version").out == f"mrpcbench {version('mrpcbench')}\n"
 
 
-def test_env_says_what_runs_here_and_what_is_missing(mrpcbench: Run) -> None:
+def test_env_shows_what_works_here_and_what_is_missing(mrpcbench: Run) -> None:
     done = mrpcbench("env")
     assert done.status == 0
     assert "torch on cuda" in done.out
@@ -257,7 +257,7 @@ def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir:
     assert "accuracy and F1 are meaningless" in " ".join(done.out.split())
 
 
-def test_quickstart_learns_proves_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
+def test_quickstart_trains_verifies_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
     """As docs/quickstart.md shows it."""
     example = example_of("quickstart.md")
     assert example
@@ -316,7 +316,7 @@ def interrupted(mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatc
     return run
 
 
-def test_an_interrupted_benchmark_shows_the_rows_that_it_finished_as_asked(interrupted: Run) -> None:
+def test_an_interrupted_benchmark_shows_its_finished_rows_as_the_options_request(interrupted: Run) -> None:
     done = interrupted("--relative-to", "fake")
     assert "INCOMPLETE" in done.out
     assert "single-stream" in done.out
@@ -340,7 +340,7 @@ def test_an_opset_that_torch_lacks_leaves_stdout_alone(mrpcbench: Run, tuned_mod
     assert "--opset 99" in _one_line(done)
 
 
-def test_a_reader_that_goes_away_is_no_error_of_ours(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
+def test_a_reader_that_exits_is_not_an_error(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",

@@ -27,7 +27,7 @@ def failing(mrpcbench: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ou
     return run
 
 
-def test_the_exit_codes_are_those_that_a_ci_job_was_promised() -> None:
+def test_the_exit_codes_are_the_documented_ones() -> None:
     assert {status.name: int(status) for status in ExitStatus} == {
         "OK": 0,
         "FAILED": 1,
@@ -46,7 +46,7 @@ def below(kind: type[MrpcbenchError]) -> Iterator[type[MrpcbenchError]]:
         yield from below(child)
 
 
-def test_every_error_of_the_project_carries_a_failing_exit_code_of_its_own() -> None:
+def test_every_error_class_has_its_own_failing_exit_code() -> None:
     statuses = {kind: kind.status for kind in below(MrpcbenchError)}
     assert statuses == {
         MrpcbenchError: ExitStatus.FAILED,
@@ -102,7 +102,7 @@ def test_an_error_is_shown_word_for_word(message: str, failing: Callable[..., Ou
     assert failing(UsageError(message)).err == f"error: {message}\n"
 
 
-def test_a_traceback_is_shown_where_it_is_asked_for_and_nowhere_else(failing: Callable[..., Outcome]) -> None:
+def test_a_traceback_is_shown_only_on_request(failing: Callable[..., Outcome]) -> None:
     asked = failing(ValueError("deep"), options=("--traceback",))
     assert asked.status == 1
     assert "Traceback (most recent call last)" in asked.err
@@ -130,9 +130,7 @@ def test_an_option_that_is_not_one_is_a_usage_error(arguments: tuple[str, ...], 
 
 
 @pytest.mark.parametrize(("option", "count"), [("--batch-size", "0"), ("--batch-size", "-1"), ("--threads", "-1")])
-def test_a_count_that_cannot_be_meant_is_a_usage_error_that_names_its_option(
-    option: str, count: str, mrpcbench: Run
-) -> None:
+def test_an_invalid_count_is_a_usage_error_that_names_its_option(option: str, count: str, mrpcbench: Run) -> None:
     found = mrpcbench("evaluate", "--model", "quickstart", "--random-init", "--data", "quickstart", option, count)
     assert found.status == ExitStatus.USAGE
     assert found.err.startswith(f"error: Invalid value for '{option}': {count} is not in the range")

@@ -66,7 +66,7 @@ def test_without_options_a_command_gets_the_default_instances() -> None:
     assert values() == (First(), Second(), 9)
 
 
-def test_what_a_command_gets_is_frozen() -> None:
+def test_a_request_is_frozen() -> None:
     first, _, _ = values("--colour", "green")
     with pytest.raises(AttributeError):
         first.name = "other"  # type: ignore[misc]
@@ -103,7 +103,7 @@ def test_a_repeatable_option_becomes_a_tuple_of_plain_values() -> None:
     assert [type(item) for item in values()[0].colour] == [str, str]
 
 
-def test_what_was_given_is_told_from_what_was_left_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_were_given_are_distinguished_from_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[frozenset[str]] = []
     app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -151,7 +151,7 @@ def test_a_flag_can_be_given_and_has_no_opposite() -> None:
         ("positional",),
     ],
 )
-def test_what_no_field_can_hold_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+def test_a_value_of_the_wrong_type_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     result, received = invoke(*arguments)
     assert result.exit_code == 2
     assert received == []

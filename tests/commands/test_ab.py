@@ -92,19 +92,19 @@ def test_the_verdict_is_the_exit_code_and_a_slowdown_must_show_twice(
     assert ("<failure" in Path("gate.xml").read_text()) is (outcome != "PASS")
 
 
-def test_a_number_of_pairs_that_cannot_reach_the_level_is_refused(plan: AbPlan, tmp_path: Path) -> None:
+def test_too_few_pairs_to_be_significant_are_refused(plan: AbPlan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--process-pairs 4: too few for p < 0\.05 .* at least 5"):
         ab(replace(plan, process_pairs=4), tmp_path / "ab.json", Listener())
 
 
-def test_b_is_as_a_where_nothing_else_was_said(plan: AbPlan) -> None:
+def test_b_has_the_options_of_a_unless_given(plan: AbPlan) -> None:
     whole = replace(plan, a_model="x", a_threads=3, b_backend="onnx", b_threads=0)
     assert verb._spec(whole, "a").backend == "fake"
     found = verb._spec(whole, "b")
     assert (found.model, found.backend, found.threads) == ("x", "onnx", 0)
 
 
-def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
+def test_a_side_that_runs_elsewhere_than_requested_is_an_error(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, 0.0, placement=replace(FAKE, device="cuda H200"))
@@ -112,7 +112,7 @@ def test_a_side_that_runs_elsewhere_than_asked_is_an_error(
         ab(plan, tmp_path / "ab.json", Listener())
 
 
-def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_process(
+def test_sides_with_different_tokenizers_are_incomparable_before_any_process(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, known = scripted(monkeypatch), verb._prepare
@@ -130,7 +130,7 @@ def test_sides_that_would_not_read_the_same_tokens_are_incomparable_before_any_p
     assert asked == []
 
 
-def test_an_interrupt_leaves_a_record_that_no_verdict_is_in(
+def test_an_interrupt_leaves_a_record_without_a_verdict(
     plan: AbPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, 0.0)

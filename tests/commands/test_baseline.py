@@ -84,7 +84,7 @@ def shelf(tmp_path: Path) -> Shelf:
 # --- set --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_record_is_kept_byte_for_byte_and_nothing_beside_it(shelf: Shelf) -> None:
+def test_a_record_is_saved_byte_for_byte_and_nothing_else(shelf: Shelf) -> None:
     path = shelf.record("run.json", make_record("bench"))
     path.write_text(path.read_text().replace("\n", "\n\n"))  # as no command of ours would write it
     shelf.set("main", path)
@@ -94,7 +94,7 @@ def test_a_record_is_kept_byte_for_byte_and_nothing_beside_it(shelf: Shelf) -> N
     assert shelf.listener.warnings == []
 
 
-def test_the_predictions_are_kept_with_their_record(shelf: Shelf) -> None:
+def test_the_predictions_are_saved_with_their_record(shelf: Shelf) -> None:
     path = shelf.evaluated()
     path.write_text(path.read_text().replace("\n", "\n\n"))
     shelf.set("main", path)
@@ -103,7 +103,7 @@ def test_the_predictions_are_kept_with_their_record(shelf: Shelf) -> None:
         assert (shelf.kept / "main" / name).read_bytes() == (shelf.folder / name).read_bytes()
 
 
-def test_seeds_of_one_file_name_from_several_folders_are_told_apart(shelf: Shelf) -> None:
+def test_records_with_the_same_file_name_get_numbers(shelf: Shelf) -> None:
     paths = []
     for seed in (1, 2, 3):
         section = make_train(recipe=TrainRecipe(seed=seed))
@@ -114,7 +114,7 @@ def test_seeds_of_one_file_name_from_several_folders_are_told_apart(shelf: Shelf
         assert (shelf.kept / "main" / name).read_bytes() == path.read_bytes()
 
 
-def test_a_number_that_a_name_has_already_is_not_given_again(shelf: Shelf) -> None:
+def test_an_existing_number_is_not_used_twice(shelf: Shelf) -> None:
     names = ("a/train.json", "a/train-2.json", "b/train.json")
     trained = [make_record("train", train=make_train(recipe=TrainRecipe(seed=seed))) for seed in range(3)]
     shelf.set("main", *(shelf.record(name, record) for name, record in zip(names, trained, strict=True)))
@@ -127,7 +127,7 @@ def test_a_baseline_holds_one_record_of_export(shelf: Shelf) -> None:
     shelf.refused(first, second, because="2 records of export; a baseline holds one")
 
 
-def test_several_runs_of_bench_are_kept_unless_they_cannot_be_compared(shelf: Shelf) -> None:
+def test_several_runs_of_bench_are_saved_if_they_are_comparable(shelf: Shelf) -> None:
     def benched(name: str, day: int, **changes: Any) -> Path:
         environment = replace(ENVIRONMENT, started_at=f"2025-01-0{day}T00:00:00+00:00", **changes)
         return shelf.record(f"{name}.json", make_record("bench", environment=environment))
@@ -139,7 +139,7 @@ def test_several_runs_of_bench_are_kept_unless_they_cannot_be_compared(shelf: Sh
     shelf.refused(first, benched("d", 1, git_commit=None), because="the same run", overwrite=True)
 
 
-def test_a_record_without_a_figure_is_refused(shelf: Shelf) -> None:
+def test_a_record_without_a_result_is_refused(shelf: Shelf) -> None:
     empty = shelf.record("a.json", make_record("bench", bench=make_bench(rows=())))
     shelf.refused(empty, because="has no result to compare")
     shelf.refused(
@@ -161,7 +161,7 @@ def test_compare_reads_a_baseline(shelf: Shelf) -> None:
     assert compare([shelf.kept / "main"], [path], ComparePlan()).verdict.outcome == "PASS"
 
 
-def test_what_was_kept_is_named(shelf: Shelf) -> None:
+def test_the_saved_files_are_shown(shelf: Shelf) -> None:
     found = shelf.set("v1.0_x-y", shelf.evaluated())
     assert found == SavedBaseline(name="v1.0_x-y", command="evaluate", files=("evaluate.json",))
     assert given_away(json.loads(store.to_json(found)), str(shelf.folder)) == []
@@ -177,7 +177,7 @@ def test_no_record_is_refused(shelf: Shelf) -> None:
     shelf.refused(because="no record given")
 
 
-def test_what_is_no_record_is_refused(shelf: Shelf) -> None:
+def test_a_file_that_is_not_a_record_is_refused(shelf: Shelf) -> None:
     (shelf.folder / "a.json").write_text("{}")
     shelf.refused(shelf.folder / "a.json", because="schema version None")
     shelf.refused(shelf.folder / "none.json", because="no such file")
@@ -232,13 +232,13 @@ def test_a_record_given_twice_is_refused(shelf: Shelf) -> None:
     shelf.refused(path, path, because="the same record")
 
 
-def test_one_bad_record_keeps_the_good_ones_out_too(shelf: Shelf) -> None:
+def test_one_bad_record_prevents_saving_the_good_ones(shelf: Shelf) -> None:
     good = shelf.record("a.json", make_record("train"))
     bad = shelf.record("b.json", make_record("train", complete=False))
     shelf.refused(good, bad, because="not complete")
 
 
-def test_invalid_rows_are_kept_with_a_warning(shelf: Shelf) -> None:
+def test_invalid_rows_are_saved_with_a_warning(shelf: Shelf) -> None:
     rows = (make_row(), make_row(batch_size=8, broken_rules=("still drifting",)))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
     (line,) = shelf.listener.warnings
@@ -246,7 +246,7 @@ def test_invalid_rows_are_kept_with_a_warning(shelf: Shelf) -> None:
     assert shelf.files() == ["a.json"]
 
 
-def test_an_unproven_graph_is_kept_with_a_warning(shelf: Shelf) -> None:
+def test_an_unproven_graph_is_saved_with_a_warning(shelf: Shelf) -> None:
     unproven = replace(MODEL, graph_sha256="e" * 64, proven=False)
     rows = (make_row(), make_row(model=unproven))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
@@ -257,7 +257,7 @@ def test_an_unproven_graph_is_kept_with_a_warning(shelf: Shelf) -> None:
 # --- what is there already --------------------------------------------------------------------------------------------
 
 
-def test_a_baseline_is_not_replaced_unless_that_is_asked(shelf: Shelf) -> None:
+def test_a_baseline_is_replaced_only_on_request(shelf: Shelf) -> None:
     first, second = shelf.evaluated(), shelf.record("b.json", make_record("bench"))
     shelf.set("main", first)
     before = shelf.files()
@@ -267,7 +267,7 @@ def test_a_baseline_is_not_replaced_unless_that_is_asked(shelf: Shelf) -> None:
     assert shelf.files() == ["b.json"]
 
 
-def test_a_baseline_that_is_refused_leaves_the_old_one_as_it_was(shelf: Shelf) -> None:
+def test_a_refused_baseline_leaves_the_old_one_unchanged(shelf: Shelf) -> None:
     shelf.set("main", shelf.evaluated())
     bad = shelf.record("bad.json", make_record("bench", complete=False))
     shelf.refused(bad, because="not complete", overwrite=True)
@@ -280,7 +280,7 @@ def test_a_baseline_can_be_replaced_from_its_own_files(shelf: Shelf) -> None:
     assert shelf.files() == ["evaluate.json", "evaluate.predictions.jsonl"]
 
 
-def test_overwrite_removes_no_folder_that_is_no_baseline(shelf: Shelf) -> None:
+def test_overwrite_removes_only_baselines(shelf: Shelf) -> None:
     path = shelf.evaluated()
     strange: dict[str, Callable[[Path], object]] = {
         "README.md": lambda file: file.write_text("mine"),

@@ -91,7 +91,7 @@ def test_the_clock_reads_what_the_engine_takes(plan: BenchPlan, tmp_path: Path, 
     assert single.first_ms == offline.first_ms == 1.0
 
 
-def test_no_sample_is_the_first_of_its_shape_and_the_cold_cost_is_told(
+def test_no_sample_is_the_first_call_of_its_shape_and_the_cold_cost_is_recorded(
     plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     narrow = Narrow()
@@ -135,7 +135,7 @@ def test_accuracy_and_f1_come_from_the_answers_of_the_timed_calls(plan: BenchPla
         assert row.f1 == pytest.approx(scored.score.f1)
 
 
-def test_answers_that_turn_wrong_while_timed_show_in_the_row(plan: BenchPlan, tmp_path: Path) -> None:
+def test_answers_that_become_wrong_while_timed_show_in_the_row(plan: BenchPlan, tmp_path: Path) -> None:
     right = run(plan, tmp_path / "r.json")
     opposite = engine("opposite", lambda: Answering(lambda logits: -logits))
     wrong = run(replace(plan, backend=(opposite,)), tmp_path / "w.json")
@@ -159,7 +159,7 @@ def test_the_pairs_are_the_same_for_the_same_seed_and_others_for_another(plan: B
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_row_tells_real_tokens_from_padding(plan: BenchPlan, tmp_path: Path) -> None:
+def test_a_row_counts_real_tokens_and_padding(plan: BenchPlan, tmp_path: Path) -> None:
     single, offline = rows_of(run(replace(plan, batch_size=(40,)), tmp_path / "r.json"))
     assert single.real_tokens == offline.real_tokens
     assert single.padding_tokens == 0 < offline.padding_tokens
@@ -243,7 +243,7 @@ def test_rounds_are_added_until_a_noisy_row_is_valid(uneven: BenchPlan, tmp_path
     assert listener.warnings == []
 
 
-def test_rounds_are_added_within_their_time_and_then_what_is_noisy_is_said(
+def test_rounds_are_added_within_their_time_limit_and_then_a_warning_names_the_noisy_rows(
     uneven: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     # 3 rounds of the plan; then 1.0 and 1.0 ms fit, and 1.5 ms do not.
@@ -256,13 +256,15 @@ def test_rounds_are_added_within_their_time_and_then_what_is_noisy_is_said(
         assert f"--max-seconds {seconds:g}" in line
 
 
-def test_no_rounds_are_added_for_what_they_cannot_cure(uneven: BenchPlan, tmp_path: Path, scripted_time: None) -> None:
+def test_no_rounds_are_added_for_a_rule_that_they_cannot_fix(
+    uneven: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
     broken = engine("broken", lambda: Answering(lambda logits: logits * np.nan))
     record = run(replace(uneven, backend=(broken,), max_s=60.0), tmp_path / "r.json")
     assert record.bench.rounds_done == 3
 
 
-def test_fewer_rounds_than_a_valid_row_needs_are_run_as_asked(
+def test_fewer_rounds_than_a_valid_row_needs_run_as_requested(
     uneven: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     record = run(replace(uneven, rounds=2, max_s=60.0), tmp_path / "r.json")
@@ -271,7 +273,7 @@ def test_fewer_rounds_than_a_valid_row_needs_are_run_as_asked(
     assert row.broken_rules == ("too few rounds: 2, at least 3 are needed",)
 
 
-def test_added_rounds_have_a_progress_of_their_own_that_never_ends_early(
+def test_added_rounds_have_a_separate_progress_that_never_ends_early(
     uneven: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     listener = Listener()
@@ -281,7 +283,7 @@ def test_added_rounds_have_a_progress_of_their_own_that_never_ends_early(
     assert all(done < total for done, total in added)
 
 
-def test_the_speed_of_the_machine_is_noted_before_each_round(plan: BenchPlan, tmp_path: Path) -> None:
+def test_the_control_is_measured_before_each_round(plan: BenchPlan, tmp_path: Path) -> None:
     record = run(plan, tmp_path / "r.json")
     assert len(record.bench.control_us) == record.bench.rounds_done == 3
     assert min(record.bench.control_us) > 0
@@ -302,7 +304,9 @@ def test_a_machine_whose_limits_cannot_be_measured_leaves_a_complete_record(
     assert any(line.startswith("no share of the machine's limits") for line in listener.warnings)
 
 
-def test_more_threads_than_cores_are_no_busy_machine(plan: BenchPlan, tmp_path: Path, exported_model: Path) -> None:
+def test_more_threads_than_cores_are_not_taken_for_other_programs(
+    plan: BenchPlan, tmp_path: Path, exported_model: Path
+) -> None:
     asked = replace(plan, backend=("onnx",), scenario=("offline",), rounds=1)
     for threads, counted in ((1, True), (usable_cores() + 1, False)):
         spec = BackendSpec(model=str(exported_model), device="cpu", threads=threads)
@@ -322,7 +326,7 @@ def test_offline_pairs_may_keep_their_order(plan: BenchPlan, tmp_path: Path) -> 
 # --- the breakdown ----------------------------------------------------------------------------------------------------
 
 
-def test_every_row_of_an_engine_that_tells_its_steps_is_broken_down(
+def test_every_row_of_an_engine_with_separate_steps_has_a_time_breakdown(
     plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     single, offline = rows_of(run(replace(plan, backend=(engine("stepped", Stepped),)), tmp_path / "r.json"))
@@ -334,7 +338,7 @@ def test_every_row_of_an_engine_that_tells_its_steps_is_broken_down(
         assert len(found["batch"]) == len(found["copy in"]) == len(found["copy out"]) == calls
 
 
-def test_an_engine_that_only_answers_has_rows_without_a_breakdown(plan: BenchPlan, tmp_path: Path) -> None:
+def test_an_engine_without_separate_steps_has_rows_without_a_breakdown(plan: BenchPlan, tmp_path: Path) -> None:
     for row in rows_of(run(plan, tmp_path / "r.json")):
         assert row.spans is row.cold_ms is row.peak_memory_bytes is None
         assert row.accuracy is not None
@@ -353,7 +357,7 @@ class Lost(Stepped):
         raise RuntimeError("lost")
 
 
-def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_and_says_so(plan: BenchPlan, tmp_path: Path) -> None:
+def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_with_a_warning(plan: BenchPlan, tmp_path: Path) -> None:
     listener = Listener()
     record = run(replace(plan, backend=(engine("lost", Lost),)), tmp_path / "r.json", observer=listener)
     assert record.complete
@@ -361,7 +365,7 @@ def test_an_engine_that_fails_in_the_breakdown_keeps_its_rows_and_says_so(plan: 
     assert "lost offline batch 8: no time breakdown: engine failed (lost)" in listener.warnings
 
 
-def test_a_profile_is_a_trace_with_a_process_a_row(
+def test_a_profile_is_a_trace_with_one_process_per_row(
     plan: BenchPlan, exported_model: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     options = ("--backend", "torch", "--backend", "onnx", "--model", exported_model, "--data", plan.data)
@@ -380,7 +384,7 @@ def test_a_profile_is_a_trace_with_a_process_a_row(
 
 
 @pytest.mark.parametrize("change", [{"rounds": 0}, {"pairs": 0}, {"pairs": 41}, {"batch_size": (0,)}])
-def test_a_workload_that_cannot_be_is_refused(plan: BenchPlan, tmp_path: Path, change: dict[str, int]) -> None:
+def test_an_impossible_workload_is_refused(plan: BenchPlan, tmp_path: Path, change: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="--"):
         run(replace(plan, **change), tmp_path / "r.json")  # type: ignore[arg-type]
 
@@ -415,14 +419,12 @@ class Remembering(Stepped):
         self.peak = 0
 
 
-def test_each_row_has_its_own_peak_of_memory(plan: BenchPlan, tmp_path: Path) -> None:
+def test_each_row_has_its_own_memory_peak(plan: BenchPlan, tmp_path: Path) -> None:
     remembering = replace(plan, backend=(engine("remembering", Remembering),))
     assert [row.peak_memory_bytes for row in rows_of(run(remembering, tmp_path / "r.json"))] == [1, 8]
 
 
-def test_a_fixed_shape_has_no_padding_no_score_and_says_so(
-    plan: BenchPlan, exported_model: Path, tmp_path: Path
-) -> None:
+def test_a_fixed_shape_has_no_padding_and_no_score(plan: BenchPlan, exported_model: Path, tmp_path: Path) -> None:
     fixed = replace(plan, backend=("torch", "onnx"), seq_len=24, rounds=1, batch_size=(8,))
     record = run(fixed, tmp_path / "r.json", str(exported_model))
     for row in rows_of(record):
@@ -451,7 +453,7 @@ def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceili
     assert (single.resources.rss_bytes or 0) > 2**20
 
 
-def test_rows_are_judged_and_an_invalid_one_says_why(
+def test_rows_are_validated_and_an_invalid_one_has_the_reason(
     plan: BenchPlan, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     record = run(replace(plan, rounds=1), tmp_path / "r.json")
@@ -475,7 +477,7 @@ def test_rows_are_judged_and_an_invalid_one_says_why(
     assert "! INVALID, too few rounds: fake single-stream (1, at least 3 are needed), fake offline batch 8" in shown
 
 
-def test_the_server_finds_the_rate_that_its_engine_can_keep(
+def test_the_server_finds_the_rate_that_its_engine_can_sustain(
     plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
     """A pass costs 1 ms; one request at a time, it can answer just under 1000 a second."""

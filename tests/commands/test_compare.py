@@ -101,7 +101,7 @@ def test_a_checkpoint_that_loses_five_pairs_of_408_fails_and_four_pass(tmp_path:
     assert outcome(compare([baseline], [four], PLAN)) == ("PASS", ExitStatus.OK)
 
 
-def test_files_of_one_name_are_distinct_name_by_as_few_folders_as_that_takes(tmp_path: Path) -> None:
+def test_files_with_the_same_name_get_as_few_folders_as_make_them_distinct(tmp_path: Path) -> None:
     paths = [tmp_path / place / "results" / "e.json" for place in ("one", "two")]
     for day, path in enumerate(paths, 1):
         path.parent.mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_files_of_one_name_are_distinct_name_by_as_few_folders_as_that_takes(tmp
     assert any("one/results/e.json and three/results/e.json" in line for line in alike.differences), alike.differences
 
 
-def test_two_records_are_named_with_what_they_are_about(tmp_path: Path) -> None:
+def test_a_comparison_names_both_records_and_their_models(tmp_path: Path) -> None:
     found = compare([scored(tmp_path / "old.json", range(0))], [scored(tmp_path / "new.json", range(1), day=2)], PLAN)
     (old,), (new,) = found.baseline, found.current
     assert (old.name, new.name) == ("old.json", "new.json")
@@ -153,7 +153,7 @@ def test_with_a_margin_too_few_pairs_are_inconclusive(tmp_path: Path) -> None:
     assert compare([old], [new], ComparePlan(margin=0.05)).verdict.outcome == "PASS"
 
 
-def test_a_difference_makes_the_whole_incomparable_and_nothing_is_judged(tmp_path: Path) -> None:
+def test_a_difference_makes_the_comparison_incomparable_and_nothing_is_judged(tmp_path: Path) -> None:
     old = scored(tmp_path / "old.json", range(0))
     new = scored(tmp_path / "new.json", range(0), day=2, data=(make_data("test", data_sha256="9" * 64),))
     found = compare([old], [new], PLAN)
@@ -162,14 +162,14 @@ def test_a_difference_makes_the_whole_incomparable_and_nothing_is_judged(tmp_pat
     assert found.metrics == ()
 
 
-def test_a_run_held_against_itself_is_no_pass(tmp_path: Path) -> None:
+def test_a_run_compared_with_itself_does_not_pass(tmp_path: Path) -> None:
     record = scored(tmp_path / "one.json", range(9))
     found = compare([record], [record], PLAN)
     assert outcome(found) == ("INCOMPARABLE", ExitStatus.INCOMPARABLE)
     assert found.differences == ("one.json and one.json are the same run; compare with another",)
 
 
-def test_folders_of_seeds_are_held_against_one_another(tmp_path: Path) -> None:
+def test_folders_of_seeds_are_compared(tmp_path: Path) -> None:
     for seed in range(1, 5):
         trained(tmp_path / "old" / f"{seed}.json", seed, 0.86 + seed / 100)
         trained(tmp_path / "new" / f"{seed}.json", seed, 0.80 + seed / 100, day=2)
@@ -182,7 +182,7 @@ def test_folders_of_seeds_are_held_against_one_another(tmp_path: Path) -> None:
     assert compare([tmp_path / "new"], [tmp_path / "old"], PLAN).verdict.outcome == "PASS"
 
 
-def test_an_export_passes_by_its_own_gate(tmp_path: Path) -> None:
+def test_an_export_passes_if_its_gate_passed(tmp_path: Path) -> None:
     old, new = (saved(tmp_path / f"{day}.json", started(day, make_record("export"))) for day in (1, 2))
     assert outcome(compare([old], [new], PLAN)) == ("PASS", ExitStatus.OK)
     missing = saved(tmp_path / "new.json", started(2, make_record("export", export=make_export(gate=None))))
@@ -201,7 +201,7 @@ def test_a_benchmark_is_compared_with_a_stored_one(tmp_path: Path, ms: float, ex
     assert compare([old], [new], ComparePlan(max_slowdown=0.25)).verdict.outcome == "PASS"
 
 
-def test_a_benchmark_is_compared_with_a_folder_of_several(tmp_path: Path) -> None:
+def test_a_benchmark_is_compared_with_a_folder_of_several_runs(tmp_path: Path) -> None:
     for day, ms in enumerate((10.0, 10.4, 10.8, 10.2), 1):
         benched(tmp_path / "main" / f"{day}.json", ms, day=day)
     found = compare([tmp_path / "main"], [benched(tmp_path / "new.json", 11.8, day=9)], PLAN)
@@ -210,7 +210,7 @@ def test_a_benchmark_is_compared_with_a_folder_of_several(tmp_path: Path) -> Non
     assert len(found.baseline) == 4
 
 
-def test_comparing_benchmarks_and_keeping_them_loads_no_engine(tmp_path: Path) -> None:
+def test_comparing_and_saving_benchmarks_loads_no_engine(tmp_path: Path) -> None:
     """Nor scipy.stats, which takes 0.8 s: a prediction limit needs scipy.special alone."""
     old = [benched(tmp_path / "old" / f"{day}.json", 10.0, day=day) for day in (1, 2, 3)]
     new = benched(tmp_path / "new.json", 10.0, day=4)
@@ -243,7 +243,7 @@ def test_a_baseline_folder_of_two_machines_is_incomparable(tmp_path: Path) -> No
     assert found.differences == ("two.json: machine_sha256: 555555555555, now 666666666666",)
 
 
-def test_a_row_that_only_a_later_baseline_record_has_must_be_the_same_too(tmp_path: Path) -> None:
+def test_a_row_that_only_a_later_baseline_record_has_must_match_too(tmp_path: Path) -> None:
     """Otherwise its time would be compared with that on another number of threads."""
     row = make_row(samples_ms=(10.0,) * 3, broken_rules=())
     other = replace(row, batch_size=8)
@@ -273,7 +273,7 @@ def test_no_baseline_is_an_error(tmp_path: Path) -> None:
     assert refused([tmp_path / "empty"], [record]) == f"{tmp_path / 'empty'}: no records in this folder"
 
 
-def test_a_file_that_is_no_record_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_record_is_an_error(tmp_path: Path) -> None:
     record = scored(tmp_path / "one.json", range(0))
     other = tmp_path / "other.json"
     other.write_text("{}", encoding="utf-8")
@@ -290,7 +290,7 @@ def test_a_folder_of_several_kinds_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
-def test_several_records_are_refused_but_of_train_and_as_a_baseline_of_bench(tmp_path: Path, kind: Command) -> None:
+def test_several_records_are_allowed_only_for_train_and_in_a_baseline_of_bench(tmp_path: Path, kind: Command) -> None:
     paths = [saved(tmp_path / f"{name}.json", make_record(kind)) for name in "ab"]
     assert f"2 records of {kind} on the current side; name one" in refused(paths[:1], paths)
     if kind != "bench":
@@ -307,19 +307,19 @@ def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", sorted(set(COMMANDS) - set(COMPARED)))
-def test_a_record_with_a_verdict_of_its_own_is_an_error(tmp_path: Path, kind: Command) -> None:
+def test_a_record_that_already_has_a_verdict_is_an_error(tmp_path: Path, kind: Command) -> None:
     path = saved(tmp_path / "one.json", make_record(kind))
     expected = f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench"
     assert refused([path], [path]) == expected
 
 
 @pytest.mark.parametrize("data", [(), (make_data(pairs=0),)])
-def test_a_record_about_no_pairs_is_an_error(tmp_path: Path, data: Any) -> None:
+def test_a_record_without_pairs_is_an_error(tmp_path: Path, data: Any) -> None:
     empty = saved(tmp_path / "empty.json", make_record("export", data=data))
     assert refused([empty], [empty]) == f"{empty}: it has no pairs"
 
 
-def test_a_benchmark_without_rows_or_with_two_of_one_name_is_an_error(tmp_path: Path) -> None:
+def test_a_benchmark_without_rows_or_with_a_repeated_row_is_an_error(tmp_path: Path) -> None:
     none = saved(tmp_path / "none.json", make_record("bench", bench=make_bench(rows=())))
     assert refused([none], [none]) == f"{none}: it has no rows"
     twice = saved(tmp_path / "twice.json", make_record("bench", bench=make_bench(rows=(make_row(), make_row()))))
@@ -358,7 +358,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("side", ["old", "new"])
-def test_predictions_that_are_of_another_run_or_missing_are_an_error(
+def test_missing_predictions_or_those_of_another_run_are_an_error(
     tmp_path: Path, two: tuple[Path, Path], side: str
 ) -> None:
     other = scored(tmp_path / "other.json", range(1)).with_name("other.predictions.jsonl")
@@ -384,7 +384,7 @@ def rows_of(record: Path) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_line_that_is_no_prediction_is_an_error(two: tuple[Path, Path]) -> None:
+def test_a_line_that_is_not_a_prediction_is_an_error(two: tuple[Path, Path]) -> None:
     """The second pair has label 1, is predicted so, and has logits 0 and 1."""
     good = rows_of(two[1])
     assert good[1] == {"index": 1, "label": 1, "logits": [0.0, 1.0], "prediction": 1}
@@ -400,7 +400,7 @@ def test_a_line_that_is_no_prediction_is_an_error(two: tuple[Path, Path]) -> Non
         assert refused([two[0]], [two[1]]).endswith("new.predictions.jsonl: line 2 is not a valid prediction"), change
 
 
-def test_lines_that_are_no_objects_or_no_json_are_errors(two: tuple[Path, Path]) -> None:
+def test_lines_that_are_not_json_objects_are_errors(two: tuple[Path, Path]) -> None:
     text = two[1].with_name("new.predictions.jsonl").read_text(encoding="utf-8")
     for word in ("NaN", "Infinity", "-Infinity"):
         rewritten(two[1], text.replace("1.0", word, 1))
@@ -418,7 +418,7 @@ def test_too_few_predictions_are_an_error(two: tuple[Path, Path]) -> None:
         assert f"{kept} predictions do not give the score in" in refused([two[0]], [two[1]])
 
 
-def test_predictions_that_do_not_come_to_the_score_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_predictions_that_do_not_give_the_score_are_an_error(tmp_path: Path, two: tuple[Path, Path]) -> None:
     worse = scored(tmp_path / "worse.json", range(1))
     rewritten(two[1], rows_of(worse))
     assert "408 predictions do not give the score in" in refused([two[0]], [two[1]])
@@ -432,7 +432,7 @@ def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> N
     assert "its labels differ from the baseline's" in refused([two[0]], [two[1]])
 
 
-def test_a_name_of_predictions_leads_to_no_other_folder(tmp_path: Path, two: tuple[Path, Path]) -> None:
+def test_a_record_cannot_name_predictions_in_another_folder(tmp_path: Path, two: tuple[Path, Path]) -> None:
     document = json.loads(two[1].read_text(encoding="utf-8"))
     (tmp_path / "deep").mkdir()
     moved = tmp_path / "deep" / "new.json"
@@ -451,7 +451,7 @@ def test_predictions_that_cannot_be_read_are_an_error(tmp_path: Path, two: tuple
 # --- real records -----------------------------------------------------------------------------------------------------
 
 
-def test_what_evaluate_writes_can_be_compared_and_quietly_too(
+def test_what_evaluate_writes_can_be_compared_also_with_quiet(
     tuned_model: Path, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
@@ -468,14 +468,14 @@ def test_what_evaluate_writes_can_be_compared_and_quietly_too(
     assert "warning: batch_size: 32, now 8\n" in quiet.err
 
 
-def test_the_published_evaluate_records_lack_their_predictions_and_so_never_pass(tmp_path: Path) -> None:
+def test_the_published_evaluate_records_never_pass_because_their_predictions_are_missing(tmp_path: Path) -> None:
     for record in sorted((REPOSITORY / "results").glob("*/evaluate*.json")):
         if not record.with_name(f"{record.stem}.predictions.jsonl").exists():
             assert "needs its predictions" in refused([record], [again(record, tmp_path)])
 
 
 @pytest.mark.parametrize("kind", ["train", "export", "bench"])
-def test_the_published_records_can_be_compared_with_the_same_of_another_day(kind: str, tmp_path: Path) -> None:
+def test_the_published_records_can_be_compared_with_a_rerun_of_another_day(kind: str, tmp_path: Path) -> None:
     for record in sorted((REPOSITORY / "results").glob(f"*/{kind}.json")):
         found = compare([record], [again(record, tmp_path)], PLAN)
         kept = store.load(record)

@@ -91,7 +91,7 @@ def test_the_record_holds_the_hash_of_the_predictions_and_no_path(
     assert str(results.parent) not in text
 
 
-def test_predictions_go_to_the_output_folder_where_one_is_named(
+def test_predictions_go_to_the_output_folder_if_one_is_given(
     tuned_model: Path, small_data: Path, tmp_path: Path
 ) -> None:
     plan = EvaluatePlan(data=str(small_data), output_dir=str(tmp_path / "out"))
@@ -114,9 +114,7 @@ def test_a_pair_that_is_longer_than_the_model_is_refused(tuned_model: Path) -> N
         classify(spec, "the doctor " * 9000, "the doctor")
 
 
-def test_logits_that_are_not_finite_are_an_error_and_no_answer(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_non_finite_logits_are_an_error(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan, np.float32))
     with pytest.raises(MrpcbenchError, match="40 of 40 pairs got non-finite logits"):
         evaluate(
@@ -128,9 +126,7 @@ def test_logits_that_are_not_finite_are_an_error_and_no_answer(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_with_the_labels_the_other_way_round_is_refused(
-    tuned_model: Path, small_data: Path, tmp_path: Path
-) -> None:
+def test_a_model_with_swapped_labels_is_refused(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": "EQUIVALENT", "1": "NOT_EQUIVALENT"}
@@ -141,7 +137,7 @@ def test_a_model_with_the_labels_the_other_way_round_is_refused(
 
 @pytest.mark.parametrize("with_types", [True, False])
 @pytest.mark.parametrize("kind", [BertConfig, DistilBertConfig, RobertaConfig])
-def test_other_encoders_are_scored_and_exported_whatever_their_tokenizer_gives(
+def test_other_encoders_are_scored_and_exported_whatever_inputs_their_tokenizer_makes(
     kind: type[PretrainedConfig], with_types: bool, checkpoint_dir: Path, small_data: Path, tmp_path: Path
 ) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}

@@ -46,7 +46,7 @@ def run(model: Path, small_data: Path, **changes: object) -> ExportRecord:
     return export(plan, model.parent / "export.json", Listener())
 
 
-def test_an_export_is_proven_on_every_pair_at_three_batch_sizes_and_paddings(copied: Path, small_data: Path) -> None:
+def test_an_export_is_verified_on_every_pair_at_three_batch_sizes_and_paddings(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data)
     assert record.complete
     gate = record.export.gate
@@ -66,7 +66,7 @@ def test_an_export_is_proven_on_every_pair_at_three_batch_sizes_and_paddings(cop
     assert store.load(copied.parent / "export.json") == record
 
 
-def test_the_folder_loads_in_optimum_with_tokenizer_and_configuration_beside_it(exported_model: Path) -> None:
+def test_the_folder_loads_in_optimum_with_its_tokenizer_and_configuration(exported_model: Path) -> None:
     folder = exported_model / "onnx"
     model = ORTModelForSequenceClassification.from_pretrained(folder)
     assert model.config.id2label == {0: "NOT_EQUIVALENT", 1: "EQUIVALENT"}
@@ -135,7 +135,7 @@ def _largest_constant(file: Path) -> float:
     return max(float(np.abs(item).max()) for item in floats if item.size and item.dtype.kind == "f")
 
 
-def test_two_masks_of_an_fp16_graph_cannot_add_up_to_infinity(copied: Path, small_data: Path) -> None:
+def test_the_sum_of_two_masks_of_an_fp16_graph_is_finite(copied: Path, small_data: Path) -> None:
     """ONNX Runtime computes float16 graphs in float32 on the CPU, so that the overflow itself shows on a GPU alone."""
     run(copied, small_data)
     assert _largest_constant(copied / "onnx" / "model.onnx") > float(np.finfo(np.float16).max)
@@ -166,12 +166,14 @@ def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
     assert np.isfinite(in_order([session.infer(batch) for batch in cut], cut)).all()
 
 
-def test_another_opset_is_written_as_asked(copied: Path, small_data: Path) -> None:
+def test_another_opset_is_written_as_requested(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data, opset=17)
     assert record.export.opset == 17
 
 
-def test_random_weights_export_to_a_folder_of_their_own(checkpoint_dir: Path, small_data: Path, tmp_path: Path) -> None:
+def test_random_weights_are_exported_to_a_separate_folder(
+    checkpoint_dir: Path, small_data: Path, tmp_path: Path
+) -> None:
     plan = ExportPlan(
         model=str(checkpoint_dir),
         data=str(small_data),
@@ -192,7 +194,7 @@ def test_a_model_without_a_head_is_not_exported(small_data: Path, tmp_path: Path
         export(ExportPlan(model=str(CHECKPOINT_DIR), data=str(small_data)), tmp_path / "r.json", Listener())
 
 
-def test_the_proof_needs_no_labels(copied: Path, tmp_path: Path) -> None:
+def test_verification_needs_no_labels(copied: Path, tmp_path: Path) -> None:
     rows = [{"sentence1": "A cat sat.", "sentence2": "A cat was sitting.", "label": -1}] * 3
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     record = run(copied, tmp_path, split="test")
@@ -255,7 +257,7 @@ def test_onnxruntime_alone_can_run_the_graph(exported_model: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", ["notes.txt", "config.json"])
-def test_a_folder_that_holds_something_else_is_never_replaced(
+def test_a_folder_with_other_content_is_never_replaced(
     copied: Path, small_data: Path, tmp_path: Path, inside: str
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -286,7 +288,7 @@ def test_weights_changed_since_training_can_be_exported_and_used(copied: Path, s
     assert open_session(spec).model.model_sha256 == load_classifier(weights_source(str(copied))).identity.model_sha256
 
 
-def test_an_opset_that_cannot_be_is_one_line(copied: Path, small_data: Path) -> None:
+def test_an_invalid_opset_is_one_line(copied: Path, small_data: Path) -> None:
     with pytest.raises(MrpcbenchError, match="--opset 5") as caught:
         run(copied, small_data, opset=5)
     assert "\n" not in str(caught.value)
@@ -308,7 +310,7 @@ def test_random_weights_of_a_folder_do_not_replace_its_own_export(
 @pytest.mark.parametrize(
     ("optimize", "dtype", "runs_in"), [("cpu", "fp32", "fp32"), ("cuda", "fp16", "fp32"), ("int8", "int8", "int8")]
 )
-def test_every_graph_is_proven_in_a_folder_of_its_own_and_says_what_it_is(
+def test_every_graph_is_verified_in_its_own_folder_and_records_its_form(
     copied: Path, small_data: Path, optimize: Optimize, dtype: str, runs_in: str
 ) -> None:
     record = run(copied, small_data, optimize=optimize)
@@ -330,7 +332,7 @@ def test_every_graph_is_proven_in_a_folder_of_its_own_and_says_what_it_is(
         open_session(BackendSpec(backend="onnx", model=str(copied), device="cpu"))
 
 
-def test_graphs_of_one_model_live_side_by_side(copied: Path, small_data: Path) -> None:
+def test_several_graphs_of_one_model_coexist(copied: Path, small_data: Path) -> None:
     run(copied, small_data)
     run(copied, small_data, optimize="cpu")
     found = [
@@ -342,7 +344,7 @@ def test_graphs_of_one_model_live_side_by_side(copied: Path, small_data: Path) -
     assert found[0].graph_sha256 != found[1].graph_sha256
 
 
-def test_a_graph_of_few_nodes_is_refused_too_once_the_weights_around_it_changed(copied: Path, small_data: Path) -> None:
+def test_a_small_graph_is_also_refused_after_its_weights_changed(copied: Path, small_data: Path) -> None:
     run(copied, small_data, optimize="cpu")
     model = load_classifier(weights_source(str(copied))).model
     with torch.no_grad():
@@ -353,7 +355,7 @@ def test_a_graph_of_few_nodes_is_refused_too_once_the_weights_around_it_changed(
         open_session(BackendSpec(backend="onnx", model=str(copied / "onnx-cpu"), device="cpu"))
 
 
-def test_the_dtype_of_an_8_bit_graph_can_be_asked_for_and_no_other(copied: Path, small_data: Path) -> None:
+def test_an_8_bit_graph_accepts_only_its_own_dtype(copied: Path, small_data: Path) -> None:
     run(copied, small_data, optimize="int8")
     spec = BackendSpec(backend="onnx", model=str(copied / "onnx-int8"), device="cpu", dtype="int8")
     assert open_session(spec).placement.dtype == "int8"
@@ -367,18 +369,18 @@ def test_torch_has_no_8_bit_arithmetic(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("optimize", ["cpu", "int8"])
-def test_a_graph_for_the_cpu_takes_the_cpu_unless_cuda_is_asked(optimize: Optimize) -> None:
+def test_a_graph_for_the_cpu_runs_on_the_cpu_unless_cuda_is_requested(optimize: Optimize) -> None:
     assert graph_device("auto", optimize, "--model x") == "cpu"
     with pytest.raises(UsageError, match=r"--model x --device cuda: .*--device cpu"):
         graph_device("cuda", optimize, "--model x")
 
 
-def test_an_opset_is_for_optimums_graph_alone(copied: Path, small_data: Path) -> None:
+def test_only_optimums_graph_accepts_an_opset(copied: Path, small_data: Path) -> None:
     with pytest.raises(UsageError, match=r"--opset 17 --optimize cpu: .*--optimize none"):
         run(copied, small_data, optimize="cpu", opset=17)
 
 
-def test_optimums_own_optimiser_writes_o3_to_a_folder_of_its_own_and_the_gate_judges_it_as_float32(
+def test_optimums_optimiser_writes_o3_to_its_own_folder_and_the_gate_judges_it_as_float32(
     copied: Path, small_data: Path
 ) -> None:
     plain = run(copied, small_data)
@@ -396,7 +398,7 @@ def test_optimums_own_optimiser_writes_o3_to_a_folder_of_its_own_and_the_gate_ju
     assert session.model == record.model
 
 
-def test_o4_is_refused_where_there_is_no_gpu_before_any_work(
+def test_o4_without_a_gpu_is_refused_before_any_work(
     copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -408,7 +410,7 @@ def test_o4_is_refused_where_there_is_no_gpu_before_any_work(
 
 
 @pytest.mark.gpu
-def test_o4_is_made_and_judged_on_the_gpu(copied: Path, small_data: Path) -> None:
+def test_o4_is_made_and_verified_on_the_gpu(copied: Path, small_data: Path) -> None:
     record = run(copied, small_data, optimize="o4", device="cuda")
     assert (record.export.dtype, record.export.placement.dtype) == ("fp16", "fp16")
     assert record.export.gate is not None
@@ -481,7 +483,7 @@ def test_8_bits_that_lose_f1_fail_though_few_labels_flip() -> None:
         assert "the original's interval" in gate.verdict.reason
 
 
-def test_without_labels_8_bits_are_judged_by_agreement_alone_and_the_record_says_so() -> None:
+def test_without_labels_8_bits_are_judged_only_by_agreement_and_the_record_has_the_reason() -> None:
     gate = judge((trial(flips=6, delta=0.1),), LOGITS, "int8")
     assert gate.verdict.outcome == "PASS"
     assert gate.f1_allowed is None
@@ -489,7 +491,7 @@ def test_without_labels_8_bits_are_judged_by_agreement_alone_and_the_record_says
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_f1_is_judged_of_8_bits_alone(dtype: str) -> None:
+def test_f1_is_judged_only_for_8_bits(dtype: str) -> None:
     gate = judge((replace(trial(), f1=0.0),), LOGITS, dtype, LABELS)
     assert gate.verdict.outcome == "PASS"
     assert gate.f1_allowed is None

@@ -71,7 +71,7 @@ def test_a_run_logs_each_epoch_with_the_rate_of_its_last_step(uninterrupted: Tra
     assert uninterrupted.complete
 
 
-def test_the_record_says_where_the_time_went(uninterrupted: TrainRecord) -> None:
+def test_the_record_has_the_time_breakdown(uninterrupted: TrainRecord) -> None:
     section = uninterrupted.train
     parts = (section.cold_s, section.evaluate_s, section.save_s)
     assert all(part is not None and part > 0 for part in parts)
@@ -88,7 +88,7 @@ def test_training_counts_its_tokens_and_not_those_of_the_evaluations(
     assert uninterrupted.train.padding_tokens > 0
 
 
-def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_from(tuned_model: Path) -> None:
+def test_the_folder_has_a_model_that_loads_everywhere_with_its_lineage(tuned_model: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tuned_model)
     assert model.config.id2label == {0: "NOT_EQUIVALENT", 1: "EQUIVALENT"}
     assert model.config.bos_token_id is None
@@ -103,7 +103,7 @@ def test_the_folder_holds_a_model_that_loads_everywhere_and_says_where_it_came_f
     assert lineage.recipe == TrainRecipe(learning_rate=1e-3)
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_moved(
+def test_the_saved_weights_are_those_of_the_best_epoch_also_in_a_moved_folder(
     request_: TrainRequest, tmp_path: Path
 ) -> None:
     recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high: the loss does not fall steadily
@@ -118,7 +118,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch_also_in_a_folder_that_was_
     assert again.model.model_sha256 == best
 
 
-def test_metrics_csv_holds_the_log(tuned_model: Path) -> None:
+def test_metrics_csv_is_the_log(tuned_model: Path) -> None:
     rows = list(csv.DictReader((tuned_model / "metrics.csv").open(encoding="utf-8")))
     training = "step train_loss train_grad_norm train_learning_rate train_epoch"
     assert list(rows[0]) == f"{training} eval_loss eval_accuracy_score eval_f1_score".split()
@@ -152,7 +152,7 @@ def test_the_observer_gets_the_start_every_step_and_the_alignment_and_the_record
     assert store.load(Path(request_.output_dir).parent / "model.json") == record
 
 
-def test_a_folder_with_a_run_is_not_overwritten_unasked(request_: TrainRequest) -> None:
+def test_a_folder_with_a_run_is_overwritten_only_on_request(request_: TrainRequest) -> None:
     run(request_, replace(RECIPE, max_steps=1))
     with pytest.raises(UsageError, match="--overwrite"):
         run(request_)
@@ -166,7 +166,7 @@ def test_resume_and_overwrite_exclude_each_other(request_: TrainRequest) -> None
         run(replace(request_, resume=True, overwrite=True))
 
 
-def test_resume_without_a_run_says_so(request_: TrainRequest) -> None:
+def test_resume_without_a_run_is_an_error(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match="no run was started"):
         run(replace(request_, resume=True))
     assert not Path(request_.output_dir).exists()
@@ -281,7 +281,7 @@ def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_
     assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
-def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: TrainRequest, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_returns_its_record_and_reports_it(request_: TrainRequest, tmp_path: Path) -> None:
     recipe, listener = replace(RECIPE, max_steps=1), Listener()
     first = run(request_, recipe)
     shutil.rmtree(Path(request_.output_dir) / "checkpoint-1")  # they are large
@@ -291,7 +291,7 @@ def test_resuming_a_finished_run_says_so_and_hands_out_its_record(request_: Trai
     assert any(line.startswith(f"the run in {request_.output_dir} is finished") for line in listener.lines)
 
 
-def test_a_finished_run_whose_weights_were_replaced_is_not_taken_for_finished(request_: TrainRequest) -> None:
+def test_a_finished_run_with_replaced_weights_does_not_count_as_finished(request_: TrainRequest) -> None:
     recipe = replace(RECIPE, max_steps=1)
     run(request_, recipe)
     path = Path(request_.output_dir, "model.safetensors")
@@ -304,7 +304,7 @@ def test_a_finished_run_whose_weights_were_replaced_is_not_taken_for_finished(re
     assert run(replace(request_, resume=True), recipe).train.best_step == 1
 
 
-def test_a_run_that_replaced_a_finished_one_is_not_mistaken_for_it(request_: TrainRequest) -> None:
+def test_a_run_that_replaced_a_finished_one_is_not_confused_with_it(request_: TrainRequest) -> None:
     recipe = replace(RECIPE, max_steps=3)
     run(request_, recipe)
     with pytest.raises(InterruptedRunError):
@@ -312,7 +312,7 @@ def test_a_run_that_replaced_a_finished_one_is_not_mistaken_for_it(request_: Tra
     assert run(replace(request_, resume=True), recipe).train.resumed_from_step == 2
 
 
-def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
+def test_accumulated_batches_train_like_one_large_batch(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = replace(RECIPE, max_steps=2)
     parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
     (whole,) = run(request_, recipe).train.epochs
@@ -332,13 +332,13 @@ def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16", "the caller's own is back"
 
 
-def test_no_steps_at_all_are_refused(request_: TrainRequest) -> None:
+def test_zero_steps_are_refused(request_: TrainRequest) -> None:
     for steps in (0, -5):
         with pytest.raises(UsageError, match=f"--max-steps {steps}: at least 1, or -1"):
             run(request_, replace(RECIPE, max_steps=steps))
 
 
-def test_a_tracker_that_is_not_there_is_a_usage_error(request_: TrainRequest) -> None:
+def test_a_missing_tracker_is_a_usage_error(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match="--report-to nonsense"):
         run(replace(request_, report_to="nonsense"))
 
@@ -359,7 +359,7 @@ def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
         run(request_, replace(RECIPE, precision="fp16"))
 
 
-def test_bf16_training_runs_on_the_cpu_and_says_so(request_: TrainRequest) -> None:
+def test_bf16_training_runs_on_the_cpu_and_is_recorded(request_: TrainRequest) -> None:
     record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
     assert record.train.placement.dtype == "bf16"
 
@@ -477,7 +477,7 @@ def test_training_on_a_gpu_takes_bf16_by_itself(request_: TrainRequest) -> None:
     assert torch.cuda.max_memory_allocated() > 0
 
 
-def test_weights_that_the_checkpoint_lacks_are_a_warning_and_others_a_note(
+def test_weights_missing_from_the_checkpoint_are_a_warning_and_unexpected_ones_a_note(
     request_: TrainRequest, checkpoint_dir: Path, tmp_path: Path
 ) -> None:
     base, listener = Path(shutil.copytree(checkpoint_dir, tmp_path / "base")), Listener()

@@ -121,7 +121,7 @@ def bench_of(*rows: BenchRow, view: BenchView = PLAIN) -> str:
         (662, "340.50 604.90 664.39"),
     ],
 )
-def test_a_percentile_is_shown_only_where_the_samples_bound_it(samples: int, shown: str) -> None:
+def test_a_percentile_is_shown_only_if_the_samples_bound_it(samples: int, shown: str) -> None:
     assert shown in bench_of(make_row("single-stream", samples=samples))
 
 
@@ -131,7 +131,7 @@ def test_missing_samples_are_explained_once() -> None:
     assert "too few samples" not in bench_of(make_row("single-stream", samples=662))
 
 
-def test_throughput_is_of_all_single_pairs_and_of_the_median_pass() -> None:
+def test_throughput_is_over_all_single_pairs_or_of_the_median_pass() -> None:
     # 408 pairs in a median of 11 ms, and one pair in a median of 11 ms.
     assert "32 37090.9 11.00" in bench_of(make_row("offline", samples=3))
     assert "torch 90.9 11.00" in bench_of(make_row("single-stream", samples=3))
@@ -139,14 +139,14 @@ def test_throughput_is_of_all_single_pairs_and_of_the_median_pass() -> None:
     assert speed(single(samples_ms=(1.0, 1.0, 1.0, 1.0, 1.0, 25.0))) == 200
 
 
-def test_padding_is_told_apart_as_a_share_of_the_tokens_of_a_pass() -> None:
+def test_padding_is_shown_as_a_share_of_the_tokens_of_a_pass() -> None:
     some = on("torch", real_tokens=900, padding_tokens=100)
     none = on("onnx", padding_tokens=0, pass_ms=500)
     assert column(titled("offline", [some, none]), "pad.") == ["10%", "0%"]
     assert "pad." not in headers(titled("single-stream", [single()]))
 
 
-def test_energy_is_that_of_a_thousand_pairs_of_all_timed_rounds() -> None:
+def test_energy_is_per_thousand_pairs_of_all_timed_rounds() -> None:
     # 3 rounds of 408 pairs, 662 single pairs, and 1000 + 500 requests.
     assert joules_per_thousand(on("torch", resources=used(gpu_energy_j=122.4))) == pytest.approx(100.0)
     assert joules_per_thousand(single(resources=used(gpu_energy_j=331.0))) == pytest.approx(500.0)
@@ -156,7 +156,7 @@ def test_energy_is_that_of_a_thousand_pairs_of_all_timed_rounds() -> None:
     assert joules_per_thousand(on("torch", resources=None)) is None
 
 
-def test_columns_of_a_gpu_are_there_only_where_some_row_has_them() -> None:
+def test_gpu_columns_are_shown_only_if_a_row_has_them() -> None:
     plain = ["backend", "batch", "pairs/s", "ms/ pass", "first ms", "pad.", "limit", "MFU", "acc.", "F1"]
     assert headers(titled("offline", [on("torch", resources=NOTHING)])) == plain
     torch = on("torch", peak_memory_bytes=1500 * MIB, resources=used(gpu_energy_j=1224.0))
@@ -170,7 +170,7 @@ def test_columns_of_a_gpu_are_there_only_where_some_row_has_them() -> None:
     assert headers(titled("single-stream", [single()])) == ["backend", "pairs/s", *times]
 
 
-def test_a_bench_names_what_ran_and_how_often() -> None:
+def test_a_benchmark_names_the_engines_and_the_rounds() -> None:
     onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=PROVEN)
     shown = bench_of(make_row(), onnx)
     assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
@@ -180,7 +180,7 @@ def test_a_bench_names_what_ran_and_how_often() -> None:
     assert "408 pairs, cycled; mrpc validation" in bench_of(server("torch", load(100), best=100.0))
 
 
-def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
+def test_an_unproven_graph_is_labelled_in_its_row_and_below() -> None:
     onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNPROVEN)
     shown = bench_of(make_row(), onnx)
     assert "onnx UNPROVEN" in shown
@@ -188,7 +188,7 @@ def test_an_unproven_graph_is_called_so_in_its_row_and_below() -> None:
     assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNPROVEN: ") == 1
 
 
-def test_an_invalid_row_is_marked_wherever_it_stands_and_its_rule_is_printed_once() -> None:
+def test_an_invalid_row_is_marked_in_every_table_and_its_rule_is_printed_once() -> None:
     rules = {"broken_rules": ("unsteady",), "spans": spans(compute=(1.0,)), "resources": used(gpu_power_w=300.0)}
     rows = [on("torch", **rules), server("onnx", load(100), best=100.0, **rules)]
     assert [column(table, "backend") for table in tables(rows)] == [
@@ -201,12 +201,12 @@ def test_an_invalid_row_is_marked_wherever_it_stands_and_its_rule_is_printed_onc
     assert "! INVALID, unsteady: torch offline batch 32, onnx server batch 8" in shown
 
 
-def test_accuracy_of_random_weights_is_said_to_mean_nothing() -> None:
+def test_accuracy_of_random_weights_is_called_meaningless() -> None:
     assert "accuracy and F1 are meaningless" in bench_of(make_row(model=RANDOM))
     assert "accuracy and F1 are meaningless" not in bench_of(make_row())
 
 
-def test_a_bench_that_has_no_row_yet_can_be_shown() -> None:
+def test_a_benchmark_without_rows_can_be_shown() -> None:
     record = make_record("bench", complete=False, bench=make_bench(rows=(), rounds_done=0))
     stream = StringIO()
     Console(file=stream, width=100).print(render.render(record))
@@ -223,19 +223,19 @@ def lines(rows: Sequence[BenchRow], title: str = "offline") -> list[str]:
     return [f"{name}:{batch}{'*' if line.style == 'bold' else ''}" for name, batch, line in names]
 
 
-def test_rows_stay_in_the_order_asked_and_the_fastest_is_bold() -> None:
+def test_rows_keep_the_requested_order_and_the_fastest_is_bold() -> None:
     rows = [on("torch", 8, 400), on("torch", 32, 100), on("onnx", 8, 300)]
     assert lines(rows) == ["torch:8", "torch:32*", "onnx:8"]
 
 
-def test_equals_are_both_the_fastest_and_one_row_alone_is_not_bold() -> None:
+def test_tied_rows_are_both_bold_and_a_single_row_is_not() -> None:
     tied = [on("torch", 8, 300), on("torch", 32, 100), on("onnx", 32, 100)]
     assert lines(tied) == ["torch:8", "torch:32*", "onnx:32*"]
     assert lines(tied[1:]) == ["torch:32", "onnx:32"]
     assert lines(tied[:1]) == ["torch:8"]
 
 
-def test_of_servers_the_best_load_of_the_fastest_is_bold() -> None:
+def test_for_servers_the_best_load_of_the_fastest_is_bold() -> None:
     slow = server("torch", load(50, 1.0), load(100, 3.0), load(400, 99.0, meets=False), best=100.0)
     fast = server("onnx", load(300, 5.0), load(200, 4.0), best=300.0)
     none = server("fake", load(900, 99.0, meets=False), best=None)
@@ -250,7 +250,7 @@ def test_of_servers_the_best_load_of_the_fastest_is_bold() -> None:
 # --- --relative-to ----------------------------------------------------------------------------------------------------
 
 
-def test_a_ratio_is_of_the_rates_and_its_header_names_the_row() -> None:
+def test_a_speedup_is_a_ratio_of_rates_and_its_header_names_the_reference_row() -> None:
     rows = [on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 406), on("onnx", 32, 1632)]
     found = titled("offline: speedup", rows, BenchView(relative_to=("torch:8",)))
     assert headers(found) == ["backend", "batch", "x torch offline batch 8", "95%"]
@@ -259,7 +259,7 @@ def test_a_ratio_is_of_the_rates_and_its_header_names_the_row() -> None:
     assert column(found, "x torch offline batch 8") == ["1.00x", "2.00x", "2.01x", "0.50x"]
 
 
-def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
+def test_a_backend_name_selects_its_fastest_row_of_each_table() -> None:
     rows = [
         *(on("torch", 8, 816), on("torch", 32, 408), on("onnx", 8, 204)),
         *(single("torch", ms=2.0), single("onnx", ms=1.0)),
@@ -271,7 +271,7 @@ def test_a_backend_alone_stands_for_its_fastest_row_of_each_table() -> None:
     assert column(titled("server", rows, asked), "x torch server batch 8") == ["1.00x", "0.80x"]
 
 
-def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
+def test_tables_without_the_reference_row_have_no_speedup_and_there_is_no_default() -> None:
     rows = [on("torch", 8), on("onnx", 8, 204), single("torch", 816), single("onnx", 816)]
     for view in (PLAIN, BenchView(relative_to=("torch:8",))):
         titled("single-stream", rows, view)  # the one
@@ -280,7 +280,7 @@ def test_tables_without_the_row_have_no_ratio_and_none_is_the_default() -> None:
     assert column(alone, "x onnx single-stream") == ["1.00x", "1.00x"]
 
 
-def test_the_ratio_of_a_server_stands_on_the_best_line_of_each_row() -> None:
+def test_the_speedup_of_a_server_is_on_the_best_line_of_each_row() -> None:
     rows = [
         server("torch", load(50), load(100), load(200, meets=False), best=100.0),
         server("onnx", load(250), load(500, meets=False), best=250.0),
@@ -306,12 +306,12 @@ def check(plan: BenchPlan, *names: str) -> None:
     "names",
     [(), ("torch",), ("onnx", "torch:1"), ("torch:8", "onnx:32"), ("torch offline batch 8", "onnx single-stream")],
 )
-def test_rows_that_the_run_will_have_can_be_named(names: tuple[str, ...]) -> None:
+def test_any_row_of_the_run_can_be_the_reference(names: tuple[str, ...]) -> None:
     check(PLAN, *names)
 
 
 @pytest.mark.parametrize("name", ["fake", "torch:64", "TORCH", "torch server batch 8", "torch offline batch 64"])
-def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(name: str) -> None:
+def test_an_unknown_reference_row_is_refused_with_the_rows_of_the_run(name: str) -> None:
     with pytest.raises(UsageError) as raised:
         check(PLAN, "onnx", name)
     assert str(raised.value) == (
@@ -322,7 +322,7 @@ def test_a_row_that_the_run_cannot_have_is_refused_by_naming_those_that_it_has(n
 
 
 @pytest.mark.parametrize("name", ["torch:", "torch:08", ":8", "", "torch:8:8", "torch offline"])
-def test_what_cannot_name_a_row_is_refused_with_the_forms_that_can(name: str) -> None:
+def test_an_invalid_row_name_is_refused_with_the_valid_forms(name: str) -> None:
     with pytest.raises(UsageError) as raised:
         check(PLAN, name)
     assert str(raised.value) == (
@@ -331,7 +331,7 @@ def test_what_cannot_name_a_row_is_refused_with_the_forms_that_can(name: str) ->
     )
 
 
-def test_one_pair_at_a_time_is_a_batch_of_one_and_in_no_other_scenario() -> None:
+def test_single_stream_has_a_batch_size_of_one() -> None:
     for scenario in ("offline", "server"):
         with pytest.raises(UsageError, match=f"name one of torch {scenario} batch 8, torch {scenario} batch 32, onnx"):
             check(replace(PLAN, scenario=(scenario,)), "torch:1")
@@ -357,7 +357,7 @@ def test_the_tables_show_the_name_of_a_case() -> None:
     assert headers(titled("offline", [named("torch")]))[0] == "backend"
 
 
-def test_a_graph_that_is_not_the_records_is_named_with_its_place() -> None:
+def test_a_graph_that_differs_from_the_records_is_named_with_its_placement() -> None:
     graph = replace(PROVEN, optimize="cpu")
     shown = bench_of(on("torch"), on("onnx", placement=ONNX, model=graph))
     assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads, cpu graph" in shown
@@ -373,14 +373,14 @@ def test_a_graph_that_is_not_the_records_is_named_with_its_place() -> None:
         (("length", "given"), "offline: all pairs, in two orders"),
     ],
 )
-def test_a_title_says_sorted_only_where_all_are(orders: Sequence[Order | None], title: str) -> None:
+def test_a_title_says_sorted_only_if_all_rows_are(orders: Sequence[Order | None], title: str) -> None:
     rows = [named(f"n{place}", order) for place, order in enumerate(orders)]
     assert str(tables(rows)[0].title) == title
     said = "in the order given: n1; the others sorted by length" in bench_of(*rows)
     assert said == ("two" in title)
 
 
-def test_agreement_is_a_column_that_says_with_what_and_is_whole_only_where_it_is() -> None:
+def test_agreement_names_its_reference_and_is_100_percent_only_if_exact() -> None:
     rows = [named("a", agreement=1.0), named("b", pass_ms=500, agreement=0.99975), named("c", pass_ms=600)]
     reference = ReferenceAnswers(row="a offline batch 32", labels="01")
     record = make_record("bench", bench=make_bench(rows=tuple(rows), reference=reference))
@@ -390,7 +390,7 @@ def test_agreement_is_a_column_that_says_with_what_and_is_whole_only_where_it_is
     assert "agree" not in headers(titled("offline", [rows[2]]))
 
 
-def test_mfu_is_the_share_of_arithmetic_alone_and_autocast_is_held_against_its_products() -> None:
+def test_mfu_is_the_share_of_arithmetic_and_autocast_uses_the_peak_of_its_products() -> None:
     # In 408 ms: 40.8 of 100 FLOP/s are 100%, and 20.4 of 100 bytes/s 50%; the limit is the longer.
     ceilings = Ceilings(device="cpu", dtype="bf16", flops_per_s=100.0, bytes_per_s=100.0)
     place = replace(TORCH, dtype="bf16-autocast")
@@ -405,7 +405,7 @@ def test_mfu_is_the_share_of_arithmetic_alone_and_autocast_is_held_against_its_p
 # --- time breakdown ----------------------------------------------------------------------------------------------
 
 
-def test_spans_are_shown_as_the_mean_of_a_pair_beside_the_timed_figure() -> None:
+def test_spans_are_shown_as_the_mean_per_pair_next_to_the_timed_figure() -> None:
     # Thirteen batches of 32 are 408 pairs, for the last has 24: 40.8 ms are 100 us each.
     offline = on(
         "torch",
@@ -450,7 +450,7 @@ def test_the_pairs_that_spans_cover_follow_from_the_batches_computed(
     assert span_us(row)["tokenise"] == pytest.approx(1000 / pairs)
 
 
-def test_spans_that_were_not_taken_make_no_table_and_no_line() -> None:
+def test_missing_spans_make_no_table_and_no_line() -> None:
     taken, none, empty = on("torch", 8, spans=spans(compute=(51.0,) * 51)), on("torch", 16), on("torch", 32, spans=())
     assert column(titled("time", [taken, none, empty]), "batch") == ["8"]
     assert "time breakdown" not in bench_of(none, empty)
@@ -459,14 +459,14 @@ def test_spans_that_were_not_taken_make_no_table_and_no_line() -> None:
     assert column(titled("time", [replace(taken, spans=spans(tokenise=(1.0,)))]), "sum") == ["-"]
 
 
-def test_a_server_has_no_time_of_a_pair_to_hold_its_spans_against() -> None:
+def test_a_server_has_no_timed_figure_next_to_its_spans() -> None:
     served = server("torch", load(100), best=100.0, spans=spans(compute=(51.0,) * 51))
     found = titled("time", [served])
     assert column(found, "compute") == ["6375"]  # 51 * 51 / 408 ms
     assert column(found, "timed") == ["-"]
 
 
-def test_spans_stand_in_the_order_of_the_tables_and_say_how_they_were_taken() -> None:
+def test_spans_follow_the_order_of_the_tables_and_have_a_caption() -> None:
     taken = {"spans": spans(compute=(1.0,))}
     rows = [on("torch", 8, 500, **taken), on("torch", 32, 100, **taken), single(**taken)]
     shown = [str(table.title).split(":")[0] for table in tables(rows)]
@@ -483,7 +483,7 @@ def test_spans_stand_in_the_order_of_the_tables_and_say_how_they_were_taken() ->
 # --- resources --------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_sensors_say_is_one_line_a_row_and_what_they_do_not_is_absent() -> None:
+def test_each_row_has_a_line_of_sensor_readings_with_absent_ones_marked() -> None:
     everything = used(
         rss_bytes=3000 * MIB,
         cpu_utilisation=1.04,
@@ -507,12 +507,12 @@ def test_what_the_sensors_say_is_one_line_a_row_and_what_they_do_not_is_absent()
     assert lines[2] == ("onnx", "offline", "8", *"---------")
 
 
-def test_without_a_gpus_sensors_there_is_no_table_of_resources() -> None:
+def test_without_gpu_sensors_there_is_no_table_of_resources() -> None:
     cpu = used(rss_bytes=3000 * MIB, cpu_utilisation=1.04)
     assert "resources" not in bench_of(on("torch", resources=cpu), on("onnx", resources=None))
 
 
-def test_the_cold_cost_has_a_column_where_an_engine_has_one() -> None:
+def test_the_cold_cost_has_a_column_if_an_engine_has_one() -> None:
     warm, cold = on("torch", 8, first_ms=40.25), on("torch-packed", 8, 100, first_ms=20.0, cold_ms=1234.56)
     assert column(titled("offline", [warm]), "first ms") == ["40.2"]
     both = titled("offline", [warm, cold])
@@ -521,7 +521,7 @@ def test_the_cold_cost_has_a_column_where_an_engine_has_one() -> None:
     assert column(titled("single-stream", [single(cold_ms=5.0)]), "cold ms") == ["5.0"]
 
 
-def test_the_header_of_a_ratio_stands_on_several_lines() -> None:
+def test_the_header_of_a_speedup_has_several_lines() -> None:
     view = BenchView(relative_to=("torch-packed:128",))
     found = titled("offline: speedup", [on("torch-packed", 128), on("torch", 8)], view)
     assert [str(one.header) for one in found.columns][2] == "x torch-\npacked\noffline\nbatch 128"
@@ -630,19 +630,19 @@ def test_the_tables_of_a_cpu_fit_80_columns_and_no_number_is_cut(relative_to: tu
             assert set(numbers) <= set(shown.split())
 
 
-def test_a_name_that_is_too_long_is_folded_and_not_cut() -> None:
+def test_a_long_name_wraps_and_is_not_cut() -> None:
     shown = text_of([on("torch-packed", 128), on("torch-compile", 128)], width=66)
     names = "".join(line[:8].strip() for line in shown.splitlines())
     assert "torch-packedtorch-compile" in names
 
 
-def test_a_name_of_several_words_is_folded_behind_a_hyphen() -> None:
+def test_a_hyphenated_name_wraps_after_a_hyphen() -> None:
     shown = text_of([named("optimum-fp32-unsorted"), named("other", pass_ms=500)], width=74).splitlines()
     assert any(line.startswith("optimum-fp32- ") for line in shown)
     assert any(line.strip() == "unsorted" for line in shown)
 
 
-def test_columns_are_two_spaces_apart_where_the_terminal_is_wide_enough_and_one_where_it_is_not() -> None:
+def test_columns_are_two_spaces_apart_or_one_on_a_narrow_terminal() -> None:
     rows = widest()
     assert "pairs/s  p50 ms  p90 ms  p99 ms  cold ms  limit" in text_of(rows, width=110)
     assert "pairs/s p50 ms p90 ms p99 ms cold ms limit" in text_of(rows, width=96)

@@ -118,7 +118,7 @@ def test_a_report_is_valid_by_the_schema() -> None:
         assert int(suite.attrib["errors"]) == sum(len(case.findall("error")) for case in cases), name
 
 
-def test_every_gated_metric_is_a_case_and_no_other_metric_is_one() -> None:
+def test_exactly_the_gated_metrics_are_test_cases() -> None:
     assert shown_by(suite_of(OF_EACH_OUTCOME["PASS"])) == {"accuracy": "pass", "F1": "pass"}
     suite = suite_of(SPEEDS)
     assert shown_by(suite) == {"onnx offline batch 32": "pass", "torch offline batch 32": "pass"}
@@ -126,7 +126,7 @@ def test_every_gated_metric_is_a_case_and_no_other_metric_is_one() -> None:
     assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.bench"}
 
 
-def test_each_outcome_of_a_gate_shows_as_what_it_is() -> None:
+def test_each_outcome_has_its_own_element() -> None:
     assert shown_by(suite_of(OF_EACH_OUTCOME["REGRESSION"])) == {"accuracy": "failure REGRESSION", "F1": "pass"}
     assert shown_by(suite_of(OF_EACH_OUTCOME["INCONCLUSIVE"])) == {"accuracy": "failure INCONCLUSIVE", "F1": "pass"}
     assert shown_by(suite_of(GATE_INCOMPARABLE)) == {
@@ -143,7 +143,7 @@ def test_each_outcome_of_a_gate_shows_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("found", [NO_GATE, NO_METRIC, OF_EACH_OUTCOME["INCOMPARABLE"]])
-def test_without_a_gate_one_error_says_that_there_is_no_verdict(found: Comparison) -> None:
+def test_without_a_gate_one_error_shows_that_there_is_no_verdict(found: Comparison) -> None:
     assert shown_by(suite_of(found)) == {"comparable": f"error {found.verdict.outcome}"}
     (error,) = suite_of(found).findall("testcase/error")
     assert error.attrib["message"] == found.verdict.reason
@@ -151,7 +151,7 @@ def test_without_a_gate_one_error_says_that_there_is_no_verdict(found: Compariso
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in EXIT_STATUS if outcome != "PASS"])
-def test_a_report_is_never_all_green_where_the_verdict_is_no_pass(outcome: Outcome) -> None:
+def test_a_report_is_all_green_only_if_the_verdict_is_pass(outcome: Outcome) -> None:
     """Whatever the metrics say, even where it contradicts the verdict."""
     verdict = Verdict(outcome=outcome, reason="for a reason")
     for metrics in ((), (PRECISION,), (make_metric(),), (make_metric(), F1), (make_metric("REGRESSION"), F1)):
@@ -165,7 +165,7 @@ def test_a_pass_without_a_gate_is_not_green() -> None:
     assert suite_of(found).attrib["errors"] == "1"
 
 
-def test_a_report_holds_every_metric_the_records_and_the_warnings() -> None:
+def test_a_report_has_every_metric_the_records_and_the_warnings() -> None:
     suite = suite_of(make_comparison(PRECISION, make_metric(), differences=DIFFERENCES))
     lines = (suite.findtext("system-out") or "").splitlines()
     assert [line.split(":")[0] for line in lines] == ["accuracy", "precision"]
@@ -184,7 +184,7 @@ def test_a_report_names_no_host() -> None:
     assert socket.gethostname() in {"", "localhost"} or socket.gethostname() not in text
 
 
-def test_what_xml_cannot_hold_is_left_out() -> None:
+def test_characters_that_xml_does_not_allow_are_omitted() -> None:
     suite = suite_of(hostile())
     assert schema_faults(suite) == []
     clean = 'a|b c <b>d</b> & "e" `f` *g* [h](i) 100% x:y,z $j$ ~k~'
@@ -232,7 +232,7 @@ def test_markdown_lists_gates_differences_warnings_and_records() -> None:
     ]
 
 
-def test_a_name_changes_nothing_of_the_layout_of_markdown() -> None:
+def test_a_name_cannot_change_the_layout_of_markdown() -> None:
     text = markdown(hostile())
     escaped = r'a\|b c \<b>d\</b> \& "e" \`f\` \*g\* \[h\](i) 100% x:y,z \$j\$ \~k\~'
     assert text.splitlines()[0] == f"## INCOMPARABLE (exit code 4): {escaped}"
@@ -282,13 +282,13 @@ def read_command(line: str) -> tuple[str, str, str]:
         ("gate incomparable", [("error", "mrpcbench evaluate F1: INCOMPARABLE", "gone")]),
     ],
 )
-def test_an_annotation_says_the_outcome_and_the_reason(name: str, expected: list[tuple[str, str, str]]) -> None:
+def test_an_annotation_has_the_outcome_and_the_reason(name: str, expected: list[tuple[str, str, str]]) -> None:
     *found, warning = map(read_command, annotations(COMPARISONS[name]))
     assert found == expected
     assert warning == ("warning", "mrpcbench evaluate: warning", "transformers: 4.57.6 against 4.57.7")
 
 
-def test_where_the_records_differ_the_whole_comes_before_the_gates() -> None:
+def test_for_incomparable_records_the_verdict_comes_before_the_gates() -> None:
     found = make_comparison(make_metric("REGRESSION"), differences=DIFFERENCES, warnings=())
     assert [read_command(line)[:2] for line in annotations(found)] == [
         ("error", "mrpcbench evaluate: INCOMPARABLE"),
@@ -296,7 +296,7 @@ def test_where_the_records_differ_the_whole_comes_before_the_gates() -> None:
     ]
 
 
-def test_an_annotation_comes_through_its_escapes_whole() -> None:
+def test_an_annotation_survives_its_escapes() -> None:
     lines = annotations(hostile())
     assert all("\n" not in line and "\r" not in line for line in lines)
     assert {read_command(line)[2] for line in lines} == {HOSTILE}
@@ -319,7 +319,7 @@ def test_an_annotation_is_one_line_of_stderr_however_long(capsys: pytest.Capture
 # --- where it all goes ------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_written_or_annotated_where_nothing_is_requested(tmp_path: Path) -> None:
+def test_nothing_is_written_or_annotated_unless_requested(tmp_path: Path) -> None:
     assert publish(SPEEDS, NOTHING, {"GITHUB_STEP_SUMMARY": "", "GITHUB_ACTIONS": "false"}) == []
     assert publish(SPEEDS, NOTHING, {}) == []
     assert list(tmp_path.iterdir()) == []
@@ -336,7 +336,7 @@ def test_existing_output_files_are_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "verdict.md"])
-def test_the_summary_of_a_job_is_added_to(name: str | None, tmp_path: Path) -> None:
+def test_the_summary_of_a_job_is_appended_to(name: str | None, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     summary.write_text("an earlier step, without an end", encoding="utf-8")
     request = Publish(markdown=str(tmp_path / name) if name else None)
@@ -349,7 +349,7 @@ def test_the_summary_of_a_job_is_added_to(name: str | None, tmp_path: Path) -> N
         assert (tmp_path / name).read_text(encoding="utf-8") == markdown(NO_GATE)
 
 
-def test_a_summary_that_is_named_as_the_file_too_is_added_to_once(
+def test_a_summary_that_is_also_the_markdown_file_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -358,7 +358,7 @@ def test_a_summary_that_is_named_as_the_file_too_is_added_to_once(
     assert Path("summary.md").read_text(encoding="utf-8") == f"earlier\n\n{markdown(SPEEDS)}"
 
 
-def test_annotations_are_for_github_alone() -> None:
+def test_annotations_are_only_for_github() -> None:
     assert publish(SPEEDS, NOTHING, {"GITHUB_ACTIONS": "true"}) == annotations(SPEEDS) != []
     for other in ("false", "", "1"):
         assert publish(SPEEDS, NOTHING, {"GITHUB_ACTIONS": other}) == []

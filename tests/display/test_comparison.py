@@ -55,7 +55,7 @@ def cells_of(metric: MetricResult, *others: MetricResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("width", [80, 100, 110, 200])
-def test_a_comparison_fits_the_terminal_and_no_figure_of_it_is_cut(width: int) -> None:
+def test_a_comparison_fits_the_terminal_and_no_number_is_cut(width: int) -> None:
     for name, found in COMPARISONS.items():
         shown = text_of(found, width)
         assert max(map(len, shown.splitlines())) <= width, name
@@ -66,7 +66,7 @@ def test_a_comparison_fits_the_terminal_and_no_figure_of_it_is_cut(width: int) -
                 assert header == "metric" or cell(metric) in " ".join(shown.split("\n")), (header, cell(metric))
 
 
-def test_a_wide_terminal_has_a_line_a_metric_and_a_narrow_one_two() -> None:
+def test_a_metric_has_one_line_on_a_wide_terminal_and_two_on_a_narrow_one() -> None:
     found = OF_EACH_OUTCOME["PASS"]
     wide = "accuracy 0.8603 0.8578 -0.25 points -1.72 to +1.23 0.4124 0.8247 PASS"
     assert line_of(found, "accuracy  ") == wide
@@ -75,7 +75,7 @@ def test_a_wide_terminal_has_a_line_a_metric_and_a_narrow_one_two() -> None:
     assert narrow[start + 1] == "-1.72 to +1.23 0.8247"
 
 
-def test_what_is_absent_takes_no_second_line_on_a_narrow_terminal() -> None:
+def test_an_absent_value_takes_no_second_line_on_a_narrow_terminal() -> None:
     narrow = text_of(OF_EACH_OUTCOME["PASS"], 70).splitlines()
     (place,) = [index for index, line in enumerate(narrow) if line.startswith("precision")]
     assert narrow[place].split() == ["precision", "0.8603", "-", "-", "-", "info"]
@@ -92,7 +92,7 @@ def test_the_gated_metrics_come_first_and_the_rest_is_marked_as_information() ->
     assert "REGRESSION" not in shown
 
 
-def test_information_is_dim_and_colour_says_nothing_that_no_word_says() -> None:
+def test_information_is_dim_and_no_meaning_depends_on_colour_alone() -> None:
     stream = StringIO()
     Console(file=stream, width=100, force_terminal=True, color_system="standard", no_color=False).print(
         comparison.comparison(OF_EACH_OUTCOME["REGRESSION"])
@@ -148,7 +148,7 @@ def test_a_value_has_about_four_digits_and_a_share_four_decimals() -> None:
     assert {case: numbers.measured(*case) for case in cases} == cases
 
 
-def test_a_small_p_is_never_shown_as_nought() -> None:
+def test_a_small_p_is_never_shown_as_zero() -> None:
     cases = {None: "-", 0.0: "<0.0001", 0.00009: "<0.0001", 0.0001: "0.0001", 0.05: "0.0500", 1.0: "1.0000"}
     assert {p: numbers.probability(p) for p in cases} == cases
 
@@ -168,7 +168,7 @@ def test_adjusted_p_values_have_a_column_only_where_one_differs() -> None:
     assert "adj. p" not in text_of(make_comparison(same))
 
 
-def test_an_interval_of_another_level_is_called_so() -> None:
+def test_an_interval_of_another_level_shows_its_level() -> None:
     narrow = Interval(low=-1.0, high=1.0, level=0.9, method="bootstrap")
     assert cells_of(make_metric(interval=narrow))["90% interval"] == "-1.00 to +1.00"
     assert cells_of(make_metric(interval=replace(narrow, level=0.975)))["97.5% interval"] == "-1.00 to +1.00"
@@ -176,7 +176,7 @@ def test_an_interval_of_another_level_is_called_so() -> None:
     assert mixed["interval"] == "-1.00 to +1.00 (90%)"
 
 
-def test_a_unit_is_said_once() -> None:
+def test_a_unit_is_shown_once() -> None:
     assert comparison.name_with_unit(LATENCY) == "torch single-stream p50, ms"
     assert comparison.name_with_unit(replace(LATENCY, metric="p50 ms")) == "p50 ms"
     assert comparison.name_with_unit(replace(PRECISION, metric="one\ntwo")) == "one two"
@@ -211,7 +211,7 @@ def test_each_record_is_named_with_its_side_date_commit_model_and_weights() -> N
     ) in shown
 
 
-def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not() -> None:
+def test_a_gate_shows_its_limit_and_any_reason_that_the_verdict_lacks() -> None:
     found = make_comparison(make_metric("REGRESSION"), F1, PRECISION)
     assert list(comparison.gate_lines(found)) == [
         "accuracy: limit: p < 0.05 and a net loss of 1 point or more; test: exact McNemar, one-sided",
@@ -228,13 +228,13 @@ def test_a_gate_says_what_fails_it_and_why_it_passed_where_the_verdict_does_not(
     assert list(comparison.gate_lines(make_comparison(bare))) == []
 
 
-def test_a_limit_that_the_reason_gives_is_said_once() -> None:
+def test_a_limit_in_the_reason_is_not_repeated() -> None:
     verdict = Verdict(outcome="PASS", reason="1.0% slower; limit 10% (--max-slowdown)")
     found = make_comparison(make_metric(verdict=verdict, limit="10% (--max-slowdown)", test=None), F1)
     assert next(iter(comparison.gate_lines(found))) == f"accuracy: {verdict.reason}"
 
 
-def test_a_reason_that_another_metric_has_too_is_not_taken_for_said() -> None:
+def test_a_reason_is_shown_unless_the_verdict_gives_it_for_that_metric() -> None:
     found = make_comparison(make_metric("REGRESSION"), replace(F1, verdict=Verdict(outcome="PASS", reason="found")))
     assert [line.split(";")[0] for line in comparison.gate_lines(found)][1] == "F1: found"
 

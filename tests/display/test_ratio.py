@@ -30,7 +30,7 @@ BASE = row("base", 20.0, 40.0, 20.0, 40.0, 20.0)
 FAST = row("fast", 10.0, 20.0, 10.0, 21.0, 9.0)
 
 
-def test_rows_are_held_against_each_other_in_the_same_round() -> None:
+def test_rows_are_compared_within_the_same_round() -> None:
     found = relative_speed(FAST, BASE)
     assert found is not None
     assert found.times == pytest.approx(2.0)
@@ -51,7 +51,7 @@ def test_the_interval_is_that_of_the_median_of_the_logarithms() -> None:
     assert (found.interval.level, found.interval.method) == (0.95, "percentile bootstrap, 10000 resamples")
 
 
-def test_a_ratio_turned_round_is_its_reciprocal() -> None:
+def test_the_reverse_ratio_is_the_reciprocal() -> None:
     there, back = relative_speed(FAST, BASE), relative_speed(BASE, FAST)
     assert there is not None
     assert back is not None
@@ -66,7 +66,7 @@ def test_too_few_rounds_have_a_ratio_and_no_interval() -> None:
     assert relative_speed(row("none"), BASE) is None
 
 
-def test_a_round_of_single_pairs_is_all_of_them_together() -> None:
+def test_a_round_of_single_pairs_is_the_sum_of_its_calls() -> None:
     singles = row("one", 1.0, 2.0, 3.0, 4.0, 5.0, scenario="single-stream", pairs=2)
     assert round_ms(singles) == [3.0, 7.0]  # the fifth is of a round that did not end
     found = relative_speed(singles, row("two", 2.0, 4.0, 7.0, 7.0, scenario="single-stream", pairs=2))
@@ -88,7 +88,7 @@ def test_a_table_has_a_ratio_and_its_interval_for_each_reference() -> None:
     assert "too few" not in table.below
 
 
-def test_a_table_of_too_few_rounds_says_so_in_place_of_intervals() -> None:
+def test_a_table_with_too_few_rounds_shows_that_instead_of_intervals() -> None:
     table = ratio_table([row("fast", 1.0, 1.0), row("base", 2.0, 3.0)], [row("base", 2.0, 3.0)])
     assert cells(table)[3] == ["n<5", "n<5"]
     assert "n = 2 rounds" in table.below
@@ -96,11 +96,11 @@ def test_a_table_of_too_few_rounds_says_so_in_place_of_intervals() -> None:
     assert "bootstrap" not in table.below
 
 
-def test_rows_of_an_interrupted_run_are_held_against_each_other_over_the_rounds_that_both_have() -> None:
+def test_rows_of_an_interrupted_run_are_compared_over_the_rounds_that_both_have() -> None:
     table = ratio_table([row("ahead", *([1.0] * 6)), BASE], [BASE])
     assert "n = 5 rounds" in table.below
 
 
-def test_a_table_of_single_pairs_names_cases_without_a_batch() -> None:
+def test_a_single_stream_table_has_no_batch_column() -> None:
     rows = [row("a-b", 2.0, scenario="single-stream", pairs=1), row("c", 4.0, scenario="single-stream", pairs=1)]
     assert headers(ratio_table(rows, [rows[0]])) == ["case", "x a- b single-stream", "95%"]

@@ -87,7 +87,7 @@ def test_a_record_is_plain_text_that_fits_a_pipe(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_table_says_what_it_was_measured_on(command: Command) -> None:
+def test_a_table_names_the_model_and_the_machine(command: Command) -> None:
     shown = words_of(render.render(make_record(command)))
     for part in (
         "tuned (ModernBertForSequenceClassification, 149.6 M, fine-tuned weights)",
@@ -98,7 +98,7 @@ def test_a_table_says_what_it_was_measured_on(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_random_weights_are_called_so(command: Command) -> None:
+def test_random_weights_are_labelled(command: Command) -> None:
     assert "random-init weights" in words_of(render.render(with_model(command, RANDOM)))
     assert "random-init weights" in words_of(render.opening(with_model(command, RANDOM)))
     assert "fine-tuned from random-init weights" in words_of(render.render(with_model(command, FROM_RANDOM)))
@@ -106,7 +106,7 @@ def test_random_weights_are_called_so(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_interrupted_run_is_called_incomplete(command: Command) -> None:
+def test_an_interrupted_run_is_labelled_incomplete(command: Command) -> None:
     assert words_of(render.render(make_record(command, complete=False))).startswith("INCOMPLETE: ")
     assert "INCOMPLETE" not in words_of(render.render(make_record(command)))
 
@@ -132,7 +132,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(
         assert f"{name} validation" in words_of(render.render(record))
 
 
-def test_what_is_shown_of_a_record_gives_nothing_away() -> None:
+def test_the_tables_of_a_record_have_no_private_names_or_paths() -> None:
     for command in COMMANDS:
         assert given_away(text_of(render.render(make_record(command))).splitlines()) == []
 
@@ -156,7 +156,7 @@ def test_the_epochs_of_a_training_are_shown_with_every_logged_metric() -> None:
         assert part in shown, part
 
 
-def test_the_best_epoch_is_the_one_that_was_kept_and_not_the_last() -> None:
+def test_the_best_epoch_is_the_saved_one_and_not_the_last() -> None:
     section = make_train(epochs=(make_epoch(1, eval_accuracy_score=0.875), make_epoch(2)), best_step=115)
     shown = words_of(render.render(make_record("train", train=section)))
     assert "best (saved) step 115: accuracy 0.875000" in shown
@@ -165,7 +165,7 @@ def test_the_best_epoch_is_the_one_that_was_kept_and_not_the_last() -> None:
 
 
 @pytest.mark.parametrize("epochs", [5, 10, 30])
-def test_every_number_of_many_epochs_stays_in_one_piece(epochs: int) -> None:
+def test_no_number_is_cut_in_a_table_of_many_epochs(epochs: int) -> None:
     lines = tuple(make_epoch(index + 1, eval_loss=0.4 + index / 997) for index in range(epochs))
     shown = text_of(render.render(make_record("train", train=make_train(epochs=lines))))
     for line in lines:
@@ -173,7 +173,7 @@ def test_every_number_of_many_epochs_stays_in_one_piece(epochs: int) -> None:
         assert shown.count(f" {line.eval_loss:.6f} ") >= 2, line.step
 
 
-def test_a_loss_that_is_not_finite_is_said_to_be() -> None:
+def test_a_loss_that_is_not_finite_is_shown_so() -> None:
     section = make_train(epochs=(make_epoch(1, train_loss=None, eval_loss=None),), best_step=115)
     shown = words_of(render.render(make_record("train", train=section)))
     assert "1 not finite not finite 0.843137" in shown
@@ -188,14 +188,14 @@ def test_a_training_without_an_epoch_can_be_shown() -> None:
     assert "0/230" in shown
 
 
-def test_a_resumed_training_says_from_where() -> None:
+def test_a_resumed_training_shows_its_start_step() -> None:
     assert "resumed from step 115" in words_of(
         render.render(make_record("train", train=make_train(resumed_from_step=115)))
     )
     assert "resumed" not in words_of(render.render(make_record("train")))
 
 
-def test_a_training_says_where_its_time_went_and_how_fast_its_steps_were() -> None:
+def test_a_training_shows_its_time_breakdown_and_steps_per_second() -> None:
     spent = {"cold_s": 1.5, "evaluate_s": 4.0, "save_s": 6.0}
     shown = words_of(render.render(make_record("train", train=make_train(**spent))))
     assert "steps 50.0 s (4.58 steps/s), first step 1.5 s, evaluations 4.0 s, saving 6.0 s" in shown  # 229 in 50 s
@@ -213,7 +213,7 @@ def test_the_opening_of_a_training_shows_its_recipe() -> None:
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_score_is_shown_beside_its_interval_and_the_majority_class() -> None:
+def test_a_score_is_shown_with_its_interval_and_the_majority_class() -> None:
     shown = words_of(render.render(make_record("evaluate")))
     for part in (
         "accuracy 0.860294 0.8233 to 0.8906 0.683824",
@@ -229,7 +229,7 @@ def test_a_score_is_shown_beside_its_interval_and_the_majority_class() -> None:
     assert "loss not finite" in words_of(render.render(broken))
 
 
-def test_a_score_of_an_unproven_graph_says_so() -> None:
+def test_a_score_of_an_unproven_graph_is_labelled() -> None:
     scored = make_evaluate(spec=BackendSpec(backend="onnx"), placement=ONNX)
     assert "UNPROVEN" in words_of(render.render(make_record("evaluate", model=UNPROVEN, evaluate=scored)))
     assert "UNPROVEN" not in words_of(render.render(make_record("evaluate", model=PROVEN, evaluate=scored)))
@@ -238,7 +238,7 @@ def test_a_score_of_an_unproven_graph_says_so() -> None:
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
+def test_an_export_shows_its_graph_its_trials_and_its_verdict() -> None:
     shown = words_of(render.render(make_record("export")))
     for part in (
         "1834 nodes, opset 18, fp32",
@@ -254,7 +254,7 @@ def test_an_export_shows_its_graph_its_proof_and_its_verdict() -> None:
         assert part in shown, part
 
 
-def test_an_export_names_its_graph_and_the_f1_by_which_8_bits_are_judged() -> None:
+def test_an_export_shows_its_graph_and_for_8_bits_the_f1() -> None:
     own = words_of(render.render(make_record("export")))
     assert "from Optimum: 1834 nodes" in own
     assert "F1 of the trials" not in own
@@ -268,14 +268,14 @@ def test_an_export_names_its_graph_and_the_f1_by_which_8_bits_are_judged() -> No
     assert "weights, int8 graph)" in shown
 
 
-def test_a_failed_export_says_why() -> None:
+def test_a_failed_export_shows_the_reason() -> None:
     failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
     shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))
     assert "REGRESSION: 3 of 408 labels flip; 0 may" in shown
     assert "PASS" not in shown
 
 
-def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom() -> None:
+def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_because_of_its_margin() -> None:
     assert "margin / error 5000.0 (no label can change: above 2)" in words_of(render.render(make_record("export")))
     verdict = Verdict(outcome="REGRESSION", reason="a logit differs by 2.21e-03; 1e-03 is allowed")
     failed = make_export(optimize="o3", gate=make_gate(verdict=verdict))
@@ -283,7 +283,7 @@ def test_a_graph_whose_logits_differ_too_much_is_not_called_safe_by_its_headroom
     assert "no label can change: above 2, but the logits differ by more than is allowed" in shown
 
 
-def test_a_graph_for_a_gpu_that_was_proven_on_the_cpu_says_so() -> None:
+def test_a_graph_for_a_gpu_that_was_verified_on_the_cpu_has_a_note() -> None:
     said = "This graph is for a GPU but was verified on the CPU"
     section = make_export(optimize="cuda", dtype="fp16")
     assert said in words_of(render.render(make_record("export", export=section)))
@@ -312,13 +312,13 @@ def wide_gate() -> ExportGate:
     return make_gate(trials=(trial,))
 
 
-def test_an_export_whose_proof_is_not_done_shows_no_verdict() -> None:
+def test_an_unfinished_export_shows_no_verdict() -> None:
     shown = words_of(render.render(make_record("export", complete=False, export=make_export(gate=None))))
     assert "1834 nodes" in shown
     assert "Verdict" not in shown
 
 
-def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
+def test_equal_logits_and_non_finite_logits_have_no_margin() -> None:
     trials = make_gate().trials
     equal = make_gate(headroom=None, trials=tuple(replace(trial, max_abs_delta=0.0) for trial in trials))
     assert "margin / error none: no logit differs" in words_of(
@@ -337,7 +337,7 @@ def test_an_equal_graph_needs_no_headroom_and_a_broken_one_has_none() -> None:
 # --- what is no record ------------------------------------------------------------------------------------------------
 
 
-def test_the_environment_shows_what_would_run_and_what_keeps_the_rest() -> None:
+def test_the_environment_shows_what_works_and_why_the_rest_does_not() -> None:
     report = EnvironmentReport(
         environment=ENVIRONMENT,
         problems=(("torch on cpu", None), ("torch on cuda", "torch is a CPU build")),
@@ -360,7 +360,7 @@ def test_a_problem_is_shown_word_for_word(place: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("weights", ["fine-tuned", "random-init"])
-def test_the_answer_to_a_pair_says_who_answers_and_how_surely(weights: str) -> None:
+def test_the_answer_for_a_pair_names_the_model_and_the_probability(weights: str) -> None:
     found = PairAnswer(
         sentence1="It rains.",
         sentence2="Rain falls.",

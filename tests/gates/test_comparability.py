@@ -40,7 +40,7 @@ def found(before: RunRecord, after: RunRecord) -> tuple[tuple[str, ...], tuple[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_run_again_differs_in_nothing(kind: Command) -> None:
+def test_a_rerun_has_no_differences(kind: Command) -> None:
     assert found(*pair(kind)) == ((), ())
 
 
@@ -64,7 +64,7 @@ EQUAL_IN_EVERY_KIND: list[tuple[str, Any, str]] = [
 ]
 
 
-def test_every_kind_needs_the_same_pairs_and_the_same_kind_of_model() -> None:
+def test_every_command_needs_the_same_pairs_and_the_same_kind_of_model() -> None:
     wrong = {}
     for kind in KINDS:
         for path, new, line in EQUAL_IN_EVERY_KIND:
@@ -75,7 +75,7 @@ def test_every_kind_needs_the_same_pairs_and_the_same_kind_of_model() -> None:
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
-def test_another_split_is_named_beside_its_pairs(kind: Command) -> None:
+def test_another_split_is_named_next_to_its_pairs(kind: Command) -> None:
     differences, _ = found(*pair(kind, data=(make_data("test", pairs=1725, data_sha256="9" * 64),)))
     assert differences == (
         "split: validation, now test",
@@ -121,7 +121,7 @@ EQUAL: list[tuple[Command, str, Any, str]] = [
 ]
 
 
-def test_what_a_kind_cannot_be_compared_across_is_named() -> None:
+def test_each_forbidden_difference_of_a_command_is_named() -> None:
     wrong = {}
     for kind, path, new, line in EQUAL:
         before, after = pair(kind, **{path: new})
@@ -137,7 +137,7 @@ def test_rows_that_differ_alike_are_named_once_together() -> None:
     assert differences == ("threads: 2, now 1 (torch single-stream, torch offline batch 32)",)
 
 
-def test_what_the_record_says_is_not_said_of_its_rows_again() -> None:
+def test_a_difference_of_the_record_is_not_repeated_for_its_rows() -> None:
     changes: dict[str, Any] = {f"bench__rows__{place}__model__parameters": 7 for place in (0, 1)}
     differences, _ = found(*pair("bench", model__parameters=7, **changes))
     assert differences == ("parameters: 149606402, now 7",)
@@ -205,15 +205,15 @@ def test_what_may_differ_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "export", "bench"])
-def test_other_weights_are_what_is_judged(kind: Command) -> None:
+def test_other_weights_are_allowed(kind: Command) -> None:
     assert found(*pair(kind, model__model_sha256="9" * 64)) == ((), ())
 
 
-def test_the_pads_and_the_time_of_a_row_are_what_is_judged() -> None:
+def test_padding_and_time_of_a_row_are_allowed_to_differ() -> None:
     assert found(*pair("bench", **{f"{ROW}padding_tokens": 0, f"{ROW}samples_ms": (1.0,)})) == ((), ())
 
 
-def test_a_row_that_one_record_has_is_a_warning() -> None:
+def test_a_row_that_only_one_record_has_is_a_warning() -> None:
     before, after = pair("bench", bench__rows=(make_row("offline"), make_row("offline", batch_size=8)))
     assert found(before, after) == (
         (),
@@ -221,14 +221,14 @@ def test_a_row_that_one_record_has_is_a_warning() -> None:
     )
 
 
-def test_other_answers_by_the_same_weights_are_a_warning_and_by_other_weights_are_none() -> None:
+def test_other_answers_of_the_same_weights_are_a_warning() -> None:
     _, (warning,) = found(*pair("bench", **{f"{ROW}accuracy": 0.8505}))
     assert warning == "torch single-stream: accuracy: 0.8603, now 0.8505, although the weights are equal"
     assert found(*pair("bench", **{f"{ROW}accuracy": 0.8505, f"{ROW}model__model_sha256": "9" * 64}))[1] == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_run_on_both_sides_is_incomparable(kind: Command) -> None:
+def test_the_same_run_on_both_sides_is_incomparable(kind: Command) -> None:
     record = make_record(kind)
     line = "old.json and new.json are the same run; compare with another"
     assert line in found(record, record)[0]
@@ -256,7 +256,7 @@ def test_an_unproven_graph_in_a_row_is_a_warning() -> None:
     assert warnings == ("the graph of the current side is unproven",)
 
 
-def test_a_current_export_that_failed_is_no_warning_but_the_verdict() -> None:
+def test_a_failed_current_export_is_the_verdict_and_not_a_warning() -> None:
     before, after = pair("export", model__proven=False)
     assert found(before, after)[1] == ()
     assert found(after, before)[1] == ("the graph of the baseline is unproven",)
@@ -309,16 +309,16 @@ def test_every_run_of_a_side_must_share_the_recipe_and_the_one_that_does_not_is_
     assert sides(groups[0], groups[1])[0] == (f"{name}: recipe.learning_rate: 8e-05, now 0.0001",)
 
 
-def test_two_recipes_may_be_held_against_one_another() -> None:
+def test_two_recipes_may_be_compared() -> None:
     other = [run(seed, train__recipe=TrainRecipe(seed=seed, learning_rate=1e-4)) for seed in (3, 4)]
     assert sides([run(1), run(2)], other) == ((), ("recipe.learning_rate: 8e-05, now 0.0001",))
 
 
-def test_what_was_asked_of_the_arithmetic_may_differ_where_it_ran_the_same() -> None:
+def test_the_requested_precision_may_differ_if_the_one_used_is_the_same() -> None:
     assert sides([run(1)], [run(2, train__recipe=TrainRecipe(seed=2, precision="fp32"))]) == ((), ())
 
 
-def test_a_whole_checkpoint_to_begin_from_is_known_by_its_hash() -> None:
+def test_a_complete_start_checkpoint_is_identified_by_its_hash() -> None:
     whole: dict[str, Any] = {"train__load_report": LoadReport(), "base_sha256": "7" * 64}
     assert sides([run(1, **whole)], [run(2, **whole)]) == ((), ())
     other = run(2, **{**whole, "base_sha256": "8" * 64})
@@ -335,11 +335,11 @@ def test_a_whole_checkpoint_to_begin_from_is_known_by_its_hash() -> None:
     ],
     ids=["random weights", "a missing layer"],
 )
-def test_weights_made_from_the_seed_are_not_held_against_another_seed(changes: dict[str, Any]) -> None:
+def test_weights_from_the_seed_are_not_compared_across_seeds(changes: dict[str, Any]) -> None:
     assert sides([run(1, **changes)], [run(2, **changes)]) == ((), ())
 
 
-def test_what_was_read_of_a_checkpoint_without_a_head_must_be_the_same() -> None:
+def test_the_loaded_weights_of_a_checkpoint_without_a_head_must_be_equal() -> None:
     def began(seed: int, sha256: str | None) -> RunRecord:
         return run(seed, train__load_report=LoadReport(new_head=("classifier.weight",), loaded_sha256=sha256))
 
@@ -349,6 +349,6 @@ def test_what_was_read_of_a_checkpoint_without_a_head_must_be_the_same() -> None
     assert sides([began(1, None)], [began(2, "8" * 64)]) == ((), ("loaded_sha256: unknown, now 888888888888",))
 
 
-def test_the_same_seed_must_have_begun_from_the_same_weights() -> None:
+def test_the_same_seed_must_have_the_same_start_weights() -> None:
     before, after = [run(1), run(2)], [run(3), run(2, base_sha256="9" * 64, environment__started_at=LATER)]
     assert sides(before, after)[0] == ("seed 2: base_model_sha256: 222222222222, now 999999999999",)

@@ -154,7 +154,7 @@ class Tampered:
         return map(self.infer, batches)
 
 
-def test_the_export_gate_passes_equal_answers_and_neither_a_flip_nor_a_nan(tuned_model: Path, small_data: Path) -> None:
+def test_the_export_gate_passes_equal_answers_but_neither_a_flip_nor_a_nan(tuned_model: Path, small_data: Path) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
     pairs = loading.split_of(loading.load(str(small_data)), str(small_data), "validation")
     tokens, session = resolve(spec).reader.encode(pairs), open_session(spec)

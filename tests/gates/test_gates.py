@@ -76,7 +76,7 @@ def test_five_losses_and_no_gain_are_reported_with_effect_p_interval_and_limit()
     assert accuracy.interval.low < -5 / 408 * 100 < accuracy.interval.high < 0
 
 
-def test_a_loss_beyond_chance_that_is_small_passes() -> None:
+def test_a_significant_but_small_loss_passes() -> None:
     """7 of 1,000 pairs lost and none gained: p is 1/128, and the net loss 0.7 points."""
     accuracy = judged(0, 7, pairs=1000)["accuracy"]
     assert accuracy.p_value == 1 / 128
@@ -94,7 +94,7 @@ def test_a_loss_of_exactly_the_threshold_fails_and_a_p_of_exactly_alpha_does_not
     assert judged(0, 4, pairs=14)["accuracy"].verdict.outcome == "PASS"
 
 
-def test_nothing_fails_where_no_answer_differs() -> None:
+def test_equal_answers_never_fail() -> None:
     found = judged(0, 0, Policy(f1=F1Policy(gate=True), accuracy=AccuracyPolicy(net_loss=0)))
     assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "PASS"
     assert found["accuracy"].p_value == found["accuracy"].adjusted_p == 1
@@ -104,13 +104,13 @@ def test_nothing_fails_where_no_answer_differs() -> None:
     assert interval.low == interval.high == 0
 
 
-def test_a_gain_is_no_loss() -> None:
+def test_a_gain_is_not_a_loss() -> None:
     found = judged(30, 0, Policy(f1=F1Policy(gate=True)))
     assert found["accuracy"].verdict.outcome == found["f1"].verdict.outcome == "PASS"
     assert found["accuracy"].change == pytest.approx(30 / 408 * 100)
 
 
-def test_a_second_gated_metric_halves_what_each_may_err() -> None:
+def test_a_second_gated_metric_halves_the_level_of_each() -> None:
     """Five losses have p 1/32, which is not below 0.025; six have 1/64, which is."""
     both = Policy(f1=F1Policy(gate=True))
     five, six = judged(0, 5, both), judged(0, 6, both)
@@ -122,7 +122,7 @@ def test_a_second_gated_metric_halves_what_each_may_err() -> None:
     assert all(metric.interval is None or metric.interval.level == 0.9 for metric in judged(0, 5).values())
 
 
-def test_f1_fails_where_its_whole_interval_is_below_the_limit_and_is_information_by_default() -> None:
+def test_f1_fails_if_its_interval_is_entirely_below_the_limit_and_is_information_by_default() -> None:
     gated = Policy(f1=F1Policy(gate=True, net_loss=0.01))
     assert not judged(0, 40)["f1"].gated
     found = judged(0, 40, gated)["f1"]
@@ -134,7 +134,7 @@ def test_f1_fails_where_its_whole_interval_is_below_the_limit_and_is_information
     assert judged(0, 40, Policy(f1=F1Policy(gate=True, net_loss=0.2)))["f1"].verdict.outcome == "PASS"
 
 
-def test_an_accuracy_that_is_not_gated_is_judged_all_the_same_and_decides_nothing() -> None:
+def test_an_ungated_accuracy_is_judged_but_does_not_decide() -> None:
     accuracy = judged(0, 40, Policy(accuracy=AccuracyPolicy(gate=False)))["accuracy"]
     assert not accuracy.gated
     assert accuracy.verdict.outcome == "REGRESSION"
@@ -142,7 +142,7 @@ def test_an_accuracy_that_is_not_gated_is_judged_all_the_same_and_decides_nothin
     assert overall([], list(found)).outcome == "INCONCLUSIVE"
 
 
-def test_with_a_margin_only_what_rules_out_such_a_loss_passes() -> None:
+def test_with_a_margin_only_a_result_that_rules_out_the_loss_passes() -> None:
     """Without any flip the loss is at most z^2 / (408 + z^2) = 0.66 points at 95%."""
 
     def verdict(gains: int, losses: int, margin: float) -> str:
@@ -155,7 +155,7 @@ def test_with_a_margin_only_what_rules_out_such_a_loss_passes() -> None:
     assert verdict(0, 5, 0.05) == "REGRESSION"
 
 
-def test_with_a_margin_the_line_says_so() -> None:
+def test_with_a_margin_the_limit_mentions_it() -> None:
     accuracy = judged(0, 0, Policy(accuracy=AccuracyPolicy(margin=0.02)))["accuracy"]
     assert accuracy.limit == "net loss of 1 points or more, p < 0.05; passes if 2 points are ruled out"
     assert accuracy.test == "exact McNemar, non-inferiority"
@@ -177,7 +177,7 @@ def test_a_floor_fails_below_it_whatever_the_baseline(name: str) -> None:
     assert f"{name} floor" not in judged(0, 0)
 
 
-def test_the_loss_is_information_and_null_where_it_was_not_finite() -> None:
+def test_the_loss_is_information_and_null_if_it_was_not_finite() -> None:
     before, after = answered(range(10), loss=0.5), answered(range(10), loss=0.6)
     loss = named(judge_evaluate(before, after, DEFAULT))["loss"]
     assert (loss.gated, loss.baseline, loss.current, loss.unit) == (False, 0.5, 0.6, "nats")
@@ -208,7 +208,7 @@ GOOD = runs(0.85, 0.86, 0.87, 0.88)
 BAD = runs(0.79, 0.80, 0.81, 0.82)
 
 
-def test_the_score_of_a_run_is_that_of_the_epoch_whose_weights_were_kept() -> None:
+def test_the_score_of_a_run_is_that_of_the_saved_epoch() -> None:
     found = best_epoch(GOOD[0])
     assert found is not None
     assert found.eval_accuracy_score == 0.85
@@ -236,7 +236,7 @@ def test_seeds_that_are_better_pass() -> None:
     assert accuracy.change == pytest.approx(6)
 
 
-def test_a_mean_loss_beyond_chance_that_is_small_passes() -> None:
+def test_a_significant_but_small_mean_loss_passes() -> None:
     before, after = runs(0.8600, 0.8601, 0.8602, 0.8603), runs(0.8550, 0.8551, 0.8552, 0.8553)
     accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
     assert accuracy.p_value == 1 / 70
@@ -245,7 +245,7 @@ def test_a_mean_loss_beyond_chance_that_is_small_passes() -> None:
     assert named(judge_train(before, after, tight))["accuracy"].verdict.outcome == "REGRESSION"
 
 
-def test_a_mean_loss_within_chance_passes() -> None:
+def test_a_mean_loss_that_is_not_significant_passes() -> None:
     after = runs(0.80, 0.81, 0.88, 0.89)
     accuracy = named(judge_train(GOOD, after, DEFAULT))["accuracy"]
     assert accuracy.p_value is not None
@@ -255,7 +255,7 @@ def test_a_mean_loss_within_chance_passes() -> None:
     assert accuracy.verdict.outcome == "PASS"
 
 
-def test_three_seeds_a_side_reach_no_p_below_5_percent_and_so_never_pass() -> None:
+def test_three_seeds_per_side_cannot_reach_5_percent_and_never_pass() -> None:
     for before, after in ((GOOD[:3], BAD[:3]), (BAD[:3], GOOD[:3])):
         accuracy = named(judge_train(before, after, DEFAULT))["accuracy"]
         assert accuracy.gated
@@ -281,7 +281,7 @@ def test_the_p_values_of_two_gated_metrics_are_corrected_by_holm() -> None:
     assert (found["f1"].adjusted_p, found["f1"].verdict.outcome) == (1, "PASS")
 
 
-def test_the_interval_over_seeds_ends_where_the_test_begins_to_refute() -> None:
+def test_the_interval_over_seeds_ends_where_the_test_starts_to_reject() -> None:
     interval = named(judge_train(GOOD, BAD, DEFAULT))["accuracy"].interval
     assert interval is not None
     assert interval.level == pytest.approx(0.9)
@@ -295,7 +295,7 @@ def test_the_interval_over_seeds_ends_where_the_test_begins_to_refute() -> None:
     assert p_of(after, before, -interval.low + 0.001) < 0.05 <= p_of(after, before, -interval.low - 0.001)
 
 
-def test_many_seeds_have_no_interval_for_it_would_take_too_long() -> None:
+def test_many_seeds_have_no_interval_because_it_would_take_too_long() -> None:
     before, after = (runs(*(base + seed / 1000 for seed in range(8))) for base in (0.86, 0.80))
     assert named(judge_train(before[:7], after[:7], DEFAULT))["accuracy"].interval is not None
     found = named(judge_train(before, after, DEFAULT))["accuracy"]
@@ -303,7 +303,7 @@ def test_many_seeds_have_no_interval_for_it_would_take_too_long() -> None:
     assert found.verdict.outcome == "REGRESSION"
 
 
-def test_one_seed_a_side_is_inconclusive_and_says_what_helps() -> None:
+def test_one_seed_per_side_is_inconclusive_and_names_the_fix() -> None:
     found = judge_train(GOOD[:1], BAD[:1], DEFAULT)
     assert overall([], found).outcome == "INCONCLUSIVE"
     reason = named(found)["accuracy"].verdict.reason
@@ -311,7 +311,7 @@ def test_one_seed_a_side_is_inconclusive_and_says_what_helps() -> None:
 
 
 @pytest.mark.parametrize(("floor", "outcome"), [(0.79, "PASS"), (0.80, "REGRESSION")])
-def test_one_seed_a_side_is_judged_by_its_floor_alone(floor: float, outcome: str) -> None:
+def test_one_seed_per_side_is_judged_only_by_its_floor(floor: float, outcome: str) -> None:
     found = judge_train(GOOD[:1], BAD[:1], Policy(accuracy=AccuracyPolicy(floor=floor), f1=F1Policy(gate=True)))
     assert [metric.metric for metric in found if metric.gated] == ["accuracy floor"]
     assert overall([], found).outcome == outcome
@@ -326,7 +326,7 @@ def test_several_seeds_must_all_be_above_the_floor_and_pass_the_test_too() -> No
     assert found["accuracy floor"].verdict.outcome == found["accuracy"].verdict.outcome == "PASS"
 
 
-def test_the_loss_of_seeds_is_their_mean_and_null_where_one_has_none() -> None:
+def test_the_loss_of_several_seeds_is_their_mean_and_null_if_one_has_none() -> None:
     broken = replace(GOOD[0], epochs=(make_epoch(1, eval_loss=None),))
     loss = named(judge_train(GOOD, [broken, *GOOD[1:]], DEFAULT))["loss"]
     assert (loss.baseline, loss.current, loss.gated) == (pytest.approx(0.361234), None, False)
@@ -339,7 +339,7 @@ def exported(gate: ExportGate | None) -> MetricResult:
     return judge_export(make_export(), make_export(gate=gate))[0]
 
 
-def test_an_export_passes_only_where_its_own_gate_did() -> None:
+def test_an_export_passes_only_if_its_gate_did() -> None:
     assert exported(make_gate()).gated
     assert exported(make_gate()).verdict == make_gate().verdict
     failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
@@ -360,7 +360,7 @@ def test_an_export_passes_only_where_its_own_gate_did() -> None:
     ],
     ids=["no pairs", "no trials", "a flip", "a large difference", "a logit that is not finite"],
 )
-def test_a_pass_that_its_own_trials_do_not_bear_out_is_none(changes: dict[str, Any]) -> None:
+def test_a_pass_that_its_trials_contradict_does_not_count(changes: dict[str, Any]) -> None:
     found = exported(make_gate(**changes)).verdict
     assert (found.outcome, found.reason) == (
         "INCONCLUSIVE",
@@ -374,7 +374,7 @@ def test_a_half_precision_gate_may_have_large_differences() -> None:
 
 
 @pytest.mark.parametrize(("f1", "outcome"), [(0.88, "PASS"), (0.79, "INCONCLUSIVE"), (None, "INCONCLUSIVE")])
-def test_an_8_bit_gate_must_bear_out_its_f1(f1: float | None, outcome: str) -> None:
+def test_an_8_bit_gate_must_agree_with_its_f1(f1: float | None, outcome: str) -> None:
     trial = replace(make_gate().trials[0], flips=3, f1=f1)
     allowed = Interval(low=0.85, high=0.91, level=0.95, method="percentile bootstrap")
     gate = make_gate(flips_allowed=8, delta_allowed=None, f1_allowed=allowed, trials=(trial,))

@@ -64,14 +64,14 @@ def gated(found: Comparison) -> MetricResult:
     return metric
 
 
-def test_what_the_first_of_a_turn_gains_is_no_slowdown() -> None:
+def test_a_faster_first_call_is_not_a_slowdown() -> None:
     """A B, B A, A B, ...: who begins has just had a turn, and is 10% faster for it."""
     begins = [10.0, 11.0] * 25
     assert log_ratio(begins, [11.0, 10.0] * 25) == pytest.approx(0, abs=1e-12)
     assert log_ratio([*begins, 10.0], [*[11.0, 10.0] * 25, 99.0]) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_calls_of_a_turn_make_the_ratio() -> None:
+def test_the_ratio_is_of_adjacent_calls() -> None:
     assert log_ratios([pair(10, 11), pair(20, 20)]) == [pytest.approx(math.log(1.1)), 0.0]
 
 
@@ -88,7 +88,7 @@ def test_only_more_than_the_limit_fails(share: float, failing: bool) -> None:
     assert fails(log_ratios(slower_by(share, spread=0.001)), alpha=0.05, slowdown=0.03) is failing
 
 
-def test_a_large_median_that_chance_explains_does_not_fail() -> None:
+def test_a_large_median_that_is_not_significant_does_not_fail() -> None:
     ratios = [0.2, 0.2, 0.2, 0.2, 0.2, 0.2, -0.3, -0.3, -0.3, -0.3]
     found = judge(ratios, alpha=0.05, slowdown=0.03)
     assert found.slowdown > 0.03
@@ -108,14 +108,14 @@ def test_a_slowdown_that_does_not_show_again_is_inconclusive() -> None:
     assert made(slower_by(0.05)).verdict.outcome == "INCONCLUSIVE"  # and so is one that was never confirmed
 
 
-def test_no_slowdown_passes() -> None:
+def test_unchanged_speed_passes() -> None:
     found = made(slower_by(0.0))
     assert found.verdict.outcome == "PASS"
     assert gated(found).baseline == 10.0
     assert gated(found).current == pytest.approx(10.0, rel=1e-4)
 
 
-def test_a_median_beyond_the_limit_that_chance_explains_is_no_pass() -> None:
+def test_a_median_beyond_the_limit_that_is_not_significant_does_not_pass() -> None:
     """Two of ten pairs met a machine that stood still: a slowdown of 10% is not significant then, and not disproved."""
     pairs = [*slower_by(0.1, count=8), pair(10, 6), pair(10, 6.5)]
     found = gated(made(pairs))
@@ -132,7 +132,7 @@ def test_disturbed_pairs_do_not_count_and_are_counted() -> None:
     assert any("5 of 15 pairs of processes were disturbed" in warning for warning in found.warnings)
 
 
-def test_too_few_undisturbed_pairs_are_no_pass() -> None:
+def test_too_few_undisturbed_pairs_do_not_pass() -> None:
     lost = [replace(one, disturbances=("another",)) for one in slower_by(0.0, 6)]
     found = made([*slower_by(0.0, 4), *lost])
     assert found.verdict.outcome == "INCONCLUSIVE"
@@ -140,13 +140,13 @@ def test_too_few_undisturbed_pairs_are_no_pass() -> None:
     assert made(lost).verdict.outcome == "INCONCLUSIVE"
 
 
-def test_a_policy_that_does_not_gate_speed_is_no_pass() -> None:
+def test_a_policy_that_does_not_gate_speed_does_not_pass() -> None:
     section = AbSection(plan=AbPlan(), a=SIDE, b=SIDE, pairs=tuple(slower_by(0.0)))
     found = comparison_of(make_record("ab", ab=section), replace(LIMITS, speed=SpeedPolicy(gate=False)))
     assert found.verdict.outcome == "INCONCLUSIVE"
 
 
-def test_a_against_itself_is_shown_and_never_decides() -> None:
+def test_a_compared_with_itself_is_shown_and_never_decides() -> None:
     pairs = [pair(10.0 + index % 2, 10.0) for index in range(10)]
     assert noise_ratios(pairs) == [pytest.approx(math.log(1.1))] * 5
     (floor,) = (metric for metric in made(pairs).metrics if not metric.gated)
@@ -163,7 +163,7 @@ def test_other_tokens_are_incomparable() -> None:
     assert found.metrics == ()
 
 
-def test_what_differs_and_may_is_said() -> None:
+def test_allowed_differences_are_warnings() -> None:
     changes: dict[str, Any] = {"packages": {"torch": "2.14.0"}, "python": "3.12.1"}
     found = made(slower_by(0.0), b=replace(SIDE, **changes))
     assert "torch 2.13.0 and 2.14.0" in found.warnings
@@ -174,6 +174,6 @@ def test_what_differs_and_may_is_said() -> None:
     assert any("of 1 weights" in warning for warning in made(slower_by(0.0), b=larger).warnings)
 
 
-def test_nothing_undisturbed_looks_like_nothing() -> None:
+def test_no_undisturbed_pair_never_looks_slower() -> None:
     assert not looks_slower([replace(one, disturbances=("x",)) for one in slower_by(0.5)], LIMITS)
     assert looks_slower(slower_by(0.5), LIMITS)

@@ -23,11 +23,11 @@ def read(tmp_path: Path, text: str) -> Policy:
 # --- what ships -------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_that_ships_says_the_defaults() -> None:
+def test_the_bundled_file_has_the_defaults() -> None:
     assert load(SHIPPED) == Policy() == load(None)
 
 
-def test_the_file_that_ships_names_every_key_if_only_in_a_comment() -> None:
+def test_the_bundled_file_names_every_key_at_least_in_a_comment() -> None:
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     keys = {line.removeprefix("# ").partition(" = ")[0] for line in lines if " = " in line}
     sections = {line.strip("[]") for line in lines if line.startswith("[")}
@@ -36,7 +36,7 @@ def test_the_file_that_ships_names_every_key_if_only_in_a_comment() -> None:
         assert {item.name for item in fields(getattr(Policy(), section))} <= keys
 
 
-def test_what_is_commented_out_in_the_file_that_ships_can_be_meant(tmp_path: Path) -> None:
+def test_the_commented_keys_of_the_bundled_file_are_valid(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     for key in ("floor", "margin"):
         text = text.replace(f"# {key} = ", f"{key} = ")
@@ -55,12 +55,12 @@ def test_the_limits_are_those_of_the_design() -> None:
 # --- what a file says -------------------------------------------------------------------------------------------------
 
 
-def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
+def test_a_missing_key_keeps_its_default(tmp_path: Path) -> None:
     assert read(tmp_path, "") == Policy()
     assert read(tmp_path, "[f1]\ngate = true\nnet_loss = 0.02") == Policy(f1=F1Policy(gate=True, net_loss=0.02))
 
 
-def test_a_file_may_name_the_rows_that_decide(tmp_path: Path) -> None:
+def test_a_file_may_name_the_gated_rows(tmp_path: Path) -> None:
     names = ("torch single-stream", "hf-autocast offline batch 32", "onnx server batch 8")
     found = read(tmp_path, f"[stored_speed]\nrows = {list(names)}")
     assert found == Policy(stored_speed=StoredSpeedPolicy(rows=tuple(map(RowId.parse, names))))
@@ -76,7 +76,7 @@ UNKNOWN = [
 ]
 
 
-def test_a_key_that_nothing_knows_is_an_error_that_names_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_key_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
     for text, key, allowed in UNKNOWN:
         with pytest.raises(UsageError) as caught:
             read(tmp_path, text)
@@ -111,7 +111,7 @@ IMPOSSIBLE = [
 ]
 
 
-def test_a_value_that_cannot_be_meant_is_an_error_that_says_what_is_allowed(tmp_path: Path) -> None:
+def test_an_invalid_value_is_an_error_that_names_the_allowed_ones(tmp_path: Path) -> None:
     for text, key, said in IMPOSSIBLE:
         with pytest.raises(UsageError) as caught:
             read(tmp_path, text)
@@ -125,7 +125,7 @@ def test_an_error_counts_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["alpha =", "[accuracy", "alpha = 0.1\nalpha = 0.2"])
-def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_toml_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"gate\.toml: not TOML"):
         read(tmp_path, text)
 
@@ -141,7 +141,7 @@ def test_a_policy_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert load(tmp_path / "gate.toml").alpha == 0.1
 
 
-def test_a_file_that_is_not_there_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--policy .*none\.toml: no such file"):
         load(tmp_path / "none.toml")
     with pytest.raises(UsageError, match="cannot be read"):
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_there_or_cannot_be_read_is_an_error(tmp_path: Path) 
 # --- limits with an option of their own -------------------------------------------------------------------------------
 
 
-def test_margin_and_max_slowdown_replace_the_files_limits(tmp_path: Path) -> None:
+def test_margin_and_max_slowdown_replace_the_limits_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "gate.toml"
     path.write_text("[accuracy]\ngate = false\nmargin = 0.05\nfloor = 0.8\n[stored_speed]\nmax_slowdown = 0.2\n")
     file = str(path)

@@ -116,7 +116,7 @@ def test_a_row_that_is_not_valid_is_inconclusive_on_either_side(side: str, broke
         assert verdict.reason.startswith(f"{side}: {said}")
 
 
-def test_an_invalid_row_names_what_to_do() -> None:
+def test_an_invalid_row_names_the_fix() -> None:
     assert "`mrpcbench ab`" in judged(runs(10.0), [row(**INVALID)])[ROW].verdict.reason
 
 
@@ -137,7 +137,7 @@ def test_a_row_that_the_policy_names_and_the_baseline_lacks_never_passes() -> No
         assert outcome([[row()]], after, policy) == "INCONCLUSIVE"
 
 
-def test_one_slower_row_fails_the_whole() -> None:
+def test_one_slower_row_fails_the_comparison() -> None:
     before = [row(), single(2.0)]
     assert outcome([before], [row(), single(2.5)]) == "REGRESSION"
     assert outcome([before], before) == "PASS"
@@ -161,14 +161,14 @@ def test_three_records_widen_the_limit_to_their_prediction_limit() -> None:
     assert slower.baseline == pytest.approx(base * 10)
 
 
-def test_max_slowdown_is_the_limit_where_it_is_larger() -> None:
+def test_max_slowdown_is_the_limit_if_it_is_larger() -> None:
     found = judged(runs(10.0, 10.01, 10.02, 10.01), [row(10.9)])[ROW]
     assert found.verdict.outcome == "PASS"
     said = "limit 10% (--max-slowdown; the 99% prediction limit of 4 baseline records is 0.4%)"
     assert found.verdict.reason == f"8.9% slower; {said}"
 
 
-def test_equal_baseline_records_have_a_prediction_limit_of_nothing() -> None:
+def test_equal_baseline_records_have_a_prediction_limit_of_zero() -> None:
     assert outcome(runs(10.0, 10.0, 10.0), [row(10.9)]) == "PASS"
     assert outcome(runs(10.0, 10.0, 10.0), [row(11.1)]) == "REGRESSION"
 
@@ -203,7 +203,7 @@ def test_a_row_that_is_invalid_in_every_baseline_record_is_inconclusive() -> Non
     assert verdict.reason.startswith("baseline: none of 3 records can be used; the row is INVALID: unsteady")
 
 
-def test_a_prediction_limit_above_25_percent_is_inconclusive_and_names_the_way_out() -> None:
+def test_a_prediction_limit_above_25_percent_is_inconclusive_and_names_the_fix() -> None:
     """Three records that differ by a few per cent: a slowdown of 30% is within their prediction limit."""
     for ms in (10.0, 13.0, 100.0):
         verdict = judged(runs(9.6, 10.0, 10.4), [row(ms)])[ROW].verdict
@@ -253,7 +253,7 @@ def test_the_level_is_shared_by_the_gated_rows() -> None:
     assert both[ROW].adjusted_p == pytest.approx(2 * (both[ROW].p_value or 0))
 
 
-def test_ungated_rows_take_no_part_of_the_level() -> None:
+def test_ungated_rows_do_not_share_the_level() -> None:
     before = [[row(ms), row(ms + 5, batch_size=8)] for ms in (10.0, 10.2, 10.4)]
     found = judged(before, [row(10.2), row(15.0, batch_size=8)])
     assert found[ROW].adjusted_p == found[ROW].p_value
@@ -263,7 +263,7 @@ def test_ungated_rows_take_no_part_of_the_level() -> None:
 # --- the rows that decide ---------------------------------------------------------------------------------------------
 
 
-def test_the_fastest_offline_row_of_each_case_and_single_pairs_decide_five_in_all() -> None:
+def test_the_fastest_offline_and_the_single_stream_row_of_each_case_are_gated_at_most_five() -> None:
     rows = [
         made
         for backend in ("torch", "onnx", "fake")
@@ -280,7 +280,7 @@ def test_the_fastest_offline_row_of_each_case_and_single_pairs_decide_five_in_al
     assert len(found) == 9
 
 
-def test_the_fastest_row_is_that_of_all_baseline_records_together() -> None:
+def test_the_fastest_row_is_the_fastest_over_all_baseline_records() -> None:
     sections = [
         make_bench(rows=(row(small, batch_size=8), row(large)))
         for small, large in ((9.9, 10.0), (12.0, 10.0), (12.0, 10.0))
@@ -288,7 +288,7 @@ def test_the_fastest_row_is_that_of_all_baseline_records_together() -> None:
     assert default_gated_rows(sections) == row_ids(ROW)
 
 
-def test_a_row_that_is_not_valid_decides_only_if_its_case_has_no_other() -> None:
+def test_an_invalid_row_is_gated_only_if_its_case_has_no_other() -> None:
     fast, faster = row(5.0, batch_size=8, **INVALID), row(4.0, batch_size=16, **INVALID)
     assert default_gated_rows([make_bench(rows=(fast, row(), faster))]) == row_ids(ROW)
     assert default_gated_rows([make_bench(rows=(fast, faster))]) == row_ids("torch offline batch 16")
@@ -302,7 +302,7 @@ def test_a_row_without_samples_is_not_the_fastest() -> None:
     assert default_gated_rows([make_bench(rows=(row(batch_size=8, samples_ms=()), row()))]) == row_ids(ROW)
 
 
-def test_the_rows_that_the_policy_names_decide_instead() -> None:
+def test_the_rows_in_the_policy_are_gated_instead() -> None:
     rows = [row(20.0, batch_size=8), row()]
     name = "torch offline batch 8"
     assert [item.metric for item in judged([rows], rows, stored(name)).values() if item.gated] == [name]
@@ -348,7 +348,7 @@ def verdict(baseline: Sequence[BenchSection], current: BenchSection) -> Verdict:
     return found.verdict
 
 
-def test_a_machine_that_is_itself_slower_or_faster_decides_nothing() -> None:
+def test_a_changed_machine_is_inconclusive() -> None:
     baseline = [with_control(10.0, 20.0, 20.0, 20.0)]
     cases = (
         (21.8, 10.0, "PASS"),

@@ -17,7 +17,7 @@ REPEATED = [
 
 
 @pytest.mark.parametrize(("text", "key", "line"), REPEATED)
-def test_a_key_that_is_given_twice_is_refused_with_its_line(text: str, key: str, line: int, tmp_path: Path) -> None:
+def test_a_repeated_key_is_refused_with_its_line(text: str, key: str, line: int, tmp_path: Path) -> None:
     path = tmp_path / "document.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
@@ -25,7 +25,7 @@ def test_a_key_that_is_given_twice_is_refused_with_its_line(text: str, key: str,
     assert str(caught.value) == f"{path} line {line}: key {key!r} is given twice; remove one"
 
 
-def test_one_key_in_several_objects_is_no_repetition() -> None:
+def test_the_same_key_in_several_objects_is_not_repeated() -> None:
     assert parse_json('[{"a": {"a": "a"}}, {"a": 2}]') == [{"a": {"a": "a"}}, {"a": 2}]
 
 
@@ -45,7 +45,7 @@ def test_a_document_is_read_in_any_encoding_of_unicode(encoding: str, tmp_path: 
         (b'{"a": "\xff"}', "cannot be read ("),
     ],
 )
-def test_what_is_no_json_is_one_line(content: bytes, expected: str, tmp_path: Path) -> None:
+def test_content_that_is_not_json_is_one_line(content: bytes, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "document.json"
     path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
@@ -54,7 +54,7 @@ def test_what_is_no_json_is_one_line(content: bytes, expected: str, tmp_path: Pa
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_a_library_will_read_must_have_no_byte_order_mark(tmp_path: Path) -> None:
+def test_a_file_for_a_library_must_not_have_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     check_json(path)
     path.write_bytes(b"{}")

@@ -92,7 +92,7 @@ def test_the_metric_neither_writes_nor_needs_a_cache_folder(tmp_path: Path, monk
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["home"]
 
 
-def test_counts_of_nothing_or_of_unequal_lengths_are_refused() -> None:
+def test_empty_or_unequal_arrays_have_no_counts() -> None:
     for predictions, references in (([1, 0], [1]), ([], [])):
         with pytest.raises(ValueError, match=f"{len(predictions)} predictions for {len(references)} labels"):
             confusion(np.array(predictions), np.array(references))
@@ -101,7 +101,7 @@ def test_counts_of_nothing_or_of_unequal_lengths_are_refused() -> None:
 # --- the score --------------------------------------------------------------------------------------------------------
 
 
-def test_every_number_of_a_score_is_that_of_scikit_learn_and_its_intervals_hold_it() -> None:
+def test_every_number_of_a_score_matches_scikit_learn_and_lies_in_its_interval() -> None:
     for seed in range(12):
         _, labels = random_case(seed)
         logits = random_logits(labels, seed)
@@ -140,7 +140,7 @@ def test_the_loss_is_torchs_cross_entropy() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_loss_that_is_not_finite_is_null_and_the_rest_of_the_score_stands() -> None:
+def test_a_loss_that_is_not_finite_is_null_and_the_rest_of_the_score_is_kept() -> None:
     assert [finite_or_none(value) for value in (0.5, 0.0, None)] == [0.5, 0.0, None]
     labels = np.array([1, 0, 1], dtype=np.int64)
     for broken in (np.nan, np.inf, -np.inf):
@@ -214,7 +214,7 @@ def test_the_interval_of_a_difference_of_f1_is_that_of_resampling_the_pairs_and_
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_pair_one_class_or_no_flip_has_an_interval_of_no_width() -> None:
+def test_one_pair_one_class_or_no_flip_has_an_interval_of_width_zero() -> None:
     cases = [
         ([1], [1], [1], 0.0),
         ([1], [0], [1], -1.0),
@@ -230,7 +230,7 @@ def test_one_pair_one_class_or_no_flip_has_an_interval_of_no_width() -> None:
         assert (found, interval.low, interval.high) == (difference, difference, difference), columns
 
 
-def test_a_difference_of_f1_of_nothing_of_unequal_lengths_or_of_other_numbers_is_refused() -> None:
+def test_a_difference_of_f1_needs_equal_non_empty_arrays_of_0_and_1() -> None:
     for columns in (([1, 0], [1], [1]), ([1], [1, 0], [1]), ([1], [1], [1, 0]), ([], [], []), ([[1]], [[1]], [[1]])):
         shown = "{} and {} predictions for {} labels".format(*map(len, columns))
         with pytest.raises(ValueError, match=shown):

@@ -64,20 +64,22 @@ def refusal(path: Path, document: object) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_record_of_each_command_comes_back_as_it_was(command: Command, complete: bool, tmp_path: Path) -> None:
+def test_a_record_of_each_command_survives_writing_and_reading(
+    command: Command, complete: bool, tmp_path: Path
+) -> None:
     record = make_record(command, complete=complete)
     store.save(record, tmp_path / "record.json")
     assert store.load(tmp_path / "record.json") == record
 
 
-def test_every_digit_of_a_number_comes_back(tmp_path: Path) -> None:
+def test_every_digit_of_a_number_survives(tmp_path: Path) -> None:
     row = make_row(samples_ms=(1 / 3, math.pi * 1e-9, 123456.78901234567), accuracy=2 / 3)
     record = make_record("bench", bench=make_bench(rows=(row,)))
     store.save(record, tmp_path / "record.json")
     assert store.load(tmp_path / "record.json") == record
 
 
-def test_text_beyond_ascii_comes_back(tmp_path: Path) -> None:
+def test_non_ascii_text_survives(tmp_path: Path) -> None:
     record = make_record("evaluate", model=replace(MODEL, name="modèle-モデル"))
     store.save(record, tmp_path / "record.json")
     assert store.load(tmp_path / "record.json") == record
@@ -89,7 +91,7 @@ def test_what_is_printed_is_what_is_saved(tmp_path: Path) -> None:
     assert (tmp_path / "record.json").read_text(encoding="utf-8") == store.dumps(record)
 
 
-def test_a_lineage_comes_back_as_it_was_and_is_none_where_there_is_none(tmp_path: Path) -> None:
+def test_a_lineage_survives_writing_and_reading_and_is_none_if_absent(tmp_path: Path) -> None:
     assert store.load_lineage(tmp_path) is None
     lineage = Lineage(model=MODEL, base_model="base", recipe=TrainRecipe(seed=7))
     store.save_lineage(lineage, tmp_path)
@@ -97,7 +99,7 @@ def test_a_lineage_comes_back_as_it_was_and_is_none_where_there_is_none(tmp_path
     assert store.load_lineage(tmp_path) == lineage
 
 
-def test_a_damaged_lineage_is_an_error_and_not_none(tmp_path: Path) -> None:
+def test_a_damaged_lineage_is_an_error(tmp_path: Path) -> None:
     store.save_lineage(Lineage(model=MODEL), tmp_path)
     path = tmp_path / store.LINEAGE_FILE
     path.write_text(path.read_text(encoding="utf-8").replace('"origin"', '"orgin"'), encoding="utf-8")
@@ -108,7 +110,7 @@ def test_a_damaged_lineage_is_an_error_and_not_none(tmp_path: Path) -> None:
 NEWER_MINOR = f"{MAJOR}.{MINOR + 1}"
 
 
-def test_a_newer_minor_version_may_hold_fields_that_are_not_known_here(tmp_path: Path) -> None:
+def test_a_newer_minor_version_may_have_unknown_fields(tmp_path: Path) -> None:
     path, document = written(tmp_path)
     known = store.load(path)
     document["schema_version"] = NEWER_MINOR
@@ -181,25 +183,25 @@ def test_a_command_that_needs_one_kind_of_record_refuses_another_by_name(tmp_pat
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_absent_record_is_named_as_one(tmp_path: Path) -> None:
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         store.load(tmp_path / "absent.json")
     assert str(caught.value) == f"{tmp_path / 'absent.json'}: no such file"
 
 
-def test_a_folder_is_no_record(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_record(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be read \("):
         store.load(tmp_path)
 
 
-def test_bytes_that_are_no_text_are_no_record(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_not_a_record(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_bytes(b'{"schema_version": "\xff"}')
     with pytest.raises(UsageError, match=r"record\.json: cannot be read \("):
         store.load(tmp_path / "record.json")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_a_truncated_record_is_named_as_one(share: float, tmp_path: Path) -> None:
+def test_a_truncated_record_is_reported_as_truncated(share: float, tmp_path: Path) -> None:
     path, _ = written(tmp_path)
     text = path.read_text(encoding="utf-8")
     line = refusal(path, text[: int(len(text) * share)])
@@ -221,7 +223,7 @@ def test_a_record_without_a_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", [[], "text", 3, None, [{"schema_version": SCHEMA_VERSION}]])
-def test_a_document_that_is_no_object_is_no_record(document: object, tmp_path: Path) -> None:
+def test_a_document_that_is_not_an_object_is_not_a_record(document: object, tmp_path: Path) -> None:
     assert "schema version None" in refusal(tmp_path / "record.json", json.dumps(document))
 
 
@@ -277,13 +279,13 @@ def test_a_missing_field_is_named_with_its_place(where: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_json_does_not_have_is_not_read(token: str, tmp_path: Path) -> None:
+def test_nan_and_infinity_are_not_read(token: str, tmp_path: Path) -> None:
     path, document = written(tmp_path)
     put(document, "evaluate.score.accuracy", "@")
     assert "evaluate.score.accuracy" in refusal(path, json.dumps(document).replace('"@"', token))
 
 
-def test_several_faults_are_one_line_that_counts_them(tmp_path: Path) -> None:
+def test_several_errors_are_one_line_with_their_number(tmp_path: Path) -> None:
     path, document = written(tmp_path)
     put(document, "one", 1)
     put(document, "two", 2)
@@ -299,7 +301,7 @@ def test_a_section_that_its_command_does_not_name_is_refused(tmp_path: Path) -> 
     assert "not a valid BenchRecord: bench: " in refusal(path, {**document, "command": "bench"})
 
 
-def test_a_command_that_has_no_records_is_named_with_those_that_have(tmp_path: Path) -> None:
+def test_a_command_without_records_is_refused_with_those_that_have_some(tmp_path: Path) -> None:
     path, document = written(tmp_path)
     for command in ("compare", "selftest", "", None, 3, ["bench"]):
         line = refusal(path, {**document, "command": command})
@@ -369,7 +371,7 @@ def umask() -> Any:
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
-def test_a_file_is_as_readable_as_the_users_umask_says(
+def test_a_file_has_the_permissions_of_the_umask(
     mask: int, mode: int, tmp_path: Path, umask: Callable[[int], int]
 ) -> None:
     umask(mask)
@@ -424,7 +426,7 @@ def old_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [store.write_folder, store.replace_folder])
-def test_a_folder_that_fails_halfway_stays_as_it_was(
+def test_a_folder_is_unchanged_if_writing_fails(
     write: Callable[[Path, Callable[[Path], None]], None], old_folder: Path
 ) -> None:
     with pytest.raises(BrokenError):
@@ -434,7 +436,7 @@ def test_a_folder_that_fails_halfway_stays_as_it_was(
 
 
 @pytest.mark.parametrize("write", [store.write_folder, store.replace_folder])
-def test_a_folder_is_untouched_until_its_files_are_all_there(
+def test_a_folder_is_unchanged_until_all_its_files_are_written(
     write: Callable[[Path, Callable[[Path], None]], None], old_folder: Path
 ) -> None:
     def fill_and_look(folder: Path) -> None:
@@ -466,9 +468,7 @@ def test_a_new_folder_is_made_with_its_parents(
     assert tree(tmp_path) == {"a/model/sub/config": "new", "a/model/weights": "new"}
 
 
-def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one_there(
-    old_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_moved_leaves_the_old_one(old_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
 
     def refuse_the_new(self: Path, target: Path) -> Path:
@@ -494,7 +494,7 @@ class Noon:
         return datetime(2025, 1, 2, 12, tzinfo=zone)
 
 
-def test_a_default_path_never_names_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_path_never_names_an_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(store, "datetime", Noon)
     names = []
@@ -526,7 +526,7 @@ def test_a_canonical_hash_is_that_of_the_content_and_not_of_its_layout() -> None
     assert store.canonical_sha256('{"a": 1, "b": {"c": [1, 2], "d": null}}', without=["a"]) != one
 
 
-def test_a_result_that_is_no_record_is_one_json_document() -> None:
+def test_a_result_that_is_not_a_record_is_one_json_document() -> None:
     assert json.loads(store.to_json(ENVIRONMENT)) == json.loads(json.dumps(dataclasses.asdict(ENVIRONMENT)))
     assert json.loads(store.to_json([1, "two"])) == [1, "two"]
 
@@ -580,7 +580,7 @@ def test_a_record_that_cannot_be_read_is_not_valid_by_the_schema(where: str, val
         jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
 
 
-def test_every_minor_version_of_the_present_format_is_valid_by_the_schema() -> None:
+def test_every_minor_version_of_the_current_format_is_valid_by_the_schema() -> None:
     document = json.loads(store.dumps(make_record("ab")))
     for version in ("2.0", "2.17"):
         document["schema_version"] = document["ab"]["comparison"]["schema_version"] = version
@@ -604,7 +604,7 @@ def test_every_row_of_the_page_has_three_cells() -> None:
 # --- records that are published ---------------------------------------------------------------------------------------
 
 
-def test_every_published_record_can_be_read_is_complete_and_valid_and_gives_nothing_away() -> None:
+def test_every_published_record_is_readable_complete_valid_and_without_private_names() -> None:
     assert len(PUBLISHED) >= 16
     validator = jsonschema.Draft202012Validator(store.json_schema())
     faults = {}
@@ -633,11 +633,11 @@ def test_every_published_record_can_be_read_is_complete_and_valid_and_gives_noth
         "host of ann:",
     ],
 )
-def test_a_path_or_a_name_in_a_record_would_be_noticed(text: str) -> None:
+def test_a_path_or_a_name_in_a_record_is_found(text: str) -> None:
     assert given_away({"model": [{"name": text}]}, "ann") == [text]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_ordinary_record_gives_nothing_away(command: Command) -> None:
+def test_an_ordinary_record_has_no_private_names(command: Command) -> None:
     assert given_away(json.loads(store.dumps(make_record(command))), "ann") == []
     assert given_away(["answerdotai/ModernBERT-base", "planning", "results/x.json", "pairs/s", "--data=mrpc"]) == []

@@ -38,7 +38,7 @@ def test_only_an_offline_row_of_version_1_without_an_order_was_sorted_by_length(
         assert upgraded_row({"scenario": scenario}).get("order") is None
 
 
-def test_a_graph_of_version_1_that_does_not_say_its_form_is_optimums_own() -> None:
+def test_a_graph_of_version_1_without_a_form_is_optimums() -> None:
     torch, silent, unknown, said = (
         {"graph_sha256": None},
         {"graph_sha256": "e"},
@@ -55,7 +55,7 @@ def test_version_1_added_no_rounds_to_those_of_its_plan() -> None:
     assert upgrade(document)["bench"]["plan"] == {"rounds": 3, "order": "given", "max_s": 0.0}
 
 
-def test_a_reference_row_of_version_1_is_named_as_other_rows_are() -> None:
+def test_a_reference_row_of_version_1_is_named_like_other_rows() -> None:
     for old, new in (
         ("torch single-stream batch 1", "torch single-stream"),
         ("torch offline batch 1", "torch offline batch 1"),
@@ -71,7 +71,7 @@ def test_a_record_of_version_1_loses_the_empty_fields_of_other_commands() -> Non
     assert upgrade(document) == {"schema_version": "2.0", "command": "train", "train": {}, "export": {"a": 1}}
 
 
-def test_every_version_becomes_the_present_one_and_the_document_given_stays_as_it_was() -> None:
+def test_every_version_becomes_the_current_one_and_the_input_is_unchanged() -> None:
     record = json.loads(store.dumps(make_record("ab")))
     for version in (1, SCHEMA_VERSION, "2.99"):
         document = copy.deepcopy(record)
@@ -81,7 +81,7 @@ def test_every_version_becomes_the_present_one_and_the_document_given_stays_as_i
         assert document == before
 
 
-def test_what_version_1_could_not_hold_is_left_for_validation_to_name() -> None:
+def test_what_is_invalid_in_version_1_is_left_for_validation() -> None:
     for broken in (None, 3, "text", [], [3], {"rows": 3}, {"rows": [3, None]}, {"rows": [{"spec": []}]}):
         document = {"schema_version": 1, "bench": broken, "model": broken}
         assert upgrade(document)["schema_version"] == SCHEMA_VERSION

@@ -5,7 +5,7 @@ from mrpcbench.schema.cases import Case, Suite, suite_of_backends
 from mrpcbench.schema.requests import BackendSpec
 
 
-def test_each_backend_is_a_case_of_its_own_name_with_what_all_share() -> None:
+def test_each_backend_is_a_case_with_its_name_and_the_shared_options() -> None:
     plan = BenchPlan(backend=("torch", "onnx", "torch"), scenario=("offline",), batch_size=(4,))
     torch, onnx = suite_of_backends(BackendSpec(model="m", threads=3), plan).cases
     assert (torch.name, onnx.name) == ("torch", "onnx")
@@ -13,7 +13,7 @@ def test_each_backend_is_a_case_of_its_own_name_with_what_all_share() -> None:
     assert (onnx.scenarios, onnx.batch_sizes, onnx.order) == (("offline",), (4,), "length")
 
 
-def test_one_pair_at_a_time_is_one_row_and_every_other_scenario_one_a_batch_size() -> None:
+def test_single_stream_is_one_row_and_the_other_scenarios_one_per_batch_size() -> None:
     one = Case(
         name="ours",
         spec=BackendSpec(),

@@ -9,7 +9,7 @@ from mrpcbench.schema.requests import Scenario
 from mrpcbench.schema.rows import RowId, RowSelector
 
 
-def test_every_row_that_a_record_can_hold_is_read_back_from_its_text() -> None:
+def test_every_row_can_be_parsed_from_its_text() -> None:
     for case in ("onnx", "torch-packed", "hf-autocast", "ort_1.23", "A", "batch", "offline"):
         for scenario in get_args(Scenario):
             for size in (1,) if scenario == "single-stream" else (1, 8, 128):
@@ -25,7 +25,7 @@ def test_the_text_of_a_row_of_single_pairs_omits_its_batch_size() -> None:
     assert RowId.parse("onnx single-stream batch 1") == RowId.parse("onnx single-stream")
 
 
-def test_a_text_that_is_no_row_is_refused_by_name() -> None:
+def test_a_text_that_is_not_a_row_is_refused_by_name() -> None:
     for text in (
         *("", "onnx", "onnx:32", "onnx offline", "onnx offline batch 0", "onnx offline batch 08", "onnx offline 32"),
         *("onnx single-stream batch 2", "onnx tea-time batch 2", " onnx single-stream", "onnx single-stream\n"),
@@ -35,7 +35,7 @@ def test_a_text_that_is_no_row_is_refused_by_name() -> None:
             RowId.parse(text)
 
 
-def test_a_row_that_could_not_be_named_cannot_be_made() -> None:
+def test_a_row_without_a_text_form_cannot_be_made() -> None:
     broken: list[tuple[str, Any]] = [
         ("offline", {"case": "two words"}),
         ("offline", {"case": ""}),
@@ -47,7 +47,7 @@ def test_a_row_that_could_not_be_named_cannot_be_made() -> None:
             make_row(scenario, **changes)
 
 
-def test_a_case_alone_selects_all_its_rows_and_with_a_batch_size_those_of_that_size() -> None:
+def test_a_case_selects_all_its_rows_and_with_a_batch_size_those_of_that_size() -> None:
     rows = [
         RowId.parse(text) for text in ("a single-stream", "a offline batch 1", "a offline batch 8", "b server batch 8")
     ]

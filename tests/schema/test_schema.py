@@ -104,13 +104,13 @@ def test_a_field_cannot_be_set_afterwards() -> None:
         MODEL.name = "other"  # type: ignore[misc]
 
 
-def test_every_class_that_a_record_holds_is_among_those_tested() -> None:
+def test_every_class_in_a_record_is_tested() -> None:
     assert {"BenchRecord", "Lineage", "BenchRow", "TrainRecipe", "Interval"} <= {kind.__name__ for kind in RECORDED}
     assert set(RECORDED) <= set(CLASSES)
 
 
 @pytest.mark.parametrize("kind", RECORDED, ids=named)
-def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -> None:
+def test_a_class_in_a_record_forbids_unknown_fields(kind: type) -> None:
     assert kind.__dict__.get("__pydantic_config__") is schema_fields.STRICT
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_json('{"no_such_field": 1}')
@@ -119,7 +119,7 @@ def test_a_class_that_a_record_holds_forbids_what_it_does_not_know(kind: type) -
 
 
 @pytest.mark.parametrize("kind", [item for item in CLASSES if item.__name__ not in ANSWERS], ids=named)
-def test_every_field_says_what_it_means(kind: type) -> None:
+def test_every_field_has_a_description(kind: type) -> None:
     for item in fields(kind):
         meaning = item.metadata["about"]
         assert meaning.strip() == meaning, item.name
@@ -128,7 +128,7 @@ def test_every_field_says_what_it_means(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=named)
-def test_a_field_holds_only_what_cannot_be_changed(kind: type) -> None:
+def test_a_field_has_only_immutable_values(kind: type) -> None:
     """A dict is the one exception: JSON has no other map."""
 
     def frozen(hint: Any) -> bool:
@@ -153,7 +153,7 @@ UNITS = {
 
 
 @pytest.mark.parametrize("kind", RECORDED, ids=named)
-def test_a_number_with_a_unit_says_so_in_its_name(kind: type) -> None:
+def test_a_number_with_a_unit_has_it_in_its_name(kind: type) -> None:
     for item in fields(kind):
         for unit, ending in UNITS.items():
             if re.search(unit, item.metadata["about"].lower()):
@@ -178,7 +178,7 @@ def test_every_command_has_a_class_of_records_with_a_field_for_its_result() -> N
         ("fine-tuned", "random-init", "fine-tuned from random-init"),
     ],
 )
-def test_a_table_is_never_silent_about_random_weights(weights: Any, origin: Any, label: str) -> None:
+def test_every_table_mentions_random_weights(weights: Any, origin: Any, label: str) -> None:
     assert dataclasses.replace(MODEL, weights=weights, origin=origin).weights_label == label
 
 
@@ -197,7 +197,7 @@ def test_the_default_recipe_is_the_reference_run() -> None:
     assert TrainRequest().model == "answerdotai/ModernBERT-base"
 
 
-def test_train_writes_where_the_other_commands_read() -> None:
+def test_train_writes_to_the_default_model_of_the_other_commands() -> None:
     assert TrainRequest().output_dir == BackendSpec().model == ExportPlan().model
 
 
@@ -215,13 +215,13 @@ def test_every_default_of_the_command_line_is_that_of_its_class(command: str) ->
 
 
 @pytest.mark.parametrize("command", REQUESTS)
-def test_an_option_that_no_class_owns_is_off_by_default(command: str) -> None:
+def test_an_option_outside_the_classes_is_off_by_default(command: str) -> None:
     owned = {item.name for request in REQUESTS[command] for item in fields(request)}
     for option in COMMAND_LINE[command].params:
         assert option.name in owned or not option.default, option.name
 
 
-def test_the_commands_are_those_tested() -> None:
+def test_every_command_is_tested() -> None:
     assert set(COMMAND_LINE) == set(REQUESTS)
 
 
@@ -290,13 +290,13 @@ def test_an_option_has_the_same_help_in_every_command(name: str) -> None:
     assert len(set(users.values())) <= 1, users
 
 
-def test_the_exceptions_are_still_some() -> None:
+def test_every_exception_is_still_needed() -> None:
     for name, commands in {**OTHER_HELP, **OTHER_TYPE}.items():
         users = shared_options()[name]
         assert commands <= set(users), name
         assert len({option.help for option in users.values()}) > 1, f"{name} is no exception any more"
 
 
-def test_data_begins_with_the_same_words_everywhere() -> None:
+def test_the_help_of_data_begins_the_same_everywhere() -> None:
     for command, option in shared_options()["data"].items():
         assert option.help.startswith(requests.DATA_HELP), command
