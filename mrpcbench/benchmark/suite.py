@@ -180,7 +180,7 @@ def _rounds(
         done += 1
         last_s = clock.now() - begin
         added_s += last_s if done > plan.rounds else 0.0
-        if done == total and (noisy := _noisy(rows, truth)):
+        if done == total and (noisy := _noisy(rows, truth, fixed_shape=plan.seq_len is not None)):
             left = (plan.max_s - added_s) / last_s
             if left >= 1:
                 total, most = total + 1, done + int(left)
@@ -188,9 +188,11 @@ def _rounds(
                 _say_noisy(noisy, done, plan, observer)
 
 
-def _noisy(rows: Sequence[SteadyRow], truth: Labels) -> list[BenchRow]:
+def _noisy(rows: Sequence[SteadyRow], truth: Labels, *, fixed_shape: bool) -> list[BenchRow]:
     """The rows that are invalid but may become valid with more rounds."""
-    return [made for made in (row.row(truth, None, fixed_shape=True) for row in rows) if needs_rounds(made)]
+    made, answers = _rows_so_far(rows, truth, fixed_shape=fixed_shape)
+    reference = _row_of(answers, made)
+    return [row for row in made if needs_rounds(row, reference)]
 
 
 def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
@@ -209,16 +211,27 @@ def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
 
 def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
     """`section` with the rows measured so far and the validity rules that they break."""
-    fixed_shape = section.plan.seq_len is not None
-    reference = None if fixed_shape else reference_of(rows, len(truth))
-    known = labels_in(reference.labels) if reference else None
-    made = [row.row(truth, known, fixed_shape=fixed_shape) for row in rows if row.answers is not None]
+    made, answers = _rows_so_far(rows, truth, fixed_shape=section.plan.seq_len is not None)
+    reference = _row_of(answers, made)
     return replace(
         section,
-        rows=tuple(replace(row, broken_rules=broken_rules(row)) for row in made),
-        reference=reference,
+        rows=tuple(replace(row, broken_rules=broken_rules(row, reference)) for row in made),
+        reference=answers,
         peak_rss_bytes=peak_rss_bytes(),
     )
+
+
+def _rows_so_far(
+    rows: Sequence[RowMeasurement], truth: Labels, *, fixed_shape: bool
+) -> tuple[list[BenchRow], ReferenceAnswers | None]:
+    """The rows measured so far, and the answers that their agreement was computed from."""
+    answers = None if fixed_shape else reference_of(rows, len(truth))
+    known = labels_in(answers.labels) if answers else None
+    return [row.row(truth, known, fixed_shape=fixed_shape) for row in rows if row.answers is not None], answers
+
+
+def _row_of(answers: ReferenceAnswers | None, rows: Sequence[BenchRow]) -> BenchRow | None:
+    return next((row for row in rows if answers and str(row.id) == answers.row), None)
 
 
 def peak_rss_bytes() -> int:

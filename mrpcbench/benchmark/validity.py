@@ -29,16 +29,26 @@ LARGEST_WAIT = 0.05
 LARGEST_DRIFT = 0.10
 # Probability that rounds in random order pass for a trend.
 TREND_ALPHA = 0.01
+# Share of a row's labels that may differ from those of the reference row. In float32 only near ties differ. `export`
+# accepts an int8 graph that flips 2% of the labels, and the reference may flip as many, because it may run in bf16.
+# Rows of different models differ far more.
+LARGEST_DIFFERENCE = 0.01
+LARGEST_REDUCED_DIFFERENCE = 0.04
+# An agreement is a quotient of two integers.
+ROUNDING = 1e-9
 # Throttle reasons that break no rule: a GPU at full load is normally limited by its power cap.
 NORMAL = {"sw_power_cap"}
 
 
-def broken_rules(row: BenchRow) -> tuple[str, ...]:
-    """A message for each rule that `row` breaks with its complete rounds; empty means VALID."""
-    return tuple(_broken(row))
+def broken_rules(row: BenchRow, reference: BenchRow | None = None) -> tuple[str, ...]:
+    """A message for each rule that `row` breaks with its complete rounds; empty means VALID.
+
+    `reference` is the row whose labels `row.agreement` was computed from; without it, labels are not judged.
+    """
+    return tuple(_broken(row, reference))
 
 
-def needs_rounds(row: BenchRow) -> bool:
+def needs_rounds(row: BenchRow, reference: BenchRow | None = None) -> bool:
     """Whether more rounds may make `row` valid: it breaks only rules about noise.
 
     Too few rounds do not count as noise: a user who requests fewer than `FEWEST_ROUNDS` rounds gets no more.
@@ -47,12 +57,14 @@ def needs_rounds(row: BenchRow) -> bool:
     if row.scenario == "server" or len(rounds) < FEWEST_ROUNDS:
         return False
     noise = (*_unsteady(rounds), *_waited(row))
-    return bool(noise) and noise == broken_rules(row)
+    return bool(noise) and noise == broken_rules(row, reference)
 
 
-def _broken(row: BenchRow) -> Iterator[str]:
+def _broken(row: BenchRow, reference: BenchRow | None) -> Iterator[str]:
     if row.failed:
         yield f"the engine failed {row.failed} requests"
+    elif reference is not None:
+        yield from _other_labels(row, reference)
     if row.scenario == "server":
         if row.server is None or row.server.best_rate_per_s is None:
             yield "no load meets the target"
@@ -60,6 +72,17 @@ def _broken(row: BenchRow) -> Iterator[str]:
         yield from _unsteady(round_us(row))
     yield from _waited(row)
     yield from disturbances(row.resources)
+
+
+def _other_labels(row: BenchRow, reference: BenchRow) -> Iterator[str]:
+    """The rule about labels. One pair may always differ. Random weights leave near ties, which lower precision flips."""
+    is_reduced = any(item.placement.dtype != "fp32" for item in (row, reference))
+    if row.agreement is None or (is_reduced and row.model.weights == "random-init"):
+        return
+    allowed = LARGEST_REDUCED_DIFFERENCE if is_reduced else LARGEST_DIFFERENCE
+    different = 1 - row.agreement
+    if different > max(allowed, 1 / row.pairs) + ROUNDING:
+        yield f"other labels: {different:.1%} differ from those of {reference.id}, at most {allowed:.0%} is allowed"
 
 
 def disturbances(used: Resources | None) -> Iterator[str]:

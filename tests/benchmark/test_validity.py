@@ -168,3 +168,52 @@ def test_a_server_on_a_busy_machine_is_invalid_and_no_rounds_are_added_for_it() 
     (rule,) = broken_rules(busy_server)
     assert rule == "busy machine: threads waited for a core 49% of the time, at most 5% is allowed"
     assert not needs_rounds(busy_server)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def answered(agreement: float | None, dtype: str = "fp32", **changes: Any) -> BenchRow:
+    """A steady row of 400 pairs whose labels agree with those of another row."""
+    row = replace(offline(10.0, 10.2, 9.9), agreement=agreement, pairs=400, **changes)
+    return replace(row, placement=replace(row.placement, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_reference", "lowest"),
+    [("fp32", "fp32", 0.99), ("int8", "fp32", 0.96), ("fp32", "bf16-autocast", 0.96), ("fp16", "bf16", 0.96)],
+)
+def test_a_row_whose_labels_are_others_than_the_references_is_invalid(
+    dtype: str, of_reference: str, lowest: float
+) -> None:
+    reference = answered(1.0, of_reference)
+    assert broken_rules(answered(lowest, dtype), reference) == ()
+    (rule,) = broken_rules(answered(lowest - 1 / 400, dtype), reference)
+    assert rule.startswith("other labels: ")
+    assert f"differ from those of {reference.id}, at most {1 - lowest:.0%} is allowed" in rule
+
+
+def test_one_pair_of_few_may_differ() -> None:
+    assert broken_rules(replace(answered(31 / 32), pairs=32), answered(1.0)) == ()
+    assert broken_rules(replace(answered(30 / 32), pairs=32), answered(1.0))
+
+
+def test_labels_are_not_judged_without_a_reference_or_an_agreement() -> None:
+    assert broken_rules(answered(0.0)) == ()
+    assert broken_rules(answered(None), answered(1.0)) == ()
+
+
+def test_pairs_that_failed_are_not_other_labels_too() -> None:
+    assert broken_rules(answered(0.5, failed=200), answered(1.0)) == ("the engine failed 200 requests",)
+
+
+def test_near_ties_of_random_weights_may_flip_in_lower_precision_alone() -> None:
+    random = {"model": replace(answered(1.0).model, weights="random-init")}
+    assert broken_rules(answered(0.5, "bf16", **random), answered(1.0, **random)) == ()
+    assert broken_rules(answered(0.5, **random), answered(1.0, **random))
+
+
+def test_no_rounds_are_added_for_a_row_with_other_labels() -> None:
+    noisy = replace(answered(1.0), samples_ms=offline(10.0, 11.5, 10.0).samples_ms)
+    assert needs_rounds(noisy, answered(1.0))
+    assert not needs_rounds(replace(noisy, agreement=0.0), answered(1.0))

@@ -143,6 +143,18 @@ def test_answers_that_become_wrong_while_timed_show_in_the_row(plan: BenchPlan, 
         assert bad.accuracy == pytest.approx(1 - good.accuracy)
 
 
+def test_a_row_with_other_labels_than_the_first_row_is_invalid(
+    plan: BenchPlan, tmp_path: Path, scripted_time: None
+) -> None:
+    opposite = engine("opposite", lambda: Answering(lambda logits: -logits))
+    for seq_len, rules in ((None, 1), (16, 0)):
+        compared = replace(plan, backend=("fake", opposite), scenario=("offline",), seq_len=seq_len)
+        first, other = rows_of(run(compared, tmp_path / "r.json"))
+        assert first.broken_rules == ()
+        found = [rule for rule in other.broken_rules or () if rule.startswith("other labels: 100.0% differ")]
+        assert len(found) == len(other.broken_rules or ()) == rules
+
+
 def test_rounds_run_the_rows_in_alternating_order(plan: BenchPlan, tmp_path: Path) -> None:
     listener = Listener()
     run(plan, tmp_path / "r.json", observer=listener)
