@@ -75,7 +75,7 @@ def _broken(row: BenchRow, reference: BenchRow | None) -> Iterator[str]:
 
 
 def _other_labels(row: BenchRow, reference: BenchRow) -> Iterator[str]:
-    """The rule about labels. One pair may always differ. Random weights leave near ties, which lower precision flips."""
+    """The rule about labels. One pair may always differ, and near ties of random weights may in lower precision."""
     is_reduced = any(item.placement.dtype != "fp32" for item in (row, reference))
     if row.agreement is None or (is_reduced and row.model.weights == "random-init"):
         return
