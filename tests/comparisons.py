@@ -81,7 +81,7 @@ OF_EACH_OUTCOME: dict[Outcome, Comparison] = {
     "INCONCLUSIVE": make_comparison(make_metric("INCONCLUSIVE"), F1, PRECISION),
     "INCOMPARABLE": make_comparison(PRECISION, differences=DIFFERENCES),
 }
-# What no outcome of its own shows.
+# Cases that no outcome above covers.
 NO_GATE = make_comparison(PRECISION)
 NO_METRIC = make_comparison(differences=DIFFERENCES)
 GATE_INCOMPARABLE = make_comparison(make_metric(), replace(F1, verdict=Verdict(outcome="INCOMPARABLE", reason="gone")))

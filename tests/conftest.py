@@ -1,4 +1,4 @@
-"""What the tests share: the shipped checkpoint, a tiny ModernBERT made offline, small data, and the command line."""
+"""Shared fixtures: the bundled checkpoint, a tiny ModernBERT, small data, and the command line."""
 
 import os
 
@@ -138,7 +138,7 @@ def exported_model(tuned_model: Path, small_data: Path, tmp_path_factory: pytest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """The output and the exit code of a command."""
 
     status: int
     out: str

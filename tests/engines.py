@@ -1,4 +1,4 @@
-"""Engines for tests, registered under names of their own."""
+"""Engines for tests, each registered under its own name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ _MAKERS: dict[str, Callable[[], Session]] = {}
 
 
 def engine(name: str, make: Callable[[], Session]) -> str:
-    """Register an engine whose sessions `make` makes; its name."""
+    """Register an engine whose sessions `make` creates. Returns its name."""
     _MAKERS[name] = make
     registry.register(name, "engines:open_registered")
     return name
@@ -39,7 +39,7 @@ class Answering(FakeSession):
 
 
 class Stepped(SteppedSession):
-    """A fake engine that tells its steps."""
+    """A fake engine with separate steps."""
 
     def __init__(self) -> None:
         self.fake = FakeSession()

@@ -1,4 +1,4 @@
-"""What stands for CUDA graphs where there is no GPU."""
+"""A stand-in for CUDA graphs on machines without a GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ class Repeated(TorchDispatchMode):
         return found
 
     def undo(self) -> None:
-        """Put back what was written: while CUDA records, nothing is computed."""
+        """Undo the writes, because CUDA computes nothing while it records."""
         for given, value in self.before.values():
             given.data.copy_(value)
 

@@ -1,4 +1,4 @@
-"""Whole records for tests: one of every command, small and valid, and what a record must not give away."""
+"""Small valid records of every command for tests, and the private strings that no record may contain."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ MODEL = ModelIdentity(
 TORCH = Placement(engine="torch 2.13.0", device="cpu", provider="sdpa", dtype="fp32", threads=2)
 ONNX = Placement(engine="onnxruntime 1.31.0", device="cpu", provider="CPUExecutionProvider", dtype="fp32", threads=2)
 
-# What a machine without sensors gives.
+# The readings of a machine without sensors.
 NOTHING = Resources(
     rss_bytes=None,
     cpu_utilisation=None,
@@ -279,7 +279,7 @@ def make_record(command: Command, **changes: Any) -> Record:
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every string of a JSON document, keys among them."""
+    """Every string of a JSON document, including its keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

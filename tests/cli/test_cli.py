@@ -288,7 +288,7 @@ def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: R
 
 
 class Interrupted(FakeSession):
-    """Ctrl-C comes in its second round."""
+    """Simulates Ctrl-C in the second round."""
 
     def __init__(self) -> None:
         super().__init__(cost_ms=0)
@@ -303,7 +303,7 @@ class Interrupted(FakeSession):
 
 @pytest.fixture
 def interrupted(mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a benchmark with these options, which is interrupted in its second round."""
+    """Run a benchmark with these options and interrupt it in its second round."""
     monkeypatch.setitem(BACKENDS, "fake", BACKENDS["fake"])  # restored afterwards
     source = ("--backend", engine("fake", Interrupted), "--model", "quickstart", "--data", small_data)
 

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.errors and of the funnel that turns an exception into one line and an exit code."""
+"""Tests of mrpcbench.errors and mrpcbench.cli.errors: an exception becomes one line and an exit code."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def failing(mrpcbench: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Run `mrpcbench env` with work that raises what is given."""
+    """Run `mrpcbench env` and raise the given exception in it."""
 
     def run(error: BaseException, *arguments: str, options: tuple[str, ...] = ()) -> Outcome:
         def work() -> None:

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.cli.options: dataclasses in, Typer options out, frozen instances back; and the help of them."""
+"""Tests of mrpcbench.cli.options: Typer options from dataclasses, frozen instances back, and the help."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class Second:
 
 
 def invoke(*arguments: str) -> tuple[Result, list[Any]]:
-    """Run a command with both requests and a parameter of its own; its arguments as it received them."""
+    """Run a command with both requests and another parameter. Returns the arguments that it received."""
     received: list[Any] = []
     app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -164,7 +164,7 @@ def test_the_help_shows_the_meaning_the_default_and_the_choices_of_a_field() -> 
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command below `group` with its words."""
+    """Every command below `group` with its full name."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))

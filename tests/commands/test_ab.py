@@ -1,4 +1,4 @@
-"""`mrpcbench ab`: two sides in fresh processes, one verdict, its exit code, and what is refused before any of it."""
+"""Tests of `mrpcbench ab`: two sides in fresh processes, the verdict, its exit code, and early errors."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def plan(small_data: Path) -> AbPlan:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any) -> list[int]:
-    """Let run number i of the two sides be slower by `slowdowns[i]`; the counts of rounds that were asked for."""
+    """Make side B slower by `slowdowns[i]` in run number i. Returns the requested numbers of rounds."""
     asked: list[int] = []
 
     def rounds(self: PairedProcesses, count: int) -> Iterator[tuple[list[str], dict[str, Process]]]:

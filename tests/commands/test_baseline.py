@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.commands.baseline: what is kept, what is refused, and that no kept baseline is lost."""
+"""Tests of mrpcbench.commands.baseline: what is saved, what is refused, and that no baseline is lost."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ PREDICTIONS = '{"index": 0, "label": 1, "logits": [0.0, 1.0], "prediction": 1}\n
 
 
 class Shelf:
-    """A folder of records, and one of baselines beside it."""
+    """A folder of records, and one of baselines."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Shelf:
         return path
 
     def evaluated(self, name: str = "evaluate.json", text: str = PREDICTIONS, **changes: Any) -> Path:
-        """A record of evaluate with its predictions beside it."""
+        """A record of evaluate with its predictions."""
         path = self.folder / name
         predictions = path.with_name(f"{path.stem}.predictions.jsonl")
         store.write_text(predictions, text)
@@ -65,11 +65,11 @@ class Shelf:
         return BaselineFolder(folder=str(self.kept))
 
     def files(self, name: str = "main") -> list[str]:
-        """The names of all files of a baseline, hidden ones among them."""
+        """The names of all files of a baseline, including hidden ones."""
         return sorted(path.name for path in (self.kept / name).iterdir())
 
     def refused(self, *paths: Path, name: str = "main", because: str, **more: bool) -> None:
-        """Setting is refused, and leaves no trace."""
+        """Check that saving is refused and changes nothing."""
         before = sorted(self.kept.rglob("*"))
         with pytest.raises(UsageError, match=because):
             self.set(name, *paths, **more)
@@ -86,7 +86,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 def test_a_record_is_saved_byte_for_byte_and_nothing_else(shelf: Shelf) -> None:
     path = shelf.record("run.json", make_record("bench"))
-    path.write_text(path.read_text().replace("\n", "\n\n"))  # as no command of ours would write it
+    path.write_text(path.read_text().replace("\n", "\n\n"))  # a format that no command writes
     shelf.set("main", path)
     assert shelf.files() == ["run.json"]
     assert (shelf.kept / "main" / "run.json").read_bytes() == path.read_bytes()

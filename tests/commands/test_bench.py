@@ -1,4 +1,4 @@
-"""The benchmark: rows, samples, order, answers of the timed run, and stopping half-way."""
+"""Tests of `mrpcbench bench`: rows, samples, order, timed answers, and interruption."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def plan(small_data: Path) -> BenchPlan:
 
 @pytest.fixture
 def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that only the fake engine's cost and the server's waiting move: the machine's load changes nothing."""
+    """A clock that only the fake engine and the server advance, so that the load of the machine has no effect."""
     now = [0.0]
 
     class Scripted:
@@ -97,7 +97,7 @@ def test_no_sample_is_the_first_call_of_its_shape_and_the_cold_cost_is_recorded(
     narrow = Narrow()
     single, offline = rows_of(run(replace(plan, backend=(engine("narrow", lambda: narrow),)), tmp_path / "r.json"))
     shapes = set(narrow.seen)
-    # The first row meets every shape before it is warm; 2 calls of warming up, then the rounds meet no new one.
+    # The first row runs every shape once, then 2 warm-up calls; the rounds then have no new shape.
     assert single.cold_ms == len(shapes)  # each call takes 1 ms
     assert set(narrow.seen[: len(shapes)]) == shapes
     assert offline.cold_ms is not None
@@ -192,7 +192,7 @@ def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
 
 
 class Interrupting(Listener):
-    """Presses Ctrl-C after so many rounds of rows."""
+    """Simulates Ctrl-C after a number of rounds of rows."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ def test_an_interrupt_before_the_first_row_leaves_no_record(plan: BenchPlan, tmp
 
 
 class Uneven(FakeSession):
-    """Takes 1 ms a call, but the call of every third round 1.5 ms."""
+    """Takes 1 ms per call, but 1.5 ms in every third round."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ def test_rounds_are_added_until_a_noisy_row_is_valid(uneven: BenchPlan, tmp_path
     assert row.broken_rules == ()
     assert record.bench.rounds_done == len(row.samples_ms) > 3
     before = replace(row, samples_ms=row.samples_ms[:-1])
-    assert broken_rules(before) != ()  # and not one more than that takes
+    assert broken_rules(before) != ()  # and no more than needed
     assert listener.lines == ["opening uneven"]
     assert listener.warnings == []
 
@@ -416,7 +416,7 @@ def test_answers_that_are_not_finite_count_as_failed_and_wrong(plan: BenchPlan, 
 
 
 class Remembering(Stepped):
-    """Its peak of memory is the largest batch since the last reset."""
+    """An engine whose memory peak is the largest batch since the last reset."""
 
     peak = 0
 
@@ -459,7 +459,7 @@ def test_every_row_of_a_known_architecture_names_its_work_and_the_machines_ceili
     single, offline = record.bench.rows[:2]
     assert single.work is not None
     assert offline.work is not None
-    assert single.work.moved_bytes > offline.work.moved_bytes  # the weights once a pass
+    assert single.work.moved_bytes > offline.work.moved_bytes  # the weights once per pass
     assert single.resources is not None
     assert single.resources.gpu_power_w is None
     assert (single.resources.rss_bytes or 0) > 2**20
@@ -492,7 +492,7 @@ def test_rows_are_validated_and_an_invalid_one_has_the_reason(
 def test_the_server_finds_the_rate_that_its_engine_can_sustain(
     plan: BenchPlan, tmp_path: Path, scripted_time: None
 ) -> None:
-    """A pass costs 1 ms; one request at a time, it can answer just under 1000 a second."""
+    """A pass takes 1 ms, so one request at a time it can answer just under 1000 per second."""
     served = replace(plan, scenario=("server",), batch_size=(1,), window_ms=0.0, slo_ms=20.0)
     record = run(served, tmp_path / "r.json")
     (row,) = rows_of(record)

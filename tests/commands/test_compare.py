@@ -1,4 +1,4 @@
-"""The verb: what it reads, what it refuses to read, and the verdict with its exit code. What fails closed is here."""
+"""Tests of `mrpcbench compare`: what it reads, what it refuses, and the verdict with its exit code."""
 
 import hashlib
 import json
@@ -78,7 +78,7 @@ def trained(path: Path, seed: int, accuracy: float, day: int = 1) -> Path:
 
 
 def edited(path: Path, **changes: Any) -> Path:
-    """The record in `path` with other values at its top, written without a check as a hand would."""
+    """The record in `path` with other top-level values, written without validation."""
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**document, **changes}), encoding="utf-8")
     return path
@@ -244,7 +244,7 @@ def test_a_baseline_folder_of_two_machines_is_incomparable(tmp_path: Path) -> No
 
 
 def test_a_row_that_only_a_later_baseline_record_has_must_match_too(tmp_path: Path) -> None:
-    """Otherwise its time would be compared with that on another number of threads."""
+    """Otherwise its time would be compared with one on another number of threads."""
     row = make_row(samples_ms=(10.0,) * 3, broken_rules=())
     other = replace(row, batch_size=8)
     threaded = replace(other, placement=replace(other.placement, threads=1))
@@ -370,7 +370,7 @@ def test_missing_predictions_or_those_of_another_run_are_an_error(
 
 
 def rewritten(record: Path, rows: list[Any] | str) -> None:
-    """Other predictions with a record that says so: only their content can give them away."""
+    """Other predictions with a matching hash in the record, so that only their content can be checked."""
     path = record.with_name(f"{record.stem}.predictions.jsonl")
     text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
     store.write_text(path, text)
@@ -425,7 +425,7 @@ def test_predictions_that_do_not_give_the_score_are_an_error(tmp_path: Path, two
 
 
 def test_predictions_with_other_labels_are_an_error(two: tuple[Path, Path]) -> None:
-    """The same counts in another order, for pairs that are said to be the same."""
+    """The same counts in another order, for pairs with the same hash."""
     rows = rows_of(two[1])
     rows[0], rows[1] = {**rows[1], "index": 0}, {**rows[0], "index": 1}
     rewritten(two[1], rows)
@@ -485,5 +485,5 @@ def test_the_published_records_can_be_compared_with_a_rerun_of_another_day(kind:
 
 
 def again(record: Path, folder: Path) -> Path:
-    """The same record of another day."""
+    """The same record, dated another day."""
     return saved(folder / record.name, started(9, store.load(record)))

@@ -1,4 +1,4 @@
-"""Scoring: the figures, the predictions and their hash, one pair, and what is refused."""
+"""Tests of `mrpcbench evaluate`: the score, the predictions and their hash, one pair, and errors."""
 
 import hashlib
 import json

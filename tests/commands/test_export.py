@@ -1,4 +1,4 @@
-"""The ONNX folder, the gate that proves it, and what it catches."""
+"""Tests of `mrpcbench export`: the ONNX folder, and the gate that verifies it."""
 
 import json
 import shutil
@@ -127,7 +127,7 @@ def test_a_failed_export_keeps_the_folder_that_was_there(
 
 
 def _largest_constant(file: Path) -> float:
-    """Largest magnitude among the graph's own constants, which its masks are made of; its weights are far below."""
+    """Largest magnitude of the graph's constants, which are its masks; the weights are far smaller."""
     graph = onnx.load(file).graph
     tensors = list(graph.initializer)
     tensors += [item.t for node in graph.node for item in node.attribute if item.HasField("t")]
@@ -136,7 +136,7 @@ def _largest_constant(file: Path) -> float:
 
 
 def test_the_sum_of_two_masks_of_an_fp16_graph_is_finite(copied: Path, small_data: Path) -> None:
-    """ONNX Runtime computes float16 graphs in float32 on the CPU, so that the overflow itself shows on a GPU alone."""
+    """ONNX Runtime computes float16 graphs in float32 on the CPU, so only a GPU shows the overflow itself."""
     run(copied, small_data)
     assert _largest_constant(copied / "onnx" / "model.onnx") > float(np.finfo(np.float16).max)
     run(copied, small_data, dtype="fp16")
@@ -147,7 +147,7 @@ def test_the_sum_of_two_masks_of_an_fp16_graph_is_finite(copied: Path, small_dat
 def test_fp16_keeps_its_labels_and_gives_no_nan_on_a_ragged_batch(
     copied: Path, small_data: Path, device: Device
 ) -> None:
-    """A short pair beside a long one leaves rows of padding that are masked throughout: NaN where a mask overflows."""
+    """Next to a long pair, a short pair has fully masked rows of padding, which are NaN if a mask overflows."""
     record = run(copied, small_data, dtype="fp16", device=device)
     assert record.export.gate is not None
     assert record.export.gate.verdict.outcome == "PASS"
@@ -388,12 +388,12 @@ def test_optimums_optimiser_writes_o3_to_its_own_folder_and_the_gate_judges_it_a
     assert (record.export.optimize, record.export.dtype, record.model.optimize) == ("o3", "fp32", "o3")
     assert record.export.nodes < plain.export.nodes
     graph = onnx.load(copied / "onnx-o3" / "model.onnx").graph
-    assert "FastGelu" in {node.op_type for node in graph.node}  # what tells O3 from O2
+    assert "FastGelu" in {node.op_type for node in graph.node}  # the difference between O3 and O2
     assert sorted(record.export.files) == sorted(plain.export.files)
     assert record.export.gate is not None
     assert record.export.gate.delta_allowed == 1e-3
     worst = max(found.max_abs_delta or 0 for found in record.export.gate.trials)
-    assert 1e-6 < worst < 0.05  # GELU by its tanh approximation is near the exact one, and not equal to it
+    assert 1e-6 < worst < 0.05  # the tanh approximation of GELU is close, but not equal
     session = open_session(BackendSpec(backend="onnx", model=str(copied / "onnx-o3"), device="cpu"))
     assert session.model == record.model
 
@@ -472,7 +472,7 @@ def test_8_bits_may_flip_two_labels_in_a_hundred_and_must_keep_their_f1() -> Non
 
 def test_8_bits_that_lose_f1_fail_though_few_labels_flip() -> None:
     noisy = LABELS.copy()
-    noisy[:30] = 0  # so that the original's F1 is not certain
+    noisy[:30] = 0  # so that the interval of the original's F1 has a width
     expected = judge((replace(trial(), f1=0.95),), LOGITS, "int8", noisy)
     assert expected.f1_allowed is not None
     assert expected.verdict.outcome == "PASS"

@@ -1,4 +1,4 @@
-"""Training: the recipe's log, what is written, stopping, resuming and refusing."""
+"""Tests of `mrpcbench train`: the log, the files, interruption, resuming and errors."""
 
 import ast
 import csv
@@ -106,7 +106,7 @@ def test_the_folder_has_a_model_that_loads_everywhere_with_its_lineage(tuned_mod
 def test_the_saved_weights_are_those_of_the_best_epoch_also_in_a_moved_folder(
     request_: TrainRequest, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high: the loss does not fall steadily
+    recipe = replace(RECIPE, learning_rate=0.05, num_train_epochs=3)  # far too high, so that the loss also rises
     record = run(request_, recipe)
     best_step = record.train.best_step
     assert best_step != record.train.total_steps
@@ -242,7 +242,7 @@ def test_a_resumed_epoch_logs_the_mean_loss_of_its_steps_since_the_resume(reques
 
 
 class DiesAt(Listener):
-    """An observer that ends the run at the end of a step, past every handler of ordinary errors, as a kill does."""
+    """An observer that ends the run at the end of a step and bypasses all error handlers, like a kill."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ def test_a_run_that_only_lacks_its_last_save_is_finished_without_a_step(request_
     assert again.model.model_sha256 == first.model.model_sha256
     for name in ("epochs", "best_step", "aligned_tokens"):
         assert getattr(again.train, name) == getattr(first.train, name), name
-    assert again.train.train_s is None  # a time without a step is no training time
+    assert again.train.train_s is None  # without a step there is no training time
     assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
@@ -379,7 +379,7 @@ def test_a_diverged_run_is_recorded_as_such(request_: TrainRequest) -> None:
 def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
     mrpc_dir: Path, modernbert_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole default recipe on all pairs; the model is as small as one can be, with ModernBERT's own tokenizer."""
+    """The whole default recipe on all pairs, with a minimal model and ModernBERT's tokenizer."""
     folder = tmp_path / "base"
     folder.mkdir()
     for file in modernbert_dir.glob("*token*"):
@@ -451,7 +451,7 @@ def private_names(source: Path) -> set[str]:
 
 
 def test_no_module_uses_a_private_name_of_the_trainer() -> None:
-    """Also no name of our own that is a private one there: it would replace that one unnoticed."""
+    """A private name of this project must not exist there either, because it would silently override it."""
     theirs = set[str]()
     for kind in (Trainer, TrainingArguments, TrainerCallback):
         theirs |= private_names(Path(inspect.getfile(kind)))

@@ -1,4 +1,4 @@
-"""Tests of a benchmark's tables: what each column says, in which order, how wide, and what is left out."""
+"""Tests of the tables of a benchmark: content, order, width, and omitted columns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -84,7 +84,7 @@ def tables(rows: Sequence[BenchRow], view: BenchView = PLAIN) -> list[PlainTable
 
 
 def titled(title: str, rows: Sequence[BenchRow], view: BenchView = PLAIN) -> PlainTable:
-    """The one table whose title begins so."""
+    """The only table whose title begins with `title`."""
     (found,) = (table for table in tables(rows, view) if str(table.title).startswith(title))
     return found
 
@@ -105,7 +105,7 @@ def text_of(rows: Sequence[BenchRow], view: BenchView = PLAIN, width: int = 100)
 
 
 def bench_of(*rows: BenchRow, view: BenchView = PLAIN) -> str:
-    """What a reader reads."""
+    """The text of the tables, without frames and line breaks."""
     return " ".join(text_of(rows, view).split())
 
 
@@ -217,7 +217,7 @@ def test_a_benchmark_without_rows_can_be_shown() -> None:
 
 
 def lines(rows: Sequence[BenchRow], title: str = "offline") -> list[str]:
-    """BACKEND:BATCH of each line, the bold ones with a star."""
+    """BACKEND:BATCH of each line, with a star for a bold one."""
     table = titled(title, rows)
     names = zip(column(table, "backend"), column(table, "batch"), table.rows, strict=True)
     return [f"{name}:{batch}{'*' if line.style == 'bold' else ''}" for name, batch, line in names]
@@ -406,7 +406,7 @@ def test_mfu_is_the_share_of_arithmetic_and_autocast_uses_the_peak_of_its_produc
 
 
 def test_spans_are_shown_as_the_mean_per_pair_next_to_the_timed_figure() -> None:
-    # Thirteen batches of 32 are 408 pairs, for the last has 24: 40.8 ms are 100 us each.
+    # Thirteen batches of 32 are 408 pairs, because the last has 24: 40.8 ms are 100 us each.
     offline = on(
         "torch",
         spans=spans(
@@ -531,7 +531,7 @@ def test_the_header_of_a_speedup_has_several_lines() -> None:
 
 
 def widest() -> list[BenchRow]:
-    """Every column and mark that there is, and large figures, on a GPU."""
+    """Rows on a GPU with every column, every mark and large numbers."""
     # 25000 pairs/s; and 15, whose median is 66.66 ms.
     ones = {"torch-packed": (0.04,) * 1224, "onnx": (9.87, 123.45) * 612}
     gpu = "cuda NVIDIA H200 NVL"
@@ -590,7 +590,7 @@ def widest() -> list[BenchRow]:
 
 
 def cells(rows: Sequence[BenchRow], view: BenchView) -> list[list[str]]:
-    """The numbers of each table as it prints them, whatever the width."""
+    """The numbers of each table as printed, at any width."""
     return [
         [str(cell) for one in table.columns for cell in one.cells if any(char.isdigit() for char in str(cell))]
         for table in tables(rows, view)
@@ -604,7 +604,7 @@ def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: tup
     shown = text_of(rows, view, width=100)
     assert max(map(len, shown.splitlines())) <= 100
     assert "…" not in shown
-    # In one piece on one line, its marks too.
+    # Uncut on one line, with its marks.
     for rate in ("15.0", "26153.8", "25876.5"):
         assert any("onnx UNPROVEN! " in line and f" {rate} " in line for line in shown.splitlines())
     for numbers in cells(rows, view):

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.display.ci: what a CI job sees, which never looks like a pass where the verdict is none."""
+"""Tests of mrpcbench.display.ci: the output for CI, which looks like a pass only if the verdict is PASS."""
 
 import re
 import socket
@@ -31,7 +31,7 @@ from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
 
 NOTHING = Publish()
-# Every string that a comparison takes from elsewhere, with what could break a form of it.
+# Every string that a comparison takes from outside, with characters that could break a format.
 HOSTILE = 'a|b\nc <b>d</b> & "e" `f` *g* [h](i) 100% x:y,z\x00\x1b\x0b\ufffe\ud800 $j$ ~k~'
 
 
@@ -49,9 +49,9 @@ def hostile() -> Comparison:
 
 # --- JUnit ------------------------------------------------------------------------------------------------------------
 
-# The part of Ant's JUnit schema (JUnit.xsd of windyroad/JUnit-Schema) that a report of one suite meets, in its own
-# order: attributes that must be there, each with its form, and children as (name, least, most). Jenkins' junit-10.xsd
-# asks for less, and allows every attribute that is here.
+# The part of Ant's JUnit schema (JUnit.xsd of windyroad/JUnit-Schema) for a report of one suite, in its order: the
+# required attributes with their patterns, and the children as (name, minimum, maximum). Jenkins' junit-10.xsd requires
+# less, and allows all of these attributes.
 TOKEN, ANY, COUNT, DECIMAL = r"\S+( \S+)*", r"[\s\S]*", r"\d+", r"\d+(\.\d+)?"
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 MANY = 10**9
@@ -75,7 +75,7 @@ WITH_TEXT = {"failure", "error", "system-out", "system-err"}
 
 
 def schema_faults(node: Element) -> list[str]:
-    """What `node` and everything in it break of the schema."""
+    """The violations of the schema by `node` and its descendants."""
     faults = []
     attributes = ATTRIBUTES[node.tag]
     if set(node.attrib) != set(attributes):
@@ -152,7 +152,7 @@ def test_without_a_gate_one_error_shows_that_there_is_no_verdict(found: Comparis
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in EXIT_STATUS if outcome != "PASS"])
 def test_a_report_is_all_green_only_if_the_verdict_is_pass(outcome: Outcome) -> None:
-    """Whatever the metrics say, even where it contradicts the verdict."""
+    """Whatever the metrics are, even if they contradict the verdict."""
     verdict = Verdict(outcome=outcome, reason="for a reason")
     for metrics in ((), (PRECISION,), (make_metric(),), (make_metric(), F1), (make_metric("REGRESSION"), F1)):
         suite = suite_of(make_comparison(*metrics, verdict=verdict))
@@ -238,7 +238,7 @@ def test_a_name_cannot_change_the_layout_of_markdown() -> None:
     assert text.splitlines()[0] == f"## INCOMPARABLE (exit code 4): {escaped}"
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [9] * 4
-    # Nothing of it stands without a backslash.
+    # Every special character has a backslash.
     assert not re.search(r"(?<!\\)[`*\[\]<&$~]", re.sub(r"(?m)^\*\*\w+\*\*$", "", text))
     text.encode()
 

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.display.comparison: a comparison as text, whatever its outcome and however wide the terminal."""
+"""Tests of mrpcbench.display.comparison: a comparison as text, for every outcome and width."""
 
 import json
 import re
@@ -30,14 +30,14 @@ ESCAPE = re.compile(r"\x1b\[([\d;]*)m")
 
 
 def text_of(found: Comparison, width: int = 100) -> str:
-    """As a pipe of `width` columns gets it."""
+    """The text for a pipe of `width` columns."""
     stream = StringIO()
     Console(file=stream, width=width, color_system=None).print(comparison.comparison(found))
     return stream.getvalue()
 
 
 def words_of(found: Comparison, width: int = 100) -> str:
-    """What a reader reads: no frames and no line breaks."""
+    """The text without frames and line breaks."""
     return " ".join(re.sub("[│┌┐└┘─]", " ", text_of(found, width)).split())
 
 
@@ -88,7 +88,7 @@ def test_the_gated_metrics_come_first_and_the_rest_is_marked_as_information() ->
     places = [shown.index(f"\n{name}") for name in ("accuracy", "F1", "precision", "torch single-stream p50, ms")]
     assert places == sorted(places)
     assert shown.count(" info") == 2
-    # What an ungated metric would have been is no outcome.
+    # An ungated metric has no outcome.
     assert "REGRESSION" not in shown
 
 

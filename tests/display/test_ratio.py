@@ -1,4 +1,4 @@
-"""Tests of the table of ratios: paired by round, with an interval where the rounds are enough."""
+"""Tests of the table of speedups: paired by round, with an interval if there are enough rounds."""
 
 import math
 from typing import Any
@@ -35,7 +35,7 @@ def test_rows_are_compared_within_the_same_round() -> None:
     assert found is not None
     assert found.times == pytest.approx(2.0)
     assert found.rounds == 5
-    # Each round says 1.90 to 2.22; unpaired, the rounds of either row alone vary twofold.
+    # Each round gives 1.90 to 2.22; the unpaired rounds of either row vary twofold.
     assert found.interval is not None
     assert 40 / 21 - 1e-9 <= found.interval.low < found.times < found.interval.high <= 20 / 9 + 1e-9
 
@@ -68,7 +68,7 @@ def test_too_few_rounds_have_a_ratio_and_no_interval() -> None:
 
 def test_a_round_of_single_pairs_is_the_sum_of_its_calls() -> None:
     singles = row("one", 1.0, 2.0, 3.0, 4.0, 5.0, scenario="single-stream", pairs=2)
-    assert round_ms(singles) == [3.0, 7.0]  # the fifth is of a round that did not end
+    assert round_ms(singles) == [3.0, 7.0]  # the fifth is from an unfinished round
     found = relative_speed(singles, row("two", 2.0, 4.0, 7.0, 7.0, scenario="single-stream", pairs=2))
     assert found is not None
     assert found.rounds == 2
@@ -81,7 +81,7 @@ def test_a_table_has_a_ratio_and_its_interval_for_each_reference() -> None:
     assert headers(table) == ["case", "batch", "x base offline batch 32", "95%", "x fast offline batch 32", "95%"]
     _, _, times, ends, others, _ = cells(table)
     assert times == ["2.00x", "1.00x"]
-    assert ends == ["1.90 to 2.22", ""]  # a row against itself is no measurement
+    assert ends == ["1.90 to 2.22", ""]  # a row compared with itself has no interval
     assert others == ["1.00x", "0.50x"]
     assert "n = 5 rounds" in table.below
     assert "bootstrap" in table.below

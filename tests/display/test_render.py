@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.display.render: each record as text that fits a pipe, and nothing that matters left unsaid."""
+"""Tests of mrpcbench.display.render: each record as text that fits a pipe and is complete."""
 
 from dataclasses import replace
 from io import StringIO
@@ -41,14 +41,14 @@ PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
 
 
 def text_of(what: RenderableType, width: int = PIPE_WIDTH) -> str:
-    """As a pipe gets it."""
+    """The text for a pipe."""
     stream = StringIO()
     Console(file=stream, width=width).print(what)
     return stream.getvalue()
 
 
 def words_in(text: str) -> str:
-    """`text` without frames and line breaks: what a reader reads."""
+    """`text` without frames and line breaks."""
     return " ".join("".join(" " if char in "│┃" else char for char in text).split())
 
 
@@ -122,7 +122,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(
     terminal.say(f"opening {name}")
     terminal.show(record, Path(f"{name}.json"))
     out, err = map(words_in, capsys.readouterr())
-    # On the project's own console, and on one that knows nothing of all this.
+    # On the project's console, and on a default one.
     for shown in (out, err, words_of(render.render(record)), words_of(render.opening(record))):
         assert f"{name} (ModernBert" in shown
     assert f"{name} validation" in err
@@ -305,7 +305,7 @@ def test_the_export_gates_table_keeps_all_its_columns_on_80() -> None:
 
 
 def wide_gate() -> ExportGate:
-    """One whose cells are as wide as they come."""
+    """A gate with the widest cells."""
     trial = replace(
         make_gate().trials[0], batch_size=32, padding="to the longest of like length", padding_tokens=10_807
     )

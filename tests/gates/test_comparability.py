@@ -1,4 +1,4 @@
-"""What makes two records incomparable, what is a warning only, and that each is named."""
+"""Tests of mrpcbench.gates.comparability: which differences are forbidden, which are warnings, and their text."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ LATER = "2025-02-01T00:00:00+00:00"
 
 
 def put(value: Any, path: str, new: Any) -> Any:
-    """A copy of `value` with `new` at the dotted `path`, of which a number is a place in a tuple."""
+    """A copy of `value` with `new` at the dotted `path`, in which a number is an index."""
     first, _, rest = path.partition(".")
     if isinstance(value, tuple):
         place = int(first)
@@ -272,7 +272,7 @@ def test_an_export_without_its_gate_is_left_to_the_verdict() -> None:
 
 
 def run(seed: int, *, base_sha256: str | None = None, **changes: Any) -> RunRecord:
-    """A run whose new head comes from its seed, and with it the hash of what it began from."""
+    """A run whose new head, and therefore the hash of its start weights, depends on its seed."""
     section = make_train(recipe=TrainRecipe(seed=seed))
     section = put(section, "base_model.model_sha256", base_sha256 or str(seed) * 64)
     record = make_record("train", train=section)

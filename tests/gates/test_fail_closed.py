@@ -1,4 +1,4 @@
-"""What a gate must not let pass: tampered records and wrong answers, each with the outcome that it must have."""
+"""Tests that the gates fail closed: tampered records and wrong answers, each with its expected outcome."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -98,7 +98,7 @@ def with_nan(text: str) -> str:
 
 
 def tampered(made: Evaluated) -> Iterator[tuple[str, str, Path]]:
-    """What was done to the current record, the outcome that it must have, and the record."""
+    """Each way to tamper with the current record: a name, the expected outcome, and the record."""
     other_pairs = replace(made.record.data[0], data_sha256="0" * 64)
     yield "nothing", "PASS", made.copied()
     yield "it is the baseline itself", "INCOMPARABLE", made.baseline

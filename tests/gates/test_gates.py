@@ -1,4 +1,4 @@
-"""The gates of each kind, on cases counted by hand: just failing, just passing, and what must never pass."""
+"""Tests of the gates on hand-counted cases: just failing, just passing, and never passing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ def named(metrics: Sequence[MetricResult]) -> dict[str, MetricResult]:
 
 
 def answered(wrong: range, pairs: int = PAIRS, **changes: Any) -> ScoredPredictions:
-    """Two of three labels are 1, and the predictions in `wrong` are the other label; the score is for show."""
+    """Two of three labels are 1, and the predictions in `wrong` are wrong; the score is arbitrary."""
     labels = tuple(int(index % 3 > 0) for index in range(pairs))
     predictions = tuple(1 - label if index in wrong else label for index, label in enumerate(labels))
     return ScoredPredictions(score=make_score(pairs=pairs, **changes), labels=labels, predictions=predictions)
@@ -150,7 +150,7 @@ def test_with_a_margin_only_a_result_that_rules_out_the_loss_passes() -> None:
 
     assert verdict(0, 0, 0.007) == "PASS"
     assert verdict(0, 0, 0.006) == "INCONCLUSIVE"
-    assert verdict(0, 4, 0.02) == "INCONCLUSIVE"  # 0.98 points were lost, and 2 may have been
+    assert verdict(0, 4, 0.02) == "INCONCLUSIVE"  # 0.98 points were lost, but up to 2 are possible
     assert verdict(0, 4, 0.05) == "PASS"
     assert verdict(0, 5, 0.05) == "REGRESSION"
 

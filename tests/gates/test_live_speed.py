@@ -1,4 +1,4 @@
-"""The live speed gate: exact on made-up times, closed where it cannot judge, and honest about what it can see."""
+"""Tests of the live speed gate on synthetic times: exact results, and no pass without enough data."""
 
 import math
 from dataclasses import replace
@@ -33,7 +33,7 @@ SIDE = AbSide(
 
 
 def pair(a_ms: float, b_ms: float, *disturbances: str) -> AbPair:
-    """A pair whose processes have these medians; one call in eight is far off, as calls are."""
+    """A pair whose processes have these medians; one call in eight is an outlier."""
     return AbPair(
         first="a",
         a_samples_ms=(a_ms, a_ms, a_ms * 9, *[a_ms] * 5),
@@ -43,7 +43,7 @@ def pair(a_ms: float, b_ms: float, *disturbances: str) -> AbPair:
 
 
 def slower_by(share: float, count: int = 10, spread: float = 0.01) -> list[AbPair]:
-    """Pairs of which B takes `share` longer, give or take `spread`, evenly."""
+    """Pairs in which B takes `share` longer, evenly spread by +/- `spread`."""
     steps = [spread * (2 * index / (count - 1) - 1) for index in range(count)]
     return [pair(10.0, 10.0 * (1 + share) * math.exp(step)) for step in steps]
 
@@ -65,7 +65,7 @@ def gated(found: Comparison) -> MetricResult:
 
 
 def test_a_faster_first_call_is_not_a_slowdown() -> None:
-    """A B, B A, A B, ...: who begins has just had a turn, and is 10% faster for it."""
+    """A B, B A, A B, ...: the first side also ran last, so it is 10% faster."""
     begins = [10.0, 11.0] * 25
     assert log_ratio(begins, [11.0, 10.0] * 25) == pytest.approx(0, abs=1e-12)
     assert log_ratio([*begins, 10.0], [*[11.0, 10.0] * 25, 99.0]) == pytest.approx(0, abs=1e-12)
@@ -105,7 +105,7 @@ def test_a_slowdown_that_shows_twice_is_a_regression() -> None:
 
 def test_a_slowdown_that_does_not_show_again_is_inconclusive() -> None:
     assert made(slower_by(0.05), slower_by(0.0)).verdict.outcome == "INCONCLUSIVE"
-    assert made(slower_by(0.05)).verdict.outcome == "INCONCLUSIVE"  # and so is one that was never confirmed
+    assert made(slower_by(0.05)).verdict.outcome == "INCONCLUSIVE"  # and so is an unconfirmed one
 
 
 def test_unchanged_speed_passes() -> None:
@@ -116,7 +116,7 @@ def test_unchanged_speed_passes() -> None:
 
 
 def test_a_median_beyond_the_limit_that_is_not_significant_does_not_pass() -> None:
-    """Two of ten pairs met a machine that stood still: a slowdown of 10% is not significant then, and not disproved."""
+    """The machine stalled in two of ten pairs, so a slowdown of 10% is neither significant nor ruled out."""
     pairs = [*slower_by(0.1, count=8), pair(10, 6), pair(10, 6.5)]
     found = gated(made(pairs))
     assert found.change == pytest.approx(10, abs=1.5)

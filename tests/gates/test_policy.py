@@ -1,4 +1,4 @@
-"""The limits of the gates: what ships, what a file may say, and that nothing that it says is ignored."""
+"""Tests of the policy file: the defaults, the keys and values, and that nothing is silently ignored."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The gate of stored speed: bench records against one baseline record, or several of the same machine."""
+"""Tests of the gate of stored speed: bench records compared with one or more baseline records."""
 
 import math
 import re
@@ -50,7 +50,7 @@ def runs(*times_ms: float) -> list[list[BenchRow]]:
 
 
 def stored(*names: str, **changes: Any) -> Policy:
-    """The policy by which the rows of these `names` decide."""
+    """The policy that gates the rows with these `names`."""
     return Policy(stored_speed=StoredSpeedPolicy(rows=row_ids(*names), **changes))
 
 

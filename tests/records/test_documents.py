@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.records.documents: what is no JSON, or not only one thing, is refused with its place."""
+"""Tests of mrpcbench.records.documents: invalid or ambiguous JSON is refused with its place."""
 
 import codecs
 from pathlib import Path

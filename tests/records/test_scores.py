@@ -164,7 +164,7 @@ def test_the_interval_of_f1_is_that_of_resampling_the_pairs_and_the_same_each_ti
     draws = np.random.default_rng(1).integers(0, len(references), (4000, len(references)))
     resampled = [f1(references[rows], predictions[rows]) for rows in draws]
     found = f1_interval(COUNTS)
-    # Both ends carry the noise of their own resamples: 0.0006 at 4000 resamples of a spread of 0.013.
+    # Both ends have the noise of their resamples: 0.0006 for 4000 resamples with a standard deviation of 0.013.
     assert (found.low, found.high) == pytest.approx(np.quantile(resampled, [0.025, 0.975]).tolist(), abs=0.002)
     assert f1_interval(COUNTS) == found
     wide = f1_interval(COUNTS, level=0.99)
@@ -203,7 +203,7 @@ def test_the_interval_of_a_difference_of_f1_is_that_of_resampling_the_pairs_and_
         draws = np.random.default_rng(1).integers(0, len(labels), (4000, len(labels)))
         resampled = [f1(labels[rows], current[rows]) - f1(labels[rows], baseline[rows]) for rows in draws]
         _, found = f1_difference_interval(*case)
-        # Both ends carry the noise of their own resamples: 0.0005 at 4000 resamples of a spread of 0.011.
+        # Both ends have the noise of their resamples: 0.0005 for 4000 resamples with a standard deviation of 0.011.
         assert (found.low, found.high) == pytest.approx(np.quantile(resampled, [0.025, 0.975]).tolist(), abs=0.002)
         assert f1_difference_interval(*case)[1] == found
         for kind in (np.bool_, np.uint8, np.float32):

@@ -117,7 +117,7 @@ def test_a_newer_minor_version_may_have_unknown_fields(tmp_path: Path) -> None:
     for where in ("surprise", "evaluate.surprise", "evaluate.score.accuracy_interval.surprise", "data.0.surprise"):
         put(document, where, {"any": "thing"})
     path.write_text(json.dumps(document), encoding="utf-8")
-    # Equal: what is written again says the version of the writer.
+    # Equal, because a rewritten record has the version of the writer.
     assert store.load(path) == known
 
 
@@ -296,7 +296,7 @@ def test_a_section_that_its_command_does_not_name_is_refused(tmp_path: Path) -> 
     path, document = written(tmp_path)
     other = json.loads(store.dumps(make_record("bench")))
     assert "not a valid EvaluateRecord: bench: " in refusal(path, {**document, "bench": other["bench"]})
-    # Fields of another command's result are refused even where they say nothing, as in version 1.
+    # Fields for another command's result are refused even if they are null, as in version 1.
     assert "not a valid EvaluateRecord: bench: " in refusal(path, {**document, "bench": None})
     assert "not a valid BenchRecord: bench: " in refusal(path, {**document, "command": "bench"})
 
@@ -312,7 +312,7 @@ def test_a_command_without_records_is_refused_with_those_that_have_some(tmp_path
 
 
 class BrokenError(Exception):
-    """What a test breaks something with."""
+    """An error that only a test raises."""
 
 
 def breaks(*_: object, **__: object) -> None:
@@ -404,7 +404,7 @@ def fill(folder: Path) -> None:
 
 
 def fill_privately(folder: Path) -> None:
-    """As libraries do that write by way of temporary files."""
+    """Write private files, like libraries that use temporary files."""
     fill(folder)
     for path in (folder / "weights", folder / "sub" / "config"):
         path.chmod(0o600)
@@ -417,7 +417,7 @@ def fill_half(folder: Path) -> None:
 
 @pytest.fixture
 def old_folder(tmp_path: Path) -> Path:
-    """A folder that holds files of a run before."""
+    """A folder with files of an earlier run."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "weights").write_text("old")

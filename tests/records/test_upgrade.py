@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.records.upgrade: what version 1 left out or named otherwise."""
+"""Tests of mrpcbench.records.upgrade: fields that version 1 omitted or named differently."""
 
 import copy
 import json

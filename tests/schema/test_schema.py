@@ -1,4 +1,4 @@
-"""The promises that every class of mrpcbench.schema keeps, and the reference recipe."""
+"""Tests of all classes of mrpcbench.schema, and of the reference recipe."""
 
 import dataclasses
 import inspect
@@ -50,7 +50,7 @@ CLASSES = [
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if is_dataclass(kind) and kind.__module__ == module.__name__
 ]
-# What is read by people and by programs that asked with --json, but never read back.
+# Results that are printed, also as JSON, but never read by mrpcbench.
 ANSWERS = {"EnvironmentReport", "SavedBaseline", "PairAnswer"}
 REQUESTS = {
     "train": (TrainRequest, TrainRecipe, Output),
@@ -143,7 +143,7 @@ def test_a_field_has_only_immutable_values(kind: type) -> None:
         assert name == "__pydantic_config__" or frozen(hint), name
 
 
-# How a description says a unit -> how the name must end.
+# Unit in the description -> suffix of the name.
 UNITS = {
     r"\bmilliseconds\b": "_ms",
     r"\btime of (the|each)\b": "_ms",
@@ -186,7 +186,7 @@ def test_every_table_mentions_random_weights(weights: Any, origin: Any, label: s
 
 
 def test_the_default_recipe_is_the_reference_run() -> None:
-    """The published notebook's arguments, and the Trainer's own defaults where it is silent."""
+    """The arguments of the published notebook, and otherwise the defaults of the Trainer."""
     recipe = TrainRecipe()
     assert (recipe.per_device_train_batch_size, recipe.per_device_eval_batch_size) == (32, 32)
     assert (recipe.num_train_epochs, recipe.max_steps) == (2.0, -1)
@@ -238,7 +238,7 @@ def test_a_record_of_the_defaults_can_be_written() -> None:
 
 # --- one name, one meaning --------------------------------------------------------------------------------------------
 
-# Where an option means something else, or takes something else, in one command; each with its reason.
+# Options that mean or accept something else in one command, each with the reason.
 OTHER_TYPE = {
     "dtype": {"export"},  # a graph is stored in one arithmetic: there is no 'auto', and no bf16 in ONNX Runtime
     "backend": {"bench"},  # repeatable
