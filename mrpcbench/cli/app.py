@@ -13,7 +13,7 @@ import typer
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
-from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
 from mrpcbench.schema.records import AbRecord, ExportRecord, Record
@@ -168,6 +168,8 @@ def bench(
     request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
     record, terminal.view = run(request, path, terminal)
     _show_and_exit(record, path, output, terminal)
+    if broken := [str(row.id) for row in record.bench.rows if row.failed and row.server is None]:
+        raise MrpcbenchError(f"non-finite logits: {', '.join(broken)}; these rows are INVALID; use --dtype fp32")
 
 
 @app.command(cls=PanelCommand)

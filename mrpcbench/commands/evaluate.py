@@ -105,6 +105,11 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
         logits = session.infer(batch)[0].astype(np.float64)
     finally:
         session.close()
+    if not np.isfinite(logits).all():
+        raise MrpcbenchError(
+            f"--pair: non-finite logits from {session.placement} {session.placement.dtype}; use --dtype fp32, or check "
+            f"the weights of --model {spec.model}"
+        )
     label = int(logits.argmax())
     shares = np.exp(logits - logits.max())
     return PairAnswer(

@@ -14,7 +14,7 @@ from mrpcbench.data import loading
 from mrpcbench.data.batches import EncodedPairs
 from mrpcbench.data.folders import WITHHELD
 from mrpcbench.environment.capture import capture, resolve_threads
-from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
@@ -49,11 +49,11 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
     source.tell(observer)
+    expected, reference = _reference_logits(loaded, device, tokens, observer)
     instead = ", replacing the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
-    expected, reference = _reference_logits(loaded, device, tokens, observer)
     spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
     session = open_onnx(spec, ModelSource(str(folder), folder))
     record = ExportRecord(
@@ -144,6 +144,12 @@ def _reference_logits(
     logits, _ = run(session, tokens, Padding(32, "length", 1, ""), "reference", observer)
     placement = session.placement
     session.close()
+    loaded.model.to("cpu")  # type: ignore[arg-type]
+    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise MrpcbenchError(
+            f"--model {loaded.identity.name}: {broken} of {len(logits)} pairs got non-finite logits from the original "
+            "model; nothing was exported; check its weights"
+        )
     return logits, placement
 
 

@@ -26,11 +26,11 @@ from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.training import checkpoints, launch, model_card
-from mrpcbench.training.arguments import LENGTH, resolve_precision, training_arguments
+from mrpcbench.training.arguments import LENGTH, ROW, resolve_precision, training_arguments
 from mrpcbench.training.callbacks import Interruptible
 from mrpcbench.training.epoch_log import epochs_of, metrics_csv
 from mrpcbench.training.packed_trainer import PackedTrainer
-from mrpcbench.training.trainer import ObservedTrainer
+from mrpcbench.training.trainer import LABELS, ObservedTrainer
 
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
@@ -102,7 +102,8 @@ def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:
 
 def _tokens(split: Dataset, source: ModelSource) -> Dataset:
     encoded = source.reader.encode(split)
-    return Dataset.from_dict({**encoded.columns, "labels": split["label"], LENGTH: encoded.lengths})
+    numbers = {LENGTH: encoded.lengths, ROW: list(range(len(encoded.lengths)))}
+    return Dataset.from_dict({**encoded.columns, LABELS: split["label"], **numbers})
 
 
 def _trainer(

@@ -17,6 +17,7 @@ from transformers import (
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.files import WEIGHTS, check_safetensors, weight_files
+from mrpcbench.models.finite import first_not_finite
 from mrpcbench.models.hashes import remember, remembered, stamp_of, tokenizer_sha256, weights_sha256
 from mrpcbench.models.sources import ONNX_FILE, ModelSource
 from mrpcbench.records import store
@@ -61,6 +62,8 @@ def load_classifier(
         model, report = _read(folder, name, config)
         if not new_head:
             _check_whole(report, name)
+    if broken := first_not_finite(model.named_parameters()):
+        raise MrpcbenchError(f"--model {name}: its weight {broken} is not finite (NaN or infinity); train it again")
     model.eval()
     identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
     if not random_init and not report.new_head:

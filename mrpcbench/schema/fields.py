@@ -1,5 +1,6 @@
 """Declares the fields of requests and records: description, default, bounds. Standard library only."""
 
+import math
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, dataclass_transform
 
@@ -60,6 +61,8 @@ def check(*requests: Any) -> None:
             minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
             value = getattr(request, item.name)
             for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise UsageError(f"{flags_of(item)[0]} {one:g}: not a finite number")
                 if minimum is not None and one is not None and not one >= minimum:
                     raise UsageError(f"{flags_of(item)[0]} {one:g}: at least {minimum:g}")
                 if maximum is not None and one is not None and not one <= maximum:

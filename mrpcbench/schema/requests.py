@@ -80,7 +80,7 @@ class TrainRecipe:
     per_device_eval_batch_size: int = about("Pairs in one evaluation batch.", default=32, minimum=1, group="Recipe")
     num_train_epochs: float = about("Passes over the training split.", default=2.0, minimum=1e-3, group="Recipe")
     max_steps: int = about("Optimiser steps; overrides the epochs when positive.", default=-1, group="Recipe")
-    learning_rate: float = about("Peak learning rate.", default=8e-5, minimum=0, group="Recipe")
+    learning_rate: float = about("Peak learning rate.", default=8e-5, minimum=0, maximum=1e30, group="Recipe")
     lr_scheduler_type: str = about(
         "Shape of the learning rate over the run (a transformers scheduler name).", default="linear", group="Recipe"
     )

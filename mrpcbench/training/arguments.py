@@ -12,6 +12,8 @@ from mrpcbench.schema.requests import Precision, TrainRecipe
 
 # The dataset column with the number of tokens of a pair, by which pairs of similar length are grouped.
 LENGTH = "length"
+# The dataset column with the number of a pair, by which an error names it.
+ROW = "row"
 # Fields of the recipe that are not the Trainer's, or that it takes in another form. All others have its names.
 NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model"}
 
@@ -52,6 +54,7 @@ def training_arguments(
             **{name: value for name, value in asdict(recipe).items() if name not in NOT_THE_TRAINERS},
             output_dir=str(output_dir),
             length_column_name=LENGTH,
+            remove_unused_columns=False,  # the collator takes what the model takes
             bf16=precision == "bf16",
             fp16=precision == "fp16",
             use_cpu=device == "cpu",

@@ -22,11 +22,9 @@ from mrpcbench.modernbert.cuda_graphs import WARM_UPS, Recorder, RecordWork
 from mrpcbench.modernbert.packing import Resident
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
-from mrpcbench.training.arguments import LENGTH
+from mrpcbench.training.arguments import LENGTH, ROW
 from mrpcbench.training.packed_step import Labelled, PackedAdamW, PackedStep
 from mrpcbench.training.trainer import ObservedTrainer
-
-ROW = "row"
 
 
 class RowCollator:
@@ -71,7 +69,6 @@ class PackedTrainer(ObservedTrainer):
         self.get_optimizer_cls_and_kwargs(arguments)  # raises for an unsupported optimiser, before the run begins
         # The optimiser clips in its own recording. The Trainer would clip gradients that are not there.
         max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
-        arguments.remove_unused_columns = False
         counted = RowCollator()
         super().__init__(
             loaded, arguments, _rows(train), _rows(validation), observer, collator=RowCollator(), counted=counted
@@ -88,6 +85,7 @@ class PackedTrainer(ObservedTrainer):
         counted.step = self.step
         self._max_norm = max_norm
         self._accumulated = 0
+        self._last_watched: int | None = None
         self._token_flops = 6 * self.model.num_parameters(exclude_embeddings=True)
 
     @property
@@ -135,10 +133,24 @@ class PackedTrainer(ObservedTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, NDArray[np.int64]], num_items_in_batch: Any = None) -> Any:
         """Loss of the batch, divided by the number of accumulated batches; it stays on the device."""
+        self._watch_gradient_norm()
         total = self.current_gradient_accumulation_steps
         self.progress.loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
+        self.guard.loss(self.step_now, inputs[ROW], self.progress.loss)
         self._accumulated = (self._accumulated + 1) % total
         return self.progress.loss
+
+    def _watch_gradient_norm(self) -> None:
+        """Have the guard see the norm of the last whole step, unless it has."""
+        step = int(self.state.global_step)
+        if self._max_norm and self._last_watched is not None and step > self._last_watched:
+            self.guard.gradient_norm(step, self._adamw.gradient_norm.clone())
+        self._last_watched = step
+
+    def check_finite(self) -> None:
+        """Raise `MrpcbenchError` if a loss, a gradient norm or a weight is not finite."""
+        self._watch_gradient_norm()
+        super().check_finite()
 
     def prediction_step(
         self, model: Any, inputs: dict[str, NDArray[np.int64]], prediction_loss_only: bool, ignore_keys: Any = None

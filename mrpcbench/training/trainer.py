@@ -1,8 +1,8 @@
 """The Hugging Face Trainer with progress, timings and token counts, through its public interface alone."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,9 @@ from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
+from mrpcbench.training.arguments import ROW
 from mrpcbench.training.callbacks import Progress, Stopwatch
+from mrpcbench.training.divergence import DivergenceGuard, check_logits, check_weights
 from mrpcbench.training.glue_metric import paraphrase_metric
 
 LABELS = "labels"
@@ -40,21 +42,24 @@ class Collator(Protocol):
 class PairCollator:
     """Pads a batch of pairs as evaluation, export and benchmark do, and counts its tokens and its padding."""
 
-    def __init__(self, padding: Mapping[str, int]) -> None:
-        """`padding` is that of `batches.padding_of`."""
+    def __init__(self, loaded: LoadedModel, *, with_rows: bool = False) -> None:
+        """With `with_rows` a batch also says which pairs it holds."""
         self.real_tokens = 0
         self.padding_tokens = 0
-        self._padding = padding
+        self._padding = padding_of(loaded.tokenizer)
+        self._takes = set(signature(loaded.model.forward).parameters) - {LABELS}
+        self._with_rows = with_rows
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """The tensors of `features`: int64 [B, L] for each input of the model, and the labels, int64 [B]."""
-        names = [name for name in features[0] if name != LABELS]
+        """The tensors of `features`: int64 [B, L] for each input of the model, the labels and the rows, int64 [B]."""
+        names = [name for name in features[0] if name in self._takes]
         inputs = padded({name: [feature[name] for feature in features] for name in names}, self._padding)
         real = int(inputs["attention_mask"].sum())
         self.real_tokens += real
         self.padding_tokens += inputs["input_ids"].size - real
         batch = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        return {**batch, LABELS: torch.tensor([feature[LABELS] for feature in features])}
+        numbers = (LABELS, ROW) if self._with_rows else (LABELS,)
+        return {**batch, **{name: torch.tensor([feature[name] for feature in features]) for name in numbers}}
 
 
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -84,8 +89,8 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
                 train_dataset=train,
                 eval_dataset=validation,
                 processing_class=loaded.tokenizer,
-                data_collator=collator or PairCollator(padding_of(loaded.tokenizer)),
-                compute_metrics=compute_metrics,
+                data_collator=collator or PairCollator(loaded),
+                compute_metrics=lambda found: compute_metrics(found, self.state.global_step),
             )
         except (ValueError, RuntimeError, ImportError) as error:
             raise UsageError(f"--report-to {', '.join(arguments.report_to)}: {first_line(error)}") from error
@@ -94,7 +99,9 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.model_accepts_loss_kwargs = False
         # It prints to stdout, which is for results; the observer gets the same.
         self.remove_callback(PrinterCallback)
-        self.counted: Collator = counted or PairCollator(padding_of(loaded.tokenizer))
+        self.counted: Collator = counted or PairCollator(loaded, with_rows=True)
+        self.guard = DivergenceGuard()
+        self._watch_gradients()
         self.stopwatch = Stopwatch(arguments.device)
         self.progress = Progress(observer, self.stopwatch)
         self.add_callback(self.progress)
@@ -128,24 +135,57 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         finally:
             self.data_collator = plain
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    @property
+    def step_now(self) -> int:
+        """The step that runs, counted from 1."""
+        return int(self.state.global_step) + 1
+
+    def _watch_gradients(self) -> None:
+        """Have the guard see each gradient norm, which the Trainer hands to nobody."""
+        clip = self.accelerator.clip_grad_norm_
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            norm = clip(*args, **kwargs)
+            if norm is not None and self.precision != "fp16":  # there the scaler skips a step that overflows
+                self.guard.gradient_norm(self.step_now, norm)
+            return norm
+
+        self.accelerator.clip_grad_norm_ = watched
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """The Trainer's own; its loss stays on the device until it is displayed."""
-        self.progress.loss = super().training_step(*args, **kwargs).detach()
+        rows = inputs.pop(ROW)
+        self.progress.loss = super().training_step(model, inputs, num_items_in_batch).detach()
+        self.guard.loss(self.step_now, rows, self.progress.loss)
         return self.progress.loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's own, timed."""
+        """The Trainer's own, timed. Raises `MrpcbenchError` if the training has diverged."""
+        self.check_finite()
         with self.stopwatch.measuring("evaluate_s"):
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's own, with which the saving of a checkpoint begins; it ends with the callback `on_save`."""
+        """The Trainer's own, with which the saving of a checkpoint begins; it ends with the callback `on_save`.
+
+        Raises `MrpcbenchError` if the training has diverged.
+        """
+        self.check_finite()
         self.stopwatch.start("save_s")
         super().save_model(*args, **kwargs)
 
+    def check_finite(self) -> None:
+        """Raise `MrpcbenchError` if a loss, a gradient norm or a weight is not finite."""
+        self.guard.read()
+        check_weights(self.model.named_parameters(), int(self.state.global_step))
 
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Validation accuracy and F1, under the names that the reference run logged."""
+
+def compute_metrics(prediction: EvalPrediction, step: int) -> dict[str, float]:
+    """Validation accuracy and F1 after `step`, under the names that the reference run logged.
+
+    Raises `MrpcbenchError` if a logit is not finite.
+    """
     logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    check_logits(logits, step)
     found = paraphrase_metric().compute(predictions=np.argmax(logits, axis=1), references=prediction.label_ids)
     return {"accuracy_score": found["accuracy"], "f1_score": found["f1"]}

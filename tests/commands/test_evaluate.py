@@ -3,11 +3,12 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Listener
+from conftest import Listener, Outcome
 from datasets import load_dataset
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from transformers import (
@@ -124,6 +125,19 @@ def test_non_finite_logits_are_an_error(small_data: Path, tmp_path: Path, monkey
             Listener(),
         )
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MrpcbenchError, match="--pair: non-finite logits"):
+        classify(BackendSpec(backend="fake", model="quickstart"), "One.", "Another.")
+
+
+def test_a_benchmark_of_logits_that_are_not_finite_shows_its_rows_and_fails(
+    mrpcbench: Callable[..., Outcome], small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeSession, "infer", lambda self, batch: np.full((len(batch.rows), 2), np.nan, np.float32))
+    options = "--backend fake --model quickstart --batch-size 8 --rounds 1 --max-seconds 0 --results r.json".split()
+    outcome = mrpcbench("bench", *options, "--data", small_data)
+    assert outcome.status == 1
+    assert "error: non-finite logits: fake " in outcome.err
+    assert store.load(Path("r.json")).complete
 
 
 def test_a_model_with_swapped_labels_is_refused(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from conftest import Listener
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from optimum.onnxruntime import ORTModelForSequenceClassification
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from mrpcbench.backends.ort import graph_device
@@ -495,3 +496,16 @@ def test_f1_is_judged_only_for_8_bits(dtype: str) -> None:
     gate = judge((replace(trial(), f1=0.0),), LOGITS, dtype, LABELS)
     assert gate.verdict.outcome == "PASS"
     assert gate.f1_allowed is None
+
+
+def test_a_model_whose_logits_are_not_finite_is_not_exported(
+    tuned_model: Path, small_data: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+    weights = load_file(model / "model.safetensors")
+    weights["classifier.weight"] *= 3e38
+    weights["classifier.weight"].clamp_(-3e38, 3e38)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MrpcbenchError, match=r"\d+ of 40 pairs got non-finite logits from the original model"):
+        export(ExportPlan(model=str(model), data=str(small_data), device="cpu"), tmp_path / "r.json", Listener())
+    assert not (model / "onnx").exists()

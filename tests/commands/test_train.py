@@ -28,13 +28,13 @@ from transformers import (
 
 import mrpcbench
 from mrpcbench.commands.train import train
-from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.errors import InterruptedRunError, MissingError, MrpcbenchError, UsageError
 from mrpcbench.models.classifier import load_classifier
 from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import weights_source
 from mrpcbench.records import store
 from mrpcbench.schema.records import TrainRecord
-from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.schema.requests import Engine, TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.training.arguments import training_arguments
 from mrpcbench.training.checkpoints import RUN_FILE
@@ -370,10 +370,23 @@ def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest)
             run(request_, replace(RECIPE, **{option: "nonsense"}))  # type: ignore[arg-type]
 
 
-def test_a_diverged_run_is_recorded_as_such(request_: TrainRequest) -> None:
-    record = run(request_, replace(RECIPE, learning_rate=1e30, max_steps=3))
-    assert record.train.epochs[-1].eval_loss is None
-    assert store.load(Path(request_.output_dir).parent / "model.json") == record
+@pytest.mark.parametrize("engine", ["trainer", "packed"])
+def test_a_run_that_diverges_ends_with_the_step_and_its_pairs_and_publishes_nothing(
+    engine: Engine, request_: TrainRequest
+) -> None:
+    message = r"diverged at step 2: the (loss|gradient norm) is (nan|inf) \(training pairs (\d+, ){5}\.{3} \(8\)"
+    with pytest.raises(MrpcbenchError, match=message) as caught:
+        run(request_, replace(RECIPE, learning_rate=1e30, max_steps=6, engine=engine))
+    assert caught.value.status == 1
+    assert not list(Path(request_.output_dir).rglob("*.safetensors"))
+
+
+def test_a_run_whose_last_step_diverges_publishes_nothing(request_: TrainRequest) -> None:
+    for steps in (1, 2):
+        recipe = replace(RECIPE, learning_rate=1e30, max_steps=steps, max_grad_norm=0.0)
+        with pytest.raises(MrpcbenchError, match=f"diverged at step {steps}"):
+            run(replace(request_, overwrite=True), recipe)
+        assert not list(Path(request_.output_dir).rglob("*.safetensors"))
 
 
 def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(

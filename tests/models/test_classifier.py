@@ -99,6 +99,15 @@ def test_damaged_weights_are_one_line(base: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_are_not_finite_are_refused_by_name(base: Path) -> None:
+    weights = load_file(base / "model.safetensors")
+    name = sorted(weights)[1]
+    weights[name].view(-1)[3] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MrpcbenchError, match=f"its weight model.{name} is not finite"):
+        load(base, new_head=True)
+
+
 def test_missing_and_unexpected_weights_are_reported(base: Path) -> None:
     weights = load_file(base / "model.safetensors")
     gone = sorted(weights)[0]

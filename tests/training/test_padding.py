@@ -11,8 +11,8 @@ from transformers import XLNetConfig
 
 from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.commands.train import train
-from mrpcbench.data.batches import padding_of
 from mrpcbench.errors import UsageError
+from mrpcbench.models.classifier import load_classifier
 from mrpcbench.models.sources import weights_source
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, TrainRecipe, TrainRequest
 from mrpcbench.training.trainer import PairCollator
@@ -50,12 +50,14 @@ def test_a_tokenizer_that_pads_on_the_left_is_set_right_in_every_command(
 
 def test_a_training_batch_has_the_bytes_of_one_of_evaluation(left: Path) -> None:
     source = weights_source(str(left))
+    loaded = load_classifier(source, new_head=True)
     tokens = source.reader.encode(TEXTS)
     features = [{name: list(column[row]) for name, column in tokens.columns.items()} for row in (0, 1)]
-    collator = PairCollator(padding_of(source.tokenizer))
-    batch = collator([{**feature, "labels": row} for row, feature in enumerate(features)])
+    collator = PairCollator(loaded, with_rows=True)
+    batch = collator([{**feature, "labels": 1 - row, "row": row, "length": 9} for row, feature in enumerate(features)])
     expected = tokens.batch_of(np.arange(2))
-    assert batch.pop("labels").tolist() == [0, 1]
+    assert batch.pop("labels").tolist() == [1, 0]
+    assert batch.pop("row").tolist() == [0, 1]
     assert {name: values.tolist() for name, values in batch.items()} == {
         name: values.tolist() for name, values in expected.inputs.items()
     }
