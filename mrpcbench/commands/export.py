@@ -19,7 +19,7 @@ from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
 from mrpcbench.onnx_export import graphs, optimum
-from mrpcbench.onnx_export.verification import Padding, prove, run
+from mrpcbench.onnx_export.verification import Padding, run, verify
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.schema.fields import check
@@ -66,7 +66,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     store.save(record, results)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     labelled = None if WITHHELD in labels else labels
-    gate = prove(session, tokens, expected, plan.dtype, observer, labelled)
+    gate = verify(session, tokens, expected, plan.dtype, observer, labelled)
     session.close()
     return _conclude(record, gate, device, folder, results)
 

@@ -1,1 +1,1 @@
-"""What `--data` names: its layout, its pairs, and their tokens in batches."""
+"""Resolves `--data`: its layout and pairs, and the pairs as tokens and batches."""

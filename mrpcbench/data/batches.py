@@ -1,4 +1,4 @@
-"""Pairs as tokens, and tokens as batches: real lengths, padded only within a batch, results in the caller's order."""
+"""Tokenises pairs and makes batches. Padding is per batch, and results return in the caller's order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.schema.requests import Order
 
 if TYPE_CHECKING:
-    # A process that is given its batches needs neither, and each takes seconds to load.
+    # Each takes seconds to import, and the worker processes of `ab` need neither.
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -22,8 +22,8 @@ Texts = Mapping[str, Sequence[str]]  # sentence1 and sentence2 of some pairs
 class Batch:
     """Host arrays of one forward pass.
 
-    `inputs` maps each input name of the model to int64 [B, L]; `rows` int64 [B] says which pair of the caller's each
-    line is; `real_tokens` counts the tokens that are not padding.
+    `inputs` maps each input name of the model to int64 [B, L]. `rows`, int64 [B], are indices of the caller's pairs.
+    `real_tokens` counts the tokens that are not padding.
     """
 
     inputs: Mapping[str, NDArray[np.int64]]
@@ -38,34 +38,34 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Tokenised pairs with the padding that their tokenizer wants: `columns[name][i]` are the values of pair i, [L]."""
+    """Tokenised pairs: `columns[name][i]` are the values of pair i, [L], and `padding[name]` is the padding value."""
 
     columns: Mapping[str, Sequence[NDArray[np.int64]]]
     padding: Mapping[str, int]
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each pair, special tokens counted."""
+        """Number of tokens of each pair, including special tokens."""
         return [len(ids) for ids in self.columns["input_ids"]]
 
     def batches(self, size: int, *, order: Order = "length", multiple_of: int = 1) -> list[Batch]:
-        """Every pair once, `size` to a batch, each batch padded to its longest pair, rounded up to `multiple_of`.
+        """Batches of `size` pairs that cover every pair once. Each is padded as in `padded`.
 
-        With order `length` pairs of like length share a batch, which on MRPC's validation split
-        takes 4% more tokens than there are real ones, instead of 44%.
+        With order `length`, a batch has pairs of similar length. On MRPC's validation split, padding then adds 4% to
+        the real tokens instead of 44%.
         """
         lengths = np.asarray(self.lengths)
         rows = np.argsort(lengths, kind="stable") if order == "length" else np.arange(len(lengths))
         return [self.batch_of(rows[start : start + size], multiple_of) for start in range(0, len(rows), size)]
 
     def drawn(self, size: int, at_most: int, seed: int) -> list[Batch]:
-        """At most `at_most` batches of `size` different pairs in a seeded order; none where there are fewer pairs."""
+        """Up to `at_most` batches of `size` different pairs in a seeded order; none if there are fewer pairs."""
         order = np.random.default_rng(seed).permutation(len(self.lengths))
         count = min(at_most, len(order) // size)
         return [self.batch_of(rows) for rows in order[: count * size].reshape(count, size)]
 
     def of_length(self, length: int) -> "EncodedPairs":
-        """The same pairs repeated or cut to exactly `length` tokens: a fixed shape without padding or meaning."""
+        """The pairs repeated or cut to exactly `length` tokens: a fixed shape without padding, but meaningless text."""
         columns = {name: [np.resize(values, length) for values in column] for name, column in self.columns.items()}
         return EncodedPairs(columns=columns, padding=self.padding)
 
@@ -79,22 +79,22 @@ class EncodedPairs:
 
 @dataclass(frozen=True)
 class Reader:
-    """How a model reads pairs: its tokenizer, and how many tokens a pair may have."""
+    """Encodes pairs for a model, with its tokenizer and its limit of tokens per pair."""
 
     tokenizer: "PreTrainedTokenizerBase"
     longest_allowed: int
 
     def encode(self, pairs: "Dataset | Texts") -> EncodedPairs:
-        """Tokenise `sentence1` and `sentence2` of every pair; nothing is truncated.
+        """Tokenise `sentence1` and `sentence2` of every pair, without truncation.
 
-        Raises `UsageError` that names the first pair with more tokens than are allowed.
+        Raises `UsageError`, with the number of the first pair that has too many tokens.
         """
         ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
         encoded = self.tokenizer(ones, twos, truncation=False, return_attention_mask=True, verbose=False)
         for row, ids in enumerate(encoded["input_ids"]):
             if len(ids) > self.longest_allowed:
                 raise UsageError(
-                    f"pair {row} has {len(ids)} tokens and the model takes {self.longest_allowed}; "
+                    f"pair {row} has {len(ids)} tokens, but the model takes at most {self.longest_allowed}; "
                     "shorten it (--data, --pair)"
                 )
         padding = padding_of(self.tokenizer)
@@ -105,16 +105,16 @@ class Reader:
 
 
 def padding_of(tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, int]:
-    """What fills each input behind the tokens of a pair; 0 for an input that is not named."""
+    """The padding value of each input; inputs that are not listed are padded with 0."""
     return {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
 
 
 def padded(
     columns: Mapping[str, Sequence[Sequence[int] | NDArray[np.int64]]], padding: Mapping[str, int], multiple_of: int = 1
 ) -> dict[str, NDArray[np.int64]]:
-    """The values of some pairs as one int64 [B, L] for each input, padded on the right to the longest pair.
+    """Pad pairs on the right to the longest one: int64 [B, L] for each input.
 
-    `columns[name][i]` are the values of pair i, and `padding` is that of `padding_of`. L is rounded up to
+    `columns[name][i]` are the values of pair i, and `padding` is from `padding_of`. L is rounded up to a multiple of
     `multiple_of`. Training, evaluation, export and benchmark all pad here.
     """
     width = -(-max(len(ids) for ids in columns["input_ids"]) // multiple_of) * multiple_of
@@ -127,7 +127,7 @@ def padded(
 
 
 def in_order(outputs: Sequence[NDArray[np.float32]], batches: Sequence[Batch]) -> NDArray[np.float32]:
-    """Logits [B, 2] of each of `batches` as one float32 [N, 2] in the order of the pairs."""
+    """Join the logits [B, 2] of `batches` into one float32 [N, 2] in the order of the pairs."""
     rows = np.concatenate([batch.rows for batch in batches])
     stacked = np.concatenate(outputs)
     ordered = np.empty_like(stacked)

@@ -1,8 +1,8 @@
-"""Folders of paraphrase pairs, in every layout that MRPC comes in: files to unchecked rows with their places.
+"""Reads folders of paraphrase pairs, in every layout in which MRPC is distributed, into unchecked rows.
 
-A folder may hold several layouts. The first of `LAYOUTS` that is there is read, and the others are ignored, except
-that `msr_paraphrase_test.txt` supplies the labels that GLUE's `test.tsv` withholds. Rows go through memory, so that
-nothing is written into the data folder and no cache is needed.
+If a folder has several layouts, the first of `LAYOUTS` is read and the others are ignored. There is one exception:
+`msr_paraphrase_test.txt` supplies the labels that GLUE's `test.tsv` withholds. Rows are kept in memory, so nothing is
+written to the data folder and no cache is needed.
 """
 
 import codecs
@@ -32,15 +32,15 @@ IDS = ("#1 ID", "#2 ID")
 COLUMN_OF_TSV = {"Quality": "label", "#1 String": "sentence1", "#2 String": "sentence2"}
 ORIGINAL_TRAIN, ORIGINAL_TEST, DEV_IDS = "msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "dev_ids.tsv"
 SPLIT_OF_STEM = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
-# The hub's older shards end in a hash of their own.
+# The names of the hub's older shards end in a hash.
 FILE_NAME = r"(?P<stem>train|validation|dev|test)(-(?P<shard>\d{5})-of-(?P<shards>\d{5})(-[0-9a-f]+)?)?\."
-# What datasets reads of a saved dataset before its rows.
+# The JSON files that `datasets` reads from a saved dataset.
 SAVED_JSON = ("dataset_dict.json", "dataset_info.json", "state.json")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
 
 
 class Record(NamedTuple):
-    """One row as found: where it stands, for messages, and its unchecked fields by column."""
+    """One unchecked row: its fields by column, and its place (file and line) for messages."""
 
     place: str
     fields: Mapping[str, object]
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The unchecked rows of one file or split, and the two class names that it declares, if it does."""
+    """The unchecked rows of one file or split, and the two class names that it declares, if any."""
 
     place: str
     records: list[Record]
@@ -60,7 +60,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A way to lay out a folder: the file names that show it, the file behind each split, and its reader."""
+    """A folder layout: a pattern of its file names (`mark`), the file of each split, and its reader."""
 
     name: str
     mark: str
@@ -72,9 +72,9 @@ class Layout:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without byte-order mark, line ends and blank lines at the very end.
+    """The lines of a UTF-8 file, without byte-order mark, line ends and trailing blank lines.
 
-    Lines end at LF or CRLF only: `str.splitlines` would also cut sentences at U+2028, U+0085 and their like.
+    Lines end only at LF or CRLF. `str.splitlines` would also split sentences at U+2028, U+0085 and similar characters.
     """
     try:
         text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8")
@@ -87,13 +87,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of each line; MRPC's files have no quoting, so a `"` is text like any other."""
+    """Line number and fields of each line. MRPC's files have no quoting, so `"` is an ordinary character."""
     for number, line in enumerate(_lines(path), 1):
         yield number, line.split("\t")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number of the first line, and fields, of each row; a quoted field may run over several lines."""
+    """First line number and fields of each row. A quoted field may span several lines."""
     reader = csv.reader((line + "\n" for line in _lines(path)), strict=True)
     start = 1
     try:
@@ -114,14 +114,14 @@ def _named(path: Path, rows: Iterable[tuple[int, list[str]]], required: Collecti
     for number, row in numbered:
         if len(row) != len(header):
             raise UsageError(
-                f"{path} line {number}: {len(row)} field(s) where line 1 names {len(header)}; "
-                "restore the row: a blank line, or a separator or line break inside a sentence, breaks it"
+                f"{path} line {number}: {len(row)} field(s), but line 1 names {len(header)}; "
+                "fix the row: it may be blank, or have a separator or line break inside a sentence"
             )
         yield Record(f"{path} line {number}", dict(zip(header, row, strict=True)))
 
 
 def _require_columns(place: str, found: Sequence[str], required: Collection[str]) -> None:
-    """Raise `UsageError` unless each of `required` is in `found` once, and no name stands there twice.
+    """Raise `UsageError` unless each of `required` is in `found` and no name occurs twice.
 
     A name that differs from a required one only in case or spaces counts as the same. Nameless columns may repeat.
     """
@@ -140,12 +140,12 @@ def _require_columns(place: str, found: Sequence[str], required: Collection[str]
 
 
 def _tsv_records(path: Path) -> list[Record]:
-    """Rows of a GLUE or original file; where `index` stands in place of Quality, the labels are withheld."""
+    """Rows of a GLUE or original file. If it has `index` instead of `Quality`, the labels are withheld."""
     rows = list(_tsv_rows(path))
     header = rows[0][1]
     label = "index" if "index" in header and "Quality" not in header else "Quality"
     named = list(_named(path, rows, (label, *IDS, "#1 String", "#2 String")))
-    # A column of this project's own name would take the place of GLUE's.
+    # A column that already has this project's name would overwrite GLUE's.
     if both := [f"{theirs} and {ours}" for theirs, ours in COLUMN_OF_TSV.items() if ours in header]:
         raise UsageError(f"{path} line 1: {both[0]} are the same column; keep {both[0].split(' and ')[0]}")
     return [
@@ -167,7 +167,7 @@ def _read_glue(folder: Path) -> dict[str, Part]:
 
 
 def _labelled_by(original: Path, test: list[Record]) -> list[Record]:
-    """Give each test row the label of the original row with the same ids and sentences, wherever it stands."""
+    """Label each test row from the original row with the same ids and sentences, regardless of position."""
     columns = (*IDS, "sentence1", "sentence2")
     labels: dict[tuple[object, ...], object] = {}
     for record in _tsv_records(original):
@@ -184,7 +184,7 @@ def _labelled_by(original: Path, test: list[Record]) -> list[Record]:
 
 
 def _read_original(folder: Path) -> dict[str, Part]:
-    """The original release; the pairs that `dev_ids.tsv` lists are validation, in the order of the training file."""
+    """The original release. The pairs listed in `dev_ids.tsv` are validation, in the order of the training file."""
     train, test, dev_ids = folder / ORIGINAL_TRAIN, folder / ORIGINAL_TEST, folder / DEV_IDS
     splits = {"test": Part(str(test), _tsv_records(test))} if test.exists() else {}
     if train.exists():
@@ -204,7 +204,7 @@ def _read_original(folder: Path) -> dict[str, Part]:
 
 
 def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict[str, Part]:
-    """Splits in files named after them, each whole or as a complete series of shards."""
+    """Splits in files named after them. Each split is one file or a complete series of shards."""
     found: dict[str, list[re.Match[str]]] = {}
     for name in sorted(path.name for path in folder.iterdir()):
         if match := re.fullmatch(FILE_NAME + suffix, name):
@@ -226,12 +226,12 @@ def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict
 
 
 def _shards(match: re.Match[str]) -> list[str | None]:
-    """The numbers of all shards of the series of one file; None for a file that is a whole split."""
+    """The numbers of all shards of the series of a file; None for a file with the complete split."""
     return [f"{shard:05}" for shard in range(int(match["shards"]))] if match["shards"] else [None]
 
 
 def agree(place: str, parts: Iterable[Part]) -> tuple[str, ...]:
-    """The class names that all `parts` declare, else GLUE's; a label must not mean one thing here and another there."""
+    """The class names that `parts` declare, or GLUE's if none does. Raises `UsageError` if they differ."""
     declared = sorted({part.names for part in parts if part.names})
     if len(declared) > 1:
         raise UsageError(
@@ -286,7 +286,7 @@ def _read_saved(folder: Path) -> dict[str, Part]:
     for split in (split for split in SPLITS if split in parts):
         place = f"{folder} split {split}"
         _require_columns(place, parts[split].column_names, COLUMNS)
-        # The format that was saved (torch, numpy) would turn the labels into that library's numbers.
+        # A saved format (torch, numpy) would convert the labels to that library's types.
         columns = parts[split].with_format(None).select_columns(list(COLUMNS))[:]
         splits[split] = _from_columns(place, columns, parts[split].features)
     if not splits:
@@ -334,7 +334,7 @@ LAYOUTS = (
 
 
 def layout_of(source: str, folder: Path) -> Layout:
-    """The first of `LAYOUTS` that `folder` has a file of; raises `UsageError` that names them all where none is."""
+    """The first of `LAYOUTS` of which `folder` has a file; raises `UsageError`, with a list of layouts, if none."""
     try:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
@@ -346,4 +346,4 @@ def layout_of(source: str, folder: Path) -> Layout:
         if any(re.fullmatch(layout.mark, path.name) for layout in LAYOUTS for path in inner.iterdir()):
             raise UsageError(f"--data {source}: no data in the folder itself; name --data {Path(source, inner.name)}")
     known = "; ".join(f"{layout.name} ({', '.join(layout.files.values())})" for layout in LAYOUTS)
-    raise UsageError(f"--data {source}: no data in the folder; it may hold {known}")
+    raise UsageError(f"--data {source}: no data in the folder; supported layouts: {known}")

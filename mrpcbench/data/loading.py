@@ -1,8 +1,8 @@
 """Paraphrase pairs from the hub, a folder or the bundled files, as one `DatasetDict`.
 
-Every source ends in the same shape: splits among train, validation and test, with the features `sentence1: string`,
-`sentence2: string` and `label: ClassLabel` of two names. Label 1 is the positive class; a split whose labels are
-withheld has -1 throughout, as GLUE writes it. A row is either read or named in an error: none is dropped or repaired.
+Every source gives the same structure: some of the splits train, validation and test, with the features
+`sentence1: string`, `sentence2: string` and `label: ClassLabel` with two names. Label 1 is the positive class. A split
+with withheld labels has only -1, as in GLUE. A bad row is an error with its place; no row is dropped or repaired.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ LABEL_OF_TEXT = {"0": 0, "1": 1, "-1": WITHHELD}
 def _sentence(record: Record, column: str) -> str:
     value = record.fields[column]
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{record.place}: {column} is {value!r:.40}; every pair needs two sentences of text")
+        raise UsageError(f"{record.place}: {column} is {value!r:.40}; every pair needs two non-empty sentences")
     return value
 
 
 def _label(record: Record) -> int:
     value = record.fields["label"]
     label = LABEL_OF_TEXT.get(value) if isinstance(value, str) else value
-    if type(label) is not int or label not in LABEL_OF_TEXT.values():  # True == 1, yet it is no label
+    if type(label) is not int or label not in LABEL_OF_TEXT.values():  # True == 1, but a bool is not a label
         raise UsageError(f"{record.place}: label is {value!r:.40}; write 1 (equivalent) or 0 (not equivalent)")
     return label
 
@@ -49,7 +49,7 @@ def _checked(split: str, part: Part, names: tuple[str, ...]) -> Dataset:
     labels = [_label(record) for record in part.records]
     if WITHHELD in labels and set(labels) != {WITHHELD}:
         place = part.records[labels.index(WITHHELD)].place
-        raise UsageError(f"{place}: label is -1 (withheld) where other rows have theirs; give all labels, or none")
+        raise UsageError(f"{place}: label is -1 (withheld), but other rows have labels; give all labels, or none")
     features = Features(
         {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=list(names))}
     )
@@ -64,7 +64,7 @@ def _parts(source: str) -> dict[str, Part]:
     else:
         folder = Path(source)
     if not folder.is_dir():
-        what = "is a file; give the folder that holds it" if folder.is_file() else "no such folder"
+        what = "is a file; pass its folder" if folder.is_file() else "no such folder"
         raise UsageError(f"--data {source}: {what}; --data takes {HUB}, {QUICKSTART} or a folder")
     return layout_of(source, folder).read(folder)
 
@@ -75,11 +75,11 @@ def _parts(source: str) -> dict[str, Part]:
 def load(source: str) -> DatasetDict:
     """Load `source`: "hub" (GLUE's MRPC), "quickstart" (the bundled pairs), or the path of a folder.
 
-    Returns those of train, validation and test that the source has, each with `sentence1`, `sentence2` and `label`
-    in the source's row order. Class names that the source declares are kept; others are `LABEL_NAMES`. A folder that
-    happens to be called hub or quickstart is ./hub or ./quickstart.
+    Returns the available splits of train, validation and test, each with `sentence1`, `sentence2` and `label`, in the
+    source's row order. Class names that the source declares are kept; the default is `LABEL_NAMES`. For a folder
+    called hub or quickstart, write ./hub or ./quickstart.
 
-    Raises `UsageError` for a source or a row that cannot be meant, `MrpcbenchError` where the hub is out of reach.
+    Raises `UsageError` for an invalid source or row, and `MrpcbenchError` if the hub cannot be reached.
     """
     parts = _parts(source)
     names = agree(f"--data {source}", parts.values())
@@ -87,9 +87,9 @@ def load(source: str) -> DatasetDict:
 
 
 def split_of(dataset: DatasetDict, source: str, split: str, *, labelled: bool = True) -> Dataset:
-    """Get one split of what `load(source)` returned; `labelled` says that its labels are needed.
+    """One split of the result of `load(source)`. With `labelled`, its labels are required.
 
-    Raises `UsageError` where the split is absent, naming the file that would provide it, or its labels are withheld.
+    Raises `UsageError` if its labels are withheld, or if it is missing; the message names the file that provides it.
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: no such split; use {', '.join(SPLITS)}")
@@ -97,13 +97,13 @@ def split_of(dataset: DatasetDict, source: str, split: str, *, labelled: bool = 
         message = f"--data {source}: no {split} split, only {', '.join(dataset)}"
         if source not in (HUB, QUICKSTART):
             layout = layout_of(source, Path(source))
-            message += f"; it is read as {layout.name}, where the split comes from {layout.files[split]}"
+            message += f"; the folder is read as {layout.name}, and the split would come from {layout.files[split]}"
         raise UsageError(message)
     found = dataset[split]
     if labelled and WITHHELD in found["label"]:
         raise UsageError(
-            f"--data {source}: the labels of {split} are withheld (-1); choose another split, or give labels: "
-            f"{ORIGINAL_TEST} beside GLUE's test.tsv does"
+            f"--data {source}: the labels of {split} are withheld (-1); choose another split, or add labels "
+            f"({ORIGINAL_TEST} next to GLUE's test.tsv)"
         )
     return found
 
@@ -115,12 +115,11 @@ def label_names(split: Dataset) -> tuple[str, str]:
 
 
 def identity(split: Dataset, source: str, name: str) -> DataIdentity:
-    """Say what data a figure rests on, for the split `name` of `load(source)`; withheld labels count no positives.
+    """The identity of the split `name` of `load(source)`. With withheld labels, it has 0 positives.
 
-    `data_sha256` is over the pairs in order, each as one line of UTF-8: the JSON array of sentence1, sentence2 and
-    label without spaces, where only `"`, `\\` and control characters below U+0020 are escaped, and then LF. It
-    depends on nothing else: the same pairs have the same hash from any layout. `source` is made public: a folder
-    keeps only its last name.
+    `data_sha256` covers the pairs in order. Each pair is one line of UTF-8, ended by LF: a JSON array of sentence1,
+    sentence2 and label without spaces, in which only `"`, `\\` and control characters below U+0020 are escaped. So the
+    same pairs have the same hash in any layout. `source` is redacted: a folder is cut to its last name.
     """
     digest, labels = hashlib.sha256(), list(split["label"])
     for pair in zip(split["sentence1"], split["sentence2"], labels, strict=True):

@@ -1,1 +1,1 @@
-"""The machine, the versions, and the redaction of paths."""
+"""Machine and software versions for records, and the redaction of paths."""

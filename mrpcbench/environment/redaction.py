@@ -1,4 +1,4 @@
-"""What a record may show of paths and command lines: nothing that names a person or a folder. Standard library only."""
+"""Redacts paths and command lines for records: no names of people or folders. Standard library only."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-# Options whose value is never a public name, whatever it looks like.
+# Options whose value is always a path or a repository, even if it looks like a public name.
 ALWAYS_CUT = {
     flag
     for module in (requests, bench_requests, gate_requests)
@@ -28,7 +28,7 @@ ALWAYS_CUT = {
 
 
 def public(request: T) -> T:
-    """`request` as a record may show it: every location in it is public."""
+    """`request` with every path redacted by `public_name`."""
     named = [item.name for item in fields(request) if item.metadata["location"]]
     shown: dict[str, Any] = {
         name: public_name(value) for name in named if (value := getattr(request, name)) is not None
@@ -37,7 +37,7 @@ def public(request: T) -> T:
 
 
 def public_name(text: str) -> str:
-    """A model, data source or path as a record may show it: a hub id or a bare name as it is, a path's last part."""
+    """A redacted model, data source or path: a hub id or a bare name is unchanged; a path is cut to its last part."""
     looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
     if looks_like_hub_id and not Path(text).exists():
         return text
@@ -54,9 +54,9 @@ def is_a_home(folder: Path) -> bool:
 
 
 def distinct_name(path: Path, paths: Sequence[Path]) -> str:
-    """The name of the file, with as many folders as distinguish it from the other `paths`, but none that names a user.
+    """The name of the file, with as many folders as needed to distinguish it from the other `paths`.
 
-    The same file twice has one name. So have files that differ only in such a folder.
+    Folders that name a user are left out, so files that differ only in such a folder have the same name.
     """
     mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
     for count in range(1, len(mine) + 1):
@@ -66,13 +66,13 @@ def distinct_name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def public_parts(path: Path) -> tuple[str, ...]:
-    """The folders and the name of an absolute path, without what leads to a home and to whose it is."""
+    """The parts of an absolute path, without the home folder and everything above it."""
     above = next(filter(is_a_home, path.parents), Path(path.anchor))
     return path.relative_to(above).parts
 
 
 def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """The command line with each path cut to its last part, also behind `--option=`, and each owner of a repository."""
+    """The command line with each path, also after `--option=`, and each repository cut to its last part."""
     shown: list[str] = []
     for index, part in enumerate(argv):
         option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
@@ -88,6 +88,6 @@ def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _names_a_path(value: str) -> bool:
-    # OWNER/NAME may be a hub id; anything deeper is a path, be it there or yet to be made.
+    # OWNER/NAME may be a hub id. Anything deeper is a path, even if it does not exist yet.
     named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
     return os.sep in value and (named_as_path or Path(value).exists())

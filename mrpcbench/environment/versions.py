@@ -1,8 +1,8 @@
-"""The versions of the packages that can change a number. Standard library only, so that any process can tell them."""
+"""Versions of the packages that can affect results. Standard library only, so any process can import it."""
 
 from importlib import metadata
 
-# Those that can change a number or a graph; what else is installed does not belong in a record.
+# Packages that can change a number or a graph. Other installed packages do not belong in a record.
 PACKAGES = (
     "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
     "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"

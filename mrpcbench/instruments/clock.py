@@ -1,35 +1,35 @@
-"""The one clock: every time of a benchmark is read from `time.perf_counter_ns`, and here."""
+"""The clock of every benchmark: `time.perf_counter_ns`, read only here."""
 
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
-SPIN_S = 2e-4  # a sleeping process wakes some 60 us late on Linux; the last stretch is therefore spun
+SPIN_S = 2e-4  # Linux wakes a sleeping process about 60 us late, so the end of a sleep is spent spinning
 
 
 class Clock(Protocol):
-    """Time in seconds from any origin, never going back."""
+    """A monotonic clock, in seconds from an arbitrary origin."""
 
     def now(self) -> float:
-        """The moment, in seconds."""
+        """The current time in seconds."""
 
     def sleep_until(self, moment: float) -> None:
-        """Return once `now()` is at least `moment`: never earlier, and at once where that has passed."""
+        """Return when `now()` is at least `moment`; immediately if that time has passed."""
 
 
 class WallClock:
-    """The real clock. It spins at the end of a sleep, so that a wake-up is not itself a latency.
+    """The real clock. It spins at the end of a sleep, so a late wake-up does not add to a latency.
 
-    The core that it spins on would be idle: the one worker has nothing to do until the moment comes.
+    Spinning costs no engine a core, because the only worker is waiting.
     """
 
     def now(self) -> float:
-        """Seconds of the same counter that times every other scenario."""
+        """Seconds of the counter that also times the other scenarios."""
         return time.perf_counter_ns() / 1e9
 
     def sleep_until(self, moment: float) -> None:
-        """Sleep until shortly before `moment`, and spin from there."""
+        """Sleep until shortly before `moment`, then spin."""
         coarse = moment - self.now() - SPIN_S
         if coarse > 0:
             time.sleep(coarse)
@@ -38,9 +38,9 @@ class WallClock:
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What `work` returns and how many milliseconds it took.
+    """The result of `work` and its duration in ms.
 
-    Where `work` returns host arrays, it cannot end before the device is done.
+    If `work` returns host arrays, the duration includes all work of the device.
     """
     start = time.perf_counter_ns()
     result = work()

@@ -1,9 +1,9 @@
-"""The control of a benchmark: a fixed task, timed before each round, that shows the state of the machine itself.
+"""The control of a benchmark: a fixed task, timed before each round, which shows the state of the machine.
 
-The host of a virtual machine may place its cores near each other or far apart, and change that every minute. Threads
-then take up to twice as long to start and join, and so does every engine that shares small operations between threads.
-No counter inside the machine shows it, and the rounds stay steady. The control changes by the same factor: it starts
-and joins the threads of many small operations.
+A hypervisor may place the cores of a virtual machine near each other or far apart, and move them every minute. Threads
+can then take twice as long to start and join, and so can engines that run small operations on several threads. No
+counter inside the machine shows it, and the rounds look steady. The control runs many small multi-threaded operations,
+so its time changes by the same factor.
 """
 
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ import torch
 
 from mrpcbench.instruments.clock import WallClock, timed
 
-# Elements that torch gives a thread at least (at::internal::GRAIN_SIZE in ATen/Parallel.h).
+# The smallest number of elements that torch gives a thread (at::internal::GRAIN_SIZE in ATen/Parallel.h).
 GRAIN = 32768
 CALLS_PER_BLOCK = 10
-# 400 blocks take 20 ms on the CPU that this was written on. Where other programs hold the cores, a call takes as long
-# as the time slice of a program, 8 ms, and the limit ends it.
+# 400 blocks normally take 20 ms. If other programs hold the cores, a call takes as long as a time slice, 8 ms, and the
+# time limit ends the control.
 MOST_BLOCKS = 400
 MOST_S = 0.05
 
 
 def control_us(threads: int) -> float:
-    """Microseconds of a float32 addition that is just large enough to be shared between `threads` CPU threads.
+    """Time in microseconds of a float32 addition that is just large enough to run on `threads` CPU threads.
 
-    The median of at most 400 blocks of 10 calls, so other programs that interrupt some blocks do not count.
+    It is the median of at most 400 blocks of 10 calls, so interruptions of a few blocks do not matter.
     """
     torch.set_num_threads(threads)
     values = torch.zeros(GRAIN * (threads - 1) + 1)
@@ -36,7 +36,7 @@ def control_us(threads: int) -> float:
 
 
 def _blocks(add: partial[torch.Tensor]) -> Iterator[float]:
-    """Microseconds per call of each block, until there are enough or time is up."""
+    """Microseconds per call of each block, until one of the limits is reached."""
     clock = WallClock()
     end_s = clock.now() + MOST_S
     for _ in range(MOST_BLOCKS):

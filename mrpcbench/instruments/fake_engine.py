@@ -1,4 +1,4 @@
-"""An engine of known cost and known answers, for testing what is built on engines."""
+"""A test double: an engine with a known cost and known answers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +13,7 @@ from mrpcbench.schema.requests import BackendSpec
 
 
 class FakeSession:
-    """Takes `cost_ms` a call, and answers "equivalent" where the sum of a pair's real tokens is even."""
+    """Takes `cost_ms` per call. Answers "equivalent" if the sum of a pair's real tokens is even."""
 
     placement = Placement(engine="fake", device="cpu", provider="none", dtype="fp32", threads=1)
     model = ModelIdentity(
@@ -31,7 +31,7 @@ class FakeSession:
         self._clock = clock or WallClock()
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [B, 2]: +1 for the answer, -1 for the other; padding does not change them."""
+        """Logits [B, 2]: +1 for the answer, -1 for the other label. Padding does not change them."""
         done = self._clock.now() + self.cost_ms / 1e3
         even = (batch.inputs["input_ids"] * batch.inputs["attention_mask"]).sum(axis=1) % 2 == 0
         logits = np.where(even[:, None], [-1.0, 1.0], [1.0, -1.0]).astype(np.float32)
@@ -39,7 +39,7 @@ class FakeSession:
         return logits
 
     def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
-        """Logits of each batch in turn."""
+        """Logits of each batch, in order."""
         return map(self.infer, batches)
 
     def close(self) -> None:
@@ -47,5 +47,5 @@ class FakeSession:
 
 
 def open_fake(spec: BackendSpec, source: ModelSource) -> FakeSession:
-    """A session that costs 1 ms a call, whatever model is named."""
+    """A session that takes 1 ms per call. It ignores the model."""
     return FakeSession()

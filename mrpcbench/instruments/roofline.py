@@ -1,8 +1,8 @@
-"""The physical limit of a row: what the model must at least do, and what this machine can do at best.
+"""The roofline of a row: the minimum work of the model, and the peak compute and bandwidth of the machine.
 
-A row cannot take less time than its arithmetic at the machine's best rate of arithmetic, nor less than its memory
-traffic at the best rate of that: the roofline of Williams, Waterman and Patterson (CACM 52(4), 2009). The first share
-alone is known as model FLOP utilisation (Chowdhery et al., "PaLM", 2022, appendix B). Padding is no work.
+A row takes at least the time of its FLOP at peak compute, and at least the time of its memory traffic at peak
+bandwidth (Williams, Waterman and Patterson, CACM 52(4), 2009). The first ratio alone is model FLOP utilisation
+(Chowdhery et al., "PaLM", 2022, appendix B). Padding does not count as work.
 """
 
 import math
@@ -21,23 +21,23 @@ from mrpcbench.schema.bench_results import Ceilings, Work
 Clock = Callable[[], float]
 Call = Callable[[], object]
 
-# A product is large enough when it takes this long; no library gains from going beyond the largest side.
+# A matrix product is large enough when it takes this long. No library gains beyond the largest side.
 ENOUGH_S = 0.02
 FIRST_SIDE, LARGEST_SIDE = 256, 8192
-# The best of as many as fit in this time, so that a GPU has time to raise its clocks, and of three at least.
+# Repeat for this long, so that a GPU can raise its clocks, and at least three times; the best time counts.
 SPAN_S = 0.3
 FEWEST = 3
-# Several times the caches of either.
+# Several times the size of the caches of each device.
 COPY_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """The sizes of a classifier on which its work depends."""
+    """The dimensions of a classifier that determine its work."""
 
     width: int
     mlp_weights: int  # in the matrices of one layer's MLP
-    windows: tuple[int | None, ...]  # for each layer how many tokens each way a token sees; None: all
+    windows: tuple[int | None, ...]  # per layer: how many tokens to each side a token attends to; None means all
     table_rows: int  # rows of `width` in all embedding tables
     labels: int
 
@@ -70,7 +70,7 @@ def _plain(config: Any, inner: int, table_rows: int) -> Encoder:
     )
 
 
-# The architectures whose count the tests hold against torch's own; each has a head of one dense layer and the labels.
+# The supported architectures. Each has a head of one dense layer and the labels; tests compare with torch's counter.
 ENCODERS: Mapping[str, Callable[[Any], Encoder]] = {
     "modernbert": _modernbert,
     "bert": _bert,
@@ -82,8 +82,8 @@ ENCODERS: Mapping[str, Callable[[Any], Encoder]] = {
 
 
 def encoder_of(config: PretrainedConfig) -> Encoder | None:
-    """The sizes of the classifier that `config` describes; None where its work is not known here."""
-    # Causal attention, missing heads and relative positions would each change the count.
+    """The dimensions of the classifier that `config` describes; None if its work is unknown."""
+    # Causal attention, pruned heads and relative positions would each change the count.
     if config.is_decoder or config.pruned_heads or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return None
     return ENCODERS[config.model_type](config) if config.model_type in ENCODERS else None
@@ -92,15 +92,15 @@ def encoder_of(config: PretrainedConfig) -> Encoder | None:
 def work_of(
     config: PretrainedConfig, lengths: Sequence[int], *, batches: int, parameters: int, dtype: str
 ) -> Work | None:
-    """The work of classifying pairs of `lengths` real tokens in `batches` forward passes; None where it is not known.
+    """The work of classifying pairs of `lengths` real tokens in `batches` forward passes; None if unknown.
 
-    FLOP, two a multiply-add, with width d, for every token in every layer: 2 (4 d^2 + the MLP's weights) for the matrix
-    products and 4 d for each key that its query sees; 2 (d^2 + d labels) a pair for the head. What is no product
-    (softmax, norms, activations) is left out, as torch's counter does.
+    FLOP (two per multiply-add), with width d. Every token needs in every layer 2 (4 d^2 + MLP weights) for the matrix
+    products, and 4 d for each key that it attends to. The head needs 2 (d^2 + d labels) per pair. Other operations
+    (softmax, norms, activations) do not count; torch's counter omits them too.
 
-    Bytes: the `parameters` that are in no embedding table once a forward pass, and one row of a table a token, in
-    `dtype`. Activations are left out, for they can stay on the chip; so can the weights of a model that is smaller than
-    the caches, for which this is more than the least.
+    Bytes, in `dtype`: the `parameters` outside of embedding tables once per forward pass, and one table row per token.
+    Activations do not count, because they can stay on the chip. Weights smaller than the caches can stay there too; for
+    such a model this is more than the minimum.
     """
     encoder = encoder_of(config)
     if encoder is None or dtype not in DTYPES:
@@ -117,30 +117,30 @@ def work_of(
 
 
 def keys_seen(length: int, window: int | None) -> int:
-    """Pairs (i, j) of `length` tokens with |i - j| <= `window`; with None all of them."""
+    """The number of pairs (i, j) of `length` tokens with |i - j| <= `window`; all pairs if None."""
     reach = length - 1 if window is None else min(window, length - 1)
     return length * (2 * reach + 1) - reach * (reach + 1)
 
 
 def measure_ceilings(device: str, dtype: str, threads: int, clock: Clock = time.perf_counter) -> Ceilings:
-    """The best rates of `device` (cpu, cuda) in `dtype` with `threads` CPU threads, in about two seconds.
+    """Measure peak compute and bandwidth of `device` (cpu, cuda) in `dtype` with `threads` CPU threads.
 
-    It takes twice `COPY_BYTES` of memory: measure after whatever peak of memory is to be recorded.
+    It takes about two seconds, and twice `COPY_BYTES` of memory, so call it after the memory peaks were recorded.
     """
     torch.set_num_threads(threads)
     with torch.inference_mode():
         flops_per_s = max(_product_rate(kind, device, onednn, clock) for kind, onednn in _ways(device, DTYPES[dtype]))
         bytes_per_s = _copy_rate(device, clock)
     if device == "cuda":
-        torch.cuda.empty_cache()  # for engines that allocate beside torch
+        torch.cuda.empty_cache()  # other engines allocate GPU memory without torch
     return Ceilings(device=device_name(device), dtype=dtype, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
 
 
 def _ways(device: str, dtype: torch.dtype) -> list[tuple[torch.dtype, bool]]:
-    """The ways to make a product at least as exact as `dtype`: the arithmetic, and whether by oneDNN's own layout.
+    """The ways to compute a matrix product at least as precisely as `dtype`: the dtype, and whether in oneDNN's layout.
 
-    A ceiling must hold for every engine. On a CPU torch's own float32 product can reach half of what oneDNN and ONNX
-    Runtime reach (it asks MKL, also on an AMD processor), and engines may compute halves in float32.
+    A ceiling must hold for every engine. On a CPU, torch's float32 product may be half as fast as those of oneDNN and
+    ONNX Runtime, because torch uses MKL even on AMD processors. Engines may also compute half precision in float32.
     """
     if device != "cpu":
         return [(dtype, False)]
@@ -149,33 +149,33 @@ def _ways(device: str, dtype: torch.dtype) -> list[tuple[torch.dtype, bool]]:
 
 
 def _product_rate(dtype: torch.dtype, device: str, onednn: bool, clock: Clock) -> float:
-    """FLOP a second of a square product, at the first side, doubled from the smallest, that takes long enough."""
+    """FLOP/s of a square matrix product. The side is doubled until a product takes long enough."""
     side = FIRST_SIDE
     while True:
-        # Random values, for a GPU multiplies zeros with less power and so faster.
+        # Random values, because a GPU multiplies zeros with less power and therefore faster.
         inputs, weights = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         if onednn:
             inputs, weights = inputs.to_mkldnn(), weights.to_mkldnn()
 
         def product(inputs: torch.Tensor = inputs, weights: torch.Tensor = weights) -> object:
-            # As the layers of a model do it: `inputs @ weights` has no fast kernel for float16 on a CPU.
+            # As in a model's layers. `inputs @ weights` has no fast kernel for float16 on a CPU.
             return torch.nn.functional.linear(inputs, weights)
 
-        product()  # the first call at a size also chooses the kernel
+        product()  # the first call of a size also selects the kernel
         if side >= LARGEST_SIDE or _timed_s(product, device, clock) >= ENOUGH_S:
             return 2 * side**3 / _best_s(product, device, clock)
         side *= 2
 
 
 def _copy_rate(device: str, clock: Clock) -> float:
-    """Bytes a second, read and written, of a large copy."""
+    """Bytes/s, read and written, of a large copy."""
     source = torch.ones(COPY_BYTES[device], dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     return 2 * source.nbytes / _best_s(lambda: target.copy_(source), device, clock)
 
 
 def _best_s(work: Call, device: str, clock: Clock) -> float:
-    """The shortest of several times of `work`, after one that does not count."""
+    """The shortest of several times of `work` in seconds, after one warm-up."""
     work()
     samples: list[float] = []
     while len(samples) < FEWEST or math.fsum(samples) < SPAN_S:
@@ -184,7 +184,7 @@ def _best_s(work: Call, device: str, clock: Clock) -> float:
 
 
 def _timed_s(work: Call, device: str, clock: Clock) -> float:
-    """Seconds from when the device has nothing left to do until it is done with `work`."""
+    """Seconds of `work`, with device synchronisation before and after."""
     _wait(device)
     start = clock()
     work()

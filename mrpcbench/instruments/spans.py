@@ -1,6 +1,7 @@
-"""Where the time between text and logits goes, part by part, in separate passes that no sample comes from.
+"""The time breakdown from text to logits, step by step, from separate passes that give no samples.
 
-Each part ends with a wait for the device, which a caller would not ask for: the parts of a call take longer than it.
+Each step ends with device synchronisation, which a normal call does not have. So the steps together take longer than a
+call.
 """
 
 import time
@@ -21,18 +22,18 @@ T = TypeVar("T")
 Rows = NDArray[np.int64]
 Tokenise = Callable[[Rows], EncodedPairs]
 
-# Calls of a pass over single pairs or requests, which come in no order, so that the first are as good as all.
+# The number of calls with single pairs or requests. Their order is arbitrary, so the first ones are representative.
 CALLS = 100
-# A call of ModernBERT-base runs some thousand operators; a trace of more calls is slow to open.
+# A call of ModernBERT-base runs about a thousand operators, and a trace of more calls is slow to open.
 PROFILED_CALLS = 10
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The way from text to logits: `cut` says which pairs make each batch, `tokenise` makes tokens of pairs.
+    """The steps from text to logits. `cut` lists the pairs of each batch; `tokenise` tokenises pairs.
 
-    With `whole` all pairs are tokenised at once, as sorting by length needs; else each batch by itself. Pairs of a
-    fixed shape are not tokenised: `tokens` are there already.
+    With `whole`, all pairs are tokenised at once, which sorting by length requires; otherwise each batch separately.
+    With a fixed shape, `tokenise` is None and `tokens` are used as they are.
     """
 
     probe: Probe
@@ -42,22 +43,22 @@ class Pipeline:
     whole: bool
 
     def spans(self) -> tuple[Span, ...]:
-        """The times of each part; a part that did not run is left out."""
+        """The times of each step. Steps that did not run are omitted."""
         cut = self.cut if self.whole else self.cut[:CALLS]
-        self._walk(cut[:1], Stopwatch(self.probe.wait))  # what a first call chooses or allocates is no part's time
+        self._run(cut[:1], Stopwatch(self.probe.wait))  # warm-up: a first call selects kernels and allocates memory
         watch = Stopwatch(self.probe.wait)
-        self._walk(cut, watch)
+        self._run(cut, watch)
         return watch.spans()
 
     def events(self) -> list[Event]:
-        """The parts of a few calls, evenly spread over all, with the engine's operators in them."""
+        """The steps of a few calls, evenly spread over all batches, and the engine's operators within them."""
         watch = Stopwatch(self.probe.wait)
         chosen = self.cut[:: -(-len(self.cut) // PROFILED_CALLS)]
         with self.probe.operators() as operators:
-            self._walk(chosen, watch)
+            self._run(chosen, watch)
         return [*watch.events, *operators]
 
-    def _walk(self, cut: Sequence[Rows], watch: "Stopwatch") -> None:
+    def _run(self, cut: Sequence[Rows], watch: "Stopwatch") -> None:
         for tokens, rows in self._tokens(cut, watch):
             batch = watch.time("batch", partial(tokens.batch_of, rows))
             inputs = watch.time("copy in", partial(self.probe.copy_in, batch))
@@ -65,7 +66,7 @@ class Pipeline:
             watch.time("copy out", partial(self.probe.copy_out, outputs))
 
     def _tokens(self, cut: Sequence[Rows], watch: "Stopwatch") -> Iterator[tuple[EncodedPairs, Rows]]:
-        """For each batch, tokens and which of them it is made of."""
+        """For each batch, encoded pairs and the rows among them that make up the batch."""
         if self.tokenise is None:
             yield from ((self.tokens, rows) for rows in cut)
         elif self.whole:
@@ -79,13 +80,13 @@ class Pipeline:
 
 @dataclass
 class Stopwatch:
-    """Times parts, each until the device is done with it."""
+    """Times steps, each until the device has finished it."""
 
     wait: Callable[[], None]
     events: list[Event] = field(default_factory=list)
 
     def time(self, name: SpanName, work: Callable[[], T]) -> T:
-        """What `work` returns; its time is added to those of `name`."""
+        """Run `work`, record its time under `name`, and return its result."""
         begin = time.perf_counter_ns()
         result = work()
         self.wait()
@@ -93,7 +94,7 @@ class Stopwatch:
         return result
 
     def spans(self) -> tuple[Span, ...]:
-        """The times of each part, in the order of the way."""
+        """The times of each step, in pipeline order."""
         found = {
             name: tuple((event.end_ns - event.begin_ns) / 1e6 for event in self.events if event.name == name)
             for name in get_args(SpanName)

@@ -1,11 +1,11 @@
-"""What a row uses while it is timed: the GPU's energy, power, clock, temperature, throttling, memory; CPU and RSS.
+"""Resources that a row uses while it is timed: GPU energy, power, clock, temperature, throttling, memory; CPU; RSS.
 
-The GPU is read through NVML (`nvidia-ml-py`). What NVML refuses is None, never zero, and a reading that was absent in
-one sample is None for the row: a mean over a part of a row is not the row's. What was seen, throttling or another
-process, counts all the same.
+The GPU is read through NVML (`nvidia-ml-py`). A reading that NVML does not give is None, never zero. A reading that is
+missing in one sample is None for the row, because a mean over part of a row is misleading. Throttling and other
+processes count even if a single sample saw them.
 
-Cost: ten samples a second from a thread of its own, on GPU rows alone. NVML's calls let go of Python's lock; what is
-left holds it for about 30 microseconds a sample, during which the timed thread can wait.
+Cost: a separate thread takes ten samples per second, only on GPU rows. NVML's calls release Python's global lock; the
+rest holds it for about 30 microseconds per sample, which can delay the timed thread.
 """
 
 import math
@@ -30,8 +30,8 @@ except ImportError:
 
 INTERVAL_S = 0.1
 
-# NVML's bits (API reference, "Clocks event reasons"), named as nvidia-smi names them. An idle GPU (0x1) and clocks that
-# its owner has set (0x2) are lower clocks, but nothing slowed the GPU down.
+# NVML's bits (API reference, "Clocks event reasons"), with the names of nvidia-smi. Low clocks of an idle GPU (0x1) and
+# clocks set by the user (0x2) are not throttling.
 THROTTLING = {
     0x4: "sw_power_cap",
     0x8: "hw_slowdown",
@@ -48,7 +48,7 @@ NOT_THROTTLING = 0x1 | 0x2
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSample:
-    """One look at a GPU; None is a reading that it does not give."""
+    """One set of GPU readings; None for a reading that the GPU does not give."""
 
     total_energy_j: float | None = None  # since the driver was loaded
     power_w: float | None = None
@@ -60,21 +60,21 @@ class GpuSample:
 
 
 class GpuSensor(Protocol):
-    """What a `Meter` reads."""
+    """The interface that a `Meter` reads."""
 
     def read(self) -> GpuSample:
-        """The GPU as it is now; called from another thread. If it raises, the row has no GPU readings."""
+        """The current readings. Called from another thread. If it raises, the row has no GPU readings."""
 
 
 class NvmlSensor:
-    """NVML's readings of the GPU behind `handle`, each None where NVML refuses it."""
+    """NVML's readings of the GPU with `handle`; each is None if NVML does not give it."""
 
     def __init__(self, handle: Any, root: int | None = None) -> None:
         self._handle = handle
         self._root = root
 
     def read(self) -> GpuSample:
-        """The energy comes first, for it must belong to the moment that the sample is taken for."""
+        """The current readings. Energy is read first, because it must match the time of the sample."""
         energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         power_mw = self._ask("nvmlDeviceGetPowerUsage")
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
@@ -86,24 +86,24 @@ class NvmlSensor:
             sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
             temperature_c=self._ask("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU),
             throttle_reasons=None if reasons is None else throttle_names(reasons),
-            # Zero is no answer: who is on the list has a context, and that alone takes memory.
+            # Zero means unknown: every process in the list has a CUDA context, which takes memory.
             process_memory_bytes=memory.get(os.getpid()) or None,
             foreign_pids=foreign(memory, self._root),
         )
 
-    def _ask(self, question: str, *details: int) -> Any:
+    def _ask(self, function: str, *arguments: int) -> Any:
         try:
-            return getattr(pynvml, question)(self._handle, *details)
+            return getattr(pynvml, function)(self._handle, *arguments)
         except pynvml.NVMLError:
             return None
 
 
 def open_gpu_sensor(device: str, root: int | None = None) -> GpuSensor | None:
-    """The sensor of the GPU that torch calls 0, or None on the CPU, without NVML, or where NVML does not know the GPU.
+    """The sensor of torch's GPU 0; None on the CPU, without NVML, or if NVML does not know the GPU.
 
-    NVML counts the GPUs of the machine in PCI order, torch those that CUDA_VISIBLE_DEVICES leaves it: only the UUID is
-    the same for both. None too for a slice of a GPU (MIG): power, clocks and throttling are of the whole GPU, which
-    others may use. NVML stays open until the process ends.
+    NVML numbers all GPUs in PCI order; torch numbers only those in CUDA_VISIBLE_DEVICES. So the GPU is found by UUID.
+    Also None for a MIG slice, because its power, clocks and throttling are those of the whole GPU, which others may
+    use. NVML stays open until the process ends.
     """
     if not device.startswith("cuda") or pynvml is None:
         return None
@@ -115,29 +115,29 @@ def open_gpu_sensor(device: str, root: int | None = None) -> GpuSensor | None:
     try:
         sliced = pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_DISABLE
     except pynvml.NVMLError:
-        sliced = False  # a GPU that cannot be
+        sliced = False  # a GPU without MIG
     return None if sliced else NvmlSensor(handle, root)
 
 
 def gpu_meter(device: str) -> "Meter":
-    """A meter of the GPU that a placement names as `device`, for one of the processes that its parent has started.
+    """A meter for a worker process; `device` is that of its placement.
 
-    The others of that parent are not foreign: they wait while this one works.
+    Other processes of the same parent do not count as foreign, because they wait while this one computes.
     """
     return Meter(open_gpu_sensor(device, os.getppid()))
 
 
 def throttle_names(reasons: int) -> frozenset[str]:
-    """The names of NVML's bits `reasons`; a bit that is newer than this list is named by its value, not passed over."""
+    """The names of NVML's bits `reasons`. A bit that this list does not know is named by its value."""
     bits = (1 << place for place in range(reasons.bit_length()))
     return frozenset(THROTTLING.get(bit, f"{bit:#x}") for bit in bits if reasons & bit & ~NOT_THROTTLING)
 
 
 def foreign(pids: Iterable[int], root: int | None = None) -> frozenset[int] | None:
-    """Those of `pids` that are not below the process `root`, by default this one; None where they cannot be trusted.
+    """The `pids` that are not descendants of the process `root`, by default this one; None if they are unreliable.
 
-    A list without this process, which has the GPU open, counts in another namespace: a container's driver may show the
-    host's numbers, or nobody at all.
+    This process uses the GPU, so a list without it is from another namespace: in a container, the driver may show the
+    host's process ids, or none.
     """
     own, seen = os.getpid(), frozenset(pids)
     if own not in seen:
@@ -149,39 +149,39 @@ def foreign(pids: Iterable[int], root: int | None = None) -> frozenset[int] | No
 def _ancestors(pid: int) -> set[int]:
     try:
         return {parent.pid for parent in psutil.Process(pid).parents()}
-    except psutil.Error:  # ended meanwhile, or not ours to look at
+    except psutil.Error:  # the process ended meanwhile, or access is denied
         return set()
 
 
-Span = list[tuple[float, GpuSample]]  # seconds on the meter's clock, and what was seen then
+Span = list[tuple[float, GpuSample]]  # the time of each sample in seconds, and the sample
 
 
 def waited_s() -> float | None:
-    """Seconds that the threads of this process were ready and waited for a core, all together, since they began.
+    """Seconds that the threads of this process have spent runnable but waiting for a core, in total.
 
-    The second number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats). None elsewhere.
+    This is the second number of schedstat (Linux, Documentation/scheduler/sched-stats). None on other systems.
     """
     try:
         found = [file.read_text(encoding="ascii").split() for file in Path("/proc/self/task").glob("*/schedstat")]
-    except OSError:  # a thread has ended since it was listed, or there is no such file
+    except OSError:  # a thread ended after it was listed, or the file does not exist
         return None
     return sum(int(numbers[1]) for numbers in found) / 1e9 if found else None
 
 
 @dataclass
 class Meter:
-    """Adds up what is used between each `start` and its `stop`; what happens between two spans does not count.
+    """Adds up the resources used in spans, each from `start` to `stop`. `with meter:` is one span.
 
-    The sensor is read at `start`, every `INTERVAL_S` from a thread, and at `stop`; a caller that takes the time inside
-    of the span has none of it on its clock. `background=False` leaves the readings in between to calls of `sample`.
-    CPU seconds are those of all the process's threads, this one's included. `with meter:` is one span.
+    The sensor is read at `start`, every `INTERVAL_S` from a thread, and at `stop`. Readings at both ends are outside
+    of the span's time. With `background=False` there is no thread, and the caller calls `sample`. CPU seconds cover all
+    threads of the process.
     """
 
     sensor: GpuSensor | None
     background: bool = True
     clock: Callable[[], float] = time.perf_counter
     cpu_clock: Callable[[], float] = time.process_time
-    # Seconds that the process's threads waited for a core so far; None where they are not counted.
+    # Seconds that the process's threads have waited for a core; None if not counted.
     wait_clock: Callable[[], float | None] = waited_s
     _began: tuple[float, float] | None = field(default=None, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
@@ -197,7 +197,7 @@ class Meter:
     def start(self) -> None:
         """Begin a span; raises `RuntimeError` inside of one."""
         if self._began is not None:
-            raise RuntimeError("this meter runs already")
+            raise RuntimeError("the meter is already running")
         self._span = []
         self.sample()
         if self.sensor is not None and self.background:
@@ -208,15 +208,15 @@ class Meter:
         self._began = self.clock(), self.cpu_clock()
 
     def stop(self) -> Resources:
-        """End the span and its thread, and give what all spans so far have used; raises `RuntimeError` outside."""
+        """End the span, and return the resources of all spans so far; raises `RuntimeError` outside of a span."""
         if self._began is None:
-            raise RuntimeError("this meter does not run")
+            raise RuntimeError("the meter is not running")
         wall_s = self.clock() - self._began[0]
         self._wall_s += wall_s
         self._cpu_s += self.cpu_clock() - self._began[1]
         waited_s = self.wait_clock()
         if waited_s is not None and self._waited_s is not None and wall_s > 0:
-            # A thread that has ended takes its own count with it.
+            # The count of a thread disappears when it ends, so the difference can be negative.
             self._waits.append(max(0.0, waited_s - self._waited_s) / wall_s)
         self._began = None
         if self._thread is not None:
@@ -237,7 +237,7 @@ class Meter:
         self.stop()
 
     def sample(self) -> None:
-        """Read the sensor once. If it raises, it is let go, and all GPU readings become null; the run goes on."""
+        """Read the sensor once. If it raises, it is not read again, and all GPU readings become None."""
         if self.sensor is None:
             return
         now = self.clock()
@@ -251,7 +251,7 @@ class Meter:
             self.sample()
 
     def resources(self) -> Resources:
-        """What the spans that have ended used together."""
+        """The resources of all finished spans."""
         spans = self._spans if self.sensor is not None else []
         seconds = math.fsum(span[-1][0] - span[0][0] for span in spans)
         energy_j = _counted_energy(spans)
@@ -275,15 +275,15 @@ class Meter:
 
 
 def _complete(spans: list[Span], name: str) -> list[Any]:
-    """A reading of every sample; empty where one lacks it."""
+    """The readings `name` of all samples; empty if a sample lacks it."""
     values = [getattr(sample, name) for span in spans for _, sample in span]
     return [] if None in values else values
 
 
 def _integral(spans: list[Span], name: str) -> float | None:
-    """A reading over the seconds of the spans by the trapezoid rule; None where it is absent.
+    """The integral of a reading over the spans' seconds, by the trapezoid rule; None if it is missing.
 
-    NVML's power is a mean over the last second on most GPUs since Ampere, so that it lags behind in short spans.
+    On most GPUs since Ampere, NVML's power is a mean over the last second, so it lags in short spans.
     """
     steps = [(late - early, a, b) for span in spans for (early, a), (late, b) in pairwise(span)]
     if not _complete(spans, name):
@@ -292,10 +292,10 @@ def _integral(spans: list[Span], name: str) -> float | None:
 
 
 def _counted_energy(spans: list[Span]) -> float | None:
-    """Joules by the GPU's own counter, which misses no peak between two samples.
+    """Energy in joules from the GPU's counter, which includes peaks between samples.
 
-    None where there is none, where it fell, or where it stood still: it moves in steps of some tens of milliseconds,
-    and spans that are shorter than one tell nothing.
+    None if there is no counter, or if it decreased or did not change. It is updated every few tens of milliseconds, so
+    it says nothing about shorter spans.
     """
     ends = [(span[0][1].total_energy_j, span[-1][1].total_energy_j) for span in spans]
     used = [last - first for first, last in ends if first is not None and last is not None and last >= first]
@@ -303,7 +303,7 @@ def _counted_energy(spans: list[Span]) -> float | None:
 
 
 def _seen(spans: list[Span], name: str) -> frozenset[Any] | None:
-    """All that any sample saw; None where nothing was seen but a sample, or every one, could not look."""
+    """The union of a reading over all samples; None if it is empty and a sample lacks the reading."""
     values = [getattr(sample, name) for span in spans for _, sample in span]
     found: frozenset[Any] = frozenset().union(*(value for value in values if value))
     return found if found or (values and None not in values) else None

@@ -1,4 +1,4 @@
-"""A trace for ui.perfetto.dev and chrome://tracing: what ran when, in the Trace Event Format.
+"""Traces for ui.perfetto.dev and chrome://tracing, in the Trace Event Format.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU (Google, "Trace Event Format").
 """
@@ -15,12 +15,12 @@ TOP = "spans"
 
 
 def document(processes: Mapping[str, Sequence[Event]]) -> dict[str, Any]:
-    """The events of each process, in microseconds since the first of all; the track "spans" is on top of the others.
+    """The trace of each process, in microseconds since the first event. The track "spans" comes first.
 
-    Events of one track must be apart or one inside the other, or the viewers draw them wrongly.
+    Events on one track must be disjoint or nested; otherwise the viewers draw them wrongly.
     """
     origin = min((event.begin_ns for events in processes.values() for event in events), default=0)
-    numbers = count(1)  # no two processes share a thread's number, which Perfetto would take for one thread
+    numbers = count(1)  # unique across processes, because Perfetto takes equal numbers for one thread
     entries: list[dict[str, Any]] = []
     for pid, (process, events) in enumerate(processes.items(), 1):
         entries += _named("process", process, pid, pid=pid, tid=0)
@@ -33,13 +33,13 @@ def document(processes: Mapping[str, Sequence[Event]]) -> dict[str, Any]:
 
 
 def write(path: Path, processes: Mapping[str, Sequence[Event]]) -> None:
-    """Write the `document` of `processes` to `path` in one step; folders on the way are made."""
+    """Write the `document` of `processes` to `path` atomically. Missing folders are created."""
     store.save_json(path, document(processes))
 
 
 def _named(kind: str, name: str, place: int, *, pid: int, tid: int) -> list[dict[str, Any]]:
-    said = {f"{kind}_name": {"name": name}, f"{kind}_sort_index": {"sort_index": place}}
-    return [{"ph": "M", "name": key, "pid": pid, "tid": tid, "args": args} for key, args in said.items()]
+    metadata = {f"{kind}_name": {"name": name}, f"{kind}_sort_index": {"sort_index": place}}
+    return [{"ph": "M", "name": key, "pid": pid, "tid": tid, "args": args} for key, args in metadata.items()]
 
 
 def _complete(event: Event, origin: int, pid: int, tid: int) -> dict[str, Any]:

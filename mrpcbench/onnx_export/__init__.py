@@ -1,1 +1,1 @@
-"""The ONNX graphs, and the verification of an export."""
+"""ONNX graphs: Optimum's, ours, quantisation, and the verification of an export."""

@@ -1,6 +1,6 @@
-"""ModernBERT for ONNX Runtime's CPU provider: the nodes whose kernels there are fast.
+"""ModernBERT for ONNX Runtime's CPU provider, from the nodes that have fast kernels there.
 
-What the others take: docs/performance.md.
+docs/performance.md compares it with other graphs.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ from mrpcbench.onnx_export.writer import MICROSOFT
 
 
 class ForCpu(Builder):
-    """The halves of the gated MLP are products of their own, so that no node has to take them apart.
+    """Computes the two halves of the gated MLP with separate matrix products, which avoids a Split node.
 
-    The residual stream has the mean 0. Every layer reads it through a LayerNorm, which takes its mean away, so that
-    what is added to it may be centred beforehand, in the weights: LayerNorm(x) is then RMSNorm(x), whose node with an
-    addition in it has a fast kernel, as SkipLayerNormalization has not. (Ashkboos et al., "SliceGPT", 2024, turn
-    LayerNorm into RMSNorm so.)
+    The residual stream is kept at mean 0. Every layer reads it through a LayerNorm, which subtracts the mean. So the
+    weights of each output projection can be centred beforehand, and LayerNorm(x) equals RMSNorm(x). The fused node of
+    addition and RMSNorm has a fast kernel; SkipLayerNormalization has none. (LayerNorm becomes RMSNorm in this way in
+    Ashkboos et al., "SliceGPT", 2024.)
     """
 
-    # Of the attention that is told how many tokens of a pair are real.
+    # The first opset whose Attention node takes the number of real tokens per pair.
     opset = 24
 
     def _read_lengths(self, columns: str) -> None:
@@ -30,12 +30,12 @@ class ForCpu(Builder):
         heads, packed = self._config.num_attention_heads, self._linear(states, f"model.layers.{layer}.attn.Wqkv")
         query, key, value = self._writer.node("Split", [packed], {"axis": -1, "num_outputs": 3}, outputs=3)
         start, tables = self._writer.integers(0), self._rotary(layer)
-        turned = [
+        rotated = [
             self._writer.one("RotaryEmbedding", [item, start, *tables], {"num_heads": heads}, domain=MICROSOFT)
             for item in (query, key)
         ]
         attributes = {"q_num_heads": heads, "kv_num_heads": heads}
-        return self._writer.one("Attention", [*turned, value, band, "", "", self._real], attributes)
+        return self._writer.one("Attention", [*rotated, value, band, "", "", self._real], attributes)
 
     def _gated(self, states: str, name: str) -> str:
         return self._gate(*(self._linear(states, f"{name}.Wi", half) for half in (0, 1)))
@@ -58,6 +58,6 @@ class ForCpu(Builder):
         return self._writer.one("Add", [normed, shift]) if shift else normed, added
 
     def _centred(self, name: str) -> str:
-        """A weight [out, in] or [out] less its mean over the outputs, as [in, out] or [out]."""
+        """A weight [out, in] or bias [out] minus its mean over the outputs, as [in, out] or [out]."""
         values: NDArray[Any] = self._weights[name].detach().double().cpu().numpy()
         return self._writer.constant(f"{name}_centred", (values - values.mean(axis=0)).T.astype(self._float))

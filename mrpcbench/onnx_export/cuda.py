@@ -1,4 +1,4 @@
-"""ModernBERT for ONNX Runtime's CUDA provider: attention in one node, and an addition and its norm in another."""
+"""ModernBERT for ONNX Runtime's CUDA provider, with fused nodes for attention and for addition with LayerNorm."""
 
 import numpy as np
 from onnx import TensorProto
@@ -8,11 +8,11 @@ from mrpcbench.onnx_export.writer import MICROSOFT
 
 
 class ForCuda(Builder):
-    """The provider's fused kernels, which want queries, keys and values packed, and the last token of each pair."""
+    """Uses the provider's fused kernels. They take query, key and value in one tensor, and each pair's last token."""
 
-    # Gelu came with opset 20; later ones change nothing that is used here.
+    # The first opset with Gelu. Later ones change nothing that is used here.
     opset = 20
-    # GroupQueryAttention's rotary kernels take 8 pairs at a time.
+    # The rotary kernels of GroupQueryAttention process 8 pairs of values at a time.
     head_multiple = 16
 
     def _read_lengths(self, columns: str) -> None:
@@ -23,7 +23,7 @@ class ForCuda(Builder):
         self._last_token = write.one("Sub", [real, write.constant("one", np.array(1, dtype=np.int32))])
 
     def _attention(self, states: str, layer: int, band: str) -> str:
-        """One node, which has a window of its own, and refuses it where tokens also see what comes after them."""
+        """One node. Its own window option works only with causal attention, so the window is an added mask."""
         heads = self._config.num_attention_heads
         packed = self._linear(states, f"model.layers.{layer}.attn.Wqkv")
         inputs = [packed, "", "", "", "", self._last_token, self._total, *self._rotary(layer)]
@@ -31,7 +31,7 @@ class ForCuda(Builder):
         return self._writer.node(
             *("GroupQueryAttention", [*inputs, *(["", band] if band else [])], attributes),
             domain=MICROSOFT,
-            outputs=3,  # keys and values for a later call, which the kernel must write
+            outputs=3,  # the kernel always writes keys and values for a later call
         )[0]
 
     def _gated(self, states: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""ONNX graphs with few nodes, each for one execution provider, and which graph `--optimize` means."""
+"""The values of `--optimize`, and the builders of our ONNX graphs, each for one execution provider."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from mrpcbench.schema.requests import GraphDtype, Optimize
 
 @dataclass(frozen=True)
 class Graph:
-    """A value of `--optimize`: the arithmetics that it can have, the default first, and the builder of a graph of ours.
+    """A value of `--optimize`: its possible dtypes, the default first, and the builder of our graph.
 
-    Without a builder the graph is Optimum's.
+    Without a builder, the graph is Optimum's.
     """
 
     dtypes: tuple[GraphDtype, ...]
@@ -36,32 +36,32 @@ GRAPHS: Mapping[Optimize, Graph] = {
 
 
 def is_ours(optimize: Optimize) -> bool:
-    """Whether the graph is built here, and not by Optimum."""
+    """Whether the graph is built by this package and not by Optimum."""
     return GRAPHS[optimize].builder is not None
 
 
 def arithmetic(optimize: Optimize, asked: GraphDtype) -> GraphDtype:
-    """The arithmetic of a graph for which `asked` was asked; `UsageError` where there is no such graph."""
+    """The dtype of a graph if `asked` is requested; raises `UsageError` if there is no such graph."""
     found = GRAPHS[optimize].dtypes
     if asked == "auto":
         return found[0]
     if asked not in found:
         instead = next(name for name, graph in GRAPHS.items() if asked in graph.dtypes)
         raise UsageError(
-            f"--optimize {optimize} --dtype {asked}: such a graph is {' or '.join(found)}; leave --dtype out, "
+            f"--optimize {optimize} --dtype {asked}: this graph can only be {' or '.join(found)}; omit --dtype, "
             f"or use --optimize {instead}"
         )
     return asked
 
 
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
-    """Raise `UsageError` if the graph is built here and `model` has no such graph."""
+    """Raise `UsageError` if the graph is ours and its builder does not support `model`."""
     if builder := GRAPHS[optimize].builder:
         builder.check(model, f"--optimize {optimize}")
 
 
 def make(model: PreTrainedModel, optimize: Optimize) -> onnx.ModelProto:
-    """The graph of a model that `check` accepts: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
+    """Our graph of a model that passed `check`: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
     builder = GRAPHS[optimize].builder
     assert builder is not None
     graph = builder(model, half=optimize == "cuda").build()

@@ -1,8 +1,8 @@
-"""ModernBERT's classifier as a graph of few nodes, which each provider's kernels make a layer of in their own way.
+"""Base class for ONNX graphs of ModernBERT's classifier with few nodes; a subclass per execution provider.
 
-The arithmetic is that of `ModernBertForSequenceClassification` in transformers, read from the model itself: pre-norm
-layers, of which the first has no norm before its attention; rotary positions; every n-th layer sees all tokens and the
-others a window; a gated MLP; then pooling, and a head.
+The computation is that of `ModernBertForSequenceClassification` in transformers, with settings read from the model:
+pre-norm layers, of which the first has no norm before its attention; rotary positions; global attention in every n-th
+layer and local attention in the others; a gated MLP; then pooling and a head.
 """
 
 from abc import ABC, abstractmethod
@@ -18,22 +18,22 @@ from transformers import ModernBertForSequenceClassification, PreTrainedModel
 from mrpcbench.errors import UsageError
 from mrpcbench.onnx_export.writer import Writer
 
-# What is added to a score to take a token out of a softmax. float16 ends at 65504: this plus a score stays finite.
+# Added to a score to mask a token in a softmax. The largest float16 is 65504, so this plus a score stays finite.
 MASKED = -3e4
 
 
 class Builder(ABC):
-    """One graph while it is written. Weights keep their names; matrices are [in, out], as MatMul takes them.
+    """Writes one graph. Weights keep their names; matrices are transposed to [in, out] for MatMul.
 
-    Pairs must be padded on the right. A subclass writes attention and norms with the nodes of a provider.
+    Pairs must be padded on the right. A subclass writes attention and norms with the nodes of its provider.
     """
 
     opset: ClassVar[int]
-    # Widths of a head that the provider's attention takes are multiples of this.
+    # The width of a head must be a multiple of this for the provider's attention.
     head_multiple: ClassVar[int] = 2
 
     def __init__(self, model: PreTrainedModel, *, half: bool = False) -> None:
-        """`model` is one that `check` has let through; with `half` its layers are float16."""
+        """`model` has passed `check`. With `half`, its layers are float16."""
         self._model = model
         self._config: Any = model.config
         self._half = half
@@ -43,7 +43,7 @@ class Builder(ABC):
 
     @classmethod
     def check(cls, model: PreTrainedModel, option: str) -> None:
-        """Raise `UsageError`, which names `option` and what works instead, where there is no such graph of `model`."""
+        """Raise `UsageError` if this builder does not support `model`. The message names `option` and what to use."""
         if problem := _problem(model, cls.head_multiple):
             raise UsageError(f"{option}: {problem}; use --optimize none")
 
@@ -66,15 +66,15 @@ class Builder(ABC):
         self._head(self._pool(states))
         return self._writer.model("modernbert", self.opset, self._config.num_labels)
 
-    # --- what a provider has its own nodes for ------------------------------------------------------------------------
+    # --- written by each provider -------------------------------------------------------------------------------------
 
     @abstractmethod
     def _read_lengths(self, columns: str) -> None:
-        """Write what the attention wants to know of the pairs' lengths; `columns` [1] is that of the batch."""
+        """Write the nodes that compute the attention's inputs from the pairs' lengths; `columns` [1] is S."""
 
     @abstractmethod
     def _attention(self, states: str, layer: int, band: str) -> str:
-        """Attention of all heads [B, S, D], rotary positions and the mask of padding among it."""
+        """Attention of all heads [B, S, D], with rotary positions and the padding mask."""
 
     @abstractmethod
     def _gated(self, states: str, name: str) -> str:
@@ -82,19 +82,19 @@ class Builder(ABC):
 
     @abstractmethod
     def _first_residual(self, states: str) -> str:
-        """What the first layer adds to."""
+        """The residual stream before the first layer."""
 
     @abstractmethod
     def _project(self, states: str, residual: str, linear: str, norm: str) -> tuple[str, str]:
-        """`states` through `linear`, added to `residual`: the normed sum, and the sum."""
+        """Apply `linear` to `states` and add `residual`; returns the normalised sum and the sum."""
 
-    # --- what depends on the lengths alone ----------------------------------------------------------------------------
+    # --- masks and rotary tables --------------------------------------------------------------------------------------
 
     def _band(self, columns: str) -> str:
-        """What is added to the scores of a local layer [1, 1, S, S]: 0 within the window, and nothing beyond it.
+        """The additive mask of local layers [1, 1, S, S]: 0 within the window, `MASKED` outside; "" without them.
 
-        A slice of a constant stays on a GPU, where a range would be made on the CPU and copied: no CUDA graph allows
-        that.
+        It is sliced from a constant, which stays on the GPU. A Range node would run on the CPU and need a copy, which
+        CUDA graphs do not allow.
         """
         if self._config.global_attn_every_n_layers == 1:
             return ""
@@ -111,17 +111,17 @@ class Builder(ABC):
         """Cosines and sines [positions, half a head] of a layer, as its own module computes them."""
         rotary: Any = self._model.model.layers[layer].attn.rotary_emb  # type: ignore[union-attr,index]
         frequencies = rotary.inv_freq.detach().float().cpu()
-        name = f"{frequencies[-1].item():.6e}"  # which layers share a table is seen from its slowest rotation
+        name = f"{frequencies[-1].item():.6e}"  # layers with the same slowest rotation share a table
         angles = torch.arange(self._config.max_position_embeddings, dtype=torch.float32)[:, None] * frequencies[None, :]
         cosines, sines = (
             (turned * rotary.attention_scaling).numpy().astype(self._float) for turned in (angles.cos(), angles.sin())
         )
         return self._writer.constant(f"cosines_{name}", cosines), self._writer.constant(f"sines_{name}", sines)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- pooling and head ---------------------------------------------------------------------------------------------
 
     def _pool(self, states: str) -> str:
-        """The pooled states [B, D], in float32 from here on: a sum of many float16 can overflow."""
+        """The pooled states [B, D] in float32, because a sum of many float16 values can overflow."""
         write = self._writer
         if self._config.classifier_pooling == "cls":
             first = write.one("Gather", [states, write.integer(0)], {"axis": 1})
@@ -159,7 +159,7 @@ class Builder(ABC):
         return self._weight(name, half) if name in self._weights else ""
 
     def _weight(self, name: str, half: int | None = None, *, transposed: bool = False) -> str:
-        """A weight, or of its outputs the first half or the second."""
+        """A weight; with `half` 0 or 1, only the first or second half of its outputs."""
         values: NDArray[Any] = self._weights[name].detach().float().cpu().numpy()
         if half is not None:
             name, values = f"{name}_{half}", np.split(values, 2)[half]
@@ -168,17 +168,17 @@ class Builder(ABC):
 
 def _problem(model: PreTrainedModel, head_multiple: int) -> str | None:
     if not isinstance(model, ModernBertForSequenceClassification):
-        return f"made for ModernBertForSequenceClassification, and this is {type(model).__name__}"
+        return f"supports only ModernBertForSequenceClassification, not {type(model).__name__}"
     config = model.config
     for name in ("hidden_activation", "classifier_activation"):
         if (activation := getattr(config, name)) != "gelu":
-            return f"made for {name} gelu, and this model has {activation}"
+            return f"supports only {name} gelu, not {activation}"
     if config.classifier_pooling not in ("mean", "cls"):
-        return f"made for classifier_pooling mean or cls, and this model has {config.classifier_pooling}"
+        return f"supports only classifier_pooling mean or cls, not {config.classifier_pooling}"
     width = config.hidden_size // config.num_attention_heads
     if width % head_multiple:
-        return f"made for heads whose width is a multiple of {head_multiple}, and this model's are {width} wide"
+        return f"supports only heads whose width is a multiple of {head_multiple}, not {width}"
     kind = model.model.layers[0].attn.rotary_emb.rope_type
     if "dynamic" in kind or kind == "longrope":
-        return f"made for rotary positions that do not depend on the length, and this model's are {kind}"
+        return f"supports only rotary positions that do not depend on the length, not {kind}"
     return None

@@ -1,4 +1,4 @@
-"""Optimum's own graph of a classifier: as it exports it, in float16, or as its optimiser leaves it (O3, O4)."""
+"""Optimum's graph of a classifier: as exported, in float16, or after Optimum's optimiser (O3, O4)."""
 
 import os
 import tempfile
@@ -19,15 +19,15 @@ from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.sources import ONNX_FILE
 from mrpcbench.schema.requests import GraphDtype, Optimize
 
-# Largest magnitude that a constant keeps in a float16 graph. A mask of -65504 plus a score overflows to -inf, and a
-# padding row that is masked throughout becomes NaN; two masks of -1e4 still add up to a finite number.
+# Constants of a float16 graph are limited to this magnitude. A mask of -65504 plus a score overflows to -inf, and a
+# fully masked row becomes NaN. The sum of two masks of -1e4 stays finite.
 FP16_LARGEST_CONSTANT = 1e4
-# The levels of Optimum's optimiser, by the names that it has for them.
+# Optimum's names of its optimisation levels.
 LEVELS: Mapping[Optimize, str] = {"o3": "O3", "o4": "O4"}
 
 
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
-    """Raise `UsageError` where Optimum's optimiser is asked for and does not know the architecture of `model`."""
+    """Raise `UsageError` if Optimum's optimiser is requested and does not support the architecture of `model`."""
     kind = model.config.model_type
     if optimize not in LEVELS:
         return
@@ -35,17 +35,17 @@ def check(model: PreTrainedModel, optimize: Optimize) -> None:
         ORTConfigManager.check_optimization_supported_model(kind, None)
     except NotImplementedError as error:
         raise UsageError(
-            f"--optimize {optimize}: Optimum's optimiser does not know {kind} models; use --optimize none"
+            f"--optimize {optimize}: Optimum's optimiser does not support {kind} models; use --optimize none"
         ) from error
 
 
 def write(
     model: PreTrainedModel, folder: Path, *, optimize: Optimize, dtype: GraphDtype, opset: int | None, cuda: bool
 ) -> None:
-    """Write the graph of `model`, which `check` has let through, to `folder`.
+    """Write the graph of `model`, which has passed `check`, to `folder`.
 
-    With O3 or O4 it is optimised for the CPU, or with `cuda` for a GPU. Raises `UsageError` where Optimum cannot export
-    the architecture in `opset`, `MrpcbenchError` where it cannot at all, or its optimiser fails.
+    With O3 or O4 it is optimised for the CPU, or for a GPU with `cuda`. Raises `UsageError` if Optimum cannot export
+    the architecture in `opset`, and `MrpcbenchError` if it cannot export it at all or its optimiser fails.
     """
     architecture = type(model).__name__
     try:
@@ -53,10 +53,10 @@ def write(
             onnx_export_from_model(
                 model, folder, task="text-classification", opset=opset, device="cpu", do_validation=False
             )
-    except Exception as error:  # what Optimum and torch raise depends on what the architecture lacks
+    except Exception as error:  # Optimum and torch raise various types for an unsupported architecture
         why = f"Optimum cannot export {architecture} ({first_line(error)})"
         if opset:
-            raise UsageError(f"--opset {opset}: {why}; leave --opset out for Optimum's own choice") from error
+            raise UsageError(f"--opset {opset}: {why}; omit --opset to use Optimum's default") from error
         raise MrpcbenchError(why) from error
     if optimize in LEVELS:
         _optimise(model, folder / ONNX_FILE, optimize, cuda=cuda)
@@ -68,7 +68,7 @@ def write(
 
 
 def _optimise(model: PreTrainedModel, graph: Path, optimize: Optimize, *, cuda: bool) -> None:
-    """Put what Optimum's optimiser makes of the file `graph` in its place; float16 is a part of O4."""
+    """Replace the file `graph` with its optimised version. O4 also converts it to float16."""
     level = AutoOptimizationConfig.with_optimization_level(LEVELS[optimize], for_gpu=cuda)
     try:
         with tempfile.TemporaryDirectory(dir=graph.parent) as made, _quiet():
@@ -83,9 +83,9 @@ def _optimise(model: PreTrainedModel, graph: Path, optimize: Optimize, *, cuda: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what tracing says about shapes that it takes for constants; the gate finds out whether that matters.
+    """Silence tracing. It warns about shapes that become constants; the export gate detects whether that matters.
 
-    A trace that fails prints its whole graph from C++, past `sys.stdout`, where results belong.
+    A failing trace prints its whole graph to stdout from C++, which bypasses `sys.stdout`; stdout is for results.
     """
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

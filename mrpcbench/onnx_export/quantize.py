@@ -1,4 +1,4 @@
-"""A float32 graph's weights in 8 bits, for the CPU: matrix products in integers, activations quantised as they come."""
+"""Dynamic int8 quantisation of a float32 graph for the CPU: int8 weights, integer matrix products."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mrpcbench.onnx_export.writer import MICROSOFT
 
-# Symmetric, so that zero is exact and products need no correction for the weights' zero.
+# The range is symmetric, so zero is exact and products need no zero-point correction for the weights.
 LARGEST = 127
 
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with every MatMul by a constant, and the table of every Gather, in signed 8-bit integers.
+    """`model` with the constant matrix of every MatMul and the table of every Gather as signed 8-bit integers.
 
-    Weights have a scale a column of a matrix, and a row of a table. Activations are quantised to unsigned 8 bits with
-    one scale a call (ONNX Runtime's DynamicQuantizeMatMul, one node where the same in standard operators takes six).
+    A matrix has one scale per column, a table one per row. Activations are quantised to unsigned 8 bits with one scale
+    per call, by ONNX Runtime's DynamicQuantizeMatMul. That is one node; standard operators would need six.
     """
     weights = {item.name: item for item in model.graph.initializer}
     constants: dict[str, onnx.TensorProto] = {}
@@ -47,7 +47,7 @@ _WEIGHT_OF = {"MatMul": 1, "Gather": 0}
 def _product(
     node: onnx.NodeProto, name: str, values: NDArray[np.float32]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """A product by `values` [in, out] in integers."""
+    """An integer matrix product by `values` [in, out]."""
     scales, whole = _to_integers(values, axis=0)
     constants: dict[str, NDArray[Any]] = {
         f"{name}_int8": whole,
@@ -63,7 +63,7 @@ def _product(
 def _rows(
     node: onnx.NodeProto, name: str, values: NDArray[np.float32]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Rows of the table `values` [rows, width], each multiplied by its scale when it is read."""
+    """A lookup in the table `values` [rows, width]. Each row is multiplied by its scale when it is read."""
     scales, whole = _to_integers(values, axis=1)
     constants: dict[str, NDArray[Any]] = {f"{name}_int8": whole, f"{name}_scale": scales}
     index = node.input[1]
@@ -78,7 +78,7 @@ def _rows(
 
 
 def _to_integers(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """The scales, with `axis` kept as 1, and `values` divided by them; what is all zero has the scale 1."""
+    """The scales (with `axis` kept as 1), and `values` divided by them and rounded. All-zero slices get scale 1."""
     largest = np.abs(values).max(axis=axis, keepdims=True)
     scales = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
     return scales, np.rint(values / scales).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Whether an exported graph answers as the original does, over every pair: the export gate."""
+"""The export gate: compares an exported graph with the original model on every pair."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from mrpcbench.statistics import rate_upper_bound
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What a graph may differ by: the share of labels that flip, the largest |difference| of a logit, its F1."""
+    """Tolerances of the gate: share of flipped labels, largest |difference| of a logit, and whether F1 is judged."""
 
     flip_rate: float
     delta: float | None
     is_f1_judged: bool = False
 
 
-# float32: the same arithmetic in another order. Optimum's ModernBERT agrees to 1e-6; 1e-3 leaves room for other kernels
-# and is far below a decision margin. Half precision is judged by its labels. Eight bits flip some of those that were
-# near the edge, harmless unless they flip one way: F1 must stay where resampled pairs would put the original's.
+# float32 differs only by the order of operations. Optimum's ModernBERT agrees to 1e-6; 1e-3 allows other kernels and is
+# far below a decision margin. Half precision is judged by its labels. int8 flips some labels near the decision
+# boundary, which is harmless unless they flip in one direction. So its F1 must lie in the interval of the original's.
 ALLOWANCES: Mapping[str, Allowance] = {
     "fp32": Allowance(flip_rate=0, delta=1e-3),
     "fp16": Allowance(flip_rate=0.005, delta=None),
@@ -38,12 +38,12 @@ ALLOWANCES: Mapping[str, Allowance] = {
 
 @dataclass(frozen=True)
 class Padding:
-    """One way of batching the pairs; each shows the graph other shapes and another share of padding."""
+    """One way to batch the pairs. Each tests the graph with other shapes and another share of padding."""
 
     batch_size: int
     order: Order
     multiple_of: int
-    words: str
+    label: str
 
 
 PADDINGS = (
@@ -56,7 +56,7 @@ PADDINGS = (
 def run(
     session: Session, tokens: EncodedPairs, padding: Padding, task: str, observer: Observer
 ) -> tuple[NDArray[np.float32], int]:
-    """Logits [N, 2] of all pairs in their order, and how many tokens of padding that took."""
+    """Logits [N, 2] of all pairs, in order, and the number of padding tokens."""
     cut = tokens.batches(padding.batch_size, order=padding.order, multiple_of=padding.multiple_of)
     outputs = []
     for logits in session.infer_many(cut):
@@ -65,7 +65,7 @@ def run(
     return in_order(outputs, cut), sum(batch.padding_tokens for batch in cut)
 
 
-def prove(
+def verify(
     session: Session,
     tokens: EncodedPairs,
     expected: NDArray[np.float32],
@@ -73,9 +73,9 @@ def prove(
     observer: Observer,
     labels: NDArray[np.int64] | None = None,
 ) -> ExportGate:
-    """Run `session` over every pair in each of `PADDINGS`, and hold its logits against `expected` [N, 2].
+    """Run `session` over every pair with each of `PADDINGS`, and compare its logits with `expected` [N, 2].
 
-    `labels` [N] are the pairs' own, where the split has them.
+    `labels` [N] are those of the pairs, or None if the split has none.
     """
     trials = []
     for padding in PADDINGS:
@@ -95,7 +95,7 @@ def _trial(
     predictions = logits.argmax(axis=1)
     return ParityTrial(
         batch_size=padding.batch_size,
-        padding=padding.words,
+        padding=padding.label,
         padding_tokens=padding_tokens,
         flips=int((predictions != expected.argmax(axis=1)).sum()),
         max_abs_delta=finite_or_none(float(deltas.max())),
@@ -110,9 +110,10 @@ def judge(
     dtype: str,
     labels: NDArray[np.int64] | None = None,
 ) -> ExportGate:
-    """The export gate over `trials`; `gates.proof.export_problem` is its rule.
+    """Judge `trials` by the rule `gates.export.export_problem`.
 
-    `expected` [N, 2] are the original's logits, `dtype` the graph's arithmetic, `labels` [N] the pairs', if any.
+    `expected` [N, 2] are the original's logits, `dtype` is the graph's dtype, and `labels` [N] are those of the pairs,
+    or None.
     """
     pairs, allowance = len(expected), ALLOWANCES[dtype]
     flips_allowed = int(pairs * allowance.flip_rate)

@@ -111,7 +111,7 @@ def test_a_split_without_labels_is_a_clear_error(tuned_model: Path, tmp_path: Pa
 
 def test_a_pair_that_is_longer_than_the_model_is_refused(tuned_model: Path) -> None:
     spec = BackendSpec(model=str(tuned_model), device="cpu")
-    with pytest.raises(UsageError, match="tokens and the model takes"):
+    with pytest.raises(UsageError, match="tokens, but the model takes"):
         classify(spec, "the doctor " * 9000, "the doctor")
 
 

@@ -421,7 +421,7 @@ def test_o4_is_made_and_verified_on_the_gpu(copied: Path, small_data: Path) -> N
 def test_an_architecture_that_optimums_optimiser_does_not_know_is_refused_by_name() -> None:
     model = torch.nn.Module()
     model.config = SimpleNamespace(model_type="esm")  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="--optimize o3: Optimum's optimiser does not know esm models"):
+    with pytest.raises(UsageError, match="--optimize o3: Optimum's optimiser does not support esm models"):
         optimum.check(model, "o3")  # type: ignore[arg-type]
     optimum.check(model, "none")  # type: ignore[arg-type]
 

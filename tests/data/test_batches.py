@@ -69,8 +69,8 @@ def test_a_pair_is_tokenised_as_one_sequence_and_never_truncated() -> None:
 def test_a_pair_that_is_too_long_for_the_model_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         encoded(*WORDS, longest_allowed=11)
-    assert str(caught.value) == "pair 0 has 12 tokens and the model takes 11; shorten it (--data, --pair)"
-    with pytest.raises(UsageError, match=r"^pair 4 has 15 tokens and the model takes 14; "):
+    assert str(caught.value) == "pair 0 has 12 tokens, but the model takes at most 11; shorten it (--data, --pair)"
+    with pytest.raises(UsageError, match=r"^pair 4 has 15 tokens, but the model takes at most 14; "):
         encoded(*WORDS, longest_allowed=14)
     assert len(encoded(*WORDS, longest_allowed=15).lengths) == len(WORDS)
 

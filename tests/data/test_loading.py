@@ -267,13 +267,13 @@ def test_a_split_whose_labels_are_withheld_is_refused_only_where_labels_are_need
     loaded = loading.load(str(tmp_path))
     assert loading.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
     assert loading.identity(loaded["test"], str(tmp_path), "test").positives == 0
-    with pytest.raises(UsageError, match=r"labels of test are withheld .* msr_paraphrase_test\.txt beside"):
+    with pytest.raises(UsageError, match=r"labels of test are withheld .* msr_paraphrase_test\.txt next to"):
         loading.split_of(loaded, str(tmp_path), "test")
 
 
 def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text(jsonl([PAIRS[0], (*PAIRS[1][:2], -1)]))
-    assert "test.jsonl line 2: label is -1 (withheld) where other rows have theirs" in message(tmp_path)
+    assert "test.jsonl line 2: label is -1 (withheld), but other rows have labels" in message(tmp_path)
 
 
 # Splits
@@ -283,7 +283,9 @@ def test_a_folder_with_one_split_serves_that_split_and_says_what_gives_the_other
     (tmp_path / "validation.csv").write_text(csv_text(), encoding="utf-8")
     loaded = loading.load(str(tmp_path))
     assert rows_of(loading.split_of(loaded, str(tmp_path), "validation")) == PAIRS
-    with pytest.raises(UsageError, match=r"no train split, only validation; it is read as CSV, .* from train\.csv"):
+    with pytest.raises(
+        UsageError, match=r"no train split, only validation; the folder is read as CSV, .* from train\.csv"
+    ):
         loading.split_of(loaded, str(tmp_path), "train")
 
 
@@ -315,8 +317,8 @@ BAD_ROWS = {
     "an absent label": ("train.jsonl", jsonl().replace(": 0}", ": null}"), "line 2: label is None"),
     "an empty sentence": ("train.tsv", tsv([PAIRS[0], ("a", " ", 1)]), "line 3: sentence2 is ' '; every pair"),
     "a sentence that is no text": ("train.jsonl", jsonl().replace('"The cat sat."', "5"), "line 3: sentence1 is 5"),
-    "too few fields": ("train.tsv", tsv() + "1\t2\t3\tx\n", "line 5: 4 field(s) where line 1 names 5; restore"),
-    "too many fields": ("train.csv", csv_text() + "3,a, b,c,1\n", "line 5: 5 field(s) where line 1 names 4; restore"),
+    "too few fields": ("train.tsv", tsv() + "1\t2\t3\tx\n", "line 5: 4 field(s), but line 1 names 5; fix"),
+    "too many fields": ("train.csv", csv_text() + "3,a, b,c,1\n", "line 5: 5 field(s), but line 1 names 4; fix"),
     "a blank line amid rows": ("train.tsv", tsv().replace("\n0", "\n\n0"), "line 3: 1 field(s)"),
     "a blank CSV line": ("train.csv", csv_text().replace("\n1,", "\n\n1,"), "line 3: 0 field(s)"),
     "a missing column": ("train.csv", "sentence1,label\na,1\n", "line 1: no column sentence2; the columns must be"),
@@ -464,7 +466,7 @@ def test_files_that_disagree_on_the_class_names_are_refused(files: list[str], tm
 def test_a_source_that_is_no_folder_says_what_the_option_takes(tmp_path: Path) -> None:
     assert "no such folder; --data takes hub, quickstart or a folder" in message(tmp_path / "nowhere")
     (tmp_path / "train.csv").write_text(csv_text(), encoding="utf-8")
-    assert "is a file; give the folder that holds it" in message(tmp_path / "train.csv")
+    assert "is a file; pass its folder" in message(tmp_path / "train.csv")
 
 
 def test_a_folder_without_data_lists_the_layouts_that_are_read(tmp_path: Path) -> None:

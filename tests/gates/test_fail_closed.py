@@ -17,7 +17,7 @@ from mrpcbench.commands.evaluate import evaluate, prediction_rows
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, in_order
 from mrpcbench.errors import UsageError
-from mrpcbench.onnx_export.verification import prove
+from mrpcbench.onnx_export.verification import verify
 from mrpcbench.progress import Silent
 from mrpcbench.records import store
 from mrpcbench.records.scores import score
@@ -161,7 +161,7 @@ def test_the_export_gate_passes_equal_answers_but_neither_a_flip_nor_a_nan(tuned
     cut = tokens.batches(32)
     expected = in_order(list(session.infer_many(cut)), cut)
     verdicts = {
-        name: prove(Tampered(session, len(pairs) // 2, change), tokens, expected, "fp32", Silent()).verdict.outcome  # type: ignore[arg-type]
+        name: verify(Tampered(session, len(pairs) // 2, change), tokens, expected, "fp32", Silent()).verdict.outcome  # type: ignore[arg-type]
         for name, change in (
             ("equal", lambda logits: logits),
             ("one label flips", lambda logits: logits[::-1]),

@@ -98,7 +98,7 @@ def test_logits_and_gradients_are_hugging_faces(
 ) -> None:
     net = made(**changes)
     wanted, found = theirs(net, batch), ours(net, packed)
-    assert wanted.std() > 0.1, "logits that hardly differ would prove nothing"
+    assert wanted.std() > 0.1, "logits that hardly differ would show nothing"
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
     right = gradients(net, wanted)
     assert set(right) == set(dict(net.named_parameters()))
