@@ -267,7 +267,7 @@ def test_a_split_whose_labels_are_withheld_is_refused_only_where_labels_are_need
     loaded = loading.load(str(tmp_path))
     assert loading.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
     assert loading.identity(loaded["test"], str(tmp_path), "test").positives == 0
-    with pytest.raises(UsageError, match=r"labels of test are withheld .* msr_paraphrase_test\.txt next to"):
+    with pytest.raises(UsageError, match=r"labels of test are withheld .*msr_paraphrase_test\.txt next to"):
         loading.split_of(loaded, str(tmp_path), "test")
 
 
