@@ -285,32 +285,32 @@ def test_more_tokens_than_positions_are_an_error_and_no_answer(form: type[Builde
         answers(graph, batch((POSITIONS + 1,)))
 
 
-# --- what there is no graph of ----------------------------------------------------------------------------------------
+# --- unsupported models and dtypes ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden_activation": "relu"}, "hidden_activation gelu, and this model has relu"),
-        ({"classifier_activation": "silu"}, "classifier_activation gelu, and this model has silu"),
-        ({"hidden_size": 12}, "multiple of 2, and this model's are 3 wide"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "and this model's are dynamic"),
+        ({"hidden_activation": "relu"}, "hidden_activation gelu, not relu"),
+        ({"classifier_activation": "silu"}, "classifier_activation gelu, not silu"),
+        ({"hidden_size": 12}, "multiple of 2, not 3"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "length, not dynamic"),
     ],
 )
-def test_a_modernbert_that_the_graph_cannot_say_is_refused(changes: dict[str, object], words: str) -> None:
+def test_a_modernbert_that_the_builder_does_not_support_is_rejected(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=f"{words}; use --optimize none"):
         graphs.check(modernbert(**changes), "int8")
 
 
-def test_heads_that_cudas_attention_does_not_take_are_refused_for_it_alone() -> None:
+def test_a_head_width_that_only_cuda_does_not_support_is_rejected_only_for_cuda() -> None:
     model = modernbert(hidden_size=40)
-    with pytest.raises(UsageError, match=r"--optimize cuda: .*multiple of 16, and this model's are 10 wide"):
+    with pytest.raises(UsageError, match=r"--optimize cuda: .*multiple of 16, not 10"):
         graphs.check(model, "cuda")
     graphs.check(model, "cpu")
     assert off_by(graphs.make(model, "cpu"), model, batch()) < 5e-5
 
 
-def test_another_architecture_is_refused_by_name_and_optimums_graph_is_not() -> None:
+def test_another_architecture_is_rejected_except_for_optimums_graph() -> None:
     config = BertConfig(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     bert = BertForSequenceClassification(config)
     with pytest.raises(UsageError, match=r"--optimize cpu: .*BertForSequenceClassification; use --optimize none"):
@@ -322,7 +322,7 @@ def test_another_architecture_is_refused_by_name_and_optimums_graph_is_not() -> 
     ("optimize", "usual"),
     [("none", "fp32"), ("cpu", "fp32"), ("cuda", "fp16"), ("int8", "int8"), ("o3", "fp32"), ("o4", "fp16")],
 )
-def test_every_graph_has_its_usual_arithmetic(optimize: Optimize, usual: str) -> None:
+def test_every_graph_has_a_default_dtype(optimize: Optimize, usual: str) -> None:
     assert graphs.arithmetic(optimize, "auto") == usual
 
 
@@ -337,7 +337,7 @@ def test_every_graph_has_its_usual_arithmetic(optimize: Optimize, usual: str) ->
         ("o4", "fp32", "none"),
     ],
 )
-def test_an_arithmetic_that_a_graph_cannot_have_names_both_options_and_what_works(
+def test_the_error_for_an_impossible_dtype_names_both_options_and_an_alternative(
     optimize: Optimize, dtype: GraphDtype, instead: Optimize
 ) -> None:
     with pytest.raises(UsageError, match=f"--optimize {optimize} --dtype {dtype}: .*--optimize {instead}"):
