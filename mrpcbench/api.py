@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -11,6 +11,7 @@ from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan
 from mrpcbench.schema.cases import BenchRequest
+from mrpcbench.schema.fields import flags_of
 from mrpcbench.schema.gate_requests import ComparePlan
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, ExportPlan, TrainRecipe, TrainRequest
@@ -30,7 +31,7 @@ def _with_fields_of(*kinds: type) -> Callable[[F], F]:
             hints = get_type_hints(kind)
             for item in fields(kind):
                 parameter = inspect.Parameter(
-                    item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name]
+                    _names(item)[0], inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name]
                 )
                 names.setdefault(item.name, parameter)
         function.__signature__ = inspect.Signature([*own, *names.values()])  # type: ignore[attr-defined]
@@ -42,25 +43,37 @@ def _with_fields_of(*kinds: type) -> Callable[[F], F]:
 def _requests(kinds: Sequence[type], values: dict[str, Any]) -> list[Any]:
     """One instance of each of `kinds`, built from keyword arguments.
 
-    A field that two classes share goes to the first. Raises `TypeError` for an unknown name, and `UsageError` for a
-    value of the wrong type.
+    A field has the names of its options, and its own. A field that two classes share goes to the first. Raises
+    `TypeError` for an unknown name or two names of one field, and `UsageError` for a value of the wrong type.
     """
     unused = dict(values)
     requests: list[Any] = []
     for kind in kinds:
-        own = {item.name: unused.pop(item.name) for item in fields(kind) if item.name in unused}
-        own = {name: str(value) if isinstance(value, Path) else value for name, value in own.items()}
+        own: dict[str, Any] = {}
+        for item in fields(kind):
+            given = [name for name in _names(item) if name in unused]
+            if len(given) > 1:
+                raise TypeError(f"{given[0]} and {given[1]} are the same argument")
+            for name in given:
+                value = unused.pop(name)
+                own[item.name] = str(value) if isinstance(value, Path) else value
         requests.append(store.checked(kind, own))
     if unused:
         raise TypeError(f"unexpected keyword argument {min(unused)!r}")
     return requests
 
 
+def _names(item: Field[Any]) -> list[str]:
+    """The keyword arguments that set a field: its option names without dashes, and the field's own name."""
+    options = [flag.removeprefix("--").replace("-", "_") for flag in flags_of(item)]
+    return list(dict.fromkeys([*options, item.name]))
+
+
 @_with_fields_of(TrainRequest, TrainRecipe)
 def train(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> TrainRecord:
     """Fine-tune a checkpoint as `mrpcbench train` does, and return its record.
 
-    The keyword arguments are the options of the command under their field names. `results` is the file for the record.
+    The keyword arguments are the options of the command, with underscores for dashes. `results` is the file for the record.
     Without `results` the record is not written, but the model folder is. `observer` receives the progress. Raises
     `MrpcbenchError`.
     """
@@ -99,8 +112,10 @@ def bench(*, results: AnyPath | None = None, observer: Observer | None = None, *
     """Measure engines side by side as `mrpcbench bench` does, and return its record. Raises `MrpcbenchError`."""
     from mrpcbench.commands.bench import bench as run
 
-    plan, spec, control = _requests((BenchPlan, BackendSpec, BenchControl), values)
-    request = BenchRequest(spec=spec, plan=plan, control=control, given=frozenset(values))
+    kinds = (BenchPlan, BackendSpec, BenchControl)
+    plan, spec, control = _requests(kinds, values)
+    given = {item.name for kind in kinds for item in fields(kind) if not values.keys().isdisjoint(_names(item))}
+    request = BenchRequest(spec=spec, plan=plan, control=control, given=frozenset(given))
     record, _ = run(request, _path(results), observer or Silent())
     return record
 
