@@ -73,9 +73,9 @@ def _names(item: Field[Any]) -> list[str]:
 def train(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> TrainRecord:
     """Fine-tune a checkpoint as `mrpcbench train` does, and return its record.
 
-    The keyword arguments are the options of the command, with underscores for dashes. `results` is the file for the record.
-    Without `results` the record is not written, but the model folder is. `observer` receives the progress. Raises
-    `MrpcbenchError`.
+    The keyword arguments are the options of the command, with underscores for dashes. `results` is the file for the
+    record. Without `results` the record is not written, but the model folder is. `observer` receives the progress.
+    Raises `MrpcbenchError`.
     """
     from mrpcbench.commands.train import train as run
 
