@@ -69,7 +69,8 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     observer.began(record)
     if not incompatibilities(record.ab):
         workload = _workload(plan, sources[specs["a"]].reader.encode(pairs))
-        sources[specs["a"]].tell(observer)
+        for source in sources.values():
+            source.tell(observer)
         try:
             with PairedProcesses({name: sides[name].side for name in NAMES}, workload) as processes:
                 record = _measured(processes, record, limits, results, observer)

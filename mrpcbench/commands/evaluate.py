@@ -37,8 +37,8 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     labels = np.asarray(pairs["label"], dtype=np.int64)
     source.check_labels(loading.label_names(pairs))
     batches = source.reader.encode(pairs).batches(plan.batch_size)
-    source.tell(observer)
     session = open_session(spec, source)
+    source.tell(observer)
     try:
         outputs = []
         for logits in session.infer_many(batches):

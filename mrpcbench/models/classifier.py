@@ -1,6 +1,6 @@
 """Loads a classifier's weights, only from safetensors and without remote code, and identifies them by hashes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +19,22 @@ from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.files import WEIGHTS, check_safetensors, weight_files
 from mrpcbench.models.finite import first_not_finite
 from mrpcbench.models.hashes import remember, remembered, stamp_of, tokenizer_sha256, weights_sha256
-from mrpcbench.models.sources import ONNX_FILE, ModelSource
+from mrpcbench.models.sources import LABELS, ONNX_FILE, ModelSource
 from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity
 from mrpcbench.schema.results import LoadReport
+
+# Part of the name of every class that classifies texts and pairs.
+HEAD = "SequenceClassification"
+# Settings of a checkpoint's former task that change its loss or the form of its output, and their values here. None
+# stands for the same values.
+SETTINGS: Mapping[str, object] = {
+    "problem_type": "single_label_classification",
+    "return_dict": True,
+    "torchscript": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ def load_classifier(
     `UsageError` if the folder lacks weights, a head or a part of the encoder.
     """
     folder, name = source.folder, source.name
-    config = _classifier_config(source, label_names)
+    config = _classifier_config(source, label_names, new_head=new_head)
     tokenizer = source.tokenizer
     set_seed(seed)
     if random_init:
@@ -59,12 +71,13 @@ def load_classifier(
     else:
         _check_weight_files(folder, name)
         stamp = stamp_of(folder)
-        model, report = _read(folder, name, config)
+        model, report = _read(folder, name, config, new_head=new_head)
         if not new_head:
-            _check_whole(report, name)
+            _check_whole(report, source)
     if broken := first_not_finite(model.named_parameters()):
         raise MrpcbenchError(f"--model {name}: its weight {broken} is not finite (NaN or infinity); train it again")
     model.eval()
+    _align_padding(model, tokenizer, source, to_train=new_head)
     identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
     if not random_init and not report.new_head:
         remember(folder, identity.model_sha256, stamp)
@@ -77,28 +90,66 @@ def folder_sha256(source: ModelSource) -> str:
         return known
     _check_weight_files(source.folder, source.name)
     stamp = stamp_of(source.folder)
-    model, report = _read(source.folder, source.name, _classifier_config(source, None))
-    _check_whole(report, source.name)
+    model, report = _read(source.folder, source.name, _classifier_config(source, None, new_head=False), new_head=False)
+    _check_whole(report, source)
     found = weights_sha256(model)
     remember(source.folder, found, stamp)
     return found
 
 
-def _check_whole(report: LoadReport, name: str) -> None:
-    """Reject a checkpoint with missing weights, which would be random. Only training may start from one."""
+def _check_whole(report: LoadReport, source: ModelSource) -> None:
+    """Reject a checkpoint whose weights would be random or are those of another task. Only training may start from one.
+
+    The head of a classifier of tokens can have the names and sizes of one for pairs.
+    """
+    option, names = f"--model {source.name}", source.config.architectures or ()
     if report.new_head:
-        raise UsageError(f"--model {name}: it has no classification head; fine-tune it first with `mrpcbench train`")
+        raise UsageError(f"{option}: it has no classification head; fine-tune it first with `mrpcbench train`")
+    if names and not any(HEAD in item for item in names):
+        raise UsageError(
+            f"{option}: it is a {names[0]}, whose head was trained for another task; fine-tune it first with "
+            "`mrpcbench train`"
+        )
     if report.missing:
         raise UsageError(
-            f"--model {name}: {len(report.missing)} weights of its encoder are missing ({report.missing[0]}, ...) and "
+            f"{option}: {len(report.missing)} weights of its encoder are missing ({report.missing[0]}, ...) and "
             "would be random; fine-tune it first with `mrpcbench train`, or use a complete model"
         )
 
 
-def _classifier_config(source: ModelSource, label_names: Sequence[str] | None) -> PretrainedConfig:
+def _align_padding(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: ModelSource, *, to_train: bool
+) -> None:
+    """Set the padding token by which some models find the last real token. The Trainer does so too, if there is one.
+
+    The model is built already: RoBERTa counts its positions from the padding token that its weights were trained with.
+    """
+    config, token = model.config, tokenizer.pad_token_id
+    if config.pad_token_id is None:
+        source.note(f"its configuration has no pad_token_id; it is set to {token}, that of the tokenizer")
+    elif config.pad_token_id == token or to_train:
+        return
+    else:
+        source.note(f"its pad_token_id {config.pad_token_id} is set to {token}, that of the tokenizer")
+    config.pad_token_id = token
+
+
+def _reset_task(config: PretrainedConfig, source: ModelSource) -> None:
+    """Reset the settings of another task, and note which."""
+    for name, value in SETTINGS.items():
+        if (was := getattr(config, name, None)) not in (None, value):
+            setattr(config, name, value)
+            source.note(f"{name} {was}, from another task, is reset to {value}")
+
+
+def _classifier_config(source: ModelSource, label_names: Sequence[str] | None, *, new_head: bool) -> PretrainedConfig:
     config = deepcopy(source.config)
-    if any("SequenceClassification" in item for item in config.architectures or ()):
+    is_classifier = any(HEAD in item for item in config.architectures or ())
+    if is_classifier and not new_head:
         source.check_head()
+    _reset_task(config, source)
+    if is_classifier and config.num_labels != LABELS:
+        source.note(f"its head has {config.num_labels} labels; a new head with {LABELS} takes its place")
     if label_names is not None:
         config.id2label = {index: label.upper() for index, label in enumerate(label_names)}
         config.label2id = {label: index for index, label in config.id2label.items()}
@@ -141,7 +192,7 @@ def _build(config: PretrainedConfig) -> PreTrainedModel:
     )
 
 
-def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrainedModel, LoadReport]:
+def _read(folder: Path, name: str, config: PretrainedConfig, *, new_head: bool) -> tuple[PreTrainedModel, LoadReport]:
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -152,13 +203,18 @@ def _read(folder: Path, name: str, config: PretrainedConfig) -> tuple[PreTrained
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # A head of another task, with other shapes, is initialised again.
+            ignore_mismatched_sizes=new_head,
         )
     except MrpcbenchError:
         raise
     except Exception as error:  # safetensors raises its own types, which share no base
         raise UsageError(f"--model {name}: cannot load its weights ({first_line(error)})") from error
     encoder = f"{model.base_model_prefix}."
-    missing = sorted(info["missing_keys"])
+    replaced = set(info["mismatched_keys"])
+    if other := sorted(key for key in replaced if key.startswith(encoder)):
+        raise UsageError(f"--model {name}: {other[0]} has other sizes than config.json says; use a complete model")
+    missing = sorted(replaced.union(info["missing_keys"]))
     report = LoadReport(
         new_head=tuple(key for key in missing if not key.startswith(encoder)),
         missing=tuple(key for key in missing if key.startswith(encoder)),

@@ -51,6 +51,7 @@ class ModelSource:
     name: str
     folder: Path
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
+    noted: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def config(self) -> "PretrainedConfig":
@@ -63,7 +64,7 @@ class ModelSource:
         tokenizer = load_tokenizer(self.folder, self.name)
         if tokenizer.padding_side != "right":
             tokenizer.padding_side = "right"
-            self.notes.append(f"{self.name}: its tokenizer pads on the left; pairs are padded on the right")
+            self.note("its tokenizer pads on the left; pairs are padded on the right")
         return tokenizer
 
     @cached_property
@@ -75,6 +76,12 @@ class ModelSource:
                 "that is padded on the right; use another --model"
             )
         return reader(self.tokenizer, self.config)
+
+    def note(self, what: str) -> None:
+        """Add a line to `notes`, unless it was noted before."""
+        if what not in self.noted:
+            self.noted.add(what)
+            self.notes.append(f"{self.name}: {what}")
 
     def tell(self, observer: Observer) -> None:
         """Say each of `notes` once."""
