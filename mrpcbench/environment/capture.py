@@ -1,4 +1,4 @@
-"""The machine and the software, captured without anything that names a person, a host or a folder."""
+"""Captures the machine and the software, without names of people, hosts or folders."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ PLACES = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL")
 
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
-    """The environment as it is now; `argv` is the command line, by default that of this process."""
+    """The current environment. `argv` is the command line, by default that of this process."""
     gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     commit, dirty = _checkout()
     return Environment(
@@ -70,7 +70,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _source_sha256() -> str:
-    """Hash over the names and bytes of this package's modules."""
+    """SHA-256 over the names and bytes of this package's modules."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
@@ -78,7 +78,7 @@ def _source_sha256() -> str:
 
 
 def resolve_device(asked: Device) -> str:
-    """`cpu` or `cuda`; raises `MissingError` where CUDA was asked for and torch cannot use it."""
+    """`cpu` or `cuda`; raises `MissingError` if CUDA is requested and torch cannot use it."""
     if asked == "cuda" and not torch.cuda.is_available():
         raise MissingError(f"--device cuda: {cuda_problem()}; use --device cpu, or see `mrpcbench env`")
     if asked == "auto":
@@ -87,7 +87,7 @@ def resolve_device(asked: Device) -> str:
 
 
 def exact_float32() -> None:
-    """Have float32 mean float32 on a GPU: not TF32, which an environment variable of some containers turns on."""
+    """Compute float32 exactly on a GPU. Some containers enable TF32 with an environment variable."""
     torch.set_float32_matmul_precision("highest")
 
 
@@ -97,7 +97,7 @@ def device_name(device: str) -> str:
 
 
 def cuda_problem() -> str | None:
-    """Why torch cannot use CUDA here, in words, or None where it can."""
+    """Why torch cannot use CUDA here, as a message; None if it can."""
     if torch.cuda.is_available():
         return None
     if torch.version.cuda is None:
@@ -113,8 +113,8 @@ def usable_cores() -> int:
 def resolve_threads(asked: int = 0) -> int:
     """CPU threads of an engine: `asked` (--threads) unless it is 0, else OMP_NUM_THREADS, else the usable cores.
 
-    Of a list, which OpenMP allows for nested parallel regions, the first number counts. Raises `UsageError` if
-    OMP_NUM_THREADS is needed and is not a positive integer.
+    OMP_NUM_THREADS may be a list, for nested parallel regions; the first number counts. Raises `UsageError` if it is
+    needed and is not a positive integer.
     """
     if asked:
         return asked
@@ -133,7 +133,7 @@ def _machine_sha256() -> str:
     except OSError:
         machine = ""
     node = uuid.getnode()
-    # Without a network card the number is random in each process, which its multicast bit shows (RFC 4122, 4.5).
+    # Without a network card the number is random in each process; its multicast bit is then set (RFC 4122, 4.5).
     address = "" if node >> 40 & 1 else str(node)
     parts = ("mrpcbench", machine, platform.node(), address, _cpu_name())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -154,7 +154,7 @@ def _gpu_driver() -> str | None:
 
 
 def _checkout() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the source that runs, where that is tracked by git, and not merely below a checkout."""
+    """Commit and dirty flag of this package's source, if git tracks it; None if it is only installed in a checkout."""
     package = Path(__file__).parents[1]
     if _output_of("git", "-C", str(package), "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from conftest import Listener
-from test_graphs import LENGTHS, Inputs, batch, modernbert
+from graph_models import LENGTHS, Inputs, batch, modernbert
 
 from mrpcbench.backends.onnx_graphs import MOST_SHAPES, Replayer, Shape, padded
 from mrpcbench.backends.onnx_session import OnnxSession

@@ -17,6 +17,7 @@ import torch
 from conftest import Listener
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
+from training_runs import RECIPE, SignalAt, run, without_train_loss
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -35,22 +36,13 @@ from mrpcbench.models.sources import weights_source
 from mrpcbench.records import store
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import Engine, TrainRecipe, TrainRequest
-from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.training.arguments import training_arguments
 from mrpcbench.training.checkpoints import RUN_FILE
-
-# 48 pairs in batches of 8: 6 steps per epoch.
-RECIPE = TrainRecipe(per_device_train_batch_size=8, learning_rate=1e-3)
 
 
 @pytest.fixture
 def request_(training_data: Path, tmp_path: Path) -> TrainRequest:
     return TrainRequest(model="quickstart", data=str(training_data), output_dir=str(tmp_path / "model"), device="cpu")
-
-
-def run(request: TrainRequest, recipe: TrainRecipe = RECIPE, listener: Listener | None = None) -> TrainRecord:
-    folder = Path(request.output_dir)
-    return train(request, recipe, folder.parent / f"{folder.name}.json", listener or Listener())
 
 
 @pytest.fixture(scope="module")
@@ -192,23 +184,6 @@ def test_resume_refuses_another_run_and_names_what_changed(
     for message, (request, changed) in changes.items():
         with pytest.raises(UsageError, match=message):
             run(replace(request, resume=True), changed)
-
-
-class SignalAt(Listener):
-    """An observer that sends this process a signal at the end of a step."""
-
-    def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
-        super().__init__()
-        self.step, self.number = step, number
-
-    def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
-        super().advance(task, done, total, detail)
-        if done == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-def without_train_loss(epochs: tuple[EpochMetrics, ...]) -> list[EpochMetrics]:
-    return [replace(line, train_loss=None) for line in epochs]
 
 
 @pytest.mark.parametrize("step", [6, 9, 12])

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 from conftest import Outcome
-from test_graphs import modernbert
+from graph_models import modernbert
 
 from mrpcbench.errors import MrpcbenchError
 from mrpcbench.onnx_export import optimum

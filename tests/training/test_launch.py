@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Listener
-from test_train import RECIPE, run
+from training_runs import RECIPE, run
 
 from mrpcbench.errors import UsageError
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from packed_models import LABELS, LENGTHS, difference, gradients, made, theirs
 from recordings import Recorder
-from test_forward import LABELS, LENGTHS, difference, gradients, made, theirs
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, ModernBertForSequenceClassification
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from recordings import Recorder
-from test_train import RECIPE, SignalAt, run, without_train_loss
+from training_runs import RECIPE, SignalAt, run, without_train_loss
 from transformers import BertConfig, BertForSequenceClassification
 
 from mrpcbench.errors import InterruptedRunError, UsageError
