@@ -220,7 +220,7 @@ def make_bench(**changes: Any) -> BenchSection:
 def make_comparison(**changes: Any) -> Comparison:
     """A comparison that passed on one metric."""
     metric = MetricResult(
-        metric="call of 1",
+        metric="batch of 1",
         gated=True,
         verdict=Verdict(outcome="PASS", reason="B is 0.4% slower; the limit is 3%"),
         baseline=10.0,
@@ -241,7 +241,7 @@ def make_comparison(**changes: Any) -> Comparison:
         baseline=(side,),
         current=(side,),
         metrics=(metric,),
-        verdict=Verdict(outcome="PASS", reason="call of 1: B is 0.4% slower; the limit is 3%"),
+        verdict=Verdict(outcome="PASS", reason="batch of 1: B is 0.4% slower; the limit is 3%"),
     )
     return replace(made, **changes)
 

@@ -148,7 +148,7 @@ def _metric(
 ) -> MetricResult:
     kept = [pair for pair in pairs if not pair.disturbances]
     return MetricResult(
-        metric=f"call of {section.plan.batch_size}",
+        metric=f"batch of {section.plan.batch_size}",
         gated=limits.speed.gate,
         verdict=verdict,
         baseline=median(median(pair.a_samples_ms) for pair in kept) if kept else None,

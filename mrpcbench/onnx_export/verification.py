@@ -48,7 +48,7 @@ class Padding:
 
 PADDINGS = (
     Padding(1, "given", 1, "none"),
-    Padding(8, "length", 1, "to the longest of like length"),
+    Padding(8, "length", 1, "to the longest, sorted by length"),
     Padding(32, "given", 64, "to a multiple of 64"),
 )
 

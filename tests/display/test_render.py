@@ -307,7 +307,7 @@ def test_the_export_gates_table_keeps_all_its_columns_on_80() -> None:
 def wide_gate() -> ExportGate:
     """A gate with the widest cells."""
     trial = replace(
-        make_gate().trials[0], batch_size=32, padding="to the longest of like length", padding_tokens=10_807
+        make_gate().trials[0], batch_size=32, padding="to the longest, sorted by length", padding_tokens=10_807
     )
     return make_gate(trials=(trial,))
 
