@@ -1,5 +1,24 @@
 """`python -m mrpcbench` is `mrpcbench`."""
 
-from mrpcbench.cli.app import app
+import sys
 
-app(prog_name="mrpcbench")
+
+def main() -> None:
+    """Run the command line. A failure before its error handling is loaded is one line on stderr too."""
+    try:
+        from mrpcbench.cli.app import app
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except Exception as error:
+        _end(f"mrpcbench cannot start ({type(error).__name__}: {error}); install it again", 1)
+    app(prog_name="mrpcbench")
+
+
+def _end(message: str, status: int) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ import typer
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
+from mrpcbench.environment.variables import check_variables
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
@@ -82,6 +83,7 @@ def main(
 
 def _terminal(context: typer.Context) -> "Terminal":
     invocation: Invocation = context.obj
+    check_variables(os.environ)
     invocation.terminal.json = bool(context.params.get("json"))
     return invocation.terminal
 

@@ -1,5 +1,6 @@
 """Turns the exception of any command into one line on stderr and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +11,8 @@ import typer
 
 from mrpcbench.cli.help import PanelGroup
 from mrpcbench.cli.streams import safe_streams
-from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, first_line
+from mrpcbench.environment.variables import blamed_variable
+from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
 from mrpcbench.progress import Detail
 
 if TYPE_CHECKING:
@@ -50,7 +52,9 @@ class Invocation:
             with suppress(Exception):  # a failure to show the record must not hide the error
                 self.terminal.partial(error.record, error.view)
         self.close()
-        message, status = _explain(error)
+        own = isinstance(error, typer.TyperException | KeyboardInterrupt | InterruptedRunError)
+        variable = None if own else blamed_variable(error, os.environ)
+        message, status = (variable, ExitStatus.USAGE) if variable else _explain(error)
         label = typer.style("error:", fg=typer.colors.RED, bold=True)
         typer.echo(f"{label} {' '.join(message.split())}", err=True)
         return status
@@ -70,10 +74,13 @@ class CommandLine(PanelGroup):
     ) -> Any:
         """Run a command and exit with its exit code; unless `standalone_mode`, return or raise instead."""
         invocation = Invocation()
+        args = sys.argv[1:] if args is None else list(args)
         if not standalone_mode:
+            _check_arguments(args)
             return super().main(args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra)
         with safe_streams() as streams:
             try:
+                _check_arguments(args)
                 status = super().main(
                     args, prog_name, complete_var, False, windows_expand_args, obj=invocation, **extra
                 )
@@ -94,6 +101,29 @@ class CommandLine(PanelGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted") from None
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for an argument that is not text; Python has stand-ins for the bytes that it cannot decode."""
+    for previous, argument in zip(("", *arguments), arguments, strict=False):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            shown = f"{previous} {shown}" if previous.startswith("-") else shown
+            if _is_utf8(os.fsencode(argument)):
+                remedy = f"text that {sys.getfilesystemencoding()} lacks; set PYTHONUTF8=1 or a UTF-8 locale"
+            else:
+                remedy = "bytes that are not UTF-8; rename the file, or convert the text to UTF-8"
+            raise UsageError(f"{shown}: {remedy}") from None
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _explain(error: BaseException) -> tuple[str, ExitStatus]:

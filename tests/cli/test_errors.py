@@ -2,10 +2,14 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from conftest import Outcome
+from conftest import REPOSITORY, Outcome
 
 from mrpcbench.commands import env
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MissingError, MrpcbenchError, UsageError
@@ -151,3 +155,25 @@ def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -
         "onnx on cuda",
     ]
     assert document["environment"]["argv"]
+
+
+def test_an_argument_whose_bytes_are_not_utf_8_is_a_usage_error(mrpcbench: Run) -> None:
+    remedy = "bytes that are not UTF-8; rename the file, or convert the text to UTF-8"
+    cases = {
+        ("evaluate", "--model", "m\udcff"): f"--model m\\xff: {remedy}",
+        ("evaluate", "--model=m\udcff"): f"--model=m\\xff: {remedy}",
+        ("evaluate", "--pair", "a \udce9", "b"): f"--pair a \\xe9: {remedy}",
+        ("compare", "\udcff.json", "b.json"): f"\\xff.json: {remedy}",
+    }
+    for arguments, line in cases.items():
+        found = mrpcbench(*arguments)
+        assert (found.status, found.err) == (ExitStatus.USAGE, f"error: {line}\n"), arguments
+
+
+def test_a_failure_to_start_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('no typer')", encoding="utf-8")
+    path = os.pathsep.join((str(tmp_path), str(REPOSITORY)))
+    command = [sys.executable, "-m", "mrpcbench", "env"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: mrpcbench cannot start (ImportError: no typer); install it again\n"
