@@ -13,7 +13,7 @@ import typer
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
-from mrpcbench.environment.variables import check_variables
+from mrpcbench.environment.variables import check_variables, ensure_user
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
@@ -84,6 +84,7 @@ def main(
 def _terminal(context: typer.Context) -> "Terminal":
     invocation: Invocation = context.obj
     check_variables(os.environ)
+    ensure_user(os.environ)
     invocation.terminal.json = bool(context.params.get("json"))
     return invocation.terminal
 

@@ -43,6 +43,7 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
 
     Print them on stderr, which the runner reads too, because with `--json` stdout is one document.
     """
+    lines: list[str] = []
     text, summary = markdown(found), environ.get("GITHUB_STEP_SUMMARY")
     if request.markdown is not None and not (summary and _same(request.markdown, summary)):
         write_text(Path(request.markdown), text)
@@ -50,9 +51,13 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
         write_text(Path(request.junit), junit(found))
     if summary:
         # Other steps write there too, so append. An empty line ends any paragraph or table that they left open.
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
-    return annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else []
+        # The runner asks for it, not the user: a failure must not take the place of the verdict.
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(f"\n{text}")
+        except OSError as error:
+            lines.append(f"warning: GITHUB_STEP_SUMMARY={summary}: {error.strerror}; the job has no summary")
+    return lines + (annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else [])
 
 
 def _same(one: str, other: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from mrpcbench.environment.redaction import public_argv
+from mrpcbench.environment.redaction import public_argv, utf8
 from mrpcbench.environment.versions import installed_versions
 from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema.identity import Environment
@@ -58,7 +58,7 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
         cuda=torch.version.cuda,
         python=platform.python_version(),
         packages=installed_versions(),
-        settings={name: value for name, value in sorted(os.environ.items()) if _is_setting(name)},
+        settings={name: utf8(value) for name, value in sorted(os.environ.items()) if _is_setting(name)},
         git_commit=commit,
         git_dirty=dirty,
         source_sha256=_source_sha256(),
@@ -130,7 +130,7 @@ def resolve_threads(asked: int = 0) -> int:
 def _machine_sha256() -> str:
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         machine = ""
     node = uuid.getnode()
     # Without a network card the number is random in each process; its multicast bit is then set (RFC 4122, 4.5).
@@ -141,7 +141,11 @@ def _machine_sha256() -> str:
 
 def _cpu_name() -> str:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:\s*(.+)$",
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
     except OSError:
         found = None
     return found[1].strip() if found else platform.processor() or platform.machine()
@@ -165,7 +169,7 @@ def _checkout() -> tuple[str | None, bool | None]:
 
 def _output_of(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

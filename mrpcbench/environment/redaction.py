@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,18 +40,51 @@ def public(request: T) -> T:
 def public_name(text: str) -> str:
     """A redacted model, data source or path: a hub id or a bare name is unchanged; a path is cut to its last part."""
     looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
-    if looks_like_hub_id and not Path(text).exists():
+    if looks_like_hub_id and not exists(text):  # noqa: PTH110 (Path's raises what this one does not)
         return text
-    return _last_part(Path(text).resolve())
+    return _last_part(_resolved(Path(text)))
+
+
+def _resolved(path: Path) -> Path:
+    """`path` in full; as it is if that cannot be known, for example in a working folder that was removed."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def _absolute(path: Path) -> Path:
+    """`path` from the root folder, with its links; as it is in a working folder that was removed."""
+    try:
+        return path.absolute()
+    except OSError:
+        return path
 
 
 def _last_part(path: Path) -> str:
-    return "home folder" if is_a_home(path) else path.name or "root folder"
+    return "home folder" if is_a_home(path) else utf8(path.name) or "root folder"
+
+
+def utf8(text: str) -> str:
+    """`text` as UTF-8 can hold it: bytes of a path that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_a_home(folder: Path) -> bool:
     """Whether `folder`, an absolute path, is named after a user."""
-    return folder == Path.home() or folder.parent in (Path.home().parent, Path("/home"), Path("/Users"))
+    home, shared = _home(), {Path("/home"), Path("/Users")}
+    if home is not None and home.parent != Path(home.anchor):  # what lies beside /root is no home
+        shared.add(home.parent)
+    return folder == home or folder.parent in shared
+
+
+def _home() -> Path | None:
+    """The user's home folder, unless that is the root folder, or unknown: a user id without an entry and no HOME."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return None if home == Path(home.anchor) else home
 
 
 def distinct_name(path: Path, paths: Sequence[Path]) -> str:
@@ -61,8 +95,8 @@ def distinct_name(path: Path, paths: Sequence[Path]) -> str:
     mine, others = public_parts(path), [public_parts(other) for other in paths if other != path]
     for count in range(1, len(mine) + 1):
         if all(other == mine or other[-count:] != mine[-count:] for other in others):
-            return "/".join(mine[-count:])
-    return path.name
+            return utf8("/".join(mine[-count:]))
+    return utf8(path.name)
 
 
 def public_parts(path: Path) -> tuple[str, ...]:
@@ -80,14 +114,14 @@ def public_argv(argv: Sequence[str]) -> tuple[str, ...]:
         if index == 0:
             value = Path(value).name or value
         elif value and (option or previous) in ALWAYS_CUT:
-            value = _last_part(Path(value).absolute())
+            value = _last_part(_absolute(Path(value)))
         elif _names_a_path(value):
             value = public_name(value)
-        shown.append(option + equals + value)
+        shown.append(utf8(option + equals + value))
     return tuple(shown)
 
 
 def _names_a_path(value: str) -> bool:
     # OWNER/NAME may be a hub id. Anything deeper is a path, even if it does not exist yet.
     named_as_path = value.count(os.sep) > 1 or value.startswith((os.sep, ".", "~"))
-    return os.sep in value and (named_as_path or Path(value).exists())
+    return os.sep in value and (named_as_path or exists(value))  # noqa: PTH110

@@ -3,9 +3,14 @@
 Standard library only.
 """
 
+import atexit
 import linecache
+import os
+import pwd
 import re
+import shutil
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from traceback import walk_tb
 from types import TracebackType
@@ -64,6 +69,22 @@ def check_variables(environ: MutableMapping[str, str]) -> None:
             del environ[name]
         elif not re.fullmatch(pattern, text.strip(), re.ASCII | re.IGNORECASE) or _too_large(text):
             raise UsageError(f"{name}={text}: not {meaning}; correct or unset it")
+
+
+def ensure_user(environ: MutableMapping[str, str]) -> None:
+    """Give a user id without an entry in the user database a name and an empty home folder, which goes at the end.
+
+    Libraries ask for both, for their caches, and some fail where there is neither.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        environ.setdefault("LOGNAME", f"uid{os.getuid()}")
+        if not environ.get("HOME"):
+            folder = tempfile.mkdtemp(prefix="mrpcbench-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            # One level below, because what lies beside a home counts as another's.
+            environ["HOME"] = f"{folder}/home"
 
 
 def _too_large(text: str) -> bool:

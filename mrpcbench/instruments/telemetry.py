@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -163,9 +164,9 @@ def waited_s() -> float | None:
     """
     try:
         found = [file.read_text(encoding="ascii").split() for file in Path("/proc/self/task").glob("*/schedstat")]
-    except OSError:  # a thread ended after it was listed, or the file does not exist
+        return sum(int(numbers[1]) for numbers in found) / 1e9 if found else None
+    except (OSError, ValueError, IndexError):  # a thread ended after it was listed, or there is no such file or number
         return None
-    return sum(int(numbers[1]) for numbers in found) / 1e9 if found else None
 
 
 @dataclass
@@ -226,7 +227,8 @@ class Meter:
         self.sample()
         if self._span and self._span[0][0] < self._span[-1][0]:
             self._spans.append(self._span)
-        self._rss_bytes = psutil.Process().memory_info().rss
+        with suppress(psutil.Error, OSError):  # a row without this figure is still a row
+            self._rss_bytes = psutil.Process().memory_info().rss
         return self.resources()
 
     def __enter__(self) -> Self:

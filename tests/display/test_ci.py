@@ -325,6 +325,11 @@ def test_nothing_is_written_or_annotated_unless_requested(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_job_summary_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    (line,) = publish(SPEEDS, NOTHING, {"GITHUB_STEP_SUMMARY": str(tmp_path)})
+    assert line == f"warning: GITHUB_STEP_SUMMARY={tmp_path}: Is a directory; the job has no summary"
+
+
 def test_existing_output_files_are_replaced(tmp_path: Path) -> None:
     request = Publish(markdown=str(tmp_path / "new" / "verdict.md"), junit=str(tmp_path / "junit.xml"))
     (tmp_path / "junit.xml").write_text("old", encoding="utf-8")

@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import platform
+import pwd
 import re
 import shutil
 import socket
@@ -32,6 +33,7 @@ from mrpcbench.environment.capture import (
     usable_cores,
 )
 from mrpcbench.environment.redaction import distinct_name, public_argv, public_name
+from mrpcbench.environment.variables import ensure_user
 from mrpcbench.errors import ExitStatus, MissingError, UsageError
 
 # --- names and paths --------------------------------------------------------------------------------------------------
@@ -73,6 +75,72 @@ def test_the_home_folder_is_not_called_by_the_users_name(home: Path) -> None:
     assert {public_name(name) for name in ("link", str(home))} == {"home folder"}
     names = "~", "~/", "..", "../", "../../ann", "project/../..", "runs/../.."
     assert [name for name in names if "ann" in public_name(name)] == []
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id that the user database does not know, and no HOME."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+
+
+def test_a_user_without_an_entry_and_a_home_has_names_that_are_redacted(nobody: None, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert public_name(str(tmp_path / "tuned")) == "tuned"
+    assert public_name("/home/ann") == "home folder"
+    assert public_argv(("mrpcbench", "--results", "/data/out.json")) == ("mrpcbench", "--results", "out.json")
+    assert distinct_name(Path("/a/x.json"), [Path("/a/x.json"), Path("/b/x.json")]) == "a/x.json"
+    assert capture(["mrpcbench", str(tmp_path)]).argv == ("mrpcbench", tmp_path.name)
+
+
+def test_a_user_without_an_entry_gets_a_name_and_a_home(nobody: None) -> None:
+    environ: dict[str, str] = {}
+    ensure_user(environ)
+    assert environ["LOGNAME"] == f"uid{os.getuid()}"
+    assert Path(environ["HOME"]).parent.is_dir()
+    kept = {"HOME": "/data", "LOGNAME": "ann"}
+    ensure_user(kept)
+    assert kept == {"HOME": "/data", "LOGNAME": "ann"}
+
+
+def test_a_known_user_keeps_what_is_set_and_what_is_not() -> None:
+    environ: dict[str, str] = {}
+    ensure_user(environ)
+    assert environ == {}
+
+
+def test_what_lies_beside_the_home_of_root_or_below_a_home_that_is_the_root_folder_is_no_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for home in ("/", "/root"):
+        monkeypatch.setenv("HOME", home)
+        assert public_name("/absent") == "absent"
+        assert public_argv(("mrpcbench", "--results", "/absent")) == ("mrpcbench", "--results", "absent")
+
+
+def test_a_path_in_a_folder_that_was_removed_is_redacted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert public_name("runs/../tuned/deep") == "deep"
+    assert public_argv(("mrpcbench", "--results", "out.json")) == ("mrpcbench", "--results", "out.json")
+
+
+def test_a_name_whose_bytes_are_not_utf_8_is_escaped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/m\xff"))
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OMP_PLACES", "\udcff")
+    assert public_name(".") == r"m\udcff"
+    assert distinct_name(folder, [folder]) == r"m\udcff"
+    found = capture(["mrpcbench", "--model", str(folder)])
+    assert (found.argv[2], found.settings["OMP_PLACES"]) == (r"m\udcff", r"\udcff")
 
 
 def test_a_command_line_shows_only_the_last_part_of_a_path(home: Path) -> None:
