@@ -74,7 +74,7 @@ def test_every_function_gives_its_published_or_hand_counted_value() -> None:
     assert not wrong
 
 
-def test_what_has_no_statistic_is_a_value_error() -> None:
+def test_input_without_a_statistic_is_a_value_error() -> None:
     bad_counts = [(0, 0), (5, 4), (-1, 4), (1, 4, 95)]
     bad_flips = [(-1, 0, 4), (0, -1, 4), (3, 2, 4), (0, 0, 0), (0, 0, 4, 0.0), (0, 0, 4, 0.6), (0, 0, 4, math.nan)]
     not_finite = [math.nan, math.inf, -math.inf]
@@ -164,7 +164,7 @@ def test_accuracies_that_tie_as_counts_tie_as_floats() -> None:
         assert permutation_p([right / 408 for right in baseline], [right / 408 for right in current]) == expected
 
 
-def test_random_splits_come_near_the_p_of_all_and_never_give_0() -> None:
+def test_random_splits_approximate_the_exact_p_and_never_give_zero() -> None:
     assert permutation_p([2.0] * 20, [1.0] * 20) == permutation_smallest_p(20, 20) == 1 / 200_001
     draw = np.random.default_rng(1)
     baseline, current = draw.normal(0.1, 1, 11).tolist(), draw.normal(0, 1, 10).tolist()
@@ -175,7 +175,7 @@ def test_random_splits_come_near_the_p_of_all_and_never_give_0() -> None:
     assert found == permutation_p(baseline, current)
 
 
-def test_the_bound_of_a_shift_is_where_the_permutation_test_begins_to_refute_it() -> None:
+def test_the_bound_of_a_shift_is_where_the_permutation_test_starts_to_reject() -> None:
     draw = np.random.default_rng(0)
     for n, m, alpha in ((3, 4, 0.05), (4, 4, 0.025), (5, 5, 0.05), (4, 6, 0.01)):
         higher, lower = (draw.integers(340, 360, size=size) / 408 for size in (n, m))
@@ -234,7 +234,7 @@ def recomputed(record: dict) -> dict[str, tuple[object, object]]:
     return {}
 
 
-def test_the_figures_of_the_committed_records_come_out_again() -> None:
+def test_the_figures_of_the_committed_records_are_reproduced() -> None:
     found = {}
     for path in sorted((REPOSITORY / "results").rglob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))

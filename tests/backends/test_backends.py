@@ -71,7 +71,7 @@ def test_padding_and_company_do_not_change_an_answer(session: Session, tokens: E
     np.testing.assert_allclose(answers(16, 64), alone, atol=2e-5)
 
 
-def test_many_batches_give_what_each_gives_alone(session: Session, tokens: EncodedPairs) -> None:
+def test_infer_many_gives_the_same_answers_as_infer(session: Session, tokens: EncodedPairs) -> None:
     cut = tokens.batches(8)
     for many, alone in zip(session.infer_many(cut), (session.infer(batch) for batch in cut), strict=True):
         np.testing.assert_array_equal(many, alone)
@@ -120,7 +120,7 @@ def test_on_a_gpu_batches_that_are_begun_ahead_have_the_same_answers(
         np.testing.assert_array_equal(many, session.infer(batch))
 
 
-def test_a_session_says_what_runs_and_on_which_weights(session: Session, spec: BackendSpec) -> None:
+def test_a_session_reports_its_placement_and_its_weights(session: Session, spec: BackendSpec) -> None:
     assert session.placement.device.split()[0] == "cpu"
     assert session.placement.dtype == "fp32"
     name = spec.backend.split("-")[0]
@@ -183,7 +183,7 @@ def test_another_dtype_than_the_graphs_is_refused(exported_model: Path) -> None:
         open_session(spec)
 
 
-def test_torch_runs_in_the_dtype_that_was_asked_for(exported_model: Path) -> None:
+def test_torch_runs_in_the_requested_dtype(exported_model: Path) -> None:
     session = open_session(BackendSpec(model=str(exported_model), device="cpu", dtype="bf16"))
     assert session.placement.dtype == "bf16"
 
@@ -201,7 +201,7 @@ def test_autocast_keeps_the_weights_and_computes_in_half(exported_model: Path, p
 
 
 @pytest.mark.parametrize("name", ["torch-packed", "torch-compile", "onnx", "fake"])
-def test_autocast_is_for_torch_alone(name: str, exported_model: Path) -> None:
+def test_autocast_is_only_for_torch(name: str, exported_model: Path) -> None:
     with pytest.raises(UsageError, match=f"--dtype bf16-autocast --backend {name}: only for --backend torch"):
         open_session(BackendSpec(backend=name, model=str(exported_model), device="cpu", dtype="bf16-autocast"))
 
@@ -216,7 +216,7 @@ def test_autocast_runs_on_a_gpu(exported_model: Path, pairs: Dataset) -> None:
     np.testing.assert_allclose(cast.infer(batch), open_session(asked).infer(batch), atol=0.2)
 
 
-def test_a_torch_session_runs_on_as_many_threads_as_asked(exported_model: Path) -> None:
+def test_a_torch_session_runs_on_the_requested_number_of_threads(exported_model: Path) -> None:
     before = torch.get_num_threads()
     try:
         assert open_session(BackendSpec(model=str(exported_model), device="cpu", threads=1)).placement.threads == 1
@@ -225,12 +225,12 @@ def test_a_torch_session_runs_on_as_many_threads_as_asked(exported_model: Path) 
         torch.set_num_threads(before)
 
 
-def test_a_model_without_a_graph_says_to_export_it(tuned_model: Path) -> None:
+def test_a_model_without_a_graph_is_an_error_that_names_export(tuned_model: Path) -> None:
     with pytest.raises(UsageError, match="run `mrpcbench export` first"):
         open_session(BackendSpec(backend="onnx", model=str(tuned_model), device="cpu"))
 
 
-def test_an_onnx_folder_is_no_model_for_torch(exported_model: Path) -> None:
+def test_an_onnx_folder_is_not_a_model_for_torch(exported_model: Path) -> None:
     with pytest.raises(UsageError, match="--backend onnx"):
         open_session(BackendSpec(backend="torch", model=str(exported_model / "onnx"), device="cpu"))
 
@@ -247,7 +247,9 @@ def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-compile", "onnx"])
-def test_cuda_runs_where_it_says_and_answers_as_the_cpu_does(name: str, exported_model: Path, pairs: Dataset) -> None:
+def test_cuda_runs_on_the_reported_device_with_the_same_answers_as_the_cpu(
+    name: str, exported_model: Path, pairs: Dataset
+) -> None:
     answers = {}
     open_on: Callable[[str], BackendSpec] = lambda device: BackendSpec(  # noqa: E731
         backend=name, model=str(exported_model), device=device
@@ -332,11 +334,11 @@ def test_an_onnx_operator_is_named_by_kind_and_place_and_never_by_a_file(exporte
     assert not any(str(exported_model) in name or "loading" in name or "_time" in name for name in names)
 
 
-def test_every_engine_but_the_fake_one_tells_its_steps(session: Session, spec: BackendSpec) -> None:
+def test_every_engine_except_the_fake_one_has_separate_steps(session: Session, spec: BackendSpec) -> None:
     assert (probe_of(session) is None) == (spec.backend == "fake")
 
 
-def test_watching_torch_says_nothing_on_stderr(exported_model: Path) -> None:
+def test_profiling_torch_prints_nothing_on_stderr(exported_model: Path) -> None:
     """In a process of its own, since the profiler reads its settings once."""
     code = (
         "from mrpcbench.backends.registry import open_session\n"
@@ -414,7 +416,7 @@ def test_onnx_runtimes_kernels_have_a_track_for_each_stream() -> None:
     ("flags", "has"),
     [("avx2 avx512_vnni fma", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False), ("avx512_vnnix", False)],
 )
-def test_8_bits_take_the_slow_exact_way_only_where_the_fast_one_could_overflow(
+def test_8_bits_use_the_slow_exact_kernels_only_if_the_fast_ones_could_overflow(
     flags: str, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mrpcbench.backends import onnx_session
@@ -434,14 +436,14 @@ def test_8_bits_take_the_slow_exact_way_only_where_the_fast_one_could_overflow(
     assert asked("fp32") is None
 
 
-def test_a_processor_that_says_nothing_takes_the_exact_way(tmp_path: Path) -> None:
+def test_an_unknown_processor_uses_the_exact_kernels(tmp_path: Path) -> None:
     from mrpcbench.backends import onnx_session
 
     assert onnx_session._has_vnni(tmp_path / "absent") is False
 
 
 @pytest.mark.parametrize("clock", [time.time_ns, time.perf_counter_ns])
-def test_a_moment_of_either_clock_is_told_in_ours(clock: Callable[[], int]) -> None:
+def test_times_of_both_clocks_are_converted_to_ours(clock: Callable[[], int]) -> None:
     from mrpcbench.backends import onnx_session
 
     before, moment, after = time.perf_counter_ns(), clock(), time.perf_counter_ns()

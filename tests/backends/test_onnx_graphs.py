@@ -45,7 +45,9 @@ def replayed(replayer: Replayer, inputs: Inputs) -> np.ndarray:
     return replayer.copy_out(replayer.compute(replayer.copy_in(inputs)))
 
 
-def test_answers_do_not_depend_on_the_shape_nor_on_what_its_arrays_held_before(session: ort.InferenceSession) -> None:
+def test_answers_depend_neither_on_the_shape_nor_on_the_old_content_of_its_arrays(
+    session: ort.InferenceSession,
+) -> None:
     replayer = Replayer(session, "cpu")
     long, short = batch((*LENGTHS, 112)), batch((100, 98, 101, 99, 100, 97))  # of one shape, the first with more tokens
     short["input_ids"][:, :50] = 7
@@ -95,7 +97,7 @@ def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path
     assert plain._replayer is not None
 
 
-def test_what_cannot_be_recorded_runs_without_and_says_why(
+def test_a_forward_pass_that_cannot_be_recorded_runs_without_graphs_with_a_reason(
     exported_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
@@ -110,7 +112,7 @@ def test_what_cannot_be_recorded_runs_without_and_says_why(
 
 
 @pytest.mark.gpu
-def test_a_graph_for_cuda_is_proven_on_the_gpu_where_it_is_replayed(
+def test_a_graph_for_cuda_is_verified_on_the_gpu_on_which_it_is_replayed(
     tuned_model: Path, small_data: Path, tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "onnx-cuda")

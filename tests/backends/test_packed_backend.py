@@ -105,7 +105,7 @@ def test_a_session_on_the_cpu_fills_nothing_up_and_is_ready_for_any_shape(
 
 
 @pytest.mark.parametrize(("dtype", "ran"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])
-def test_the_placement_says_what_runs(tuned_model: Path, tokens: EncodedPairs, dtype: Any, ran: str) -> None:
+def test_the_placement_records_what_runs(tuned_model: Path, tokens: EncodedPairs, dtype: Any, ran: str) -> None:
     spec = BackendSpec(backend="torch-packed", model=str(tuned_model), device="cpu", dtype=dtype)
     session = open_session(spec)
     assert session.placement.engine == f"torch {torch.__version__}"

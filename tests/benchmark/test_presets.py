@@ -103,9 +103,7 @@ def test_on_a_gpu_the_peers_run_in_half_precision_at_several_sizes(with_graphs: 
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_rows_that_the_others_are_held_against_are_in_the_run(
-    with_graphs: str, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_reference_rows_are_in_the_run(with_graphs: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "resolve_device", lambda asked: device)
     found = suite(BackendSpec(model=with_graphs))
     for text in found.relative_to:

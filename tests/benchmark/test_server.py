@@ -101,7 +101,7 @@ def test_arrivals_are_the_same_for_the_same_seed_and_others_for_another() -> Non
     assert not np.allclose(arrivals(50.0, 100, 3), arrivals(50.0, 100, 4))
 
 
-def test_loads_of_one_seed_differ_in_their_rate_alone() -> None:
+def test_loads_of_one_seed_differ_only_in_their_rate() -> None:
     assert np.allclose(arrivals(50.0, 100, 3), 4 * arrivals(200.0, 100, 3))
     assert np.array_equal(arrivals(50.0, 100, 3), arrivals(50.0, 900, 3)[:100])
 
@@ -138,7 +138,7 @@ def test_a_burst_fills_a_batch_that_then_waits_no_longer() -> None:
     assert load.point.latencies_ms == (TICK_MS,) * 4
 
 
-def test_a_burst_larger_than_a_batch_is_answered_in_turn() -> None:
+def test_a_burst_larger_than_a_batch_is_answered_in_several_batches() -> None:
     load = run([TICK] * 6)
     assert load.point.batch_sizes == (4, 2)
     assert load.point.latencies_ms == (TICK_MS,) * 4 + (2 * TICK_MS,) * 2
@@ -170,7 +170,7 @@ def test_the_window_runs_from_the_due_moment_and_not_from_the_end_of_the_pass_be
     assert load.point.latencies_ms == (4 * TICK_MS, 4 * TICK_MS, 3 * TICK_MS)
 
 
-def test_a_late_wake_up_is_latency_and_takes_along_whoever_came_meanwhile() -> None:
+def test_a_late_wake_up_counts_as_latency_and_includes_requests_that_arrived_meanwhile() -> None:
     late = engine_of(lambda index, batch: TICK, oversleeps=2 * TICK)
     load = run([TICK, 2 * TICK], late)
     assert load.point.batch_sizes == (2,)
@@ -232,7 +232,7 @@ def test_a_pass_that_fails_loses_its_requests_and_no_others() -> None:
     assert not load.point.meets_slo
 
 
-def test_the_first_failure_is_the_one_told() -> None:
+def test_the_first_failure_is_reported() -> None:
     assert run([0, TICK, 2 * TICK], engine_of(fails(1, 2))).error == "RuntimeError: pass 1 broke"
 
 
@@ -245,7 +245,7 @@ def test_an_engine_that_fails_everything_has_no_latency_and_meets_no_target() ->
 
 
 @pytest.mark.parametrize("wrong", [lambda logits: logits[:-1], lambda logits: None])
-def test_an_engine_that_answers_fewer_than_it_was_asked_has_failed(wrong: Callable[[Any], Any]) -> None:
+def test_an_engine_that_returns_too_few_answers_has_failed(wrong: Callable[[Any], Any]) -> None:
     clock = ScriptedClock()
     engine = ScriptedEngine(clock)
     load = run([0] * 3, lambda batch: wrong(engine(batch)), clock=clock)
@@ -305,7 +305,7 @@ def test_whatever_the_schedule_a_pass_starts_when_it_may_with_all_who_wait(seed:
         assert load.point.latencies_ms[first:after] == pytest.approx(1e3 * (free - due[first:after]), abs=1e-6)
 
 
-def test_answers_belong_to_the_pairs_that_were_asked() -> None:
+def test_answers_belong_to_the_requested_pairs() -> None:
     load = run(arrivals(200.0, 43, 1), max_batch=4)
     assert load.rows.tolist() == [index % 5 for index in range(43)]
     assert load.logits.tolist() == [[pair, -pair] for pair in load.rows]
@@ -404,13 +404,13 @@ def test_the_search_doubles_or_halves_and_then_halves_the_bracket_geometrically(
     assert [point.rate_per_s for point in curve] == pytest.approx(tried[:6])
 
 
-def test_the_search_is_bounded_where_every_rate_holds() -> None:
+def test_the_search_is_bounded_if_every_rate_meets_the_target() -> None:
     curve = find_rate(lambda rate: point_at(rate, True), slo_ms=10, start_rate=1, max_loads=7)
     assert bracket(curve) == (64, None)
     assert len(curve) == 7
 
 
-def test_the_search_is_bounded_where_no_rate_holds() -> None:
+def test_the_search_is_bounded_if_no_rate_meets_the_target() -> None:
     curve = find_rate(lambda rate: point_at(rate, False), slo_ms=10, start_rate=64, max_loads=7)
     assert bracket(curve) == (None, 1)
 
@@ -467,7 +467,7 @@ def test_the_search_finds_the_rate_that_queueing_theory_gives() -> None:
     assert high <= 1.1 * low
 
 
-def test_an_engine_whose_pass_costs_the_same_for_any_batch_carries_nearly_a_batch_a_pass() -> None:
+def test_an_engine_with_a_constant_cost_per_pass_serves_nearly_full_batches() -> None:
     """Passes of 10 ms for up to 8: 800 a second, of which a search tells 5% more; one by one no more than 100."""
     low, high = bracket(search(lambda index, batch: 0.01, slo_ms=50, start=100, max_batch=8))
     assert low is not None
@@ -493,7 +493,7 @@ def test_a_target_below_the_cost_of_one_pass_ends_the_search_and_no_rate_is_repo
     assert all(point.sent < 30 for point in curve)
 
 
-def test_requests_that_are_late_even_alone_end_the_search() -> None:
+def test_requests_that_are_late_without_any_load_end_the_search() -> None:
     """One pass in twenty takes longer than the target, whatever the load."""
     curve = search(lambda index, batch: 0.02 if index % 20 == 0 else 0.001, slo_ms=15, start=100, max_batch=8)
     assert bracket(curve)[0] is None

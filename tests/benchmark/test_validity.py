@@ -83,7 +83,7 @@ def test_a_row_of_two_speeds_is_invalid_while_its_time_may_be_either() -> None:
 
 
 @pytest.mark.parametrize(("step", "word"), [(1.03, "slower"), (0.97, "faster")])
-def test_a_trend_is_drift_and_says_which_way(step: float, word: str) -> None:
+def test_a_trend_is_drift_with_a_direction(step: float, word: str) -> None:
     rules = broken_rules(offline(*[10.0 * step**index for index in range(9)]))
     assert any(rule.startswith("drifting: the last third") and word in rule for rule in rules)
 
@@ -94,7 +94,7 @@ def test_a_throttled_second_half_is_drift() -> None:
     assert any(rule.startswith("drifting") for rule in broken_rules(offline(*rounds)))
 
 
-def test_a_small_trend_is_no_drift() -> None:
+def test_a_small_trend_is_not_drift() -> None:
     assert broken_rules(offline(*[10.0 + index / 20 for index in range(9)])) == ()
 
 
@@ -142,7 +142,7 @@ def test_a_disturbed_gpu_is_invalid(change: dict[str, object], rule: str) -> Non
 
 
 @pytest.mark.parametrize("reasons", [(), ("sw_power_cap",), None])
-def test_a_gpu_that_works_at_its_power_limit_or_says_nothing_is_not_throttled(reasons: tuple[str, ...] | None) -> None:
+def test_a_gpu_at_its_power_limit_or_without_readings_is_not_throttled(reasons: tuple[str, ...] | None) -> None:
     row = replace(offline(1.0, 1.0, 1.0), resources=replace(NOTHING, gpu_throttle_reasons=reasons))
     assert broken_rules(row) == ()
 
@@ -183,9 +183,7 @@ def answered(agreement: float | None, dtype: str = "fp32", **changes: Any) -> Be
     ("dtype", "of_reference", "lowest"),
     [("fp32", "fp32", 0.99), ("int8", "fp32", 0.96), ("fp32", "bf16-autocast", 0.96), ("fp16", "bf16", 0.96)],
 )
-def test_a_row_whose_labels_are_others_than_the_references_is_invalid(
-    dtype: str, of_reference: str, lowest: float
-) -> None:
+def test_a_row_with_other_labels_than_the_reference_is_invalid(dtype: str, of_reference: str, lowest: float) -> None:
     reference = answered(1.0, of_reference)
     assert broken_rules(answered(lowest, dtype), reference) == ()
     (rule,) = broken_rules(answered(lowest - 1 / 400, dtype), reference)
@@ -207,7 +205,7 @@ def test_pairs_that_failed_are_not_other_labels_too() -> None:
     assert broken_rules(answered(0.5, failed=200), answered(1.0)) == ("the engine failed 200 requests",)
 
 
-def test_near_ties_of_random_weights_may_flip_in_lower_precision_alone() -> None:
+def test_near_ties_of_random_weights_may_flip_only_in_lower_precision() -> None:
     random = {"model": replace(answered(1.0).model, weights="random-init")}
     assert broken_rules(answered(0.5, "bf16", **random), answered(1.0, **random)) == ()
     assert broken_rules(answered(0.5, **random), answered(1.0, **random))

@@ -101,7 +101,7 @@ def test_every_pair_is_in_one_batch_with_all_its_tokens() -> None:
                 assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
 
 
-def test_pairs_of_like_length_share_a_batch_unless_the_given_order_is_asked_for() -> None:
+def test_pairs_of_similar_length_share_a_batch_unless_the_given_order_is_requested() -> None:
     sorted_batches, given = (encoded(*WORDS).batches(3, order=order) for order in ("length", "given"))
     assert [batch.rows.tolist() for batch in sorted_batches] == [[1, 3, 6], [2, 5, 0], [4]]
     assert [batch.rows.tolist() for batch in given] == [[0, 1, 2], [3, 4, 5], [6]]
@@ -110,7 +110,7 @@ def test_pairs_of_like_length_share_a_batch_unless_the_given_order_is_asked_for(
     assert batch.rows.tolist() == sorted(range(70), key=lambda row: (many[row], row)), "ties keep their order"
 
 
-def test_a_batch_is_as_wide_as_its_longest_pair_rounded_up_to_the_multiple_asked_for() -> None:
+def test_a_batch_is_as_wide_as_its_longest_pair_rounded_up_to_the_multiple() -> None:
     for multiple_of, widths in ((1, [6, 12, 15]), (8, [8, 16, 16]), (5, [10, 15, 15]), (3, [6, 12, 15])):
         batches = encoded(*WORDS).batches(3, multiple_of=multiple_of)
         shapes = [{array.shape for array in batch.inputs.values()} for batch in batches]

@@ -124,7 +124,9 @@ def test_the_glue_files_hold_the_pairs_and_positives_that_their_release_states(m
     assert not any("\t" in text or "\n" in text for text in texts)
 
 
-def test_the_original_release_alone_gives_the_same_pairs_in_the_same_order(mrpc_dir: Path, tmp_path: Path) -> None:
+def test_the_original_release_without_glue_gives_the_same_pairs_in_the_same_order(
+    mrpc_dir: Path, tmp_path: Path
+) -> None:
     for name in (folders.ORIGINAL_TRAIN, folders.ORIGINAL_TEST, folders.DEV_IDS):
         shutil.copyfile(mrpc_dir / name, tmp_path / name)
     glue, original = loading.load(str(mrpc_dir)), loading.load(str(tmp_path))
@@ -262,7 +264,7 @@ def test_an_original_release_that_contradicts_itself_is_refused(tmp_path: Path) 
     assert "msr_paraphrase_test.txt line 5: an earlier row gives this pair another label" in message(tmp_path)
 
 
-def test_a_split_whose_labels_are_withheld_is_refused_only_where_labels_are_needed(tmp_path: Path) -> None:
+def test_a_split_with_withheld_labels_is_refused_only_if_labels_are_needed(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
     loaded = loading.load(str(tmp_path))
     assert loading.split_of(loaded, str(tmp_path), "test", labelled=False)["label"][:] == [-1, -1, -1]
@@ -279,7 +281,7 @@ def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
 # Splits
 
 
-def test_a_folder_with_one_split_serves_that_split_and_says_what_gives_the_others(tmp_path: Path) -> None:
+def test_a_folder_with_one_split_serves_it_and_an_error_explains_how_to_get_the_others(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text(csv_text(), encoding="utf-8")
     loaded = loading.load(str(tmp_path))
     assert rows_of(loading.split_of(loaded, str(tmp_path), "validation")) == PAIRS
@@ -289,7 +291,7 @@ def test_a_folder_with_one_split_serves_that_split_and_says_what_gives_the_other
         loading.split_of(loaded, str(tmp_path), "train")
 
 
-def test_the_original_release_without_dev_ids_says_that_they_give_the_validation_split(tmp_path: Path) -> None:
+def test_the_original_release_without_dev_ids_is_an_error_that_names_them(tmp_path: Path) -> None:
     (tmp_path / "msr_paraphrase_train.txt").write_text(tsv(), encoding="utf-8")
     loaded = loading.load(str(tmp_path))
     assert rows_of(loaded["train"]) == PAIRS
@@ -302,7 +304,7 @@ def test_a_split_that_no_source_has_is_refused() -> None:
         loading.split_of(DatasetDict(), "quickstart", "dev")
 
 
-def test_a_built_in_source_without_the_split_says_what_it_has() -> None:
+def test_a_bundled_source_without_the_split_is_an_error_that_names_its_splits() -> None:
     with pytest.raises(UsageError, match=r"--data hub: no test split, only train$"):
         loading.split_of(DatasetDict(train=dataset()), "hub", "test")
 
@@ -449,7 +451,7 @@ def test_shards_of_the_hub_may_end_in_a_hash(tmp_path: Path) -> None:
     assert rows_of(loading.load(str(tmp_path))["train"]) == PAIRS
 
 
-def test_a_folder_whose_data_is_one_level_below_names_that_folder(tmp_path: Path) -> None:
+def test_data_one_level_below_is_an_error_that_names_that_folder(tmp_path: Path) -> None:
     (tmp_path / "repository" / "data").mkdir(parents=True)
     dataset().to_parquet(str(tmp_path / "repository" / "data" / "train-00000-of-00001.parquet"))
     folder = tmp_path / "repository"
@@ -463,7 +465,7 @@ def test_files_that_disagree_on_the_class_names_are_refused(files: list[str], tm
     assert "the files disagree on the class names" in message(tmp_path)
 
 
-def test_a_source_that_is_no_folder_says_what_the_option_takes(tmp_path: Path) -> None:
+def test_a_source_that_is_not_a_folder_is_an_error_that_names_the_valid_values(tmp_path: Path) -> None:
     assert "no such folder; --data takes hub, quickstart or a folder" in message(tmp_path / "nowhere")
     (tmp_path / "train.csv").write_text(csv_text(), encoding="utf-8")
     assert "is a file; pass its folder" in message(tmp_path / "train.csv")
@@ -505,7 +507,7 @@ def test_the_hash_changes_with_the_content() -> None:
     assert len(set(digests.values())) == len(variants), digests
 
 
-def test_the_public_source_never_shows_where_a_folder_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_public_source_never_shows_the_path_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "my-pairs"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -224,14 +224,14 @@ def test_the_environment_is_that_of_this_machine() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", found.machine_sha256)
 
 
-def test_the_machine_is_told_from_others_and_not_from_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_hash_differs_between_machines_but_not_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     here = capture([]).machine_sha256
     assert capture([]).machine_sha256 == here
     monkeypatch.setattr(platform, "node", lambda: "another")
     assert capture([]).machine_sha256 != here
 
 
-def test_the_command_line_is_that_of_the_process_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_command_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/opt/bin/mrpcbench", "bench", "--rounds=1"])
     assert capture().argv == ("mrpcbench", "bench", "--rounds=1")
     assert capture([]).argv == ()
@@ -242,7 +242,7 @@ def test_only_packages_that_are_installed_have_a_version(monkeypatch: pytest.Mon
     assert installed_versions() == {"pytest": pytest.__version__}
 
 
-def test_a_setting_that_changes_a_result_is_recorded_where_it_is_set_and_no_other_is(
+def test_only_settings_that_change_a_result_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in environment.SETTINGS:
@@ -390,7 +390,7 @@ def test_a_tracked_package_has_the_commit_of_its_checkout_and_its_own_changes_ma
     assert capture([]).git_dirty is True
 
 
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     found = capture([])
     assert (found.git_commit, found.git_dirty) == (None, None)
@@ -405,7 +405,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     return lambda usable: monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
 
 
-def test_cuda_that_is_not_there_is_missing_and_the_line_says_what_helps(with_cuda: Callable[[bool], None]) -> None:
+def test_missing_cuda_is_an_error_that_names_the_fix(with_cuda: Callable[[bool], None]) -> None:
     with_cuda(False)
     with pytest.raises(MissingError) as caught:
         resolve_device("cuda")

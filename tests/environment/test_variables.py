@@ -13,7 +13,7 @@ from mrpcbench.errors import UsageError
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_malformed_variable_is_named_with_what_it_takes(name: str) -> None:
+def test_a_malformed_variable_is_named_with_the_valid_values(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_variables({name: "abc"})
     assert str(caught.value) == f"{name}=abc: not {EXPECTED[name][1]}; correct or unset it"
@@ -43,7 +43,7 @@ def test_a_number_of_threads_that_none_can_be_is_refused(value: str) -> None:
         ("HF_DATASETS_IN_MEMORY_MAX_SIZE", "1e9"),
     ],
 )
-def test_what_the_libraries_take_is_left_alone(name: str, value: str) -> None:
+def test_values_that_the_libraries_accept_are_unchanged(name: str, value: str) -> None:
     environ = {name: value}
     check_variables(environ)
     assert environ == {name: value}
@@ -64,7 +64,7 @@ def raised(value: str) -> ValueError:
     raise AssertionError
 
 
-def test_the_variable_whose_value_a_library_quotes_is_blamed() -> None:
+def test_the_variable_whose_value_a_library_quotes_is_named() -> None:
     environ = {"TORCHINDUCTOR_COMPILE_THREADS": "many", "EDITOR": "many"}
     wrapped = RuntimeError("cannot import the compiler")
     wrapped.__cause__ = raised("many")

@@ -88,7 +88,7 @@ def counted(config: PretrainedConfig) -> tuple[int, int]:
 # --- the work of a model ----------------------------------------------------------------------------------------------
 
 
-def test_every_architecture_that_is_counted_is_held_against_torch() -> None:
+def test_every_counted_architecture_agrees_with_torch() -> None:
     assert set(roofline.ENCODERS) == set(CONFIGS) == {config.model_type for config in CONFIGS.values()}
 
 
@@ -99,7 +99,7 @@ def test_the_operations_are_those_that_torch_counts(name: str) -> None:
     assert work(CONFIGS[name], [LENGTH]).flops == products + attention
 
 
-def test_a_window_changes_attention_alone_and_torch_counts_the_masked_keys_too() -> None:
+def test_a_window_changes_only_attention_and_torch_also_counts_masked_keys() -> None:
     """Layers 1, 2 and 4 of five are local, 0 and 3 global."""
     products, attention = counted(modernbert(window=8))
     assert attention == 5 * 4 * 24 * LENGTH**2
@@ -127,7 +127,7 @@ def test_the_keys_seen_are_those_found_by_looking_at_every_pair(window: int | No
         assert roofline.keys_seen(length, window) == sum(abs(query - key) <= reach for query, key in pairs)
 
 
-def test_modernbert_base_takes_the_published_operations_a_token(modernbert_dir: Path) -> None:
+def test_modernbert_base_takes_the_published_operations_per_token(modernbert_dir: Path) -> None:
     """220.6 MFLOP a token in products; attention adds 1.7% at the mean length of MRPC's pairs, 53 tokens."""
     config = AutoConfig.from_pretrained(modernbert_dir)
     head = 2 * (768**2 + 768 * 2)
@@ -294,7 +294,9 @@ def test_a_gpu_is_idle_before_the_clock_is_read_and_done_before_it_is_read_again
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-def test_a_ceiling_on_this_machine_is_a_rate_and_says_of_what(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ceiling_on_this_machine_is_a_rate_with_a_device_and_a_dtype(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(roofline, "ENOUGH_S", 0.001)
     monkeypatch.setattr(roofline, "SPAN_S", 0.01)
     found = roofline.measure_ceilings("cpu", dtype, THREADS)

@@ -154,7 +154,7 @@ def test_spans_follow_one_another_without_overlap(now: list[int]) -> None:
     assert all(begin >= end for begin, end in zip([event.begin_ns for event in events[1:]], ends, strict=False))
 
 
-def test_every_engine_takes_the_same_way_as_a_timed_call() -> None:
+def test_every_engine_is_measured_the_same_way_as_a_timed_call() -> None:
     """`infer` is the three parts in turn, so that what is taken apart is what is timed."""
     calls: list[str] = []
 

@@ -88,7 +88,7 @@ def test_without_a_counter_energy_is_the_trapezoid_under_the_power(script: Scrip
     assert used.gpu_power_w == 600 / 2.5
 
 
-def test_with_a_counter_energy_is_its_difference_whatever_the_power_says(script: Script) -> None:
+def test_with_a_counter_energy_is_its_difference_and_power_is_ignored(script: Script) -> None:
     used = script.span((0.0, counter(5000.0)), (1.0, counter(5001.0, power=700)), (4.0, counter(5600.0)))
     assert used.gpu_energy_j == 600.0
     assert used.gpu_power_w == 150.0
@@ -113,7 +113,7 @@ def test_a_counter_that_stood_still_or_fell_gives_way_to_the_power(script: Scrip
     assert script.span((0.0, counter(1000.0, power=80)), (0.25, counter(end, power=80))).gpu_energy_j == 20.0
 
 
-def test_a_counter_that_moves_in_some_spans_alone_is_believed_in_all(script: Script) -> None:
+def test_a_counter_that_changes_in_only_some_spans_is_used_for_all(script: Script) -> None:
     script.span((0.0, counter(10.0, power=999)), (1.0, counter(10.0, power=999)))
     assert script.span((1.0, counter(10.0)), (2.0, counter(18.0))).gpu_energy_j == 8.0
 
@@ -220,7 +220,7 @@ def test_a_sensor_that_raises_costs_the_gpu_readings_and_not_the_run(script: Scr
 # --- CPU --------------------------------------------------------------------------------------------------------------
 
 
-def test_cpu_utilisation_is_cpu_seconds_a_second_over_all_spans_alone(script: Script) -> None:
+def test_cpu_utilisation_is_cpu_seconds_per_second_over_the_spans_only(script: Script) -> None:
     meter = Meter(None, clock=lambda: script.now, cpu_clock=lambda: script.cpu)
     for began, ended, cpu_began, cpu_ended in ((0.0, 4.0, 1.0, 8.0), (50.0, 54.0, 20.0, 21.0)):
         script.now, script.cpu = began, cpu_began
@@ -309,7 +309,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_the_sensor_is_read_beside_the_timed_thread_in_every_span_and_the_thread_ends_with_it() -> None:
+def test_a_separate_thread_reads_the_sensor_in_every_span_and_ends_with_it() -> None:
     meter = Meter(sensor := Counting(5))
     for _ in range(2):
         sensor.reached.clear()
@@ -463,12 +463,12 @@ def test_what_nvml_refuses_is_null_and_the_rest_is_read(nvml: FakeNvml, answer: 
 
 
 @pytest.mark.parametrize("size", [None, 0])
-def test_a_process_whose_memory_nvml_does_not_tell_uses_null_and_not_zero(nvml: FakeNvml, size: int | None) -> None:
+def test_memory_that_nvml_does_not_report_is_null_and_not_zero(nvml: FakeNvml, size: int | None) -> None:
     nvml.processes = {os.getpid(): size}
     assert opened().read().process_memory_bytes is None
 
 
-def test_on_the_cpu_nvml_is_not_even_asked(nvml: FakeNvml) -> None:
+def test_on_the_cpu_nvml_is_not_used(nvml: FakeNvml) -> None:
     assert open_gpu_sensor("cpu") is None
     assert not nvml.asked
 
@@ -536,14 +536,14 @@ def test_other_processes_are_foreign_and_this_one_and_its_children_are_not(nvml:
 
 
 @pytest.mark.parametrize("others", [[], [4_000_001]])
-def test_a_list_without_this_process_says_nothing_about_others(nvml: FakeNvml, others: list[int]) -> None:
+def test_a_process_list_without_this_process_is_ignored(nvml: FakeNvml, others: list[int]) -> None:
     nvml.processes = dict.fromkeys(others, 1 << 30)
     sample = opened().read()
     assert sample.foreign_pids is None
     assert sample.process_memory_bytes is None
 
 
-def test_all_that_is_asked_of_nvml_is_in_its_package() -> None:
+def test_every_nvml_name_that_is_used_exists_in_its_package() -> None:
     real = pytest.importorskip("pynvml")
     source = Path(telemetry.__file__).read_text(encoding="utf-8")
     asked = set(re.findall(r"\b(?:nvml[A-Z]\w+|NVML_\w+|NVMLError)", source))

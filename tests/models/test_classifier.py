@@ -46,13 +46,13 @@ def test_the_shipped_checkpoint_loads_as_pretrained_with_a_new_head() -> None:
     assert loaded.model.config.reference_compile is False
 
 
-def test_a_new_head_depends_on_the_seed_alone() -> None:
+def test_a_new_head_depends_only_on_the_seed() -> None:
     same = [load(CHECKPOINT_DIR, new_head=True, seed=7).identity.model_sha256 for _ in range(2)]
     other = load(CHECKPOINT_DIR, new_head=True, seed=8).identity.model_sha256
     assert same[0] == same[1] != other
 
 
-def test_what_was_read_beside_a_new_head_has_a_hash_that_no_seed_changes(base: Path) -> None:
+def test_the_hash_of_the_loaded_weights_does_not_depend_on_the_seed(base: Path) -> None:
     same = [load(base, new_head=True, seed=seed).report.loaded_sha256 for seed in (7, 8)]
     assert same[0] is not None
     assert same[0] == same[1]
@@ -72,7 +72,7 @@ def test_the_bundled_model_is_a_checkpoint_to_train_and_a_classifier_for_all_els
     assert load("quickstart").identity.weights == "fine-tuned"
 
 
-def test_an_architecture_without_weights_is_refused_unless_random_weights_are_asked_for(base: Path) -> None:
+def test_an_architecture_without_weights_is_refused_unless_random_weights_are_requested(base: Path) -> None:
     (base / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="--random-init"):
         load(base, new_head=True)
@@ -133,7 +133,7 @@ def test_a_head_of_three_labels_is_refused(tuned_model: Path, tmp_path: Path) ->
         load(folder)
 
 
-def test_a_folder_without_a_configuration_or_a_tokenizer_says_so(base: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_or_a_tokenizer_is_an_error(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"config\.json"):
         load(tmp_path / "empty")
@@ -150,7 +150,7 @@ def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, monkey
         sources.locate(name)
 
 
-def test_a_graph_that_a_folder_here_lacks_is_no_repository_of_the_hub(tuned_model: Path) -> None:
+def test_a_missing_graph_of_a_local_folder_is_not_looked_up_on_the_hub(tuned_model: Path) -> None:
     name = f"{tuned_model.name}/onnx-nope"
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(tuned_model.parent)
@@ -158,13 +158,13 @@ def test_a_graph_that_a_folder_here_lacks_is_no_repository_of_the_hub(tuned_mode
             sources.locate(name)
 
 
-def test_the_default_folder_before_training_says_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_default_folder_is_an_error_that_names_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="run `mrpcbench train` first"):
         sources.locate(DEFAULT_MODEL_DIR)
 
 
-def test_a_file_is_no_model(tmp_path: Path) -> None:
+def test_a_file_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="a file"):
         sources.locate(str(tmp_path / "file"))

@@ -73,7 +73,7 @@ def test_weights_of_an_adapter_are_no_model(model: Path) -> None:
     assert "adapter_model.safetensors is not the name of a model's weights" in refusal(model)
 
 
-def test_weights_of_other_shapes_than_the_configuration_says_are_one_line(model: Path) -> None:
+def test_weights_with_other_shapes_than_in_the_configuration_are_one_line(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
     weights["classifier.bias"] = weights["classifier.bias"].repeat(2)
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})

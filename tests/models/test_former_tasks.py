@@ -90,7 +90,7 @@ def test_a_missing_padding_token_is_set_from_the_tokenizer(tmp_path: Path, small
     assert np.isfinite(losses[0])
 
 
-def test_a_head_of_another_number_of_labels_is_replaced_in_training_alone(tmp_path: Path) -> None:
+def test_a_head_with_another_number_of_labels_is_replaced_only_in_training(tmp_path: Path) -> None:
     BertForSequenceClassification(BertConfig(**SMALL, num_labels=3)).save_pretrained(tmp_path / "m")
     folder = with_tokenizer(tmp_path / "m")
     with pytest.raises(UsageError, match="its head has 3 labels"):
@@ -104,7 +104,7 @@ def test_a_head_of_another_number_of_labels_is_replaced_in_training_alone(tmp_pa
     assert first.model.config.num_labels == 2
 
 
-def test_a_classifier_of_tokens_is_no_classifier_of_pairs_though_its_head_has_two_labels(tmp_path: Path) -> None:
+def test_a_token_classifier_is_not_a_pair_classifier_even_with_two_labels(tmp_path: Path) -> None:
     BertForTokenClassification(BertConfig(**SMALL, num_labels=2)).save_pretrained(tmp_path / "m")
     folder = with_tokenizer(tmp_path / "m")
     with pytest.raises(UsageError, match="BertForTokenClassification, whose head was trained for another task"):

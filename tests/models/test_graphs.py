@@ -107,7 +107,7 @@ def test_a_link_out_of_the_folder_is_refused_unless_the_graph_is_one_as_in_the_h
     assert sha256_of(folder) == before
 
 
-def test_missing_or_truncated_weights_beside_a_graph_are_named(tmp_path: Path) -> None:
+def test_missing_or_truncated_weights_of_a_graph_are_named(tmp_path: Path) -> None:
     folder = save_graph(tmp_path, external="w.bin")
     whole = (folder / "w.bin").read_bytes()
     (folder / "w.bin").write_bytes(whole[:1000])
@@ -133,7 +133,7 @@ def test_missing_or_truncated_weights_beside_a_graph_are_named(tmp_path: Path) -
         (b"\x0a\xff\xff\xff", "no ONNX graph"),
     ],
 )
-def test_a_file_that_is_no_graph_is_named_with_what_it_is(content: bytes, words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_named_with_its_kind(content: bytes, words: str, tmp_path: Path) -> None:
     folder = save_graph(tmp_path)
     (folder / "model.onnx").write_bytes(content)
     assert refusal(folder).startswith(f"--model m: model.onnx is {words}")
@@ -222,14 +222,14 @@ def test_inputs_or_an_output_that_do_not_fit_are_refused(change: Change, words: 
     assert words in said
 
 
-def test_a_graph_whose_configuration_has_three_labels_is_refused_as_torch_refuses_such_a_model(tmp_path: Path) -> None:
+def test_a_graph_with_three_labels_in_its_configuration_is_refused_like_such_a_torch_model(tmp_path: Path) -> None:
     folder = save_graph(tmp_path)
     names = ["contradiction", "entailment", "neutral"]
     set_config(folder, id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)})
     assert refusal(folder) == "--model m: its head has 3 labels, but paraphrase needs 2"
 
 
-def test_three_logits_that_no_shape_announces_are_refused_when_they_come(tmp_path: Path) -> None:
+def test_three_logits_without_a_declared_shape_are_refused_at_run_time(tmp_path: Path) -> None:
     def third(model: onnx.ModelProto) -> None:
         table = np.ones((800, 3), dtype=np.float32)
         model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(table, "table"))

@@ -50,7 +50,7 @@ def refusal(error: BaseException, monkeypatch: pytest.MonkeyPatch, kind: Kind = 
     return caught.value
 
 
-def test_a_snapshot_is_a_folder_and_asks_for_no_more_than_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_is_a_folder_with_only_the_requested_files(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def answer(*positional: Any, **named: Any) -> str:
@@ -67,7 +67,7 @@ def test_a_snapshot_is_a_folder_and_asks_for_no_more_than_it_was_asked(monkeypat
     assert named["local_files_only"] is False
 
 
-def test_a_hub_that_takes_the_call_and_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_never_answers_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a time limit of its own this test would not end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -94,7 +94,7 @@ def test_a_hub_that_takes_the_call_and_never_answers_is_not_waited_for(monkeypat
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_hub_out_of_reach_is_named_with_what_needs_none(
+def test_an_unreachable_hub_is_an_error_that_names_the_alternatives(
     error: BaseException, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = refusal(error, monkeypatch, kind)
@@ -117,7 +117,7 @@ def test_a_gated_repository_asks_for_a_log_in(monkeypatch: pytest.MonkeyPatch) -
     assert "huggingface-cli login" in str(found)
 
 
-def test_a_name_that_is_no_hub_id_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_a_hub_id_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     found = refusal(HFValidationError("Repo id must be in the form ..."), monkeypatch)
     assert type(found) is UsageError
     assert "OWNER/NAME" in str(found)
@@ -129,7 +129,7 @@ def test_the_hubs_own_check_of_a_name_is_understood() -> None:
 
 
 @pytest.mark.parametrize("kind", [RevisionNotFoundError, EntryNotFoundError])
-def test_a_repository_without_what_is_needed_is_one_line(
+def test_a_repository_without_the_needed_files_is_one_line(
     kind: type[HfHubHTTPError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(refusal(http(kind, 404), monkeypatch), MrpcbenchError)

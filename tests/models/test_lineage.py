@@ -38,7 +38,7 @@ def opened(folder: Path) -> ModelIdentity:
     return session.model
 
 
-def test_a_graph_is_proven_while_all_bytes_are_those_of_its_proof(copied: Path) -> None:
+def test_a_graph_is_proven_while_all_its_bytes_are_those_that_were_verified(copied: Path) -> None:
     assert opened(copied).proven is True
     assert opened(copied / "onnx").proven is True
 
@@ -89,7 +89,7 @@ def test_a_graph_that_was_changed_since_its_proof_is_known_by_its_own_hash(
     assert "model.onnx was changed since `mrpcbench export` wrote it; its graph counts as unproven" in caplog.text
 
 
-def test_a_graph_beside_the_lineage_of_a_model_is_no_graph_of_that_model(copied: Path) -> None:
+def test_a_graph_in_the_folder_of_its_model_is_unproven(copied: Path) -> None:
     shutil.copy(copied / "onnx" / "model.onnx", copied)
     found = opened(copied)
     assert found.proven is False
@@ -121,9 +121,7 @@ def test_another_tokenizer_than_that_of_the_proof_is_recorded_and_unproven(
     assert "the tokenizer was changed since the graph was exported" in caplog.text
 
 
-def test_a_graph_whose_models_weights_cannot_be_read_is_unproven(
-    copied: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_graph_of_a_model_with_unreadable_weights_is_unproven(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     (copied / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 1\n")
     with caplog.at_level(logging.WARNING):
         assert opened(copied).proven is False
@@ -163,7 +161,7 @@ def test_a_time_of_change_that_was_set_back_does_not_deceive(copied: Path, monke
     assert hashes.remembered(copied) is None
 
 
-def test_a_damaged_cache_is_no_cache(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_ignored(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "CACHED_FROM", 0)
     before = folder_sha256(ModelSource("m", copied))
     (copied / hashes.CACHE_FILE).write_text("[]")

@@ -52,7 +52,7 @@ def test_each_command_looks_its_model_up_once(
     assert not wrong
 
 
-def test_weights_and_graph_of_one_hub_model_come_from_one_request(
+def test_weights_and_graph_of_a_hub_model_are_resolved_once(
     mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
 ) -> None:
     mrpcbench(*COMMANDS["bench"], "--data", small_data)

@@ -142,7 +142,7 @@ def test_a_packed_batch_is_its_tokens_end_to_end() -> None:
 
 
 @pytest.mark.parametrize("segments", [2, 3, 6])
-def test_filling_takes_the_last_segment_and_leaves_those_before_it_empty(segments: int) -> None:
+def test_filling_uses_the_last_segment_and_leaves_the_others_empty(segments: int) -> None:
     shape = Shape(tokens=8, segments=segments + 1, longest=4)
     packed = pack(np.array([5, 6, 7, 8, 9]), np.array([3, 2]), shape=shape, filler=4)
     empty = segments - 2
@@ -156,7 +156,7 @@ def test_filling_takes_the_last_segment_and_leaves_those_before_it_empty(segment
 @pytest.mark.parametrize(
     "changes", [{"segments": 2}, {"tokens": 5}, {"tokens": 4}, {"tokens": 9, "longest": 3}, {"longest": 2}]
 )
-def test_what_does_not_fit_a_shape_is_refused(changes: dict[str, int]) -> None:
+def test_a_batch_that_does_not_fit_a_shape_is_refused(changes: dict[str, int]) -> None:
     shape = Shape(**{"tokens": 8, "segments": 3, "longest": 3, **changes})
     with pytest.raises(ValueError, match="do not fill"):
         pack(np.array([5, 6, 7, 8, 9]), np.array([3, 2]), shape=shape)
@@ -245,14 +245,14 @@ def test_a_modernbert_classifier_runs_packed() -> None:
 
 
 @pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig()])
-def test_another_architecture_is_refused_by_its_name_with_what_runs_it(config: Any) -> None:
+def test_another_architecture_is_refused_by_name_with_the_engine_that_runs_it(config: Any) -> None:
     name = type(config).__name__.replace("Config", "ForSequenceClassification")
     assert name in str(refusal(config, name))
     assert "use --backend torch" in str(refusal(config, name))
     assert "use --engine trainer" in str(refusal(config, name, training=True))
 
 
-def test_dropout_is_refused_for_training_alone() -> None:
+def test_dropout_is_refused_only_for_training() -> None:
     config = ModernBertConfig(mlp_dropout=0.1)
     name = "ModernBertForSequenceClassification"
     assert "mlp_dropout 0.1" in str(refusal(config, name, training=True))

@@ -96,7 +96,7 @@ def test_a_dropped_window_shows_on_long_pairs_and_on_no_short_one(form: type[Bui
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_pair_has_the_same_logits_alone_and_beside_longer_ones(form: type[Builder]) -> None:
+def test_a_pair_has_the_same_logits_alone_and_with_longer_pairs(form: type[Builder]) -> None:
     graph = form(modernbert()).build()
     together = batch()
     logits = answers(graph, together)
@@ -105,7 +105,7 @@ def test_a_pair_has_the_same_logits_alone_and_beside_longer_ones(form: type[Buil
         np.testing.assert_allclose(answers(graph, alone)[0], logits[row], atol=2e-5)
 
 
-def test_what_is_added_to_the_residual_stream_for_the_cpu_has_the_mean_0() -> None:
+def test_the_value_added_to_the_residual_stream_for_the_cpu_has_mean_zero() -> None:
     """So that a norm without a mean is the LayerNorm; one matrix that is not centred must show."""
     model = modernbert(attention_bias=True, mlp_bias=True)
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_what_is_added_to_the_residual_stream_for_the_cpu_has_the_mean_0() -> No
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_float16_gives_no_nan_where_a_pair_of_19_tokens_lies_beside_one_of_105(pooling: str) -> None:
+def test_float16_gives_no_nan_for_pairs_of_19_and_105_tokens_in_a_batch(pooling: str) -> None:
     model = modernbert(classifier_pooling=pooling)
     graph = graphs.make(model, "cuda")
     inputs = batch((19, 105), width=128)
@@ -134,7 +134,7 @@ def test_float16_gives_no_nan_where_a_pair_of_19_tokens_lies_beside_one_of_105(p
     assert np.abs(logits - original(model, inputs)).max() < 0.1
 
 
-def test_no_mask_of_a_float16_graph_is_so_large_that_a_score_makes_it_infinite() -> None:
+def test_the_masks_of_a_float16_graph_stay_finite_with_any_score() -> None:
     graph = graphs.make(modernbert(), "cuda").graph
     halves = [numpy_helper.to_array(item) for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT16]
     assert 1e4 < max(float(np.abs(item).max()) for item in halves) < float(np.finfo(np.float16).max) / 2
@@ -211,7 +211,7 @@ print(json.dumps(logits.tolist()))
 
 
 @pytest.mark.parametrize("optimize", ["cpu", "cuda", "int8"])
-def test_a_process_with_numpy_and_onnxruntime_alone_runs_the_file(optimize: Optimize, tmp_path: Path) -> None:
+def test_numpy_and_onnxruntime_are_enough_to_run_the_file(optimize: Optimize, tmp_path: Path) -> None:
     model = modernbert()
     graph = graphs.make(model, optimize)
     onnx.save(graph, tmp_path / "model.onnx")

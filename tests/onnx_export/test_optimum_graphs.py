@@ -49,9 +49,7 @@ def test_the_folder_in_which_it_works_is_gone(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "onnx").iterdir() if path.is_dir()]
 
 
-def test_an_optimiser_that_fails_says_so_in_one_line_and_leaves_no_folder_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_optimiser_is_one_line_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: object, **asked: object) -> None:
         raise RuntimeError("no such pattern\n  at a place")
 
@@ -65,7 +63,7 @@ def test_an_optimiser_that_fails_says_so_in_one_line_and_leaves_no_folder_of_its
     assert not [path for path in (tmp_path / "onnx").iterdir() if path.is_dir()]
 
 
-def test_an_export_whose_optimiser_fails_keeps_the_folder_that_was_there(
+def test_an_export_with_a_failing_optimiser_keeps_the_old_folder(
     exported_model: Path,
     small_data: Path,
     tmp_path: Path,

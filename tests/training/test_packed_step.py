@@ -162,7 +162,7 @@ def test_the_optimiser_steps_as_torchs_adamw_with_each_rate_of_a_schedule(
 
 
 @pytest.mark.parametrize("recorder", [None, Recorder], ids=["eager", "recorded"])
-def test_what_computes_follows_the_masters(labelled: Labelled, recorder: type[Recorder] | None) -> None:
+def test_the_computing_weights_follow_the_master_weights(labelled: Labelled, recorder: type[Recorder] | None) -> None:
     net = small()
     step = PackedStep(net, labelled, torch.bfloat16, recorder=recorder and recorder())  # type: ignore[arg-type]
     optimiser = PackedAdamW(list(step.masters.values()), lr=1e-2)
@@ -276,7 +276,7 @@ def test_on_a_gpu_the_host_waits_for_nothing_in_a_step(sequences: list[NDArray[n
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_shapes_tell_how_much_a_batch_takes(labelled: Labelled) -> None:
+def test_shapes_give_the_size_of_a_batch(labelled: Labelled) -> None:
     step = PackedStep(small(), labelled, torch.float32)
     assert step.shape(given(0, 1)) == Shape(tokens=72, segments=2, longest=53)
     assert step.real_tokens(given(0, 1)) == 72

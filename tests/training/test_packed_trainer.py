@@ -106,7 +106,7 @@ def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainReques
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-3), name
 
 
-def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
+def test_the_record_names_the_engine_that_ran(uninterrupted: TrainRecord) -> None:
     section = uninterrupted.train
     assert section.placement.engine.startswith("packed step, torch")
     assert section.placement.provider == "packed, sdpa"
@@ -114,7 +114,7 @@ def test_the_record_says_what_ran(uninterrupted: TrainRecord) -> None:
     assert section.recipe.engine == "packed"
 
 
-def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) -> None:
+def test_in_bf16_it_keeps_float32_master_weights_and_records_it(request_: TrainRequest) -> None:
     record = run(request_, replace(PACKED, precision="bf16", max_steps=2))
     assert record.train.placement.dtype == "bf16"
     loaded = classifier.load_classifier(weights_source(request_.output_dir))
@@ -122,18 +122,18 @@ def test_in_bf16_it_keeps_float32_weights_and_says_so(request_: TrainRequest) ->
     assert loaded.identity.model_sha256 == record.model.model_sha256
 
 
-def test_without_clipping_there_is_no_norm(request_: TrainRequest) -> None:
+def test_without_clipping_no_norm_is_logged(request_: TrainRequest) -> None:
     (line,) = run(request_, replace(PACKED, max_steps=1, max_grad_norm=0)).train.epochs
     assert line.train_grad_norm is None
 
 
-def test_another_optimiser_is_refused_with_the_engine_that_has_it(request_: TrainRequest) -> None:
+def test_another_optimiser_is_refused_with_the_engine_that_supports_it(request_: TrainRequest) -> None:
     with pytest.raises(UsageError, match=r"--engine packed: supports AdamW only.*--engine trainer for sgd"):
         run(request_, replace(PACKED, optim="sgd"))
     assert not Path(request_.output_dir).exists()
 
 
-def test_fp16_is_refused_with_what_can_be_had(tmp_path: Path) -> None:
+def test_fp16_is_refused_with_the_supported_precisions(tmp_path: Path) -> None:
     loaded = classifier.load_classifier(weights_source("quickstart", to_train=True), new_head=True)
     made = training_arguments(PACKED, tmp_path, device="cpu", precision="fp32", report_to="none")
     nothing = Dataset.from_dict({"input_ids": [], "labels": [], "length": []})
