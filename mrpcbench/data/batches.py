@@ -1,7 +1,7 @@
 """Tokenises pairs and makes batches. Padding is per batch, and results return in the caller's order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,15 +79,20 @@ class EncodedPairs:
 
 @dataclass(frozen=True)
 class Reader:
-    """Encodes pairs for a model, with its tokenizer and its limit of tokens per pair."""
+    """Encodes pairs for a model, with its tokenizer and its limit of tokens per pair.
+
+    `known` is, for some inputs, the number of values that the model knows: those from 0 to one less.
+    """
 
     tokenizer: "PreTrainedTokenizerBase"
     longest_allowed: int
+    known: Mapping[str, int] = field(default_factory=dict)
 
     def encode(self, pairs: "Dataset | Texts") -> EncodedPairs:
         """Tokenise `sentence1` and `sentence2` of every pair, without truncation.
 
-        Raises `UsageError`, with the number of the first pair that has too many tokens.
+        Raises `UsageError`, with the number of the first pair that has too many tokens, or one that the model does not
+        know.
         """
         ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
         encoded = self.tokenizer(ones, twos, truncation=False, return_attention_mask=True, verbose=False)
@@ -97,6 +102,13 @@ class Reader:
                     f"pair {row} has {len(ids)} tokens, but the model takes at most {self.longest_allowed}; "
                     "shorten it (--data, --pair)"
                 )
+        for name, count in self.known.items():
+            for row, values in enumerate(encoded.get(name, ())):
+                if max(values) >= count:
+                    raise UsageError(
+                        f"pair {row} has {max(values)} among its {name}, but the model knows {count} values, from 0; "
+                        "use the tokenizer that the model was trained with (--model)"
+                    )
         padding = padding_of(self.tokenizer)
         return EncodedPairs(
             columns={name: [np.array(values, dtype=np.int64) for values in encoded[name]] for name in encoded},

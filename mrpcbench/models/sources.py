@@ -75,7 +75,9 @@ class ModelSource:
                 f"--model {self.name}: it classifies by the last position (summary_type), which is padding in a batch "
                 "that is padded on the right; use another --model"
             )
-        return reader(self.tokenizer, self.config)
+        from mrpcbench.models.limits import reader_of
+
+        return reader_of(self.tokenizer, self.config, self.name)
 
     def note(self, what: str) -> None:
         """Add a line to `notes`, unless it was noted before."""
@@ -220,9 +222,3 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a broken configuration can raise almost anything
         raise UsageError(f"{option}: it has no usable config.json ({first_line(error)})") from error
-
-
-def reader(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> Reader:
-    """The reader of a model. The longest pair is the smaller of the model's positions and the tokenizer's limit."""
-    positions = int(getattr(config, "max_position_embeddings", None) or 512)
-    return Reader(tokenizer, min(positions, int(tokenizer.model_max_length)))

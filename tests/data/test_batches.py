@@ -81,6 +81,17 @@ def test_tokens_of_the_second_sentence_keep_their_segment() -> None:
     assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]
 
 
+def test_a_token_or_a_token_type_that_the_model_does_not_know_is_refused_by_its_pair() -> None:
+    tokenizer = small_tokenizer(segments=True)
+    assert Reader(tokenizer, 100, {"input_ids": 55, "token_type_ids": 2}).encode(pairs_of(3, 2)).lengths == [6, 5]
+    with pytest.raises(
+        UsageError, match=r"^pair 0 has 54 among its input_ids, but the model knows 54 values, from 0; "
+    ):
+        Reader(tokenizer, 100, {"input_ids": 54}).encode(pairs_of(3, 2))
+    with pytest.raises(UsageError, match=r"^pair 0 has 1 among its token_type_ids, but the model knows 1 values"):
+        Reader(tokenizer, 100, {"token_type_ids": 1}).encode(pairs_of(3, 2))
+
+
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
