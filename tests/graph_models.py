@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
-# On both sides of 65, the longest pair of which every token sees every other in a window of 128.
+# On both sides of 65: up to this length, every token attends to every other in a window of 128.
 LENGTHS = (19, 53, 70, 82, 105)
 VOCABULARY = 120
 POSITIONS = 160
@@ -13,7 +13,7 @@ Inputs = dict[str, NDArray[np.int64]]
 
 
 def modernbert(**changes: object) -> ModernBertForSequenceClassification:
-    """A small ModernBERT with large random weights, norms and biases among them, so that nothing hides."""
+    """A small ModernBERT with large random weights, norms and biases, so that every part affects the logits."""
     torch.manual_seed(0)
     sizes: dict[str, object] = {
         "vocab_size": VOCABULARY,

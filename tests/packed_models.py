@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
-# Some pairs of MRPC are longer than the 65 tokens that a window of 128 leaves whole, and most are not.
+# Some pairs of MRPC are longer than the 65 tokens that a window of 128 covers; most are not.
 LENGTHS = np.array([19, 53, 70, 82, 105])
 LABELS = torch.tensor([0, 1, 1, 0, 1])
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 200}
@@ -14,7 +14,7 @@ SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1, "eos_token_i
 
 
 def made(**changes: Any) -> ModernBertForSequenceClassification:
-    """22 layers in ModernBERT-base's own pattern, narrow, with weights large enough that every part of it matters."""
+    """A narrow ModernBERT with 22 layers in ModernBERT-base's pattern, and weights so large that every part matters."""
     config = ModernBertConfig(
         **{**SMALL, **SPECIAL, "classifier_pooling": "mean", "reference_compile": False, **changes}
     )
@@ -41,5 +41,5 @@ def gradients(net: ModernBertForSequenceClassification, found: torch.Tensor) -> 
 
 
 def difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Relative to the norm of what is wanted."""
+    """The norm of the difference, relative to the norm of `wanted`."""
     return float((found - wanted).norm() / wanted.norm())

@@ -108,7 +108,7 @@ def test_an_interval_of_a_proportion_is_within_0_and_1_and_holds_the_proportion(
     assert rate_upper_bound(7, 7) == 1.0
 
 
-def test_mcnemars_p_decides_as_the_sum_of_exact_integers_does() -> None:
+def test_mcnemars_p_matches_exact_integer_sums() -> None:
     """For all flips of which a tenth of 408 pairs may be, at the levels that one and two gated metrics have."""
     for flips in range(1, 42):
         for losses in range(flips + 1):
@@ -128,7 +128,7 @@ def test_the_bound_of_the_net_loss_stays_within_1_and_rises_with_each_loss() -> 
         assert all(bound > (10 * k - gains) / 408 for k, bound in enumerate(bounds))
 
 
-def test_a_net_loss_at_the_margin_passes_in_hardly_more_than_alpha_of_cases() -> None:
+def test_a_net_loss_at_the_margin_passes_in_about_alpha_of_cases() -> None:
     for margin, gain_rate in product((0.01, 0.02, 0.03), (0.0, 0.005, 0.0346)):
         passes = 0.0
         for gains in range(60):
@@ -138,7 +138,7 @@ def test_a_net_loss_at_the_margin_passes_in_hardly_more_than_alpha_of_cases() ->
         assert passes <= 0.051, (margin, gain_rate)
 
 
-def test_wilcoxons_p_with_ties_and_zeros_is_that_of_all_signs() -> None:
+def test_wilcoxons_p_with_ties_and_zeros_matches_all_sign_patterns() -> None:
     draw = np.random.default_rng(0)
     for _ in range(30):
         differences = draw.integers(-3, 5, size=draw.integers(1, 12)).astype(float)
@@ -148,7 +148,7 @@ def test_wilcoxons_p_with_ties_and_zeros_is_that_of_all_signs() -> None:
         assert wilcoxon_p(differences.tolist()) == sum(total >= observed for total in sums) / len(sums)
 
 
-def test_wilcoxons_p_of_many_differences_is_that_of_scipy() -> None:
+def test_wilcoxons_p_of_many_differences_matches_scipy() -> None:
     for count in (10, 50, 200):
         differences = np.random.default_rng(count).normal(0.1, 1, count)
         expected = stats.wilcoxon(differences, alternative="greater", method="exact").pvalue
@@ -186,7 +186,7 @@ def test_the_bound_of_a_shift_is_where_the_permutation_test_starts_to_reject() -
 
 
 @pytest.mark.parametrize(("count", "level"), [(5, 0.9), (11, 0.95), (21, 0.8)])
-def test_the_ends_of_the_interval_are_those_of_all_resamples_at_once(count: int, level: float) -> None:
+def test_the_interval_matches_a_bootstrap_of_all_resamples_at_once(count: int, level: float) -> None:
     # The median of an odd resample is at most the k-th sample if at least half of the draws are (Efron 1982).
     at_most = [stats.binom.sf((count - 1) // 2, count, k / count) for k in range(1, count + 1)]
     ends = [next(k for k, share in enumerate(at_most) if share >= tail) for tail in ((1 - level) / 2, (1 + level) / 2)]

@@ -1,4 +1,4 @@
-"""One contract over every engine, and what each refuses."""
+"""The contract of every engine, and the requests that each one rejects."""
 
 import re
 import subprocess
@@ -61,7 +61,7 @@ def test_a_session_gives_float32_logits_of_two_labels_on_the_host(session: Sessi
     assert np.isfinite(logits).all()
 
 
-def test_padding_and_company_do_not_change_an_answer(session: Session, tokens: EncodedPairs) -> None:
+def test_padding_and_batch_size_do_not_change_a_pairs_logits(session: Session, tokens: EncodedPairs) -> None:
     def answers(size: int, multiple_of: int) -> np.ndarray:
         cut = tokens.batches(size, multiple_of=multiple_of)
         return in_order([session.infer(batch) for batch in cut], cut)
@@ -77,7 +77,7 @@ def test_infer_many_gives_the_same_answers_as_infer(session: Session, tokens: En
         np.testing.assert_array_equal(many, alone)
 
 
-def test_a_device_has_its_next_batch_before_the_last_is_waited_for(tokens: EncodedPairs) -> None:
+def test_the_next_batch_is_enqueued_before_the_last_is_waited_for(tokens: EncodedPairs) -> None:
     log: list[str] = []
 
     def begin(batch: Batch) -> Callable[[], np.ndarray]:
@@ -96,8 +96,8 @@ def test_a_device_has_its_next_batch_before_the_last_is_waited_for(tokens: Encod
     assert list(one_ahead(begin, [])) == []
 
 
-def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_model: Path, tokens: EncodedPairs) -> None:
-    """The next one of its shape fills the same arrays, so that no batch is begun before the last was answered."""
+def test_batches_of_a_replayed_graph_do_not_overwrite_each_other(exported_model: Path, tokens: EncodedPairs) -> None:
+    """Batches of one shape share arrays, so a batch must not start before the previous one has finished."""
     session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
     assert isinstance(session, OnnxSession)
     session._replayer = Replayer(session._session, "cpu")
@@ -110,9 +110,7 @@ def test_batches_of_a_replayed_graph_do_not_take_each_others_place(exported_mode
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-packed"])
-def test_on_a_gpu_batches_that_are_begun_ahead_have_the_same_answers(
-    name: str, exported_model: Path, pairs: Dataset
-) -> None:
+def test_on_a_gpu_infer_many_gives_the_same_as_infer(name: str, exported_model: Path, pairs: Dataset) -> None:
     spec = BackendSpec(backend=name, model=str(exported_model), device="cuda")
     session = open_session(spec)
     cut = resolve(spec).reader.encode(pairs).batches(4) * 10
@@ -129,13 +127,13 @@ def test_a_session_reports_its_placement_and_its_weights(session: Session, spec:
     session.close()
 
 
-def test_a_name_without_a_module_behind_it_is_a_missing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_whose_module_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.BACKENDS, "torch", registry.Engine("mrpcbench.backends.registry.absent:open_absent"))
     with pytest.raises(MissingError, match="--backend torch"):
         open_session(BackendSpec())
 
 
-def test_all_engines_answer_alike_and_name_the_same_weights(exported_model: Path, pairs: Dataset) -> None:
+def test_all_engines_give_equal_logits_and_name_the_same_weights(exported_model: Path, pairs: Dataset) -> None:
     answers, models = [], []
     names: tuple[str, ...] = ("torch", "onnx", "torch-packed")
     for name in names:
@@ -153,7 +151,7 @@ def test_all_engines_answer_alike_and_name_the_same_weights(exported_model: Path
 
 
 @pytest.mark.parametrize("name", ["torch", "torch-packed", "torch-compile", "onnx"])
-def test_cuda_without_a_gpu_is_refused_with_a_remedy(
+def test_cuda_without_a_gpu_is_an_error_with_an_alternative(
     name: str, exported_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -161,7 +159,7 @@ def test_cuda_without_a_gpu_is_refused_with_a_remedy(
         open_session(BackendSpec(backend=name, model=str(exported_model), device="cuda"))
 
 
-def test_a_provider_that_silently_falls_back_is_refused(exported_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_falls_back_silently_is_an_error(exported_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mrpcbench.backends import ort
 
     monkeypatch.setattr(ort, "resolve_device", lambda asked: "cuda")
@@ -188,7 +186,7 @@ def test_torch_runs_in_the_requested_dtype(exported_model: Path) -> None:
     assert session.placement.dtype == "bf16"
 
 
-def test_autocast_keeps_the_weights_and_computes_in_half(exported_model: Path, pairs: Dataset) -> None:
+def test_autocast_keeps_float32_weights_and_computes_in_bf16(exported_model: Path, pairs: Dataset) -> None:
     asked = BackendSpec(model=str(exported_model), device="cpu")
     batch = resolve(asked).reader.encode(pairs).batches(8)[0]
     whole, half, cast = (open_session(replace(asked, dtype=dtype)) for dtype in ("fp32", "bf16", "bf16-autocast"))
@@ -235,12 +233,12 @@ def test_an_onnx_folder_is_not_a_model_for_torch(exported_model: Path) -> None:
         open_session(BackendSpec(backend="torch", model=str(exported_model / "onnx"), device="cpu"))
 
 
-def test_an_onnx_folder_can_be_named_itself(exported_model: Path) -> None:
+def test_model_may_be_the_onnx_folder_itself(exported_model: Path) -> None:
     spec = BackendSpec(backend="onnx", model=str(exported_model / "onnx"), device="cpu")
     assert open_session(spec).model.proven is True
 
 
-def test_random_weights_are_not_for_onnx(exported_model: Path) -> None:
+def test_onnx_rejects_random_init(exported_model: Path) -> None:
     with pytest.raises(UsageError, match="--random-init: not for --backend onnx"):
         open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu", random_init=True))
 
@@ -279,7 +277,7 @@ def batch(exported_model: Path, pairs: Dataset) -> Batch:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go."""
+    """The folder for temporary files."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -289,7 +287,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_operators_of_a_call_lie_within_it(watchable: SteppedSession, batch: Batch) -> None:
     watchable.infer(batch)
     with watchable.operators() as events:
-        time.sleep(4 * TOLERANCE_NS / 1e9)  # the start of the profile must not pass for that of the call
+        time.sleep(4 * TOLERANCE_NS / 1e9)  # so that the start of the profile differs from that of the call
         begin = time.perf_counter_ns()
         watchable.infer(batch)
         end = time.perf_counter_ns()
@@ -298,7 +296,7 @@ def test_the_operators_of_a_call_lie_within_it(watchable: SteppedSession, batch:
     assert all(begin - TOLERANCE_NS <= event.begin_ns <= event.end_ns <= end + TOLERANCE_NS for event in events)
 
 
-def test_watching_operators_changes_no_answer(watchable: SteppedSession, batch: Batch, scratch: Path) -> None:
+def test_profiling_operators_does_not_change_logits(watchable: SteppedSession, batch: Batch, scratch: Path) -> None:
     before, state = watchable.infer(batch), dict(vars(watchable))
     for _ in range(2):
         with watchable.operators():
@@ -308,7 +306,7 @@ def test_watching_operators_changes_no_answer(watchable: SteppedSession, batch: 
     assert list(scratch.iterdir()) == []
 
 
-def test_an_error_while_operators_are_watched_leaves_the_session_as_it_was(
+def test_an_error_while_profiling_leaves_the_session_unchanged(
     watchable: SteppedSession, batch: Batch, scratch: Path
 ) -> None:
     before, state = watchable.infer(batch), dict(vars(watchable))
@@ -324,7 +322,7 @@ def test_an_error_while_operators_are_watched_leaves_the_session_as_it_was(
     assert events
 
 
-def test_an_onnx_operator_is_named_by_kind_and_place_and_never_by_a_file(exported_model: Path, batch: Batch) -> None:
+def test_an_onnx_operator_has_its_type_and_node_name_and_no_file_name(exported_model: Path, batch: Batch) -> None:
     session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
     with session.operators() as events:
         session.infer(batch)
@@ -339,7 +337,7 @@ def test_every_engine_except_the_fake_one_has_separate_steps(session: Session, s
 
 
 def test_profiling_torch_prints_nothing_on_stderr(exported_model: Path) -> None:
-    """In a process of its own, since the profiler reads its settings once."""
+    """In a separate process, because the profiler reads its settings only once."""
     code = (
         "from mrpcbench.backends.registry import open_session\n"
         "from mrpcbench.schema.requests import BackendSpec\n"
@@ -350,7 +348,7 @@ def test_profiling_torch_prints_nothing_on_stderr(exported_model: Path) -> None:
     assert done.stderr == ""
 
 
-def test_torchs_times_are_put_on_our_clock_by_the_shortest_mark() -> None:
+def test_the_shortest_mark_aligns_torchs_clock_with_ours() -> None:
     from mrpcbench.backends import pytorch
 
     found = [
@@ -362,7 +360,7 @@ def test_torchs_times_are_put_on_our_clock_by_the_shortest_mark() -> None:
     assert (event.begin_ns, event.end_ns) == (8_001_000 + 100_500, 8_001_000 + 104_000)
 
 
-def test_torchs_threads_and_streams_have_tracks_of_their_own() -> None:
+def test_each_torch_thread_and_stream_has_a_track() -> None:
     from mrpcbench.backends import pytorch
 
     def ran(name: str, line: int, *, cuda: bool, annotation: bool = False) -> FunctionEvent:
@@ -388,7 +386,7 @@ def test_torchs_threads_and_streams_have_tracks_of_their_own() -> None:
     }
 
 
-def test_onnx_runtimes_kernels_have_a_track_for_each_stream() -> None:
+def test_each_onnx_runtime_stream_has_a_track() -> None:
     from mrpcbench.backends import onnx_session
 
     def noted(kind: str, name: str, tid: int, **args: str) -> dict[str, object]:
@@ -452,7 +450,7 @@ def test_times_of_both_clocks_are_converted_to_ours(clock: Callable[[], int]) ->
 
 
 @pytest.mark.gpu
-def test_torchs_kernels_on_a_gpu_lie_within_the_call(exported_model: Path, batch: Batch) -> None:
+def test_on_a_gpu_torchs_kernels_lie_within_the_call(exported_model: Path, batch: Batch) -> None:
     session = open_session(BackendSpec(model=str(exported_model), device="cuda"))
     session.infer(batch)
     with session.operators() as events:

@@ -1,4 +1,4 @@
-"""The engine whose layers are compiled: that they are, that the answers stay, and what it says without a compiler."""
+"""The compiled engine: what is compiled, equal logits, and the error without a compiler."""
 
 import re
 import sys
@@ -41,7 +41,7 @@ def spec(model: Path, backend: str = "torch-compile") -> BackendSpec:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
-    """What reaches the compiler, which here gives it back as it is: tracing takes a second, C++ many."""
+    """The graphs that reach the compiler. It returns them unchanged, because compiling C++ takes many seconds."""
     graphs: list[torch.fx.GraphModule] = []
 
     def compiler(graph: torch.fx.GraphModule, inputs: object) -> object:
@@ -54,7 +54,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
     return graphs
 
 
-def test_layers_reach_the_compiler_once_a_kind_and_for_one_pair_and_several(
+def test_each_kind_of_layer_is_compiled_once_for_one_pair_and_once_for_several(
     tuned_model: Path, tokens: EncodedPairs, traced: list[torch.fx.GraphModule]
 ) -> None:
     plain, compiled = open_session(spec(tuned_model, "torch")), open_session(spec(tuned_model))
@@ -67,7 +67,7 @@ def test_layers_reach_the_compiler_once_a_kind_and_for_one_pair_and_several(
     assert counts == [3, 6, 6]  # the first layer, which has one norm less, the global ones and the local ones
 
 
-def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
+def test_batches_of_known_shapes_are_not_compiled_again(
     tuned_model: Path, tokens: EncodedPairs, traced: list[torch.fx.GraphModule]
 ) -> None:
     session = open_session(spec(tuned_model))
@@ -82,7 +82,7 @@ def test_nothing_is_compiled_for_batches_like_those_that_it_has_run(
     assert len(traced) == compiled > 0
 
 
-def test_without_a_compiler_it_names_what_runs(tuned_model: Path, tokens: EncodedPairs) -> None:
+def test_the_error_without_a_compiler_names_an_alternative(tuned_model: Path, tokens: EncodedPairs) -> None:
     torch._dynamo.reset()
     session = open_session(spec(tuned_model))
     with (
@@ -96,11 +96,11 @@ def test_without_a_compiler_it_names_what_runs(tuned_model: Path, tokens: Encode
     assert "\n" not in str(caught.value)
 
 
-def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     for absent in ("no-such-compiler", "/"):
         with config.patch({"cpp.cxx": (absent,)}):
             assert re.fullmatch(r"torch finds no C\+\+ compiler; install .*CXX", str(compiler_problem("cpu")))
-    with config.patch({"cpp.cxx": (sys.executable,)}):  # a program that can be run is all that it looks for
+    with config.patch({"cpp.cxx": (sys.executable,)}):  # torch only looks for an executable program
         assert compiler_problem("cpu") is None
     monkeypatch.setattr(compiled, "has_triton", lambda: False)
     assert compiler_problem("cuda") == "torch finds no Triton for the GPU; install triton"
@@ -127,6 +127,6 @@ def test_the_layers_of_modernbert_are_found(tuned_model: Path) -> None:
     assert layers_of(net) is net.model.layers
 
 
-def test_a_model_without_layers_is_refused_by_its_name() -> None:
+def test_a_model_without_layers_is_rejected_by_name() -> None:
     with pytest.raises(UsageError, match="Linear has no list of layers; use --backend torch"):
         layers_of(torch.nn.Linear(1, 1))

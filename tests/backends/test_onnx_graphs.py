@@ -1,4 +1,4 @@
-"""Shapes to which batches are padded for replaying: the same answers, in arrays that never move."""
+"""Shapes to which batches are padded for CUDA graphs: equal logits from fixed arrays."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_shape_is_the_smallest_that_holds_the_batch(rows: int, width: int, sha
 
 
 def test_every_row_of_a_padded_batch_has_a_token() -> None:
-    """A row without any has no mean, and its last token is at -1."""
+    """Without a token, a row has no mean, and its last token has index -1."""
     inputs = batch((19, 53, 30))
     found = padded(inputs, Shape(4, 64))
     assert found["attention_mask"].sum(axis=1).tolist() == [19, 53, 30, 1]
@@ -58,7 +58,7 @@ def test_answers_depend_neither_on_the_shape_nor_on_the_old_content_of_its_array
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_a_shape_keeps_its_arrays_and_its_number(session: ort.InferenceSession) -> None:
+def test_a_shape_keeps_its_arrays_and_number(session: ort.InferenceSession) -> None:
     replayer = Replayer(session, "cpu")
     first = replayer.copy_in(batch((19, 20)))
     again = replayer.copy_in(batch((31, 17)))
@@ -69,7 +69,7 @@ def test_a_shape_keeps_its_arrays_and_its_number(session: ort.InferenceSession) 
     assert numbers == ["0", "1"]
 
 
-def test_answers_that_were_copied_out_stay_when_the_next_batch_runs(session: ort.InferenceSession) -> None:
+def test_the_next_batch_does_not_overwrite_copied_logits(session: ort.InferenceSession) -> None:
     replayer = Replayer(session, "cpu")
     first = replayed(replayer, batch((19, 20)))
     kept = first.copy()
@@ -77,14 +77,14 @@ def test_answers_that_were_copied_out_stay_when_the_next_batch_runs(session: ort
     np.testing.assert_array_equal(first, kept)
 
 
-def test_more_shapes_than_are_recorded_run_without_a_recording(session: ort.InferenceSession) -> None:
+def test_shapes_beyond_the_limit_run_without_a_recording(session: ort.InferenceSession) -> None:
     replayer = Replayer(session, "cpu")
     slots = [replayer._slot(Shape(1, 16 * (1 + place))) for place in range(MOST_SHAPES + 2)]
     numbers = [slot.options.get_run_config_entry("gpu_graph_id") for slot in slots]
     assert numbers[MOST_SHAPES - 1 :] == [str(MOST_SHAPES - 1), "-1", "-1"]
 
 
-def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path) -> None:
+def test_logits_are_equal_with_and_without_replay(exported_model: Path) -> None:
     plain = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
     inputs = batch((19, 53, 30))
     one = Batch(inputs=inputs, rows=np.arange(3), real_tokens=102)
@@ -93,7 +93,7 @@ def test_a_session_answers_alike_with_and_without_replaying(exported_model: Path
     np.testing.assert_allclose(plain.infer(one), expected, atol=2e-5)
     with plain.operators() as events:
         plain.infer(one)
-    assert events  # of a session that replays nothing
+    assert events  # from a session without CUDA graphs
     assert plain._replayer is not None
 
 
@@ -125,7 +125,7 @@ def test_a_graph_for_cuda_is_verified_on_the_gpu_on_which_it_is_replayed(
 
 
 @pytest.mark.gpu
-def test_a_replay_gives_what_a_run_gave_for_lengths_on_both_sides_of_the_window(
+def test_a_replay_equals_a_run_for_lengths_on_both_sides_of_the_window(
     tuned_model: Path, small_data: Path, tmp_path: Path
 ) -> None:
     folder = str(tmp_path / "onnx-cuda")

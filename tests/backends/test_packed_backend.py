@@ -1,4 +1,4 @@
-"""The engine without padding: its answers, its shapes, what it records, and what it refuses."""
+"""The engine without padding: logits, shapes, recordings, and rejected models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ def expected(tuned_model: Path, tokens: EncodedPairs) -> np.ndarray:
 
 
 def repeat(forward: Forward, given: Packed) -> Forward:
-    """As `cuda_graphs` records: what depends on Python values other than the shape's is frozen."""
+    """Records as `cuda_graphs` does: everything except the tensors is frozen."""
     inputs = replace(given, pairs=given.shape.segments, storage=given.storage.clone())
     with Repeated() as recording:
         found = forward(inputs)
@@ -61,7 +61,7 @@ def recorded(tuned_model: Path) -> PackedSession:
 
 
 @pytest.mark.parametrize("size", [1, 7, 16])
-def test_recordings_answer_as_hugging_face_does(
+def test_recordings_give_hugging_faces_logits(
     recorded: PackedSession, tokens: EncodedPairs, expected: np.ndarray, size: int
 ) -> None:
     cut = tokens.batches(size, order="given")
@@ -69,7 +69,7 @@ def test_recordings_answer_as_hugging_face_does(
         np.testing.assert_allclose(in_order([recorded.infer(batch) for batch in cut], cut), expected, atol=1e-5)
 
 
-def test_an_answer_stays_when_the_next_batch_is_computed(recorded: PackedSession, tokens: EncodedPairs) -> None:
+def test_the_next_batch_does_not_overwrite_logits(recorded: PackedSession, tokens: EncodedPairs) -> None:
     first, second = (batch for batch in tokens.batches(1)[:2])
     assert recorded.shape_of(first) == recorded.shape_of(second)
     answers = [recorded.compute(recorded.copy_in(batch)) for batch in (first, second)]
@@ -95,9 +95,7 @@ def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: Encoded
     assert set(made) == {session.shape_of(batch) for batch in cut}
 
 
-def test_a_session_on_the_cpu_fills_nothing_up_and_is_ready_for_any_shape(
-    tuned_model: Path, tokens: EncodedPairs
-) -> None:
+def test_on_the_cpu_nothing_is_filled_up_and_any_shape_runs(tuned_model: Path, tokens: EncodedPairs) -> None:
     session = open_session(BackendSpec(backend="torch-packed", model=str(tuned_model), device="cpu"))
     batch = tokens.batches(8)[-1]
     assert session.copy_in(batch).shape.tokens == batch.real_tokens
@@ -114,7 +112,7 @@ def test_the_placement_records_what_runs(tuned_model: Path, tokens: EncodedPairs
     assert np.isfinite(session.infer(tokens.batches(8)[0])).all()
 
 
-def test_another_architecture_is_refused(tuned_model: Path, tmp_path: Path) -> None:
+def test_another_architecture_is_rejected(tuned_model: Path, tmp_path: Path) -> None:
     config = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     BertForSequenceClassification(config).save_pretrained(tmp_path)
     sources.load_tokenizer(tuned_model, "tuned").save_pretrained(tmp_path)
@@ -122,14 +120,14 @@ def test_another_architecture_is_refused(tuned_model: Path, tmp_path: Path) -> N
         open_session(BackendSpec(backend="torch-packed", model=str(tmp_path), device="cpu"))
 
 
-# --- what is kept -----------------------------------------------------------------------------------------------------
+# --- the cache of recordings ------------------------------------------------------------------------------------------
 
 
 def of_tokens(count: int) -> Packed:
     return pack(np.zeros(count, dtype=np.int64), np.array([count]))
 
 
-def test_past_the_most_recordings_the_least_recently_used_one_goes() -> None:
+def test_the_least_recently_used_recording_is_dropped() -> None:
     made: list[int] = []
 
     def record(forward: Forward, given: Packed) -> Forward:
@@ -159,7 +157,7 @@ def on_cuda(tuned_model: Path) -> Callable[..., PackedSession]:
 @pytest.mark.parametrize(
     ("dtype", "ran", "atol"), [("auto", "bf16", 0.1), ("fp16", "fp16", 0.02), ("fp32", "fp32", 1e-4)]
 )
-def test_on_a_gpu_it_answers_as_float32_does_within_its_precision(
+def test_on_a_gpu_logits_match_float32_within_the_precision(
     on_cuda: Callable[..., PackedSession], tokens: EncodedPairs, expected: np.ndarray, dtype: str, ran: str, atol: float
 ) -> None:
     session = on_cuda(dtype)
@@ -174,7 +172,7 @@ def test_on_a_gpu_it_answers_as_float32_does_within_its_precision(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("longest", [40, 100, 400])
-def test_on_a_gpu_a_replay_gives_what_the_forward_gives(
+def test_on_a_gpu_a_replay_gives_the_same_as_the_forward(
     on_cuda: Callable[..., PackedSession], tokens: EncodedPairs, longest: int
 ) -> None:
     session = on_cuda()
@@ -192,7 +190,7 @@ def test_on_a_gpu_a_replay_gives_what_the_forward_gives(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_kernel_for_packed_sequences_is_the_padded_attention() -> None:
+def test_on_a_gpu_varlen_attention_equals_padded_attention() -> None:
     config = ModernBertConfig(local_attention=128)
     lengths = np.array([19, 53, 70, 82, 105])
     given = pack(np.zeros(lengths.sum(), dtype=np.int64), lengths).to(torch.device("cuda"))

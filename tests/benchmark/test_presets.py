@@ -1,4 +1,4 @@
-"""The presets of the benchmark: what they choose, what they refuse, and a whole run of one."""
+"""The presets of the benchmark: their cases, the options that they reject, and an end-to-end run."""
 
 import json
 import shutil
@@ -35,13 +35,13 @@ FAKES = Entries(
 
 
 def asked(spec: BackendSpec, **values: object) -> BenchRequest:
-    """A request of `--preset peers` in which the user gave `values`, even where they are the default."""
+    """A request of `--preset peers` in which the user gave `values`, even if they are the defaults."""
     return BenchRequest(spec=spec, plan=replace(PLAN, **values), given=frozenset(values))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def with_graphs(tmp_path: Path, checkpoint_dir: Path) -> str:
-    """A model folder with an empty file for each graph that a preset may want."""
+    """A model folder with an empty file for each graph of a preset."""
     shutil.copytree(checkpoint_dir, tmp_path / "model")
     for graph in ("onnx", "onnx-cpu", "onnx-int8", "onnx-cuda", "onnx-o3", "onnx-o4"):
         (tmp_path / "model" / graph).mkdir()
@@ -66,14 +66,14 @@ def suite(spec: BackendSpec, **values: object) -> Suite:
 # --- what is chosen ---------------------------------------------------------------------------------------------------
 
 
-def test_without_a_preset_the_plan_stays_and_the_backends_run() -> None:
+def test_without_a_preset_the_backends_of_the_plan_run() -> None:
     asked = BenchRequest(plan=BenchPlan(backend=("onnx",)))
     found, plan, view = choose(asked)
     assert (plan, view) == (asked.plan, asked.view)
     assert [one.name for one in found.cases] == ["onnx"]
 
 
-def test_on_a_cpu_the_peers_are_these(with_graphs: str) -> None:
+def test_the_peers_on_a_cpu(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu", threads=2)
     found = {one.name: one for one in suite(spec).cases}
     assert list(found) == [
@@ -115,7 +115,7 @@ def test_every_engine_of_a_preset_exists() -> None:
     assert {entry.backend for found in PEERS.values() for entry in found.entries} <= set(BACKENDS)
 
 
-def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_graphs: str) -> None:
+def test_given_scenarios_sizes_and_rounds_apply_to_all_cases(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu")
     found, plan, _ = choose(asked(spec, scenario=("single-stream", "offline"), batch_size=(8, 32), rounds=3))
     assert (plan.scenario, plan.batch_size, plan.rounds) == (("single-stream", "offline"), (8, 32), 3)
@@ -136,9 +136,7 @@ def test_what_the_user_gives_of_scenario_sizes_and_rounds_holds_for_all(with_gra
         (replace(PLAN, pairs=64, scenario=("offline",)), False, figures.ROUNDS_FOR_INTERVAL),
     ],
 )
-def test_rounds_that_nobody_gave_are_as_many_as_the_tables_need(
-    plan: BenchPlan, is_compared: bool, rounds: int
-) -> None:
+def test_the_default_number_of_rounds_is_what_the_tables_need(plan: BenchPlan, is_compared: bool, rounds: int) -> None:
     assert enough_rounds(plan, is_compared=is_compared) == rounds
 
 
@@ -151,7 +149,7 @@ def test_rounds_that_nobody_gave_are_as_many_as_the_tables_need(
         (["--order", "length"], "--order"),
     ],
 )
-def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
+def test_options_set_by_the_preset_are_rejected_even_with_default_values(
     options: list[str], named: str, mrpcbench: Callable[..., Outcome]
 ) -> None:
     done = mrpcbench("bench", "--preset", "peers", *options)
@@ -166,12 +164,12 @@ def test_what_the_preset_chooses_cannot_be_given_not_even_at_its_default(
         (BackendSpec(dtype="fp32"), PLAN),
     ],
 )
-def test_nor_can_a_program_give_it(spec: BackendSpec, plan: BenchPlan) -> None:
+def test_options_set_by_the_preset_are_rejected_in_a_request(spec: BackendSpec, plan: BenchPlan) -> None:
     with pytest.raises(UsageError, match="--preset peers: the preset sets --"):
         choose(BenchRequest(spec=spec, plan=plan))
 
 
-def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
+def test_missing_graphs_are_listed_in_one_line_with_their_export_commands(
     with_graphs: str, mrpcbench: Callable[..., Outcome]
 ) -> None:
     for graph in ("onnx", "onnx-int8"):
@@ -186,7 +184,7 @@ def test_graphs_that_are_missing_are_named_in_one_line_with_what_makes_them(
     assert "onnx-cpu" not in line
 
 
-def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(with_graphs: str) -> None:
+def test_the_export_command_has_the_data_and_random_init(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu", random_init=True)
     with pytest.raises(UsageError) as raised:
         suite(spec, data="some folder")
@@ -195,7 +193,7 @@ def test_the_command_that_makes_a_graph_has_the_data_and_the_kind_of_weights(wit
     assert "no model.onnx in model-random-init-onnx-cpu," in str(raised.value)
 
 
-def test_a_model_that_is_not_there_is_called_so_before_its_graphs(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_before_its_graphs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         suite(BackendSpec(model=str(tmp_path / "none")))
 
@@ -223,7 +221,7 @@ def test_a_run_has_a_row_for_each_case_with_its_name_and_order(fakes: None, smal
     assert theirs.spec == ours.spec
 
 
-def test_the_command_line_shows_its_ratios_and_judges_its_rows(
+def test_the_command_line_shows_speedups_and_validity(
     fakes: None, small_data: Path, tmp_path: Path, mrpcbench: Callable[..., Outcome]
 ) -> None:
     options = (
@@ -274,15 +272,15 @@ def test_compare_identifies_a_case_by_its_name(
     }
 
 
-def test_a_whole_run_on_graphs_of_the_real_exporter(
+def test_an_end_to_end_run_with_exported_graphs(
     exported_model: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that needs no compiler; Optimum's levels are another command's to write."""
+    """With every case that needs no compiler and no graph of Optimum's optimiser."""
     model = tmp_path / "model"
     shutil.copytree(exported_model, model)
     for optimize in ("cpu", "int8"):
-        wish = ExportPlan(model=str(model), data=str(small_data), optimize=optimize, device="cpu")  # type: ignore[arg-type]
-        export(wish, tmp_path / "e.json", Silent())
+        plan = ExportPlan(model=str(model), data=str(small_data), optimize=optimize, device="cpu")  # type: ignore[arg-type]
+        export(plan, tmp_path / "e.json", Silent())
     chosen = tuple(entry for entry in PEERS["cpu"].entries if entry.name not in ("torch-compile", "optimum-o3"))
     monkeypatch.setitem(PEERS, "cpu", replace(PEERS["cpu"], entries=chosen))  # type: ignore[arg-type]
     listener = Listener()

@@ -1,4 +1,4 @@
-"""The server scenario: arrivals, dynamic batching, latency from the due moment, nothing lost, the search for a rate.
+"""The server scenario: arrivals, dynamic batching, latency from the scheduled arrival, and the search for a rate.
 
 No test sleeps or reads the real clock for a verdict: time is scripted, so that every latency is known exactly. Moments
 are binary fractions of a second, which floating-point numbers add without error.
@@ -23,7 +23,7 @@ TICK_MS = 1e3 * TICK
 
 @dataclass
 class ScriptedClock:
-    """Time that passes only when a test says so; every sleep ends `oversleeps` seconds late."""
+    """A clock that a test advances; every sleep ends `oversleeps` seconds late."""
 
     moment: float = 1024.0
     oversleeps: float = 0.0
@@ -38,7 +38,7 @@ class ScriptedClock:
 
 @dataclass
 class ScriptedEngine:
-    """An engine whose passes take what `cost` says (pass, batch) in seconds; pair i is answered [i, -i]."""
+    """An engine whose calls take `cost(call, batch)` seconds; the logits of pair i are [i, -i]."""
 
     clock: ScriptedClock
     cost: Callable[[int, Batch], float] = lambda index, batch: TICK
@@ -70,7 +70,7 @@ def pairs_of(count: int) -> EncodedPairs:
 
 
 def run(schedule: Sequence[float] | NDArray[np.float64], engine: Any = None, **changes: Any) -> Load:
-    """A load on `engine`, by default one of a tick a pass, for up to four requests and without a window."""
+    """A load on `engine`, by default of one tick per call, with up to four requests per batch and no window."""
     engine = engine or ScriptedEngine(ScriptedClock())
     asked: dict[str, Any] = {"rate_per_s": 1.0, "window_ms": 0.0, "max_batch": 4, "slo_ms": 1e9} | changes
     clock = asked.pop("clock", None) or engine.clock
@@ -96,7 +96,7 @@ def test_gaps_have_the_mean_and_the_spread_of_a_poisson_process() -> None:
     assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 0.01
 
 
-def test_arrivals_are_the_same_for_the_same_seed_and_others_for_another() -> None:
+def test_arrivals_depend_only_on_the_seed() -> None:
     assert np.array_equal(arrivals(50.0, 100, 3), arrivals(50.0, 100, 3))
     assert not np.allclose(arrivals(50.0, 100, 3), arrivals(50.0, 100, 4))
 
@@ -116,23 +116,23 @@ def test_a_load_lasts_long_enough_for_a_queue_to_outgrow_the_target(rate: float,
 # --- batching ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_lone_request_waits_the_window_and_then_its_pass() -> None:
+def test_a_single_request_waits_for_the_window_and_its_call() -> None:
     load = run([TICK], window_ms=2 * TICK_MS)
     assert load.point.latencies_ms == (3 * TICK_MS,)
     assert load.point.duration_s == 3 * TICK
 
 
-def test_a_batch_of_one_waits_for_no_company() -> None:
+def test_max_batch_1_runs_without_waiting() -> None:
     assert run([TICK], window_ms=2 * TICK_MS, max_batch=1).point.latencies_ms == (TICK_MS,)
 
 
-def test_no_window_means_that_a_request_runs_at_once() -> None:
+def test_without_a_window_a_request_runs_immediately() -> None:
     load = run([0, 2 * TICK, 4 * TICK])
     assert load.point.batch_sizes == (1, 1, 1)
     assert load.point.latencies_ms == (TICK_MS,) * 3
 
 
-def test_a_burst_fills_a_batch_that_then_waits_no_longer() -> None:
+def test_a_full_batch_runs_immediately() -> None:
     load = run([TICK] * 4, window_ms=64 * TICK_MS)
     assert load.point.batch_sizes == (4,)
     assert load.point.latencies_ms == (TICK_MS,) * 4
@@ -150,13 +150,13 @@ def test_the_request_that_fills_the_batch_ends_the_wait() -> None:
     assert load.point.latencies_ms == (4 * TICK_MS, 3 * TICK_MS, 2 * TICK_MS, TICK_MS)
 
 
-def test_requests_due_within_the_window_join_and_later_ones_do_not() -> None:
+def test_only_requests_due_within_the_window_join_a_batch() -> None:
     load = run([0, TICK, 2 * TICK, 2.5 * TICK], window_ms=2 * TICK_MS)
     assert load.point.batch_sizes == (3, 1)
     assert load.point.latencies_ms == (3 * TICK_MS, 2 * TICK_MS, TICK_MS, 3 * TICK_MS)
 
 
-def test_the_window_runs_from_the_due_moment_and_not_from_the_end_of_the_pass_before() -> None:
+def test_the_window_starts_at_the_scheduled_arrival() -> None:
     # The second is due at 1, the engine is busy until 4, its window ended at 3: it runs at 4.
     load = run([0, TICK], engine_of(lambda index, batch: (4 - 3 * index) * TICK), window_ms=2 * TICK_MS, max_batch=1)
     assert load.point.latencies_ms == (4 * TICK_MS, 4 * TICK_MS)
@@ -177,7 +177,7 @@ def test_a_late_wake_up_counts_as_latency_and_includes_requests_that_arrived_mea
     assert load.point.latencies_ms == (3 * TICK_MS, 2 * TICK_MS)
 
 
-def test_the_time_to_pad_a_batch_is_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_includes_padding_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(lambda index, batch: TICK)
     pad = Pairs.batch_of
 
@@ -189,11 +189,11 @@ def test_the_time_to_pad_a_batch_is_latency(monkeypatch: pytest.MonkeyPatch) -> 
     assert run([0], engine).point.latencies_ms == (3 * TICK_MS,)
 
 
-# --- latency from the due moment --------------------------------------------------------------------------------------
+# --- latency from the scheduled arrival -------------------------------------------------------------------------------
 
 
-def test_a_stall_delays_everything_that_was_due_meanwhile() -> None:
-    """At 128 a second an engine that stalls once for a second makes 128 requests late and 19 more, not one."""
+def test_a_stall_delays_every_request_due_meanwhile() -> None:
+    """At 128 requests/s, one stall of a second makes 128 requests late and 19 more, not one."""
     schedule = np.arange(1, 1025) / 128
     load = run(schedule, engine_of(lambda index, batch: 1.0 if index == 256 else 1 / 1024), max_batch=1)
     # In 1/1024 s: the stalled one takes 1024, each one after it was due 8 later and is answered 1 later.
@@ -202,13 +202,13 @@ def test_a_stall_delays_everything_that_was_due_meanwhile() -> None:
     assert sum(latency > 1e3 / 1024 for latency in load.point.latencies_ms) == 128 + 19
 
 
-def test_overload_grows_the_queue_by_what_the_engine_cannot_do() -> None:
+def test_overload_grows_the_queue_by_the_excess_rate() -> None:
     load = run(np.zeros(8), max_batch=1)
     assert load.point.latencies_ms == tuple(TICK_MS * turn for turn in range(1, 9))
     assert load.point.duration_s == 8 * TICK
 
 
-# --- nothing lost -----------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
 def fails(*passes: int) -> Callable[[int, Batch], float]:
@@ -220,7 +220,7 @@ def fails(*passes: int) -> Callable[[int, Batch], float]:
     return cost
 
 
-def test_a_pass_that_fails_loses_its_requests_and_no_others() -> None:
+def test_a_failing_call_fails_only_its_own_requests() -> None:
     schedule = [0, 4 * TICK, 4 * TICK, *(4 * TICK * np.arange(2, 399))]
     load = run(schedule, engine_of(fails(1)), max_batch=2)
     assert (load.point.sent, load.point.failed) == (400, 2)
@@ -254,7 +254,7 @@ def test_an_engine_that_returns_too_few_answers_has_failed(wrong: Callable[[Any]
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_the_schedule_every_request_sent_is_answered_or_failed(seed: int) -> None:
+def test_every_sent_request_is_answered_or_failed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count, max_batch = int(rng.integers(1, 300)), int(rng.integers(1, 9))
     broken = set(rng.choice(300, int(rng.integers(0, 30)) * (seed % 2)).tolist())
@@ -281,7 +281,7 @@ def test_whatever_the_schedule_every_request_sent_is_answered_or_failed(seed: in
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_whatever_the_schedule_a_pass_starts_when_it_may_with_all_who_wait(seed: int) -> None:
+def test_a_call_starts_on_time_with_all_waiting_requests(seed: int) -> None:
     rng = np.random.default_rng(seed)
     costs, max_batch, window = rng.exponential(0.02, 300), int(rng.integers(1, 9)), float(rng.uniform(0, 0.05))
     started: list[float] = []
@@ -311,7 +311,7 @@ def test_answers_belong_to_the_requested_pairs() -> None:
     assert load.logits.tolist() == [[pair, -pair] for pair in load.rows]
 
 
-def test_real_and_padding_tokens_are_those_of_the_batches_that_ran() -> None:
+def test_token_counts_are_those_of_the_batches_that_ran() -> None:
     load = run([0, 0, 0, 0, 4 * TICK])
     assert load.point.batch_sizes == (4, 1)
     assert load.real_tokens == 1 + 2 + 3 + 4 + 5
@@ -330,36 +330,36 @@ def test_an_interrupt_is_not_a_failed_request() -> None:
 
 
 def late_passes(count: int) -> ScriptedEngine:
-    """Of passes of a tick each, the first `count` take three."""
+    """An engine of one tick per call whose first `count` calls take three ticks."""
     return engine_of(lambda index, batch: TICK * (3 if index < count else 1))
 
 
 SPARSE = np.arange(1000) * 8 * TICK
 
 
-def test_a_load_meets_the_target_while_its_99th_percentile_does() -> None:
+def test_a_load_meets_the_target_if_its_p99_does() -> None:
     assert run(SPARSE, late_passes(9), slo_ms=TICK_MS).point.meets_slo
     assert run(SPARSE, late_passes(10), slo_ms=TICK_MS * 1.05).point.meets_slo  # between order statistics
     assert not run(SPARSE, late_passes(10), slo_ms=TICK_MS).point.meets_slo
     assert not run(SPARSE, engine_of(fails(500)), slo_ms=1e9).point.meets_slo
 
 
-def test_latency_that_equals_the_target_meets_it() -> None:
+def test_a_latency_equal_to_the_target_meets_it() -> None:
     assert run([0], slo_ms=TICK_MS).point.meets_slo
 
 
-def test_a_load_is_cut_once_no_later_request_could_save_it() -> None:
+def test_a_load_is_cut_when_it_can_no_longer_meet_the_target() -> None:
     whole, cut = run(SPARSE, late_passes(10), slo_ms=TICK_MS), run(SPARSE, late_passes(11), slo_ms=TICK_MS)
     assert (whole.cut, whole.point.sent) == (False, 1000)
     assert (cut.cut, cut.point.sent, cut.point.meets_slo) == (True, 11, False)
 
 
-def test_failures_cut_a_load_as_late_requests_do() -> None:
+def test_failures_cut_a_load_like_late_requests() -> None:
     load = run(SPARSE, engine_of(fails(*range(0, 1000, 2))), slo_ms=TICK_MS)
     assert (load.cut, load.point.sent, load.point.failed) == (True, 21, 11)
 
 
-def test_what_was_due_when_a_load_is_cut_is_still_answered() -> None:
+def test_requests_due_when_a_load_is_cut_are_still_answered() -> None:
     """The first pass takes 64 ticks: eight were due by its end, and two of a hundred late are too many."""
     engine = engine_of(lambda index, batch: TICK * (64 if index == 0 else 4))
     load = run(np.arange(100) * 8 * TICK, engine, max_batch=3, slo_ms=2 * TICK_MS)
@@ -389,7 +389,7 @@ def point_at(rate: float, holds: bool, **changes: Any) -> LoadPoint:
 
 
 @pytest.mark.parametrize("start", [1.0, 100.0, 130.0, 3000.0])
-def test_the_search_closes_in_on_the_largest_rate_that_holds(start: float) -> None:
+def test_the_search_finds_the_largest_passing_rate(start: float) -> None:
     curve = find_rate(lambda rate: point_at(rate, rate <= 137), slo_ms=10, start_rate=start, max_loads=20)
     low, high = bracket(curve)
     assert low is not None
@@ -398,7 +398,7 @@ def test_the_search_closes_in_on_the_largest_rate_that_holds(start: float) -> No
     assert {low, high} <= {point.rate_per_s for point in curve}
 
 
-def test_the_search_doubles_or_halves_and_then_halves_the_bracket_geometrically() -> None:
+def test_the_search_doubles_or_halves_and_then_bisects() -> None:
     curve = find_rate(lambda rate: point_at(rate, rate <= 137), slo_ms=10, start_rate=400)
     tried = [400, 200, 100, 100 * 2**0.5, 100 * 2**0.25, 100 * 2**0.375, 100 * 2**0.4375]
     assert [point.rate_per_s for point in curve] == pytest.approx(tried[:6])
@@ -415,7 +415,7 @@ def test_the_search_is_bounded_if_no_rate_meets_the_target() -> None:
     assert bracket(curve) == (None, 1)
 
 
-def test_a_bracket_is_the_best_that_holds_and_the_least_above_it_that_does_not() -> None:
+def test_a_bracket_is_the_largest_passing_and_the_next_failing_rate() -> None:
     curve = [point_at(rate, rate in (8, 10)) for rate in (10, 5, 40, 8, 20)]
     assert bracket(curve) == (10, 20)
     assert bracket([]) == (None, None)
@@ -427,10 +427,10 @@ def test_a_load_with_failures_ends_the_search() -> None:
     assert bracket(curve) == (2, 4)
 
 
-def test_a_load_of_too_few_requests_judges_nothing() -> None:
+def test_a_passing_load_with_too_few_requests_is_an_error() -> None:
     with pytest.raises(ValueError, match="661 requests at 1/s are too few"):
         find_rate(lambda rate: point_at(rate, True, latencies_ms=(1.0,) * 661), slo_ms=1, start_rate=1)
-    # 100 ms at 1000 a second wants 2000 requests: fewer are a burst that any queue swallows.
+    # 100 ms at 1000 requests/s needs 2000 requests: any queue absorbs a shorter burst.
     with pytest.raises(ValueError, match="at least 2000"):
         find_rate(lambda rate: point_at(rate, True, latencies_ms=(1.0,) * 1999), slo_ms=100, start_rate=1000)
 
@@ -454,7 +454,7 @@ def waits_at_most(times: float, load: float) -> float:
 
 
 def test_the_search_finds_the_rate_that_queueing_theory_gives() -> None:
-    """Passes of 10 ms, one request each, 50 ms allowed: the wait may be 4 passes at the 99th percentile."""
+    """Calls of 10 ms with one request, 50 ms allowed: the p99 of the wait may be 4 calls."""
     loads = np.linspace(0.1, 0.95, 8501)
     capacity = 100 * max(load for load in loads if waits_at_most(4, load) >= 0.99)
     assert 55 < capacity < 70
@@ -468,7 +468,7 @@ def test_the_search_finds_the_rate_that_queueing_theory_gives() -> None:
 
 
 def test_an_engine_with_a_constant_cost_per_pass_serves_nearly_full_batches() -> None:
-    """Passes of 10 ms for up to 8: 800 a second, of which a search tells 5% more; one by one no more than 100."""
+    """Calls of 10 ms for up to 8 requests: 800/s, which the search finds within 5%; one by one at most 100/s."""
     low, high = bracket(search(lambda index, batch: 0.01, slo_ms=50, start=100, max_batch=8))
     assert low is not None
     assert high is not None
@@ -478,15 +478,15 @@ def test_an_engine_with_a_constant_cost_per_pass_serves_nearly_full_batches() ->
     assert alone < 100
 
 
-def test_a_rate_above_capacity_does_not_pass_for_being_short() -> None:
-    """A tenth more than the engine can do takes 662 requests only 0.6 s behind; the load is long enough to see it."""
+def test_a_load_above_capacity_lasts_long_enough_to_fail() -> None:
+    """At 110% of capacity, 662 requests build up only 0.6 s of delay; a load has enough requests to miss the target."""
     curve = search(lambda index, batch: 0.01, slo_ms=1000, start=110, max_batch=1)
     assert not curve[0].meets_slo
     short = run(arrivals(110.0, 662, 0), engine_of(lambda index, batch: 0.01), max_batch=1, slo_ms=1000)
     assert short.point.meets_slo
 
 
-def test_a_target_below_the_cost_of_one_pass_ends_the_search_and_no_rate_is_reported() -> None:
+def test_a_target_below_one_call_ends_the_search_without_a_rate() -> None:
     curve = search(lambda index, batch: 0.01, slo_ms=9, start=100, max_batch=8)
     assert bracket(curve)[0] is None
     assert len(curve) <= 4
@@ -494,20 +494,20 @@ def test_a_target_below_the_cost_of_one_pass_ends_the_search_and_no_rate_is_repo
 
 
 def test_requests_that_are_late_without_any_load_end_the_search() -> None:
-    """One pass in twenty takes longer than the target, whatever the load."""
+    """One call in twenty takes longer than the target at any load."""
     curve = search(lambda index, batch: 0.02 if index % 20 == 0 else 0.001, slo_ms=15, start=100, max_batch=8)
     assert bracket(curve)[0] is None
     assert len(curve) <= 5
 
 
-def test_a_search_that_overload_began_is_not_given_up() -> None:
+def test_a_search_that_starts_overloaded_continues() -> None:
     curve = search(lambda index, batch: 0.01, slo_ms=50, start=1600, max_batch=1)
     low, _ = bracket(curve)
     assert low is not None
     assert [point.meets_slo for point in curve[:5]] == [False] * 5
 
 
-def test_an_engine_that_fails_now_and_then_has_no_passing_load() -> None:
+def test_an_engine_with_occasional_failures_has_no_passing_load() -> None:
     curve = search(fails(*range(0, 5000, 400)), slo_ms=1000, start=10)
     assert len(curve) == 1
     assert curve[0].failed > 0

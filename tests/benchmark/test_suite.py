@@ -1,4 +1,4 @@
-"""The rows of a suite: sessions that are shared, the order of the pairs, and the reference."""
+"""The rows of a suite: shared sessions, the order of the pairs, and the reference."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def opened(pairs: Dataset, *cases: Case) -> list[RowMeasurement]:
     return open_suite(Suite(cases=cases), sources, BenchPlan(), pairs, Listener())
 
 
-def test_cases_that_ask_the_same_of_an_engine_share_its_session(pairs: Dataset) -> None:
+def test_cases_with_equal_specs_share_a_session(pairs: Dataset) -> None:
     made: list[FakeSession] = []
 
     def make() -> FakeSession:
@@ -57,7 +57,7 @@ def test_cases_that_ask_the_same_of_an_engine_share_its_session(pairs: Dataset) 
     assert one.open_ms == two.open_ms
 
 
-def test_each_case_has_the_pairs_in_its_own_order(pairs: Dataset) -> None:
+def test_each_case_uses_its_own_order_of_pairs(pairs: Dataset) -> None:
     every: tuple[Scenario, ...] = ("single-stream", "offline", "server")
     by_length = opened(pairs, case("a", scenarios=every))
     given = opened(pairs, case("b", order="given", scenarios=every))
@@ -70,13 +70,13 @@ def test_each_case_has_the_pairs_in_its_own_order(pairs: Dataset) -> None:
     assert list(rows.values()) == [list(range(10))] * 5
 
 
-def test_an_engine_that_is_not_available_ends_the_run(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_engine_ends_the_run(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKENDS, "rocket", Engine("mrpcbench.backends.registry.rocket:open_rocket"))
     with pytest.raises(MissingError, match="--backend rocket: No module named"):
         opened(pairs, case("r", replace(FAKE, backend="rocket")))
 
 
-def test_the_reference_is_the_first_row_that_runs_and_none_of_a_single_case(pairs: Dataset) -> None:
+def test_the_reference_is_the_first_row_unless_there_is_only_one_case(pairs: Dataset) -> None:
     server, steady = opened(pairs, case("a", scenarios=("server", "offline")))
     (other,) = opened(pairs, case("b"))
     assert reference_of([server, steady, other], 10) is None

@@ -1,4 +1,4 @@
-"""The rules that a benchmark row must keep to be VALID: rows that just keep each, and rows that break it."""
+"""The validity rules of benchmark rows: rows that just pass each rule, and rows that break it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ def single(*rounds: Sequence[float]) -> BenchRow:
 
 
 def noisy(count: int, seed: int = 0) -> list[float]:
-    """Rounds of 10 ms, of which other programs slow two in three down by up to 60%."""
+    """Rounds of 10 ms; other programs slow two of three down by up to 60%."""
     draw = Random(seed)
     return [10 * draw.uniform(1, 1.01) * (draw.uniform(1.0, 1.6) if draw.random() < 2 / 3 else 1) for _ in range(count)]
 
@@ -37,18 +37,18 @@ def test_fewer_than_three_rounds_are_invalid() -> None:
     assert broken_rules(make_row(samples=0)) == ("too few rounds: 0, at least 3 are needed",)
 
 
-def test_a_round_that_is_not_finished_does_not_count() -> None:
+def test_an_unfinished_round_does_not_count() -> None:
     row = single([1.0] * 30, [1.0] * 30, [1.0] * 30)
     assert broken_rules(replace(row, samples_ms=(*row.samples_ms, *[9.0] * 29))) == ()
     assert broken_rules(replace(row, samples_ms=row.samples_ms[:-1])) == ("too few rounds: 2, at least 3 are needed",)
 
 
-def test_single_pairs_of_unlike_length_are_no_unsteadiness() -> None:
+def test_different_lengths_of_single_pairs_do_not_make_a_row_unsteady() -> None:
     lengths = [1.0 + index % 7 for index in range(30)]
     assert broken_rules(single(lengths, lengths, lengths)) == ()
 
 
-def test_interrupted_single_pairs_are_no_unsteadiness() -> None:
+def test_a_few_slow_single_pairs_do_not_make_a_row_unsteady() -> None:
     steady, interrupted = [1.0] * 30, [1.0] * 20 + [50.0] * 10
     assert broken_rules(single(steady, interrupted, steady)) == ()
 
@@ -57,18 +57,18 @@ def test_too_few_samples_for_a_p99_leave_the_row_valid() -> None:
     assert broken_rules(single([1.0], [1.0], [1.0])) == ()
 
 
-def test_rounds_further_apart_than_ten_percent_are_unsteady_after_three() -> None:
+def test_three_rounds_more_than_10_percent_apart_are_unsteady() -> None:
     assert broken_rules(offline(10.0, 10.9, 10.0)) == ()
     (rule,) = broken_rules(offline(10.0, 11.5, 10.0))
     assert rule == "unsteady: the time is known to ±7.5%, at most ±5% is allowed"
 
 
-def test_one_slow_round_is_cured_by_six() -> None:
+def test_six_rounds_make_up_for_one_slow_round() -> None:
     assert broken_rules(offline(30.0, 10.0, 10.0))
     assert broken_rules(offline(30.0, 10.0, 10.0, 10.1, 10.0, 10.1)) == ()
 
 
-def test_more_rounds_cure_a_noisy_machine() -> None:
+def test_more_rounds_make_a_noisy_row_valid() -> None:
     counts = (3, 6, 12, 24, 48, 96)
     valid = [sum(not broken_rules(offline(*noisy(count, seed))) for seed in range(20)) for count in counts]
     assert valid[0] <= 4
@@ -77,7 +77,7 @@ def test_more_rounds_cure_a_noisy_machine() -> None:
     assert uncertain == sorted(uncertain, reverse=True)
 
 
-def test_a_row_of_two_speeds_is_invalid_while_its_time_may_be_either() -> None:
+def test_a_row_with_two_speeds_is_invalid_while_its_time_is_ambiguous() -> None:
     assert broken_rules(offline(*[10.0, 14.0] * 8))
     assert broken_rules(offline(*[10.0, 14.0, 14.0, 14.0] * 8))
 
@@ -98,7 +98,7 @@ def test_a_small_trend_is_not_drift() -> None:
     assert broken_rules(offline(*[10.0 + index / 20 for index in range(9)])) == ()
 
 
-def test_noise_without_a_trend_is_seldom_drift() -> None:
+def test_noise_without_a_trend_is_rarely_drift() -> None:
     assert sum(drift_of(noisy(16, seed)) != 0 for seed in range(200)) <= 6
 
 
@@ -111,7 +111,7 @@ def test_the_interval_has_at_most_a_fortieth_beyond_each_end() -> None:
 
 
 def busy(*waits: float) -> BenchRow:
-    """A row of two threads that waited for a core so much in each round."""
+    """A row of two threads with these waits for a core in each round."""
     return replace(offline(10.0, 10.0, 10.0, 10.0), resources=replace(NOTHING, cpu_waits=waits))
 
 
@@ -121,7 +121,7 @@ def test_threads_that_wait_for_a_core_in_most_rounds_make_a_row_invalid_however_
     assert rule == "busy machine: threads waited for a core 49% of the time, at most 5% is allowed"
 
 
-def test_a_quarter_of_the_rounds_without_other_programs_is_enough() -> None:
+def test_an_undisturbed_quarter_of_the_rounds_is_enough() -> None:
     assert broken_rules(busy(1.0, 0.0, 1.0, 0.0)) == ()
 
 
@@ -157,7 +157,7 @@ def served(best: float | None = 100.0, **resources: Any) -> BenchRow:
     return replace(made, scenario="server", server=server)
 
 
-def test_a_server_that_meets_its_target_at_no_load_is_invalid() -> None:
+def test_a_server_that_never_meets_its_target_is_invalid() -> None:
     assert broken_rules(served()) == ()
     assert broken_rules(served(best=None)) == ("no load meets the target",)
 

@@ -66,7 +66,7 @@ def test_a_pair_is_tokenised_as_one_sequence_and_never_truncated() -> None:
     assert set(tokens.columns) == {"input_ids", "attention_mask"}
 
 
-def test_a_pair_that_is_too_long_for_the_model_is_named() -> None:
+def test_the_error_names_the_pair_that_is_too_long() -> None:
     with pytest.raises(UsageError) as caught:
         encoded(*WORDS, longest_allowed=11)
     assert str(caught.value) == "pair 0 has 12 tokens, but the model takes at most 11; shorten it (--data, --pair)"
@@ -75,7 +75,7 @@ def test_a_pair_that_is_too_long_for_the_model_is_named() -> None:
     assert len(encoded(*WORDS, longest_allowed=15).lengths) == len(WORDS)
 
 
-def test_tokens_of_the_second_sentence_keep_their_segment() -> None:
+def test_the_second_sentence_keeps_its_token_type() -> None:
     tokens = Reader(small_tokenizer(segments=True), 100).encode(pairs_of(3, 2))
     (batch,) = tokens.batches(2, order="given")
     assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]
@@ -135,7 +135,7 @@ def test_real_and_padding_tokens_are_counted() -> None:
         assert [batch.padding_tokens for batch in batches] == [3 * widths[0] - 16, 3 * widths[1] - 30, widths[2] - 15]
 
 
-def test_results_come_back_in_the_callers_order() -> None:
+def test_results_return_in_the_callers_order() -> None:
     orders: tuple[Order, ...] = ("length", "given")
     for order, size in product(orders, (1, 3, 7)):
         batches = encoded(*WORDS).batches(size, order=order)
@@ -151,7 +151,7 @@ def test_results_come_back_in_the_callers_order() -> None:
 # --- the real corpus --------------------------------------------------------------------------------------------------
 
 
-def test_sorted_batches_of_mrpc_are_nearly_free_of_padding(mrpc_dir: Path, modernbert_dir: Path) -> None:
+def test_sorted_batches_of_mrpc_have_little_padding(mrpc_dir: Path, modernbert_dir: Path) -> None:
     """As evaluate, bench's offline scenario and the reference of the export gate cut them."""
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir, local_files_only=True)
     for split, pairs in loading.load(str(mrpc_dir)).items():

@@ -144,7 +144,7 @@ def test_glue_without_the_original_release_withholds_the_test_labels(mrpc_dir: P
 # Layouts and sources
 
 
-def test_every_layout_becomes_the_same_dataset_with_the_same_hash_and_is_left_as_it_was(tmp_path: Path) -> None:
+def test_every_layout_gives_the_same_dataset_and_hash_and_is_not_modified(tmp_path: Path) -> None:
     expected = Features(
         {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=list(NAMES))}
     )
@@ -207,14 +207,14 @@ def test_a_quoted_csv_field_may_span_lines_and_later_errors_count_them(tmp_path:
     assert rows_of(loading.load(str(tmp_path))["train"]) == [("a\nb", "c", 1)]
 
 
-def test_a_single_saved_dataset_goes_by_its_split_name(tmp_path: Path) -> None:
+def test_a_single_saved_dataset_uses_its_split_name(tmp_path: Path) -> None:
     dataset(split="validation").save_to_disk(str(tmp_path / "named"))
     assert list(loading.load(str(tmp_path / "named"))) == ["validation"]
     dataset().save_to_disk(str(tmp_path / "nameless"))
     assert "save a DatasetDict of train, validation, test" in message(tmp_path / "nameless")
 
 
-def test_class_names_that_a_file_declares_hold_for_all_and_others_are_those_of_glue(tmp_path: Path) -> None:
+def test_declared_class_names_apply_to_all_splits_and_default_to_glues(tmp_path: Path) -> None:
     dataset(names=("a", "b", "c")).to_parquet(str(tmp_path / "train.parquet"))
     assert loading.label_names(loading.load(str(tmp_path))["train"]) == NAMES, "three are not those of a pair"
     (tmp_path / "train.parquet").unlink()
@@ -250,14 +250,14 @@ def test_withheld_labels_come_from_the_original_release_by_ids_not_by_position(t
 
 
 @pytest.mark.parametrize("original", [tsv(first_id=900), tsv([("x", "y", 1), *PAIRS[1:]])], ids=["ids", "sentences"])
-def test_an_original_release_that_does_not_match_is_refused(original: str, tmp_path: Path) -> None:
+def test_an_original_release_that_does_not_match_is_rejected(original: str, tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
     (tmp_path / "msr_paraphrase_test.txt").write_text(original, encoding="utf-8")
     text = message(tmp_path)
     assert "test.tsv line 2: msr_paraphrase_test.txt has no row with these ids and sentences" in text
 
 
-def test_an_original_release_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+def test_an_original_release_that_contradicts_itself_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text(tsv(header=WITHHELD_HEADER), encoding="utf-8")
     original = tsv() + tsv([(*PAIRS[0][:2], 0)]).split("\n")[1]
     (tmp_path / "msr_paraphrase_test.txt").write_text(original, encoding="utf-8")
@@ -273,7 +273,7 @@ def test_a_split_with_withheld_labels_is_refused_only_if_labels_are_needed(tmp_p
         loading.split_of(loaded, str(tmp_path), "test")
 
 
-def test_labels_withheld_in_part_are_refused(tmp_path: Path) -> None:
+def test_partly_withheld_labels_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text(jsonl([PAIRS[0], (*PAIRS[1][:2], -1)]))
     assert "test.jsonl line 2: label is -1 (withheld), but other rows have labels" in message(tmp_path)
 
@@ -299,7 +299,7 @@ def test_the_original_release_without_dev_ids_is_an_error_that_names_them(tmp_pa
         loading.split_of(loaded, str(tmp_path), "validation")
 
 
-def test_a_split_that_no_source_has_is_refused() -> None:
+def test_an_unknown_split_is_rejected() -> None:
     with pytest.raises(UsageError, match="--split dev: no such split; use train, validation, test"):
         loading.split_of(DatasetDict(), "quickstart", "dev")
 
@@ -374,7 +374,7 @@ BAD_ROWS = {
 }
 
 
-def test_a_bad_file_is_named_with_its_row_and_the_remedy(tmp_path: Path) -> None:
+def test_the_error_for_a_bad_file_names_the_row_and_a_fix(tmp_path: Path) -> None:
     wrong = []
     for number, (what, (name, content, expected)) in enumerate(BAD_ROWS.items()):
         folder = tmp_path / str(number)
@@ -386,7 +386,7 @@ def test_a_bad_file_is_named_with_its_row_and_the_remedy(tmp_path: Path) -> None
     assert not wrong
 
 
-def test_a_bad_parquet_or_saved_row_is_named_by_its_number(tmp_path: Path) -> None:
+def test_the_error_for_a_bad_parquet_or_saved_row_has_its_number(tmp_path: Path) -> None:
     pq.write_table(pa.table({**columns(), "label": [1, 0, 2]}), tmp_path / "train.parquet")
     assert "train.parquet row 3: label is 2" in message(tmp_path)
     pq.write_table(pa.table({**columns(), "sentence2": ["a", None, "c"]}), tmp_path / "train.parquet")
@@ -418,7 +418,7 @@ def test_columns_without_a_name_may_repeat(tmp_path: Path) -> None:
     assert rows_of(loading.load(str(tmp_path))["train"]) == [("a", "b", 0)]
 
 
-def test_dev_ids_of_another_release_are_refused(tmp_path: Path) -> None:
+def test_dev_ids_of_another_release_are_rejected(tmp_path: Path) -> None:
     write_original(tmp_path)
     (tmp_path / "dev_ids.tsv").write_text("103\t153\n7\t8\n")
     assert "dev_ids.tsv line 2: not the two ids of a row of msr_paraphrase_train.txt" in message(tmp_path)
@@ -426,7 +426,7 @@ def test_dev_ids_of_another_release_are_refused(tmp_path: Path) -> None:
     assert "msr_paraphrase_train.txt: no pairs for train" in message(tmp_path)
 
 
-def test_files_that_are_not_one_whole_split_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_one_complete_split_are_rejected(tmp_path: Path) -> None:
     cases = [
         ["dev.csv", "validation.csv"],
         ["train.csv", "train-00000-of-00001.csv"],
@@ -459,7 +459,7 @@ def test_data_one_level_below_is_an_error_that_names_that_folder(tmp_path: Path)
 
 
 @pytest.mark.parametrize("files", [["train", "test"], ["train-00000-of-00002", "train-00001-of-00002"]])
-def test_files_that_disagree_on_the_class_names_are_refused(files: list[str], tmp_path: Path) -> None:
+def test_files_with_different_class_names_are_rejected(files: list[str], tmp_path: Path) -> None:
     for name, names in zip(files, (NAMES, NAMES[::-1]), strict=True):
         dataset(names=names).to_parquet(str(tmp_path / f"{name}.parquet"))
     assert "the files disagree on the class names" in message(tmp_path)
@@ -478,7 +478,7 @@ def test_a_folder_without_data_lists_the_layouts_that_are_read(tmp_path: Path) -
     assert "dev.tsv" in text and "msr_paraphrase_train.txt" in text
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.tsv").mkdir()
     assert "train.tsv: cannot be read" in message(tmp_path)
 

@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_hub_id_or_a_bare_name_is_public_and_of_a_path_the_last_part(home: Path) -> None:
+def test_a_hub_id_or_a_bare_name_is_kept_and_a_path_is_cut_to_its_last_part(home: Path) -> None:
     hub_ids = "answerdotai/ModernBERT-base", "gpt2", "hub", "quickstart", "aai_ModernBERT_mrpc_ft", "o-w.n_er/na-me_1.0"
     paths = {
         "/data/models/tuned": "tuned",
@@ -70,7 +70,7 @@ def test_a_hub_id_or_a_bare_name_is_public_and_of_a_path_the_last_part(home: Pat
     assert {name: public_name(name) for name in wanted} == wanted
 
 
-def test_the_home_folder_is_not_called_by_the_users_name(home: Path) -> None:
+def test_the_name_of_a_home_folder_is_not_shown(home: Path) -> None:
     (home / "project" / "link").symlink_to(home)
     assert {public_name(name) for name in ("link", str(home))} == {"home folder"}
     names = "~", "~/", "..", "../", "../../ann", "project/../..", "runs/../.."
@@ -195,7 +195,7 @@ def test_the_environment_names_no_person_host_or_folder(home: Path, monkeypatch:
     assert found.argv == ("mrpcbench", "train", "--model", "home folder", "--output-dir=runs")
 
 
-def test_the_environment_of_this_process_gives_nothing_away() -> None:
+def test_the_environment_of_this_process_reveals_no_names() -> None:
     document = asdict(capture())
     text = json.dumps(document)
     assert str(Path.cwd()) not in text
@@ -209,7 +209,7 @@ def test_the_environment_of_this_process_gives_nothing_away() -> None:
     assert given_away(document) == []
 
 
-def test_the_environment_is_that_of_this_machine() -> None:
+def test_the_environment_describes_this_machine() -> None:
     before = datetime.now(UTC)
     found = capture(["mrpcbench", "env"])
     # Two runs of one second are two runs: `compare` tells a run from itself by this.
@@ -260,7 +260,7 @@ def test_only_settings_that_change_a_result_are_recorded(
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
-def test_cores_that_the_process_may_not_use_are_not_counted() -> None:
+def test_only_usable_cores_are_counted() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
@@ -291,7 +291,7 @@ def test_threads_are_the_option_else_omp_num_threads_else_the_usable_cores(monke
     assert found == [wanted for _, _, wanted in cases]
 
 
-def test_a_number_of_threads_that_is_none_is_a_usage_error_only_if_it_is_needed(
+def test_an_invalid_omp_num_threads_is_an_error_only_if_it_is_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for variable in ("abc", "0", "-1", "2.5", ",2", "\u0662"):
@@ -373,12 +373,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_package_merely_below_a_checkout_has_no_commit(checkout: Callable[..., str], package: Path) -> None:
+def test_an_untracked_package_inside_a_checkout_has_no_commit(checkout: Callable[..., str], package: Path) -> None:
     found = capture([])
     assert (found.git_commit, found.git_dirty) == (None, None)
 
 
-def test_a_tracked_package_has_the_commit_of_its_checkout_and_its_own_changes_make_it_dirty(
+def test_a_tracked_package_has_a_commit_and_its_own_changes_make_it_dirty(
     checkout: Callable[..., str], package: Path, tmp_path: Path
 ) -> None:
     checkout("add", str(package))
@@ -427,7 +427,7 @@ def test_auto_is_cuda_if_it_works_else_cpu(with_cuda: Callable[[bool], None]) ->
     assert cuda_problem() is None
 
 
-def test_the_reason_why_cuda_does_not_work_is_in_words(
+def test_the_reason_why_cuda_does_not_work_is_a_message(
     with_cuda: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_cuda(False)
@@ -443,7 +443,7 @@ def test_a_device_is_shown_with_the_name_of_its_gpu(monkeypatch: pytest.MonkeyPa
     assert device_name("cpu") == "cpu"
 
 
-def test_no_folder_that_names_a_user_distinguishes_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_distinguished_by_folders_that_name_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/data/carol")
     paths = [Path(place) / "results" / "e.json" for place in ("/home/alice", "/home/bob", "/data/carol", "/tmp/x")]
     assert [distinct_name(path, paths) for path in paths] == ["e.json", "e.json", "e.json", "x/results/e.json"]

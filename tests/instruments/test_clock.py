@@ -8,7 +8,7 @@ from mrpcbench.instruments import clock
 from mrpcbench.instruments.clock import WallClock, timed
 
 
-def test_the_real_clock_never_wakes_early_and_spins_only_the_last_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_clock_never_wakes_early_and_spins_only_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     readings, slept = itertools.count(0, 50_000), []
     monkeypatch.setattr(clock.time, "perf_counter_ns", lambda: next(readings))
     monkeypatch.setattr(clock.time, "sleep", slept.append)

@@ -137,7 +137,7 @@ def test_modernbert_base_takes_the_published_operations_per_token(modernbert_dir
     assert attention / (53 * a_token) == pytest.approx(0.0165, abs=0.001)
 
 
-def test_the_work_of_a_row_is_the_sum_over_its_pairs_however_they_are_batched() -> None:
+def test_the_work_of_a_row_does_not_depend_on_its_batches() -> None:
     """Nothing but the real lengths goes in, so padding cannot add to it."""
     config, lengths = modernbert(window=8), [5, 21, 130]
     apart = sum(work(config, [length]).flops for length in lengths)
@@ -153,7 +153,7 @@ def test_padding_adds_to_what_torch_counts_and_not_to_the_work() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_weights_that_cross_memory_are_all_but_those_in_embedding_tables(name: str) -> None:
+def test_moved_weights_are_all_except_embedding_tables(name: str) -> None:
     model = built(CONFIGS[name])
     tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     everything = sum(weight.numel() for weight in model.parameters())
@@ -164,7 +164,7 @@ def test_the_weights_that_cross_memory_are_all_but_those_in_embedding_tables(nam
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("fp32", 4), ("bf16", 2), ("fp16", 2)])
-def test_the_weights_cross_memory_once_a_forward_pass_and_one_row_a_token(dtype: str, width: int) -> None:
+def test_weights_move_once_per_forward_pass_and_a_table_row_per_token(dtype: str, width: int) -> None:
     found = work(modernbert(), [7, 9], batches=2, dtype=dtype)
     assert found.moved_bytes == width * (2 * (10**6 - 97 * 24) + 16 * 24)
 
@@ -179,11 +179,11 @@ UNCOUNTED = {
 
 
 @pytest.mark.parametrize("what", UNCOUNTED)
-def test_work_that_is_not_known_is_not_guessed(what: str) -> None:
+def test_unknown_work_is_none(what: str) -> None:
     assert roofline.work_of(UNCOUNTED[what], [LENGTH], batches=1, parameters=10**6, dtype="fp32") is None
 
 
-def test_bytes_of_an_unknown_arithmetic_are_not_guessed() -> None:
+def test_work_in_an_unknown_dtype_is_none() -> None:
     assert roofline.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int8") is None
 
 
@@ -246,7 +246,7 @@ def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, mon
     assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
 
 
-def test_quick_products_are_repeated_until_the_span_is_full(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_products_are_repeated_until_the_time_is_used(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples do not fill it, and the best comes last."""
     monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
     durations = [0.03125, 0.0625, 0.0625, 0.0625, 0.0625, 0.0546875, *COPY]
@@ -278,7 +278,7 @@ def test_the_products_that_are_timed_are_of_that_side_arithmetic_and_layout(
     assert made == [(*way, side) for way in ways for side in once]
 
 
-def test_a_gpu_is_idle_before_the_clock_is_read_and_done_before_it_is_read_again(
+def test_a_gpu_is_synchronised_before_each_reading_of_the_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     happened: list[str] = []
@@ -305,7 +305,7 @@ def test_a_ceiling_on_this_machine_is_a_rate_with_a_device_and_a_dtype(
     assert 0 < found.bytes_per_s < math.inf
 
 
-def test_every_way_makes_the_product_in_no_less_than_the_arithmetic_of_the_row() -> None:
+def test_every_way_computes_at_least_in_the_rows_precision() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         kinds = {kind for kind, _ in roofline._ways("cpu", dtype)}
         assert kinds == {dtype, torch.float32}

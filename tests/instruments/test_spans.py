@@ -86,7 +86,7 @@ def times(found: tuple[Span, ...]) -> dict[str, tuple[float, ...]]:
     return {span.name: span.samples_ms for span in found}
 
 
-def test_each_part_is_timed_until_the_device_is_done_with_it(now: list[int]) -> None:
+def test_each_step_is_timed_until_the_device_has_finished_it(now: list[int]) -> None:
     found = times(pipeline_of(Scripted(now), [[0], [1]], whole=False, now=now).spans())
     assert found["tokenise"] == (7, 7)
     assert found["copy in"] == (1, 1)
@@ -96,7 +96,7 @@ def test_each_part_is_timed_until_the_device_is_done_with_it(now: list[int]) -> 
     assert list(found) == ["tokenise", "batch", "copy in", "compute", "copy out"]
 
 
-def test_pairs_that_are_sorted_are_tokenised_all_at_once(now: list[int]) -> None:
+def test_sorted_pairs_are_tokenised_at_once(now: list[int]) -> None:
     session = Scripted(now)
     found = times(pipeline_of(session, [[2, 0], [3, 1]], whole=True, now=now).spans())
     assert found["tokenise"] == (4 * 7,)
@@ -118,12 +118,12 @@ def test_a_fixed_shape_is_not_tokenised(now: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("whole", "calls"), [(False, CALLS), (True, CALLS + 5)])
-def test_single_pairs_are_cut_short_and_a_pass_over_all_is_not(now: list[int], whole: bool, calls: int) -> None:
+def test_only_single_pairs_are_limited_in_number(now: list[int], whole: bool, calls: int) -> None:
     found = times(pipeline_of(Scripted(now), [[row] for row in range(CALLS + 5)], whole=whole, now=now).spans())
     assert len(found["compute"]) == calls
 
 
-def test_the_first_call_is_not_among_the_times(now: list[int]) -> None:
+def test_the_first_call_is_not_timed(now: list[int]) -> None:
     session = Scripted(now)
     real, first = session.compute, [True]
 
@@ -155,7 +155,7 @@ def test_spans_follow_one_another_without_overlap(now: list[int]) -> None:
 
 
 def test_every_engine_is_measured_the_same_way_as_a_timed_call() -> None:
-    """`infer` is the three parts in turn, so that what is taken apart is what is timed."""
+    """So the time breakdown covers the same code as a timed call."""
     calls: list[str] = []
 
     class Watched(Scripted):

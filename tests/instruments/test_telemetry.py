@@ -82,7 +82,7 @@ def counter(joules: float, power: float = 1.0) -> GpuSample:
 # --- energy -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_counter_energy_is_the_trapezoid_under_the_power(script: Script) -> None:
+def test_without_a_counter_energy_is_integrated_power(script: Script) -> None:
     used = script.span((10.0, watts(100)), (10.5, watts(300)), (12.5, watts(200)))
     assert used.gpu_energy_j == 0.5 * 200 + 2.0 * 250
     assert used.gpu_power_w == 600 / 2.5
@@ -94,14 +94,14 @@ def test_with_a_counter_energy_is_its_difference_and_power_is_ignored(script: Sc
     assert used.gpu_power_w == 150.0
 
 
-def test_spans_add_up_and_the_time_between_them_does_not_count(script: Script) -> None:
+def test_spans_add_up_without_the_time_between_them(script: Script) -> None:
     assert script.span((0.0, watts(100)), (2.0, watts(100))).gpu_energy_j == 200.0
     used = script.span((100.0, watts(50)), (106.0, watts(50)))
     assert used.gpu_energy_j == 200.0 + 300.0
     assert used.gpu_power_w == 500 / 8
 
 
-def test_what_the_counter_counts_between_two_spans_is_not_the_rows(script: Script) -> None:
+def test_energy_between_spans_does_not_count(script: Script) -> None:
     script.span((0.0, counter(100.0)), (1.0, counter(130.0)))
     used = script.span((50.0, counter(9000.0)), (51.0, counter(9012.0)))
     assert used.gpu_energy_j == 30.0 + 12.0
@@ -109,7 +109,7 @@ def test_what_the_counter_counts_between_two_spans_is_not_the_rows(script: Scrip
 
 
 @pytest.mark.parametrize("end", [1000.0, 0.5])
-def test_a_counter_that_stood_still_or_fell_gives_way_to_the_power(script: Script, end: float) -> None:
+def test_a_counter_that_is_constant_or_decreases_is_replaced_by_power(script: Script, end: float) -> None:
     assert script.span((0.0, counter(1000.0, power=80)), (0.25, counter(end, power=80))).gpu_energy_j == 20.0
 
 
@@ -118,7 +118,7 @@ def test_a_counter_that_changes_in_only_some_spans_is_used_for_all(script: Scrip
     assert script.span((1.0, counter(10.0)), (2.0, counter(18.0))).gpu_energy_j == 8.0
 
 
-def test_a_counter_that_is_missing_at_one_end_gives_way_to_the_power(script: Script) -> None:
+def test_a_counter_that_is_missing_at_one_end_is_replaced_by_power(script: Script) -> None:
     script.span((0.0, counter(5.0, power=3.0)), (1.0, counter(500.0, power=3.0)))
     assert script.span((1.0, counter(500.0, power=3.0)), (3.0, watts(3.0))).gpu_energy_j == 3.0 * 3.0
 
@@ -126,7 +126,7 @@ def test_a_counter_that_is_missing_at_one_end_gives_way_to_the_power(script: Scr
 # --- the other readings -----------------------------------------------------------------------------------------------
 
 
-def test_the_mean_clock_is_weighted_by_time_and_not_by_the_number_of_samples(script: Script) -> None:
+def test_the_mean_clock_is_weighted_by_time(script: Script) -> None:
     slow, fast = replace(FULL, sm_clock_mhz=1000), replace(FULL, sm_clock_mhz=2000)
     script.span((0.0, slow), (3.0, slow))
     used = script.span((5.0, fast), (5.25, fast), (5.5, fast), (5.75, fast), (6.0, fast))
@@ -140,14 +140,14 @@ def test_temperature_and_memory_are_the_largest_of_any_span(script: Script) -> N
     assert (used.gpu_temperature_c, used.gpu_memory_process_bytes) == (83, 5 << 30)
 
 
-def test_throttle_reasons_are_all_that_any_sample_of_any_span_saw(script: Script) -> None:
+def test_throttle_reasons_are_the_union_over_all_samples(script: Script) -> None:
     one, two = (replace(FULL, throttle_reasons=frozenset({name})) for name in ("sw_power_cap", "hw_slowdown"))
     assert script.span((0.0, FULL), (1.0, FULL)).gpu_throttle_reasons == ()
     script.span((2.0, FULL), (3.0, one), (4.0, FULL))
     assert script.span((5.0, two), (6.0, FULL)).gpu_throttle_reasons == ("hw_slowdown", "sw_power_cap")
 
 
-def test_another_process_counts_once_however_often_it_was_seen(script: Script) -> None:
+def test_another_process_counts_once(script: Script) -> None:
     def beside(*pids: int) -> GpuSample:
         return replace(FULL, foreign_pids=frozenset(pids))
 
@@ -173,7 +173,7 @@ def test_without_a_sensor_there_are_no_gpu_readings_and_no_thread(monkeypatch: p
     assert {getattr(used, name) for name in GPU_FIELDS} == {None}
 
 
-def test_a_meter_that_never_ran_knows_nothing(script: Script) -> None:
+def test_a_meter_that_never_ran_has_no_readings(script: Script) -> None:
     assert set(vars(script.meter.resources()).values()) == {None}
 
 
@@ -188,7 +188,7 @@ def test_a_meter_that_never_ran_knows_nothing(script: Script) -> None:
         ("foreign_pids", ["gpu_foreign_processes"]),
     ],
 )
-def test_a_reading_that_one_sample_lacks_is_null_and_the_others_stand(
+def test_a_reading_that_one_sample_lacks_is_null_and_the_others_are_kept(
     script: Script, reading: str, results: list[str]
 ) -> None:
     lacking: Any = {reading: None}
@@ -197,7 +197,7 @@ def test_a_reading_that_one_sample_lacks_is_null_and_the_others_stand(
     assert [name for name in GPU_FIELDS if getattr(used, name) is None] == sorted(results, key=GPU_FIELDS.index)
 
 
-def test_throttling_and_company_that_were_seen_count_although_one_sample_could_not_look(script: Script) -> None:
+def test_throttling_and_other_processes_count_even_if_a_sample_lacks_them(script: Script) -> None:
     seen = replace(FULL, throttle_reasons=frozenset({"hw_slowdown"}), foreign_pids=frozenset({7}))
     used = script.span((0.0, seen), (1.0, GpuSample()), (2.0, FULL))
     assert used.gpu_throttle_reasons == ("hw_slowdown",)
@@ -205,7 +205,7 @@ def test_throttling_and_company_that_were_seen_count_although_one_sample_could_n
 
 
 @pytest.mark.parametrize("when", [0, 1, 2])
-def test_a_sensor_that_raises_costs_the_gpu_readings_and_not_the_run(script: Script, when: int) -> None:
+def test_a_failing_sensor_loses_gpu_readings_but_not_the_run(script: Script, when: int) -> None:
     script.span((0.0, FULL), (1.0, FULL))
     timeline: list[tuple[float, GpuSample | Exception]] = [(2.0, FULL), (3.0, FULL), (4.0, FULL)]
     timeline[when] = (timeline[when][0], OSError("the GPU fell off the bus"))
@@ -258,7 +258,7 @@ def test_a_thread_that_shares_its_core_waits() -> None:
             other.kill()
 
 
-def test_reading_the_sensor_at_both_ends_is_not_in_the_cpu_figure(script: Script) -> None:
+def test_sensor_reads_at_both_ends_do_not_count_as_cpu_time(script: Script) -> None:
     class Slow:
         def read(self) -> GpuSample:
             script.now += 1.0
@@ -323,7 +323,7 @@ def test_a_separate_thread_reads_the_sensor_in_every_span_and_ends_with_it() -> 
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_an_exception_in_the_measured_work_ends_the_thread_and_keeps_what_was_used() -> None:
+def test_an_exception_in_the_measured_work_ends_the_thread_and_keeps_the_readings() -> None:
     meter = Meter(sensor := Counting(3))
     with pytest.raises(KeyboardInterrupt), meter:
         assert sensor.reached.wait(60)
@@ -345,7 +345,7 @@ def test_a_sensor_that_raises_ends_its_thread_quietly() -> None:
     assert len(sensor.readers) == 3
 
 
-def test_a_span_inside_of_a_span_and_an_end_without_a_beginning_are_refused(script: Script) -> None:
+def test_nested_spans_and_a_stop_without_a_start_are_errors(script: Script) -> None:
     with pytest.raises(RuntimeError, match="not running"):
         script.meter.stop()
     script.meter.start()
@@ -457,7 +457,7 @@ def test_the_sensor_is_that_of_the_gpu_that_torch_uses_and_reads_in_our_units(nv
         ("processes", {"process_memory_bytes", "foreign_pids"}),
     ],
 )
-def test_what_nvml_refuses_is_null_and_the_rest_is_read(nvml: FakeNvml, answer: str, readings: set[str]) -> None:
+def test_readings_that_nvml_does_not_give_are_null(nvml: FakeNvml, answer: str, readings: set[str]) -> None:
     setattr(nvml, answer, None)
     assert {name for name, value in vars(opened().read()).items() if value is None} == readings
 
@@ -498,7 +498,7 @@ def test_a_gpu_that_nvml_does_not_know_has_no_sensor(nvml: FakeNvml) -> None:
     assert open_gpu_sensor("cuda") is None
 
 
-def test_a_slice_of_a_gpu_has_no_sensor_and_a_gpu_that_cannot_be_sliced_has_one(nvml: FakeNvml) -> None:
+def test_a_mig_slice_has_no_sensor(nvml: FakeNvml) -> None:
     nvml.mig = [1, 1]
     assert open_gpu_sensor("cuda") is None
     nvml.mig = None
@@ -510,7 +510,7 @@ def test_an_idle_gpu_and_clocks_set_by_the_owner_are_not_throttling(nvml: FakeNv
     assert opened().read().throttle_reasons == frozenset()
 
 
-def test_every_bit_that_slows_a_gpu_down_has_its_name_and_a_new_one_is_not_passed_over() -> None:
+def test_every_throttle_bit_has_a_name_and_an_unknown_one_has_its_value() -> None:
     assert [*throttle_names(0x4), *throttle_names(0x8), *throttle_names(0x10)] == [
         "sw_power_cap",
         "hw_slowdown",

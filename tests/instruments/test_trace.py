@@ -72,13 +72,13 @@ def check(document: dict[str, Any]) -> None:
         assert entry["dur"] >= 0
 
 
-def test_a_document_obeys_the_format() -> None:
+def test_a_trace_follows_the_format() -> None:
     document = trace.document(PROCESSES)
     check(document)
     assert len(entries(document, "X")) == 7
 
 
-def test_every_event_is_in_its_process_on_its_track_at_its_time_since_the_first() -> None:
+def test_every_event_has_its_process_its_track_and_its_time_since_the_first() -> None:
     document = trace.document(PROCESSES)
     processes, threads = said(document, "process_name"), said(document, "thread_name")
     found = {
@@ -96,7 +96,7 @@ def test_every_event_is_in_its_process_on_its_track_at_its_time_since_the_first(
     }
 
 
-def test_spans_are_on_top_and_the_other_tracks_follow_as_they_begin() -> None:
+def test_spans_come_first_and_the_other_tracks_follow_by_start_time() -> None:
     document = trace.document(PROCESSES)
     names, places = said(document, "thread_name"), said(document, "thread_sort_index")
     shown = [names[thread] for thread in sorted(names, key=lambda thread: (thread[0], places[thread]))]
@@ -109,22 +109,22 @@ def test_processes_are_shown_in_the_order_given() -> None:
     assert [names[process] for process in sorted(names, key=lambda process: places[process])] == list(PROCESSES)
 
 
-def test_no_thread_has_the_number_of_another() -> None:
+def test_thread_numbers_are_unique() -> None:
     numbers = [thread for _, thread in said(trace.document(PROCESSES), "thread_name")]
     assert len(set(numbers)) == len(numbers)
 
 
-def test_what_holds_others_comes_before_them() -> None:
+def test_an_outer_event_comes_before_its_inner_ones() -> None:
     ordered = [entry["name"] for entry in entries(trace.document(PROCESSES), "X")]
     assert ordered.index("linear") < ordered.index("matmul")
 
 
-def test_the_order_of_the_events_given_changes_nothing() -> None:
+def test_the_input_order_of_events_does_not_matter() -> None:
     backwards = {name: list(reversed(events)) for name, events in PROCESSES.items()}
     assert json.dumps(trace.document(backwards)) == json.dumps(trace.document(PROCESSES))
 
 
-def test_nothing_at_all_makes_an_empty_trace() -> None:
+def test_no_events_make_an_empty_trace() -> None:
     assert trace.document({}) == {"displayTimeUnit": "ms", "traceEvents": []}
 
 
@@ -138,13 +138,13 @@ def test_a_file_holds_the_document_on_one_line(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["trace.json"]
 
 
-def test_a_number_that_json_lacks_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_a_number_that_json_lacks_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     store.save_json(tmp_path / "x.json", [1])
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.save_json(tmp_path / "x.json", [math.nan])
     assert store.load_json(tmp_path / "x.json") == [1]
 
 
-def test_tracks_are_numbered_from_the_second_on_in_the_order_met() -> None:
+def test_tracks_are_numbered_from_the_second_on() -> None:
     assert tracks("operators", [7, 7, 3, 7, 9]) == {7: "operators", 3: "operators 2", 9: "operators 3"}
     assert tracks("operators", []) == {}

@@ -62,7 +62,7 @@ def test_the_hash_of_the_loaded_weights_does_not_depend_on_the_seed(base: Path) 
     assert load(base, new_head=True, seed=7).report.loaded_sha256 not in same
 
 
-def test_a_checkpoint_without_a_head_is_not_evaluated() -> None:
+def test_a_checkpoint_without_a_head_cannot_be_evaluated() -> None:
     with pytest.raises(UsageError, match="no classification head"):
         load(CHECKPOINT_DIR)
 
@@ -80,18 +80,18 @@ def test_an_architecture_without_weights_is_refused_unless_random_weights_are_re
     assert loaded.identity.weights == loaded.identity.origin == loaded.identity.weights_label == "random-init"
 
 
-def test_real_modernbert_without_weights_is_refused(modernbert_dir: Path) -> None:
+def test_real_modernbert_without_weights_is_rejected(modernbert_dir: Path) -> None:
     with pytest.raises(UsageError, match="no weights in safetensors"):
         load(modernbert_dir, new_head=True)
 
 
-def test_pickled_weights_are_refused(base: Path) -> None:
+def test_pickled_weights_are_rejected(base: Path) -> None:
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     with pytest.raises(UsageError, match="safetensors"):
         load(base, new_head=True)
 
 
-def test_damaged_weights_are_one_line(base: Path) -> None:
+def test_damaged_weights_are_a_one_line_error(base: Path) -> None:
     file = base / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(MrpcbenchError, match=r"model\.safetensors is no safetensors, or truncated") as caught:
@@ -99,7 +99,7 @@ def test_damaged_weights_are_one_line(base: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_not_finite_are_refused_by_name(base: Path) -> None:
+def test_the_error_names_weights_that_are_not_finite(base: Path) -> None:
     weights = load_file(base / "model.safetensors")
     name = sorted(weights)[1]
     weights[name].view(-1)[3] = float("nan")
@@ -118,13 +118,13 @@ def test_missing_and_unexpected_weights_are_reported(base: Path) -> None:
     assert report.unexpected == ("stranger.weight",)
 
 
-def test_weights_of_another_model_are_refused(base: Path) -> None:
+def test_weights_of_another_model_are_rejected(base: Path) -> None:
     save_file({"stranger.weight": torch.zeros(3)}, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match="none of its weights"):
         load(base, new_head=True)
 
 
-def test_a_head_of_three_labels_is_refused(tuned_model: Path, tmp_path: Path) -> None:
+def test_a_head_of_three_labels_is_rejected(tuned_model: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tuned_model, tmp_path / "three"))
     config = json.loads((folder / "config.json").read_text())
     config["id2label"], config["label2id"] = {"0": "A", "1": "B", "2": "C"}, {"A": 0, "B": 1, "C": 2}
@@ -144,7 +144,7 @@ def test_a_folder_without_a_configuration_or_a_tokenizer_is_an_error(base: Path,
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~nowhere/x", "a/b/c"])
-def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_path_is_not_looked_up_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(UsageError, match="no such folder"):
         sources.locate(name)
@@ -184,7 +184,7 @@ def test_any_encoder_with_a_sequence_classifier_works(base: Path, tmp_path: Path
     assert loaded.identity.origin == "unknown"
 
 
-def test_the_hash_follows_the_weights_and_not_their_files(tuned_model: Path, tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_weights_and_not_on_their_files(tuned_model: Path, tmp_path: Path) -> None:
     first = load(tuned_model)
     first.model.save_pretrained(tmp_path, max_shard_size="1MB")
     first.tokenizer.save_pretrained(tmp_path)
@@ -207,7 +207,7 @@ def test_the_tokenizers_hash_survives_use_saving_and_loading(tmp_path: Path, che
     assert hashes.tokenizer_sha256(tokenizer) != before
 
 
-def test_weights_changed_since_training_are_of_unknown_origin(tuned_model: Path, tmp_path: Path) -> None:
+def test_weights_changed_after_training_have_unknown_origin(tuned_model: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tuned_model, tmp_path / "changed", ignore=shutil.ignore_patterns("checkpoint-*")))
     assert load(folder).identity.origin == "pretrained"
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -217,7 +217,7 @@ def test_weights_changed_since_training_are_of_unknown_origin(tuned_model: Path,
     assert load(folder).identity.origin == "unknown"
 
 
-def test_a_model_with_missing_weights_is_not_evaluated(tuned_model: Path, tmp_path: Path) -> None:
+def test_a_model_with_missing_weights_cannot_be_evaluated(tuned_model: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tuned_model, tmp_path / "holed", ignore=shutil.ignore_patterns("checkpoint-*")))
     weights = {
         name: weight for name, weight in load_file(folder / "model.safetensors").items() if ".layers.2." not in name

@@ -36,7 +36,7 @@ def refusal(folder: Path) -> str:
         (b"\x02\0\0\0\0\0\0\0[]", "no safetensors, or damaged"),
     ],
 )
-def test_weights_that_are_something_else_are_named(content: bytes, words: str, model: Path) -> None:
+def test_the_error_for_a_file_that_is_not_weights_says_what_it_is(content: bytes, words: str, model: Path) -> None:
     (model / "model.safetensors").write_bytes(content)
     assert refusal(model).startswith(f"model.safetensors is {words}")
 
@@ -48,13 +48,13 @@ def test_truncated_weights_are_named_with_both_sizes(model: Path) -> None:
     assert f"model.safetensors is truncated: {whole - 1} of {whole} bytes" in refusal(model)
 
 
-def test_a_link_to_weights_that_are_not_there_is_missing(model: Path) -> None:
+def test_a_broken_link_to_weights_is_reported_as_missing(model: Path) -> None:
     (model / "model.safetensors").unlink()
     (model / "model.safetensors").symlink_to(model / "annexed")
     assert refusal(model) == "model.safetensors is missing"
 
 
-def test_a_shard_that_is_missing_or_outside_is_named(model: Path) -> None:
+def test_the_error_names_a_shard_that_is_missing_or_outside_of_the_folder(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
     (model / "model.safetensors").rename(model / "one.safetensors")
     index = model / "model.safetensors.index.json"
@@ -68,7 +68,7 @@ def test_a_shard_that_is_missing_or_outside_is_named(model: Path) -> None:
     assert "model.safetensors.index.json is a Git LFS pointer" in refusal(model)
 
 
-def test_weights_of_an_adapter_are_no_model(model: Path) -> None:
+def test_adapter_weights_are_rejected_as_a_model(model: Path) -> None:
     (model / "model.safetensors").rename(model / "adapter_model.safetensors")
     assert "adapter_model.safetensors is not the name of a model's weights" in refusal(model)
 
@@ -85,7 +85,7 @@ def test_weights_with_other_shapes_than_in_the_configuration_are_one_line(model:
     ("content", "words"),
     [("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"), ("", "empty"), ("[]", "no usable")],
 )
-def test_a_configuration_or_a_tokenizer_that_is_something_else_is_named(
+def test_the_error_names_an_invalid_configuration_or_tokenizer(
     name: str, content: str, words: str, model: Path
 ) -> None:
     (model / name).write_text(content)

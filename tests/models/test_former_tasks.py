@@ -50,7 +50,7 @@ def loss_of(folder: Path, data: Path, listener: Listener) -> float:
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-def test_a_problem_type_of_another_task_is_reset_with_a_line(
+def test_a_problem_type_of_another_task_is_reset_with_a_message(
     kind: str, model: Path, training_data: Path, tmp_path: Path
 ) -> None:
     """Otherwise training takes the loss of another task, or ends with an internal error."""
@@ -66,7 +66,7 @@ def test_a_problem_type_of_another_task_is_reset_with_a_line(
 
 
 @pytest.mark.parametrize("setting", ["return_dict", "torchscript", "output_attentions", "output_hidden_states"])
-def test_outputs_of_another_form_are_reset_with_a_line(setting: str, model: Path, small_data: Path) -> None:
+def test_output_settings_of_another_task_are_reset_with_a_message(setting: str, model: Path, small_data: Path) -> None:
     right = loss_of(model, small_data, Listener())
     set_config(model, **{setting: setting != "return_dict"})
     listener = Listener()
@@ -111,7 +111,7 @@ def test_a_token_classifier_is_not_a_pair_classifier_even_with_two_labels(tmp_pa
         load(folder)
 
 
-def test_an_encoder_of_other_sizes_than_its_configuration_is_refused_in_training_too(model: Path) -> None:
+def test_an_encoder_with_wrong_sizes_is_rejected_in_training_too(model: Path) -> None:
     set_config(model, vocab_size=700)
     with pytest.raises(UsageError, match=r"has other sizes than config\.json says"):
         load(model, new_head=True)

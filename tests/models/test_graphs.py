@@ -34,7 +34,7 @@ def answer(folder: Path) -> tuple[float, float]:
     return classify(BackendSpec(backend="onnx", model=str(folder), device="cpu"), "a", "b").logits
 
 
-def test_a_graph_of_another_tool_runs(tmp_path: Path) -> None:
+def test_a_graph_from_another_tool_runs(tmp_path: Path) -> None:
     assert np.isfinite(answer(save_graph(tmp_path / "g"))).all()
 
 
@@ -49,7 +49,7 @@ def test_the_only_output_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx.data", "model.onnx_data", "weights.bin", "model.data"])
-def test_the_hash_covers_the_weights_whatever_their_file_is_called(name: str, tmp_path: Path) -> None:
+def test_the_hash_covers_external_weights_under_any_file_name(name: str, tmp_path: Path) -> None:
     folder = save_graph(tmp_path, external=name)
     before = sha256_of(folder)
     content = bytearray((folder / name).read_bytes())
@@ -58,7 +58,7 @@ def test_the_hash_covers_the_weights_whatever_their_file_is_called(name: str, tm
     assert sha256_of(folder) != before
 
 
-def test_the_hash_covers_no_file_that_the_graph_does_not_read(tmp_path: Path) -> None:
+def test_the_hash_covers_only_files_that_the_graph_reads(tmp_path: Path) -> None:
     folder = save_graph(tmp_path)
     before = sha256_of(folder)
     (folder / "model.onnx_data").write_bytes(b"left over")
@@ -84,7 +84,7 @@ def test_weights_in_an_attribute_or_a_subgraph_are_among_the_files(tmp_path: Pat
 
 
 @pytest.mark.parametrize("location", ["../outside.bin", "/etc/hostname", "a/../../outside.bin", r"..\outside.bin", ""])
-def test_weights_outside_of_the_folder_are_refused(location: str, tmp_path: Path) -> None:
+def test_weights_outside_of_the_folder_are_rejected(location: str, tmp_path: Path) -> None:
     folder = save_graph(tmp_path / "g", external="w.bin")
     (tmp_path / "outside.bin").write_bytes((folder / "w.bin").read_bytes())
     model = onnx.load(folder / "model.onnx", load_external_data=False)
@@ -95,7 +95,7 @@ def test_weights_outside_of_the_folder_are_refused(location: str, tmp_path: Path
     assert "outside of its folder" in refusal(folder)
 
 
-def test_a_link_out_of_the_folder_is_refused_unless_the_graph_is_one_as_in_the_hubs_cache(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_rejected_except_in_the_hubs_cache(tmp_path: Path) -> None:
     folder, blobs = save_graph(tmp_path / "snapshot", external="w.bin"), tmp_path / "blobs"
     before = sha256_of(folder)
     blobs.mkdir()
@@ -139,7 +139,7 @@ def test_a_file_that_is_not_a_graph_is_named_with_its_kind(content: bytes, words
     assert refusal(folder).startswith(f"--model m: model.onnx is {words}")
 
 
-def test_a_truncated_graph_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_truncated_graph(tmp_path: Path) -> None:
     folder = save_graph(tmp_path)
     content = (folder / "model.onnx").read_bytes()
     for size in (10, len(content) // 2, len(content) - 1):
@@ -147,7 +147,7 @@ def test_a_truncated_graph_is_named(tmp_path: Path) -> None:
         assert "truncated or damaged" in refusal(folder)
 
 
-def test_a_graph_that_the_engine_cannot_open_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_graph_that_the_engine_cannot_open(tmp_path: Path) -> None:
     def unknown_operator(model: onnx.ModelProto) -> None:
         model.graph.node[0].op_type = "NoSuchOperator"
 
@@ -155,7 +155,7 @@ def test_a_graph_that_the_engine_cannot_open_is_named(tmp_path: Path) -> None:
         answer(save_graph(tmp_path / "g", unknown_operator))
 
 
-def test_a_graph_that_the_engine_cannot_run_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_graph_that_the_engine_cannot_run(tmp_path: Path) -> None:
     def small_table(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((1, 2), dtype=np.float32), "table"))
 
@@ -216,7 +216,7 @@ def with_two_outputs(model: onnx.ModelProto) -> None:
         (with_two_outputs, "the outputs label, probabilities, and none is called logits"),
     ],
 )
-def test_inputs_or_an_output_that_do_not_fit_are_refused(change: Change, words: str, tmp_path: Path) -> None:
+def test_a_graph_with_wrong_inputs_or_outputs_is_rejected(change: Change, words: str, tmp_path: Path) -> None:
     said = refusal(save_graph(tmp_path, change))
     assert said.startswith("--model m: model.onnx")
     assert words in said

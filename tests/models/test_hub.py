@@ -104,13 +104,13 @@ def test_an_unreachable_hub_is_an_error_that_names_the_alternatives(
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_a_repository_that_is_not_there_is_a_usage_error(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_repository_is_a_usage_error(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     found = refusal(http(RepositoryNotFoundError, 404), monkeypatch, kind)
     assert type(found) is UsageError
     assert f"no {kind} on the hub has this name" in str(found)
 
 
-def test_a_gated_repository_asks_for_a_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gated_repository_requires_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     found = refusal(http(GatedRepoError, 403), monkeypatch)
     assert type(found) is UsageError
     assert "requires a login" in str(found)
@@ -123,7 +123,7 @@ def test_a_name_that_is_not_a_hub_id_is_a_usage_error(monkeypatch: pytest.Monkey
     assert "OWNER/NAME" in str(found)
 
 
-def test_the_hubs_own_check_of_a_name_is_understood() -> None:
+def test_an_id_that_the_hub_library_rejects_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"^--model a/b/c: neither a local folder nor a hub id \(OWNER/NAME\)$"):
         hub.snapshot("a/b/c", kind="model", patterns=["*"])
 
@@ -147,7 +147,7 @@ def test_offline_the_hubs_own_function_fails_at_once(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
-def test_a_full_or_closed_disk_is_not_called_a_hub_out_of_reach(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_error_is_not_reported_as_an_unreachable_hub(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError(number, "the disk's own words", "blob")
 
     def fail(*_: object, **__: object) -> str:

@@ -43,7 +43,7 @@ def test_a_graph_is_proven_while_all_its_bytes_are_those_that_were_verified(copi
     assert opened(copied / "onnx").proven is True
 
 
-def test_a_graph_of_other_weights_than_the_folder_has_now_is_refused(
+def test_a_graph_of_other_weights_than_the_folder_has_is_rejected(
     copied: Path, mrpcbench: Callable[..., Outcome], small_data: Path
 ) -> None:
     turn_head(copied)
@@ -60,7 +60,7 @@ def test_a_graph_of_other_weights_than_the_folder_has_now_is_refused(
         opened(copied / "onnx")
 
 
-def test_a_lineage_that_claims_the_new_weights_does_not_help(copied: Path) -> None:
+def test_a_lineage_that_claims_the_new_weights_is_not_trusted(copied: Path) -> None:
     turn_head(copied)
     lineage = store.load_lineage(copied)
     assert lineage is not None
@@ -74,9 +74,7 @@ def test_a_lineage_that_claims_the_new_weights_does_not_help(copied: Path) -> No
         opened(copied)
 
 
-def test_a_graph_that_was_changed_since_its_proof_is_known_by_its_own_hash(
-    copied: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_graph_changed_after_verification_has_its_own_hash(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     was = opened(copied)
     graph = onnx.load(copied / "onnx" / "model.onnx")
     graph.doc_string = "changed"
@@ -96,7 +94,7 @@ def test_a_graph_in_the_folder_of_its_model_is_unproven(copied: Path) -> None:
     assert found.model_sha256 == found.graph_sha256
 
 
-def test_a_graph_of_unknown_origin_is_named_by_its_own_hash_and_unproven(copied: Path) -> None:
+def test_a_graph_without_lineage_has_its_own_hash_and_is_not_verified(copied: Path) -> None:
     (copied / "onnx" / store.LINEAGE_FILE).unlink()
     found = opened(copied)
     assert found.proven is False
@@ -104,9 +102,7 @@ def test_a_graph_of_unknown_origin_is_named_by_its_own_hash_and_unproven(copied:
     assert found.origin == "unknown"
 
 
-def test_another_tokenizer_than_that_of_the_proof_is_recorded_and_unproven(
-    copied: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_with_another_tokenizer_a_graph_is_not_verified(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     was = opened(copied)
     path = copied / "onnx" / "tokenizer.json"
     document = store.load_json(path)
@@ -128,7 +124,7 @@ def test_a_graph_of_a_model_with_unreadable_weights_is_unproven(copied: Path, ca
     assert "model.safetensors is a Git LFS pointer" in caplog.text
 
 
-def test_a_graph_without_weights_around_it_stays_proven(copied: Path, tmp_path: Path) -> None:
+def test_a_graph_without_its_models_weights_stays_verified(copied: Path, tmp_path: Path) -> None:
     moved = (copied / "onnx").rename(tmp_path / "graph")
     assert opened(moved).proven is True
 
@@ -136,7 +132,7 @@ def test_a_graph_without_weights_around_it_stays_proven(copied: Path, tmp_path: 
 # --- the hash of a folder's weights, remembered -----------------------------------------------------------------------
 
 
-def test_the_hash_of_large_weights_is_remembered_until_a_file_changes(
+def test_the_hash_of_large_weights_is_cached_until_a_file_changes(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashes, "CACHED_FROM", 0)
@@ -148,7 +144,7 @@ def test_the_hash_of_large_weights_is_remembered_until_a_file_changes(
     assert folder_sha256(ModelSource("m", copied)) == hashes.remembered(copied) != before
 
 
-def test_a_time_of_change_that_was_set_back_does_not_deceive(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_modification_time_is_detected(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     monkeypatch.setattr(hashes, "CACHED_FROM", 0)
@@ -168,6 +164,6 @@ def test_a_damaged_cache_is_ignored(copied: Path, monkeypatch: pytest.MonkeyPatc
     assert folder_sha256(ModelSource("m", copied)) == before
 
 
-def test_nothing_is_remembered_of_small_weights(copied: Path) -> None:
+def test_hashes_of_small_weights_are_not_cached(copied: Path) -> None:
     folder_sha256(ModelSource("m", copied))
     assert not (copied / hashes.CACHE_FILE).exists()

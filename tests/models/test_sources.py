@@ -40,7 +40,7 @@ def lookups(exported_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[
     return asked
 
 
-def test_each_command_looks_its_model_up_once(
+def test_each_command_resolves_its_model_once(
     mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
 ) -> None:
     wrong = {}
@@ -62,7 +62,7 @@ def test_weights_and_graph_of_a_hub_model_are_resolved_once(
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
-def test_a_key_twice_in_a_file_of_the_model_is_refused_with_its_line(
+def test_a_repeated_key_in_a_models_file_is_rejected_with_its_line(
     name: str, mrpcbench: Callable[..., Outcome], checkpoint_dir: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"

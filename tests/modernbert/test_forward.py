@@ -1,4 +1,4 @@
-"""ModernBERT without padding, held against Hugging Face's own: logits, gradients, windows, filling and kernels."""
+"""ModernBERT without padding, compared with Hugging Face: logits, gradients, windows, filler and kernels."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def test_a_dropped_window_breaks_the_parity(batch: tuple[np.ndarray, np.ndarray]
     assert difference(gradients(net, wrong)[name], right) > 1e-3
 
 
-def test_no_query_is_left_without_a_key(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_query_has_a_key(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = []
     real = torch.nn.functional.scaled_dot_product_attention
 
@@ -97,7 +97,7 @@ def test_no_query_is_left_without_a_key(packed: Packed, monkeypatch: pytest.Monk
     assert (local.amax(dim=-1) == 0).all()
 
 
-def test_without_gradients_the_answers_are_the_same_and_the_weights_stay(
+def test_without_gradients_logits_are_equal_and_weights_unchanged(
     batch: tuple[np.ndarray, np.ndarray], packed: Packed
 ) -> None:
     net = made(num_hidden_layers=4)
@@ -111,7 +111,7 @@ def test_without_gradients_the_answers_are_the_same_and_the_weights_stay(
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_half_precision_copies_of_the_encoder_go_with_a_head_and_embeddings_in_float32(packed: Packed) -> None:
+def test_a_half_precision_encoder_works_with_a_float32_head_and_embeddings(packed: Packed) -> None:
     net = made(num_hidden_layers=4)
     halves = {
         name: weight.bfloat16() if "layers" in name or "final_norm" in name else weight
@@ -127,7 +127,7 @@ def test_half_precision_copies_of_the_encoder_go_with_a_head_and_embeddings_in_f
 # --- packing ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_packed_batch_is_its_tokens_end_to_end() -> None:
+def test_a_packed_batch_is_its_tokens_concatenated() -> None:
     ids = np.array([[5, 6, 7], [8, 9, 0]])
     packed = pack(*unpadded(ids, np.array([[1, 1, 1], [1, 1, 0]])))
     assert packed.shape == Shape(tokens=5, segments=2, longest=3)
@@ -163,7 +163,7 @@ def test_a_batch_that_does_not_fit_a_shape_is_refused(changes: dict[str, int]) -
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_filling_changes_neither_logits_nor_gradients(
+def test_filler_changes_neither_logits_nor_gradients(
     pooling: str, batch: tuple[np.ndarray, np.ndarray], packed: Packed
 ) -> None:
     net = made(classifier_pooling=pooling, num_hidden_layers=4)
@@ -259,6 +259,6 @@ def test_dropout_is_refused_only_for_training() -> None:
     assert refusal(config, name) is None
 
 
-def test_scaled_rotations_are_refused() -> None:
+def test_rope_scaling_is_rejected() -> None:
     config = ModernBertConfig(rope_scaling={"rope_type": "linear", "factor": 2.0})
     assert "rope_scaling" in str(refusal(config, "ModernBertForSequenceClassification"))

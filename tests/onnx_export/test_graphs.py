@@ -1,4 +1,4 @@
-"""The graphs of few nodes: the same answers as the original's, wherever a window, padding or a bias could be lost."""
+"""Our ONNX graphs: they match the original, including windows, padding and biases."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def off_by(graph: onnx.ModelProto, model: ModernBertForSequenceClassification, i
     return float(np.abs(answers(graph, inputs) - original(model, inputs)).max())
 
 
-# --- the same answers -------------------------------------------------------------------------------------------------
+# --- logits of the original -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -69,9 +69,7 @@ def off_by(graph: onnx.ModelProto, model: ModernBertForSequenceClassification, i
     ],
     ids=lambda changes: " ".join(changes) or "as published",
 )
-def test_a_graph_answers_as_the_original_on_short_and_long_pairs_together(
-    changes: dict[str, object], form: type[Builder]
-) -> None:
+def test_a_graph_matches_the_original_on_short_and_long_pairs(changes: dict[str, object], form: type[Builder]) -> None:
     model = modernbert(**changes)
     graph = form(model).build()
     onnx.checker.check_model(graph)
@@ -88,7 +86,7 @@ def without_windows(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_dropped_window_shows_on_long_pairs_and_on_no_short_one(form: type[Builder]) -> None:
+def test_a_missing_window_changes_only_long_pairs(form: type[Builder]) -> None:
     model = modernbert()
     graph = without_windows(form(model).build())
     assert off_by(graph, model, batch()) > 1e-2
@@ -143,7 +141,7 @@ def test_the_masks_of_a_float16_graph_stay_finite_with_any_score() -> None:
 # --- 8 bits -----------------------------------------------------------------------------------------------------------
 
 
-def test_8_bit_weights_are_off_by_half_a_step_of_their_own_column_or_row() -> None:
+def test_int8_weights_are_within_half_a_step_of_their_scale() -> None:
     model = modernbert()
     with torch.no_grad():
         model.model.layers[0].attn.Wo.weight[3] *= 50  # one scale for the whole matrix would lose the others
@@ -167,7 +165,7 @@ def test_8_bit_weights_are_off_by_half_a_step_of_their_own_column_or_row() -> No
     assert checked == 5 * 5 + 3  # five matrices a layer, one of them in halves; the table, the head's two
 
 
-def test_an_8_bit_graph_answers_nearly_as_the_original() -> None:
+def test_an_int8_graph_gives_nearly_the_original_logits() -> None:
     model = modernbert(initializer_range=0.1)
     inputs = batch()
     expected = original(model, inputs)
@@ -190,7 +188,7 @@ def test_a_graph_of_22_layers_has_at_most_a_ninth_of_optimums_nodes(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("form", "nodes"), [(ForCpu, 13), (ForCuda, 10)])
-def test_a_layer_costs_few_nodes(form: type[Builder], nodes: int) -> None:
+def test_a_layer_has_few_nodes(form: type[Builder], nodes: int) -> None:
     few, more = (len(form(modernbert(num_hidden_layers=count)).build().graph.node) for count in (4, 7))
     assert more - few == 3 * nodes
 
@@ -234,7 +232,7 @@ def test_inputs_and_the_output_are_named_as_optimums() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_more_tokens_than_positions_are_an_error_and_no_answer(form: type[Builder]) -> None:
+def test_more_tokens_than_positions_are_an_error(form: type[Builder]) -> None:
     graph = form(modernbert()).build()
     assert answers(graph, batch((POSITIONS,))).shape == (1, 2)
     with pytest.raises(Exception, match=r"attention_bias|cos_cache"):

@@ -1,4 +1,4 @@
-"""Tests of mrpcbench.onnx_export.optimum: what Optimum's optimiser leaves of its graph, and what it refuses."""
+"""Optimum's graphs: what its optimiser does, and how its failures are reported."""
 
 import shutil
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def test_the_optimiser_fuses_gelu_into_its_approximation_and_keeps_the_logits_in
     assert [(item.name, item.type.tensor_type.elem_type) for item in graph.output] == [("logits", FLOAT)]
 
 
-def test_the_folder_in_which_it_works_is_gone(tmp_path: Path) -> None:
+def test_the_optimisers_temporary_folder_is_removed(tmp_path: Path) -> None:
     written(tmp_path / "onnx", "o3")
     assert not [path for path in (tmp_path / "onnx").iterdir() if path.is_dir()]
 
@@ -85,7 +85,7 @@ def test_an_export_with_a_failing_optimiser_keeps_the_old_folder(
     assert sorted(path.name for path in model.iterdir() if path.is_dir()) == ["onnx", "onnx-o3"]
 
 
-def test_o4_without_a_gpu_is_one_line_and_exit_code_3(
+def test_o4_without_a_gpu_is_a_one_line_error_with_exit_code_3(
     exported_model: Path, small_data: Path, mrpcbench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -160,7 +160,7 @@ def test_any_text_survives_a_round_trip_without_unknown_tokens(tokenizer: Tokeni
         assert tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text
 
 
-def test_the_configuration_mirrors_the_real_models(tokenizer: Tokenizer) -> None:
+def test_the_configuration_matches_modernbert_base(tokenizer: Tokenizer) -> None:
     config = transformers.AutoConfig.from_pretrained(CHECKPOINT_DIR)
     assert config.architectures == ["ModernBertModel"]
     assert config.vocab_size == len(tokenizer) <= 768
@@ -197,7 +197,7 @@ def test_the_bundled_classifier_is_that_of_the_committed_run_and_has_its_score()
     assert record.evaluate.score.accuracy == evaluated.evaluate.score.accuracy
 
 
-def test_the_encoder_carries_what_a_fresh_head_needs(splits: DatasetDict, tokenizer: Tokenizer) -> None:
+def test_a_new_head_learns_quickly_on_the_bundled_encoder(splits: DatasetDict, tokenizer: Tokenizer) -> None:
     """A closed-form linear probe on the mean-pooled states of frozen layers is far above the majority rate."""
     encoder = transformers.AutoModel.from_pretrained(CHECKPOINT_DIR).eval()
 

@@ -12,14 +12,14 @@ from mrpcbench.training.divergence import DivergenceGuard, check_logits, check_w
 GOOD, BAD = torch.tensor(1.0), torch.tensor(math.inf)
 
 
-def test_a_loss_is_named_with_its_step_and_pairs() -> None:
+def test_the_error_for_a_bad_loss_names_step_and_pairs() -> None:
     guard = DivergenceGuard()
     guard.loss(1, torch.tensor([4, 2]), GOOD)
     with pytest.raises(MrpcbenchError, match=r"step 2: the loss is inf \(training pairs 7, 3\)"):
         guard.loss(2, np.array([7, 3]), BAD)
 
 
-def test_a_gradient_norm_is_named_with_the_pairs_of_all_batches_of_its_step() -> None:
+def test_the_error_for_a_bad_gradient_norm_names_all_pairs_of_the_step() -> None:
     guard = DivergenceGuard()
     for step, rows in ((1, [0]), (2, [1, 2]), (2, [3, 4, 5])):
         guard.loss(step, torch.tensor(rows), GOOD)
@@ -28,7 +28,7 @@ def test_a_gradient_norm_is_named_with_the_pairs_of_all_batches_of_its_step() ->
         guard.gradient_norm(2, BAD)
 
 
-def test_a_weight_and_a_logit_are_named() -> None:
+def test_the_error_names_a_bad_weight_or_logit() -> None:
     check_weights([("whole", torch.ones(2)), ("empty", torch.ones(0))], 3)
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(MrpcbenchError, match="step 3: the weight broken is not finite"):

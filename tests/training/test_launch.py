@@ -25,7 +25,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     "variable",
     "WORLD_SIZE=2 WORLD_SIZE=two RANK=1 LOCAL_RANK=1 OMPI_COMM_WORLD_SIZE=4 PMI_RANK=3 LOCAL_WORLD_SIZE=8".split(),
 )
-def test_a_launch_of_several_processes_is_refused_at_once(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_of_several_processes_is_rejected_immediately(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*variable.split("="))
     with pytest.raises(UsageError, match=f"{variable}: a launch of several processes"), alone(*asked()):
         pass
@@ -43,13 +43,13 @@ def asked(request: TrainRequest = REQUEST, recipe: TrainRecipe = RECIPE) -> tupl
         "ACCELERATE_USE_FSDP=true ACCELERATE_USE_DEEPSPEED=1"
     ).split(),
 )
-def test_a_variable_that_asks_for_another_recipe_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_changes_the_recipe_is_rejected(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*variable.split("="))
     with pytest.raises(UsageError, match=variable), alone(*asked()):
         pass
 
 
-def test_a_precision_or_device_that_contradicts_its_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_precision_or_device_that_contradicts_its_option_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with (
         pytest.raises(UsageError, match="contradicts --precision fp32"),
@@ -62,7 +62,7 @@ def test_a_precision_or_device_that_contradicts_its_option_is_refused(monkeypatc
         pass
 
 
-def test_variables_of_a_launcher_are_out_of_the_way_and_back_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_a_launcher_are_removed_and_restored_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "WORLD_SIZE": "1",
         "RANK": "0",
@@ -82,7 +82,7 @@ def test_variables_of_a_launcher_are_out_of_the_way_and_back_at_the_end(monkeypa
     assert listener.lines == [f"ignored variables of a launcher: {', '.join(sorted(given))}"]
 
 
-def test_a_launch_of_one_process_trains_as_no_launch_does(
+def test_a_launch_of_one_process_trains_like_no_launch(
     training_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_step = TrainRecipe(max_steps=1)

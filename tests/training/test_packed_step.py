@@ -1,4 +1,4 @@
-"""The packed step: batches by number, gradients in the order of the weights, recordings, and AdamW on the masters."""
+"""The packed step: batches by index, gradients, recordings, and AdamW on the master weights."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def given(*rows: int) -> NDArray[np.int64]:
 # --- batches by number ------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_packed_on_the_device_is_the_one_packed_on_the_host(sequences: list[NDArray[np.int64]]) -> None:
+def test_packing_on_the_device_equals_packing_on_the_host(sequences: list[NDArray[np.int64]]) -> None:
     resident = Resident(sequences, CPU, filler=7)
     for rows in ((0,), (3, 1, 4), (11, 0, 5, 2, 7)):
         ids, lengths = np.concatenate([sequences[row] for row in rows]), np.array([len(sequences[row]) for row in rows])
@@ -60,7 +60,7 @@ def test_a_batch_that_is_packed_on_the_device_is_the_one_packed_on_the_host(sequ
                 assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), (rows, windowless, name)
 
 
-def test_an_epoch_of_real_mrpc_has_few_shapes_and_little_filling(modernbert_dir, mrpc_dir) -> None:  # type: ignore[no-untyped-def]
+def test_an_epoch_of_real_mrpc_has_few_shapes_and_little_filler(modernbert_dir, mrpc_dir) -> None:  # type: ignore[no-untyped-def]
     tokenizer = AutoTokenizer.from_pretrained(modernbert_dir)
     pairs = loading.split_of(loading.load(str(mrpc_dir)), str(mrpc_dir), "train")
     lengths = np.array(reader(tokenizer, made(num_hidden_layers=1).config).encode(pairs).lengths)
@@ -110,7 +110,7 @@ def test_the_loss_is_the_mean_over_the_real_pairs_times_its_scale(labelled: Labe
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-def test_gradients_of_several_batches_add_up_whatever_is_recorded_meanwhile(labelled: Labelled, recorded: bool) -> None:
+def test_gradients_add_up_over_batches_even_while_recording(labelled: Labelled, recorded: bool) -> None:
     net = small()
     whole = PackedStep(net, labelled, torch.float32)
     whole.backward(given(0, 1, 2, 3))
@@ -122,7 +122,7 @@ def test_gradients_of_several_batches_add_up_whatever_is_recorded_meanwhile(labe
             assert difference(other, one) < 1e-5, name
 
 
-def test_in_bf16_the_layers_are_copies_and_the_gradients_near_those_of_float32(labelled: Labelled) -> None:
+def test_in_bf16_the_layers_are_copies_with_nearly_float32_gradients(labelled: Labelled) -> None:
     net = small()
     exact, half = (PackedStep(net, labelled, dtype) for dtype in (torch.float32, torch.bfloat16))
     for step in (exact, half):
@@ -137,7 +137,7 @@ def test_in_bf16_the_layers_are_copies_and_the_gradients_near_those_of_float32(l
 
 @pytest.mark.parametrize("recorder", [None, Recorder], ids=["eager", "recorded"])
 @pytest.mark.parametrize("max_norm", [0.0, 0.1])
-def test_the_optimiser_steps_as_torchs_adamw_with_each_rate_of_a_schedule(
+def test_the_optimiser_matches_torchs_adamw_at_each_learning_rate(
     labelled: Labelled, recorder: type[Recorder] | None, max_norm: float
 ) -> None:
     options = {"lr": 0.0, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1}
@@ -176,7 +176,7 @@ def test_the_computing_weights_follow_the_master_weights(labelled: Labelled, rec
     assert float(step.backward(given(3, 4))) == pytest.approx(float(fresh.backward(given(3, 4))), abs=1e-3)
 
 
-def test_a_checkpoint_of_the_optimiser_is_one_of_torchs(labelled: Labelled) -> None:
+def test_an_optimiser_checkpoint_loads_in_torchs_adamw(labelled: Labelled) -> None:
     net = small()
     step = PackedStep(net, labelled, torch.float32)
     optimiser = PackedAdamW(list(step.masters.values()), lr=1e-2)
@@ -210,7 +210,7 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_nothing_in_a_step_would_make_the_host_wait(labelled: Labelled) -> None:
+def test_a_step_has_no_operation_that_synchronises(labelled: Labelled) -> None:
     step = PackedStep(small(), labelled, torch.bfloat16, recorder=Recorder())  # type: ignore[arg-type]
     optimiser = PackedAdamW(list(step.masters.values()), lr=1e-3)
     optimiser.attach(step, 1.0)
@@ -230,7 +230,7 @@ def test_nothing_in_a_step_would_make_the_host_wait(labelled: Labelled) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_on_a_gpu_recorded_steps_train_as_those_that_are_not(
+def test_on_a_gpu_recorded_steps_train_like_unrecorded_ones(
     sequences: list[NDArray[np.int64]], dtype: torch.dtype
 ) -> None:
     from mrpcbench.modernbert.cuda_graphs import Recorder as Graphs
@@ -252,7 +252,7 @@ def test_on_a_gpu_recorded_steps_train_as_those_that_are_not(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_host_waits_for_nothing_in_a_step(sequences: list[NDArray[np.int64]]) -> None:
+def test_on_a_gpu_a_step_does_not_synchronise(sequences: list[NDArray[np.int64]]) -> None:
     from mrpcbench.modernbert.cuda_graphs import Recorder as Graphs
 
     device = torch.device("cuda")

@@ -70,7 +70,7 @@ def test_it_follows_the_trainers_float32_losses(
     assert record.train.padding_tokens == 0 < other.train.padding_tokens
 
 
-def test_recorded_steps_train_as_those_that_are_not(
+def test_recorded_steps_train_like_unrecorded_ones(
     request_: TrainRequest, uninterrupted: TrainRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -95,7 +95,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_log(
     assert without_train_loss(resumed.train.epochs) == without_train_loss(uninterrupted.train.epochs)
 
 
-def test_accumulated_batches_train_as_one_large_batch_does(request_: TrainRequest, tmp_path: Path) -> None:
+def test_accumulated_batches_train_like_one_large_batch(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = replace(PACKED, max_steps=2)
     parts_request = replace(request_, output_dir=str(tmp_path / "parts"))
     (whole,) = run(request_, recipe).train.epochs
@@ -141,7 +141,7 @@ def test_fp16_is_refused_with_the_supported_precisions(tmp_path: Path) -> None:
         PackedTrainer(loaded, made, nothing, nothing, Silent(), "fp16")
 
 
-def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp_path: Path) -> None:
+def test_another_architecture_is_rejected_by_name(request_: TrainRequest, tmp_path: Path) -> None:
     config = BertConfig(
         vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
@@ -151,9 +151,7 @@ def test_another_architecture_is_refused_by_its_name(request_: TrainRequest, tmp
         run(replace(request_, model=str(tmp_path / "bert")), PACKED)
 
 
-def test_grouped_by_length_the_trainer_pads_less_and_sees_as_many_tokens(
-    request_: TrainRequest, tmp_path: Path
-) -> None:
+def test_group_by_length_reduces_padding_and_keeps_the_tokens(request_: TrainRequest, tmp_path: Path) -> None:
     recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=12)
     plain = run(request_, recipe).train
     grouped = run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True)).train
@@ -161,7 +159,7 @@ def test_grouped_by_length_the_trainer_pads_less_and_sees_as_many_tokens(
     assert grouped.padding_tokens < plain.padding_tokens / 2
 
 
-def test_grouped_by_length_the_packed_step_is_given_pairs_of_like_length(
+def test_group_by_length_gives_the_packed_step_pairs_of_similar_length(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spreads: list[float] = []
@@ -183,7 +181,7 @@ def test_grouped_by_length_the_packed_step_is_given_pairs_of_like_length(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_it_trains_as_the_trainer_does_within_bf16(
+def test_on_a_gpu_it_trains_like_the_trainer_within_bf16_precision(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, ours = losses_of(trainer.ObservedTrainer, monkeypatch), losses_of(PackedTrainer, monkeypatch)

@@ -33,7 +33,7 @@ def left(checkpoint_dir: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_tokenizer_that_pads_on_the_left_is_set_right_in_every_command(
+def test_every_command_pads_on_the_right_whatever_the_tokenizer_does(
     left: Path, training_data: Path, tmp_path: Path
 ) -> None:
     listener, model = Listener(), tmp_path / "model"
@@ -48,7 +48,7 @@ def test_a_tokenizer_that_pads_on_the_left_is_set_right_in_every_command(
     assert json.loads((model / "tokenizer_config.json").read_text())["padding_side"] == "right"
 
 
-def test_a_training_batch_has_the_bytes_of_one_of_evaluation(left: Path) -> None:
+def test_training_and_evaluation_batches_are_equal(left: Path) -> None:
     source = weights_source(str(left))
     loaded = load_classifier(source, new_head=True)
     tokens = source.reader.encode(TEXTS)
@@ -64,7 +64,7 @@ def test_a_training_batch_has_the_bytes_of_one_of_evaluation(left: Path) -> None
     assert (collator.real_tokens, collator.padding_tokens) == (expected.real_tokens, expected.padding_tokens)
 
 
-def test_a_classifier_that_reads_the_last_position_is_refused(left: Path) -> None:
+def test_a_classifier_that_reads_the_last_position_is_rejected(left: Path) -> None:
     XLNetConfig(summary_type="last").save_pretrained(left)
     with pytest.raises(UsageError, match="it classifies by the last position"):
         _ = weights_source(str(left)).reader
