@@ -157,7 +157,7 @@ GOALS = (
 def run(arguments: Sequence[str]) -> None:
     """Run one command of mrpcbench, with its output on this terminal; `SystemExit` if it fails.
 
-    A failed export gate is no failure here: O3 approximates GELU, and such a graph is measured as UNPROVEN.
+    A failed export gate is no failure here: O3 approximates GELU, and such a graph is measured as UNVERIFIED.
     """
     print(f"\n$ mrpcbench {' '.join(arguments)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "mrpcbench", *arguments], check=False)

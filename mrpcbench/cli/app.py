@@ -143,7 +143,7 @@ def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
     """Export a fine-tuned model to ONNX, and verify that its answers match.
 
     Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
-    code is 5, and the files are kept but marked UNPROVEN.
+    code is 5, and the files are kept but marked UNVERIFIED.
     """
     terminal = _terminal(context)
     from mrpcbench.commands.export import export as run
@@ -231,7 +231,7 @@ def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") 
 
 
 baseline_app = typer.Typer(
-    help="Manage baselines.",
+    help="Save baselines for `compare`.",
     cls=PanelGroup,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -130,7 +130,7 @@ def _warnings(record: Record) -> Iterator[str]:
         broken = (invalid[0].broken_rules or ("",))[0]
         yield f"{len(invalid)} of {len(rows)} rows INVALID; the first: {broken}"
     if record.model.proven is False or any(row.model.proven is False for row in rows):
-        yield "it has an UNPROVEN graph"
+        yield "it has an UNVERIFIED graph"
 
 
 def _predictions(path: Path, section: EvaluateSection) -> Path:

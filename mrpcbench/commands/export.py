@@ -32,7 +32,7 @@ from mrpcbench.schema.results import ExportGate, ExportSection
 def export(plan: ExportPlan, results: Path | None, observer: Observer) -> ExportRecord:
     """Write the ONNX folder of `plan`, run the export gate over every pair, and write the record to `results`.
 
-    If the gate fails, the files stay, marked as unproven, and the verdict in the record gives the reason. Raises
+    If the gate fails, the files stay, marked as unverified, and the verdict in the record gives the reason. Raises
     `UsageError` if the model or the data does not exist, or if the model has no graph of the requested form.
     """
     check(plan)

@@ -239,8 +239,8 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
     yield _gate_facts(section.gate)
     if section.optimize == "cuda" and not section.placement.device.startswith("cuda"):
         yield Text(
-            "This graph is for a GPU but was verified on the CPU, which has other kernels and arithmetic: also run "
-            "this command on the GPU."
+            "This graph is for a GPU but was verified on the CPU, which has other kernels and computes in another "
+            "precision: also run this command on the GPU."
         )
 
 

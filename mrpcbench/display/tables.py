@@ -111,7 +111,7 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
     lines = list(more)
     for model in models:
         if model.proven is False:
-            lines.append(_unproven(model))
+            lines.append(_unverified(model))
         if model.weights == "random-init":
             lines.append(
                 "random-init: speed, memory and numerics are those of the architecture, but accuracy and F1 are "
@@ -121,12 +121,12 @@ def notes(models: Iterable[ModelIdentity], *more: str) -> Iterator[Text]:
         yield Text("\n".join(dict.fromkeys(lines)))
 
 
-def _unproven(model: ModelIdentity) -> str:
+def _unverified(model: ModelIdentity) -> str:
     graph = model.graph_label or "graph"
     command = "mrpcbench export" + (f" --optimize {model.optimize}" if model.graph_label else "")
     return (
-        f"UNPROVEN: the {graph} of {model.name} did not pass the export gate, or has changed since, so its answers may "
-        f"differ from the model's. Verify it with `{command}`."
+        f"UNVERIFIED: the {graph} of {model.name} did not pass the export gate, or has changed since, so its answers "
+        f"may differ from the model's. Verify it with `{command}`."
     )
 
 
@@ -156,7 +156,7 @@ def model_line(model: ModelIdentity) -> str:
 
 
 def placement_line(placement: Placement) -> str:
-    """Engine, kernels, arithmetic, device and threads."""
+    """Engine, kernels, precision, device and threads."""
     return f"{placement.description}, {placement.threads} threads"
 
 
@@ -166,8 +166,8 @@ def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
 
 
 def case_label(row: BenchRow) -> str:
-    """The name of a row's case, with UNPROVEN for a graph that did not pass the gate, and ! for an INVALID row."""
-    return row.case + (" UNPROVEN" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+    """The name of a row's case, with UNVERIFIED for a graph that did not pass the gate, and ! for an INVALID row."""
+    return row.case + (" UNVERIFIED" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
 
 
 def name_header(rows: Iterable[BenchRow]) -> str:

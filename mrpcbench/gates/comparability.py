@@ -75,7 +75,7 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
             )
     warnings += _changes(facts(standard).match_within_side, facts(current[0][1]).match_within_side)
     differences += _seed_problems(baseline, current)
-    warnings += _unproven(baseline, current)
+    warnings += _unverified(baseline, current)
     return tuple(dict.fromkeys(differences)), tuple(dict.fromkeys(warnings))
 
 
@@ -293,14 +293,14 @@ def _same_runs(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[
             yield f"{name} and {other} are the same run; compare with another"
 
 
-def _unproven(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
+def _unverified(baseline: Sequence[Named], current: Sequence[Named]) -> Iterator[str]:
     """Graphs that did not pass the export gate, unless the comparison judges that gate."""
     for side, records in (("baseline", baseline), ("current side", current)):
         for _, record in records:
             models = [row.model for row in record.bench.rows] if isinstance(record, BenchRecord) else [record.model]
             judged = record.command == "export" and side != "baseline"
             if not judged and any(model.graph_sha256 and not model.proven for model in models):
-                yield f"the graph of the {side} is unproven"
+                yield f"the graph of the {side} is unverified"
 
 
 def _changes(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:

@@ -217,7 +217,7 @@ def _warnings(section: AbSection) -> list[str]:
         found.append(" and ".join(f"{side.model.architecture} of {side.model.parameters} weights" for side in (a, b)))
     for name, side in (("A", a), ("B", b)):
         if side.model.proven is False:
-            found.append(f"the graph of {name} is UNPROVEN: its answers may differ from the model's")
+            found.append(f"the graph of {name} is UNVERIFIED: its answers may differ from the model's")
     every = (*section.pairs, *section.confirmation)
     if lost := sum(bool(pair.disturbances) for pair in every):
         found.append(f"{lost} of {len(every)} pairs of processes were disturbed and do not count")

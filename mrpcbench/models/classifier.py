@@ -169,7 +169,10 @@ def _check_weight_files(folder: Path, name: str) -> None:
             f"--model {name}: {others[0].name} is not the name of a model's weights; a whole model has {WEIGHTS}"
         )
     if (folder / ONNX_FILE).exists():
-        raise UsageError(f"--model {name}: it has an ONNX graph but no weights; add --backend onnx")
+        raise UsageError(
+            f"--model {name}: it has an ONNX graph but no weights; name the model folder, or run the graph with "
+            "`evaluate` or `bench` and --backend onnx"
+        )
     if any(folder.glob("*.bin")):
         raise UsageError(f"--model {name}: it has only pickled weights (*.bin); save them as safetensors first")
     raise UsageError(

@@ -17,8 +17,8 @@ from mrpcbench.schema.identity import ModelIdentity
 def graph_identity(source: ModelSource, graph: Graph) -> ModelIdentity:
     """What is known of `graph`: its lineage where that names these bytes, else only what the files say.
 
-    A graph that is not what was verified is unproven, with a line that says so. Raises `UsageError` where it was
-    exported from other weights than the model folder around it has now.
+    A graph that was changed since it was verified is unverified, with a line that says so. Raises `UsageError` where it
+    was exported from other weights than the model folder around it has now.
     """
     found, tokenizer = graph.sha256, tokenizer_sha256(source.tokenizer)
     lineage = store.load_lineage(source.folder)
@@ -29,12 +29,12 @@ def graph_identity(source: ModelSource, graph: Graph) -> ModelIdentity:
     known = replace(lineage.model, tokenizer_sha256=tokenizer)
     if tokenizer != lineage.model.tokenizer_sha256:
         _warn(source, "the tokenizer was changed since the graph was exported")
-        known = _unproven(known)
+        known = _unverified(known)
     try:
         weights = _weights_around(source)
     except MrpcbenchError as error:
         _warn(source, f"the weights that the graph was exported from cannot be read ({error})")
-        return _unproven(known)
+        return _unverified(known)
     if weights not in (None, known.model_sha256):
         raise UsageError(
             f"--model {source.name}: its ONNX graph was exported from other weights than the model has now; "
@@ -57,12 +57,12 @@ def _unknown(source: ModelSource, graph: Graph, sha256: str, tokenizer: str) -> 
     )
 
 
-def _unproven(known: ModelIdentity) -> ModelIdentity:
+def _unverified(known: ModelIdentity) -> ModelIdentity:
     return replace(known, proven=False, proven_on=None)
 
 
 def _warn(source: ModelSource, what: str) -> None:
-    logging.getLogger(__name__).warning("--model %s: %s; its graph counts as unproven", source.name, what)
+    logging.getLogger(__name__).warning("--model %s: %s; its graph counts as unverified", source.name, what)
 
 
 def _weights_around(source: ModelSource) -> str | None:

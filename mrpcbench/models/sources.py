@@ -4,9 +4,11 @@
 worker processes of `ab` need neither.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,9 +172,17 @@ def onnx_folder(folder: Path, name: str) -> Path:
     for candidate in (folder, folder / "onnx"):
         if (candidate / ONNX_FILE).exists():
             return candidate
-    others = sorted(path.parent.name for path in folder.glob(f"onnx-*/{ONNX_FILE}"))
-    instead = f"use its other graph, --model {name}/{others[0]}" if others else "run `mrpcbench export` first"
-    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {instead}")
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {_other_graph(name)}")
+
+
+def _other_graph(name: str) -> str:
+    """What to do if `--model name` has no graph: use one that `mrpcbench export` wrote elsewhere, or export it."""
+    default = graph_folder(name, "none")
+    others = sorted(path.parent for path in default.parent.glob(f"{escape(default.name)}*/{ONNX_FILE}"))
+    if others:
+        return f"use --model {shlex.quote(str(others[0]))}"
+    export = f"run `{shlex.join(['mrpcbench', 'export', '--model', name])}` first"
+    return export if Path(name).is_dir() else f"{export}, then use --model {default}"
 
 
 def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Path:

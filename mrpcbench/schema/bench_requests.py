@@ -15,8 +15,8 @@ class BenchPlan:
         group="Model and data",
     )
     preset: Preset | None = about(
-        "Measure a set of cases instead of --backend. peers: common baselines and ours, for this device. A preset also "
-        "sets scenario, batch size and rounds, unless given.",
+        "Measure a set of cases. peers: common baselines and ours, for this device. A preset sets --backend, --dtype "
+        "and --order, which cannot be given too, and also --scenario, --batch-size and --rounds unless given.",
         default=None,
         group="Model and data",
     )
@@ -52,8 +52,8 @@ class BenchPlan:
         "Server: how long the first request of a batch waits to fill a batch.", default=2.0, minimum=0, group="Timing"
     )
     rounds: int = about(
-        "Rounds; in each, every row runs once over the pairs, in alternating order. Unless given, --relative-to and "
-        "--preset use at least 5, and a preset with few --pairs uses as many as a p99 needs.",
+        "Rounds; in each, every row runs once over the pairs, in alternating order. The default is at least 5 with "
+        "--relative-to or --preset, and a preset with few --pairs adds rounds until p99 can be shown.",
         default=3,
         minimum=1,
         group="Timing",

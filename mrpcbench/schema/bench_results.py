@@ -50,10 +50,10 @@ class Work:
 
 @described
 class Ceilings:
-    """Peak compute and bandwidth of a device in one arithmetic, measured in the same run."""
+    """Peak compute and bandwidth of a device in one precision, measured in the same run."""
 
     device: str = about("Device that was measured.")
-    dtype: str = about("Arithmetic of the matrix product.")
+    dtype: str = about("Precision of the matrix product.")
     flops_per_s: float = about("Best rate of a large matrix product.")
     bytes_per_s: float = about("Best rate of a large copy, counting reads and writes.")
 
@@ -141,7 +141,7 @@ class BenchRow:
     )
     spans: tuple[Span, ...] | None = about("The time breakdown; null until its pass has run.", default=None)
     work: Work | None = about(
-        "The least work of the model for one round; null if its architecture or arithmetic is unknown.",
+        "The least work of the model for one round; null if its architecture or precision is unknown.",
         default=None,
     )
     resources: Resources | None = about("What the row used.", default=None)

@@ -8,7 +8,7 @@ MARGIN_BELOW = 1
 # As a share. A larger limit of stored speed would let a real slowdown pass.
 LARGEST_SLOWDOWN = 0.5
 
-B_HELP = " For side B; default: as side A."
+B_HELP = " of side B; default: the same as side A."
 
 
 @described
@@ -21,17 +21,17 @@ class AbPlan:
         group="Model and data",
         location="name or path",
     )
-    b_model: str | None = about("Model." + B_HELP, default=None, group="Model and data", location="name or path")
+    b_model: str | None = about("Model" + B_HELP, default=None, group="Model and data", location="name or path")
     a_backend: str = about("Engine of side A.", default="torch", engine=True, group="Model and data")
-    b_backend: str | None = about("Engine." + B_HELP, default=None, engine=True, group="Model and data")
-    a_device: Device = about("Where side A runs; 'auto' uses CUDA if it works.", default="auto", group="Model and data")
-    b_device: Device | None = about("Where to run." + B_HELP, default=None, group="Model and data")
-    a_dtype: Dtype = about("Arithmetic of side A.", default="auto", group="Model and data")
-    b_dtype: Dtype | None = about("Arithmetic." + B_HELP, default=None, group="Model and data")
+    b_backend: str | None = about("Engine" + B_HELP, default=None, engine=True, group="Model and data")
+    a_device: Device = about("Device of side A; 'auto' uses CUDA if it works.", default="auto", group="Model and data")
+    b_device: Device | None = about("Device" + B_HELP, default=None, group="Model and data")
+    a_dtype: Dtype = about("Precision of side A.", default="auto", group="Model and data")
+    b_dtype: Dtype | None = about("Precision" + B_HELP, default=None, group="Model and data")
     a_threads: int = about(
         "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
     )
-    b_threads: int | None = about("CPU threads." + B_HELP, default=None, minimum=0, group="Advanced")
+    b_threads: int | None = about("CPU threads" + B_HELP, default=None, minimum=0, group="Advanced")
     a_python: str | None = about(
         "Python interpreter of side A, with the libraries of its environment; default: this one.",
         default=None,
@@ -68,8 +68,8 @@ class ComparePlan:
         "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
     )
     margin: float | None = about(
-        "evaluate records: loss of accuracy that must be ruled out (non-inferiority), as a share above 0; 0.02 is two "
-        "points. INCONCLUSIVE if it cannot be ruled out.",
+        "evaluate records: require proof that accuracy fell by less than this share (non-inferiority test); 0.02 is "
+        "two points. INCONCLUSIVE without that proof.",
         default=None,
         minimum=0,
         maximum=MARGIN_BELOW,

@@ -23,7 +23,7 @@ class Placement:
     device: str = about("Device that computed: cpu, or cuda with the GPU's name.")
     provider: str = about("Kernels of the engine: torch's attention implementation, or ONNX Runtime's provider.")
     dtype: str = about(
-        "Arithmetic of the computation, which can be wider than the stored weights: fp32, bf16, fp16 or int8; for "
+        "Precision of the computation, which can be wider than the stored weights: fp32, bf16, fp16 or int8; for "
         "training, that of autocast. bf16-autocast: matrix products in bf16, by torch.autocast, with weights in fp32."
     )
     threads: int = about("CPU threads inside one operator.")
@@ -33,12 +33,12 @@ class Placement:
 
     @property
     def description(self) -> str:
-        """Engine, kernels, arithmetic and device."""
+        """Engine, kernels, precision and device."""
         return f"{self} {self.dtype} on {self.device}"
 
     @property
     def product_dtype(self) -> str:
-        """Arithmetic of the matrix products: bf16 for bf16-autocast, else `dtype`."""
+        """Precision of the matrix products: bf16 for bf16-autocast, else `dtype`."""
         return self.dtype.removesuffix("-autocast")
 
 
@@ -116,8 +116,8 @@ class Lineage:
     train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
     validation_data_sha256: str | None = about("Hash of the pairs that selected the best epoch.", default=None)
     recipe: TrainRecipe | None = about("How it was trained; null if this project did not train it.", default=None)
-    precision: str | None = about("Arithmetic in which it was trained.", default=None)
-    dtype: str = about("Arithmetic of the stored weights.", default="fp32")
+    precision: str | None = about("Precision in which it was trained.", default=None)
+    dtype: str = about("Precision of the stored weights.", default="fp32")
 
 
 @described

@@ -27,6 +27,7 @@ Preset = Literal["peers"]
 Split = Literal["train", "validation", "test"]
 
 
+WEIGHTS_HELP = "Hub id (OWNER/NAME), model folder, or 'quickstart' for the bundled tiny model."
 MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
@@ -38,7 +39,7 @@ SPLIT_HELP = "Split to read."
 class TrainRequest:
     """What `train` reads and writes. `TrainRecipe` holds how it trains."""
 
-    model: str = about(MODEL_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
+    model: str = about(WEIGHTS_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     output_dir: str = about(
         "Folder for the checkpoints, the fine-tuned model and its model card.",
@@ -112,7 +113,7 @@ class TrainRecipe:
         group="Recipe",
     )
     precision: Precision = about(
-        "Arithmetic of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto", group="Recipe"
+        "Precision of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto", group="Recipe"
     )
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
         "Validation metric that selects the best epoch.", default="loss", group="Recipe"
@@ -134,7 +135,7 @@ class BackendSpec:
     model: str = about(MODEL_HELP, default=DEFAULT_MODEL_DIR, group="Model and data", location="name or path")
     device: Device = about(DEVICE_HELP, default="auto", group="Model and data")
     dtype: Dtype = about(
-        "Arithmetic of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, "
+        "Precision of inference; 'auto' is the graph's own for an exported graph, bf16 for torch-packed on a GPU, "
         "else fp32. bf16-autocast, only for torch: weights in fp32, with torch.autocast around the forward pass.",
         default="auto",
         group="Model and data",
@@ -153,7 +154,10 @@ class EvaluatePlan:
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     batch_size: int = about("Pairs in one forward pass.", default=32, minimum=1, group="Advanced")
     output_dir: str | None = about(
-        "Folder for the predictions file; default: that of the record.", default=None, group="Output", location="path"
+        "Folder for the predictions file; default: the folder of the record.",
+        default=None,
+        group="Output",
+        location="path",
     )
 
 
@@ -162,7 +166,7 @@ class ExportPlan:
     """What `export` writes, and how it is verified."""
 
     model: str = about(
-        "Model folder or hub id of the fine-tuned model.",
+        WEIGHTS_HELP,
         default=DEFAULT_MODEL_DIR,
         group="Model and data",
         location="name or path",
@@ -172,20 +176,21 @@ class ExportPlan:
     )
     split: Split = about("Split on which the export is verified.", default="validation", group="Model and data")
     output_dir: str | None = about(
-        "Folder for the ONNX model; default: MODEL/onnx, or MODEL/onnx-cpu for --optimize cpu, and so on.",
+        "Folder for the ONNX model; default: MODEL/onnx, or MODEL/onnx-cpu for --optimize cpu, and so on. Without a "
+        "model folder of your own: ./NAME-onnx, or ./NAME-random-init-onnx with --random-init.",
         default=None,
         group="Output",
         location="path",
     )
     optimize: Optimize = about(
-        "Graph. none: Optimum's, which runs anywhere. cpu, cuda: smaller graphs for ModernBERT. int8: the one for the "
-        "CPU with 8-bit weights. o3, and on a GPU o4: Optimum's after Optimum's optimiser.",
+        "Graph. none: Optimum's, which runs anywhere. cpu, cuda: smaller graphs for ModernBERT. int8: the cpu graph "
+        "with 8-bit weights. o3, o4: Optimum's graph, optimised at level O3 or O4; o4 needs a GPU.",
         default="none",
         group="Model and data",
     )
     device: Device = about("Where to run the ONNX model to verify it.", default="auto", group="Model and data")
     dtype: GraphDtype = about(
-        "Arithmetic of the graph; 'auto' is fp16 for cuda and o4, int8 for int8, else fp32.",
+        "Precision of the graph; 'auto' is fp16 for cuda and o4, int8 for int8, else fp32.",
         default="auto",
         group="Model and data",
     )

@@ -71,7 +71,7 @@ class TrainSection:
     """Results of `train`."""
 
     recipe: TrainRecipe = about("The requested recipe.")
-    placement: Placement = about("Where and in which arithmetic it trained.")
+    placement: Placement = about("Where and in which precision it trained.")
     base_model: ModelIdentity = about("The model that training started from.")
     load_report: LoadReport = about("Keys that did not match when the base model was loaded.")
     aligned_tokens: dict[str, int | None] = about("Special tokens of the config that were aligned with the tokenizer.")
@@ -130,7 +130,7 @@ class ExportGate:
     delta_allowed: float | None = about("Largest |difference| of a logit that passes; null if only labels are judged.")
     f1_allowed: Interval | None = about(
         "Interval of the original model's F1, which must contain the F1 of every trial; null if F1 is not judged, "
-        "because the arithmetic is not int8 or the split has no labels.",
+        "because the graph is not int8 or the split has no labels.",
         default=None,
     )
     smallest_margin: float | None = about(
@@ -148,7 +148,7 @@ class ExportGate:
 class ExportSection:
     """Results of `export`: the graph, and whether it matches the model."""
 
-    dtype: str = about("Arithmetic of the graph.")
+    dtype: str = about("Precision of the graph.")
     optimize: Optimize = about(
         "Form of the graph: none (Optimum's), cpu, cuda, int8, or o3, o4 (Optimum's after its optimiser).",
         default="none",

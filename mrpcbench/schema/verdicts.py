@@ -67,7 +67,7 @@ class Compared:
     git_commit: str | None = about("Commit of the mrpcbench source.")
     model: str = about("Model, with the origin of its weights.")
     model_sha256: str = about("Hash of the weights.")
-    engine: str | None = about("Engine, arithmetic and device; null for bench, whose rows have them.", default=None)
+    engine: str | None = about("Engine, precision and device; null for bench, whose rows have them.", default=None)
 
 
 @described

@@ -224,7 +224,7 @@ def test_a_torch_session_runs_on_the_requested_number_of_threads(exported_model:
 
 
 def test_a_model_without_a_graph_is_an_error_that_names_export(tuned_model: Path) -> None:
-    with pytest.raises(UsageError, match="run `mrpcbench export` first"):
+    with pytest.raises(UsageError, match=r"run `mrpcbench export --model \S+` first$"):
         open_session(BackendSpec(backend="onnx", model=str(tuned_model), device="cpu"))
 
 

@@ -197,7 +197,7 @@ def test_a_failed_gate_is_exit_code_5_and_its_record_says_why(
         "bench", "--backend", "onnx", "--model", "onnx", "--data", small_data, "--rounds", "1", "--max-seconds", "0"
     )
     assert bench.status == 0
-    assert "UNPROVEN" in bench.out
+    assert "UNVERIFIED" in bench.out
 
 
 def test_a_bug_is_one_line_that_calls_it_an_internal_error_and_traceback_shows_where(

@@ -246,12 +246,12 @@ def test_invalid_rows_are_saved_with_a_warning(shelf: Shelf) -> None:
     assert shelf.files() == ["a.json"]
 
 
-def test_an_unproven_graph_is_saved_with_a_warning(shelf: Shelf) -> None:
-    unproven = replace(MODEL, graph_sha256="e" * 64, proven=False)
-    rows = (make_row(), make_row(model=unproven))
+def test_an_unverified_graph_is_saved_with_a_warning(shelf: Shelf) -> None:
+    unverified = replace(MODEL, graph_sha256="e" * 64, proven=False)
+    rows = (make_row(), make_row(model=unverified))
     shelf.set("main", shelf.record("a.json", make_record("bench", bench=make_bench(rows=rows))))
-    shelf.set("other", shelf.record("b.json", make_record("bench", model=unproven)))
-    assert [line.endswith("it has an UNPROVEN graph") for line in shelf.listener.warnings] == [True, True]
+    shelf.set("other", shelf.record("b.json", make_record("bench", model=unverified)))
+    assert [line.endswith("it has an UNVERIFIED graph") for line in shelf.listener.warnings] == [True, True]
 
 
 # --- what is there already --------------------------------------------------------------------------------------------

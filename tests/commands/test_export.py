@@ -92,7 +92,7 @@ def _weaken(folder: Path) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
-def test_a_graph_that_differs_a_little_fails_and_stays_unproven(
+def test_a_graph_that_differs_a_little_fails_and_stays_unverified(
     copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = verb._write_onnx

@@ -34,7 +34,7 @@ from mrpcbench.schema.requests import BackendSpec, Order
 
 MIB = 2**20
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
-UNPROVEN = replace(MODEL, graph_sha256="e" * 64, proven=False)
+UNVERIFIED = replace(MODEL, graph_sha256="e" * 64, proven=False)
 PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
 PLAIN = BenchView()
 
@@ -176,16 +176,16 @@ def test_a_benchmark_names_the_engines_and_the_rounds() -> None:
     assert "torch = torch 2.13.0 sdpa fp32 on cpu, 2 threads" in shown
     assert "onnx = onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads" in shown
     assert "408 pairs x 3 rounds interleaved; mrpc validation; AMD EPYC 9654 96-Core Processor, 2 cores" in shown
-    assert "UNPROVEN" not in shown
+    assert "UNVERIFIED" not in shown
     assert "408 pairs, cycled; mrpc validation" in bench_of(server("torch", load(100), best=100.0))
 
 
-def test_an_unproven_graph_is_labelled_in_its_row_and_below() -> None:
-    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNPROVEN)
+def test_an_unverified_graph_is_labelled_in_its_row_and_below() -> None:
+    onnx = make_row(spec=BackendSpec(backend="onnx"), placement=ONNX, model=UNVERIFIED)
     shown = bench_of(make_row(), onnx)
-    assert "onnx UNPROVEN" in shown
-    assert "UNPROVEN: the graph of tuned did not pass the export gate" in shown
-    assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNPROVEN: ") == 1
+    assert "onnx UNVERIFIED" in shown
+    assert "UNVERIFIED: the graph of tuned did not pass the export gate" in shown
+    assert bench_of(onnx, replace(onnx, batch_size=8)).count("UNVERIFIED: ") == 1
 
 
 def test_an_invalid_row_is_marked_in_every_table_and_its_rule_is_printed_once() -> None:
@@ -561,7 +561,7 @@ def widest() -> list[BenchRow]:
     }
     rows: list[BenchRow] = []
     for backend in ("torch-packed", "onnx"):
-        mine = common | {"placement": places[backend], "model": UNPROVEN if backend == "onnx" else MODEL}
+        mine = common | {"placement": places[backend], "model": UNVERIFIED if backend == "onnx" else MODEL}
         mine["cold_ms"] = None if backend == "onnx" else 12345.6
         taken = spans(
             tokenise=(0.3,), batch=(0.2,) * 13, copy_in=(0.2,) * 13, compute=(110.0 * 32,) * 13, copy_out=(0.1,) * 13
@@ -606,7 +606,7 @@ def test_the_widest_tables_fit_100_columns_and_no_number_is_cut(relative_to: tup
     assert "…" not in shown
     # Uncut on one line, with its marks.
     for rate in ("15.0", "26153.8", "25876.5"):
-        assert any("onnx UNPROVEN! " in line and f" {rate} " in line for line in shown.splitlines())
+        assert any("onnx UNVERIFIED! " in line and f" {rate} " in line for line in shown.splitlines())
     for numbers in cells(rows, view):
         assert numbers
         assert set(numbers) <= set(shown.split())

@@ -36,7 +36,7 @@ from mrpcbench.schema.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
 FROM_RANDOM = replace(MODEL, origin="random-init")
-UNPROVEN = replace(MODEL, graph_sha256="e" * 64, proven=False)
+UNVERIFIED = replace(MODEL, graph_sha256="e" * 64, proven=False)
 PROVEN = replace(MODEL, graph_sha256="e" * 64, proven=True)
 
 
@@ -229,10 +229,10 @@ def test_a_score_is_shown_with_its_interval_and_the_majority_class() -> None:
     assert "loss not finite" in words_of(render.render(broken))
 
 
-def test_a_score_of_an_unproven_graph_is_labelled() -> None:
+def test_a_score_of_an_unverified_graph_is_labelled() -> None:
     scored = make_evaluate(spec=BackendSpec(backend="onnx"), placement=ONNX)
-    assert "UNPROVEN" in words_of(render.render(make_record("evaluate", model=UNPROVEN, evaluate=scored)))
-    assert "UNPROVEN" not in words_of(render.render(make_record("evaluate", model=PROVEN, evaluate=scored)))
+    assert "UNVERIFIED" in words_of(render.render(make_record("evaluate", model=UNVERIFIED, evaluate=scored)))
+    assert "UNVERIFIED" not in words_of(render.render(make_record("evaluate", model=PROVEN, evaluate=scored)))
 
 
 # --- export -----------------------------------------------------------------------------------------------------------

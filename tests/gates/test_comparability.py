@@ -237,10 +237,10 @@ def test_the_same_run_on_both_sides_is_incomparable(kind: Command) -> None:
 
 
 @pytest.mark.parametrize(("side", "name"), [(0, "baseline"), (1, "current side")])
-def test_an_unproven_graph_is_a_warning(side: int, name: str) -> None:
+def test_an_unverified_graph_is_a_warning(side: int, name: str) -> None:
     records = list(pair("evaluate"))
     records[side] = put(put(records[side], "model.graph_sha256", "e" * 64), "model.proven", False)
-    assert found(records[0], records[1])[1] == (f"the graph of the {name} is unproven",)
+    assert found(records[0], records[1])[1] == (f"the graph of the {name} is unverified",)
     records[side] = put(records[side], "model.proven", True)
     assert found(records[0], records[1])[1] == ()
 
@@ -251,15 +251,15 @@ def test_another_order_of_the_offline_pairs_is_refused() -> None:
     assert found(*pair("bench", **{offline: "given"}))[0] == ("order: length, now given (torch offline batch 32)",)
 
 
-def test_an_unproven_graph_in_a_row_is_a_warning() -> None:
+def test_an_unverified_graph_in_a_row_is_a_warning() -> None:
     _, warnings = found(*pair("bench", **{f"{ROW}model__graph_sha256": "e" * 64, f"{ROW}model__proven": None}))
-    assert warnings == ("the graph of the current side is unproven",)
+    assert warnings == ("the graph of the current side is unverified",)
 
 
 def test_a_failed_current_export_is_the_verdict_and_not_a_warning() -> None:
     before, after = pair("export", model__proven=False)
     assert found(before, after)[1] == ()
-    assert found(after, before)[1] == ("the graph of the baseline is unproven",)
+    assert found(after, before)[1] == ("the graph of the baseline is unverified",)
 
 
 def test_an_export_without_its_gate_is_left_to_the_verdict() -> None:

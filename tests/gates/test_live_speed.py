@@ -168,8 +168,8 @@ def test_allowed_differences_are_warnings() -> None:
     found = made(slower_by(0.0), b=replace(SIDE, **changes))
     assert "torch 2.13.0 and 2.14.0" in found.warnings
     assert "Python 3.11.7 and 3.12.1" in found.warnings
-    unproven = replace(SIDE, model=replace(MODEL, graph_sha256="e" * 64, proven=False))
-    assert any("UNPROVEN" in warning for warning in made(slower_by(0.0), b=unproven).warnings)
+    unverified = replace(SIDE, model=replace(MODEL, graph_sha256="e" * 64, proven=False))
+    assert any("UNVERIFIED" in warning for warning in made(slower_by(0.0), b=unverified).warnings)
     larger = replace(SIDE, model=replace(MODEL, parameters=1))
     assert any("of 1 weights" in warning for warning in made(slower_by(0.0), b=larger).warnings)
 

@@ -84,10 +84,10 @@ def test_a_graph_changed_after_verification_has_its_own_hash(copied: Path, caplo
     assert found.proven is False
     assert found.model_sha256 == found.graph_sha256 != was.graph_sha256
     assert found.origin == "unknown"
-    assert "model.onnx was changed since `mrpcbench export` wrote it; its graph counts as unproven" in caplog.text
+    assert "model.onnx was changed since `mrpcbench export` wrote it; its graph counts as unverified" in caplog.text
 
 
-def test_a_graph_in_the_folder_of_its_model_is_unproven(copied: Path) -> None:
+def test_a_graph_in_the_folder_of_its_model_is_unverified(copied: Path) -> None:
     shutil.copy(copied / "onnx" / "model.onnx", copied)
     found = opened(copied)
     assert found.proven is False
@@ -117,7 +117,9 @@ def test_with_another_tokenizer_a_graph_is_not_verified(copied: Path, caplog: py
     assert "the tokenizer was changed since the graph was exported" in caplog.text
 
 
-def test_a_graph_of_a_model_with_unreadable_weights_is_unproven(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_of_a_model_with_unreadable_weights_is_unverified(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (copied / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 1\n")
     with caplog.at_level(logging.WARNING):
         assert opened(copied).proven is False

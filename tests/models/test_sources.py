@@ -9,7 +9,8 @@ import pytest
 from conftest import Outcome
 
 from mrpcbench import hub
-from mrpcbench.errors import ExitStatus
+from mrpcbench.errors import ExitStatus, UsageError
+from mrpcbench.models.sources import find_sources
 
 HUB_ID = "owner/name"
 QUICK_AB = ("--process-pairs", "5", "--calls", "50", "--warmup", "0", "--a-threads", "1")
@@ -72,3 +73,18 @@ def test_a_repeated_key_in_a_models_file_is_rejected_with_its_line(
     outcome = mrpcbench("evaluate", "--model", folder, "--random-init", "--data", "quickstart", "--device", "cpu")
     assert outcome.status == ExitStatus.USAGE
     assert outcome.err == f"error: {folder / name} line 2: key 'mrpc' is given twice; remove one\n"
+
+
+def test_a_missing_graph_of_the_bundled_model_is_looked_for_where_export_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"run `mrpcbench export --model quickstart` first, then use --model quickstart-onnx$"
+    ):
+        find_sources([("quickstart", True)])
+    for graph in ("quickstart-onnx-cpu", "quickstart-onnx"):
+        (tmp_path / graph).mkdir()
+        (tmp_path / graph / "model.onnx").touch()
+        with pytest.raises(UsageError, match=f"; use --model {graph}$"):
+            find_sources([("quickstart", True)])

@@ -240,12 +240,12 @@ def test_a_record_of_the_defaults_can_be_written() -> None:
 
 # Options that mean or accept something else in one command, each with the reason.
 OTHER_TYPE = {
-    "dtype": {"export"},  # a graph is stored in one arithmetic: there is no 'auto', and no bf16 in ONNX Runtime
+    "dtype": {"export"},  # a graph is stored in one precision: there is no 'auto', and no bf16 in ONNX Runtime
     "backend": {"bench"},  # repeatable
     "batch_size": {"bench"},  # repeatable
 }
 OTHER_HELP = {
-    "model": {"export"},  # the model that is exported has no ONNX folder yet
+    "model": {"train", "export"},  # both read weights, so an ONNX folder is no choice
     "data": {"export"},  # adds what the pairs are for
     "split": {"export"},  # adds what the pairs are for
     "device": {"export"},  # the export itself always runs on the CPU
