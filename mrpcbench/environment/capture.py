@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from mrpcbench.environment.machine import cpu_name, machine_sha256, traits
 from mrpcbench.environment.redaction import public_argv, utf8
 from mrpcbench.environment.versions import installed_versions
 from mrpcbench.errors import MissingError, UsageError
@@ -47,9 +47,9 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
     return Environment(
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         argv=public_argv(sys.argv if argv is None else argv),
-        machine_sha256=_machine_sha256(),
+        machine_sha256=machine_sha256(),
         system=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cpu_cores=usable_cores(),
         memory_bytes=psutil.virtual_memory().total,
         gpu=gpu.name if gpu else None,
@@ -62,6 +62,7 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
         git_commit=commit,
         git_dirty=dirty,
         source_sha256=_source_sha256(),
+        machine=traits(),
     )
 
 
@@ -125,30 +126,6 @@ def resolve_threads(asked: int = 0) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]*", first, re.ASCII):
         raise UsageError(f"OMP_NUM_THREADS={text}: not a positive integer; set it to a number of threads, or unset it")
     return int(first)
-
-
-def _machine_sha256() -> str:
-    try:
-        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        machine = ""
-    node = uuid.getnode()
-    # Without a network card the number is random in each process; its multicast bit is then set (RFC 4122, 4.5).
-    address = "" if node >> 40 & 1 else str(node)
-    parts = ("mrpcbench", machine, platform.node(), address, _cpu_name())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _cpu_name() -> str:
-    try:
-        found = re.search(
-            r"^model name\s*:\s*(.+)$",
-            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"),
-            re.MULTILINE,
-        )
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _gpu_driver() -> str | None:

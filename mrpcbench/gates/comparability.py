@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, product
 
+from mrpcbench.gates.machines import machine_differences
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.identity import Command, ModelIdentity, Placement
 from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
@@ -65,6 +66,8 @@ def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[
         refused, allowed = _differing(facts(standard), facts(record))
         in_rows, row_warnings = _differing_rows(rows, record)
         refused += _differing_limits(standard, record)
+        if isinstance(standard, BenchRecord) and isinstance(record, BenchRecord):
+            refused[:0] = machine_differences(standard.environment, record.environment)
         refused += (f"{line} ({', '.join(rows)})" for line, rows in in_rows.items() if line not in refused)
         differences += (prefix + line for line in refused)
         warnings += (prefix + line for line in (*allowed, *row_warnings))
@@ -144,7 +147,7 @@ def _export(record: ExportRecord) -> Facts:
 def _bench(record: BenchRecord) -> Facts:
     plan, machine, settings = record.bench.plan, record.environment, record.environment.settings
     must: dict[str, object] = {
-        **{name: getattr(machine, name) for name in ("machine_sha256", "system", "cpu", "cpu_cores", "gpu")},
+        **{name: getattr(machine, name) for name in ("system", "cpu", "cpu_cores", "gpu")},
         "gpu_driver": machine.gpu_driver,
         **_prefixed("settings", {name: value for name, value in settings.items() if name not in THREAD_SETTINGS}),
         "seq_len": plan.seq_len,

@@ -43,12 +43,26 @@ class Placement:
 
 
 @described
+class MachineTraits:
+    """What tells machines apart, each as a hash, so that a comparison can say what differs. Null where unknown."""
+
+    boot: str | None = about(
+        "Of the id that the kernel got when it started; the containers of a machine share it.", default=None
+    )
+    machine_id: str | None = about("Of /etc/machine-id.", default=None)
+    network_address: str | None = about("Of the network card's address; 16 bits, which name none.", default=None)
+    hostname: str | None = about("Of the host's name; 8 bits, which name none.", default=None)
+
+
+@described
 class Environment:
     """The machine and the software. No field names a person, a host or a folder."""
 
     started_at: str = about("Start in UTC, ISO 8601.")
     argv: tuple[str, ...] = about("The command line, with every path cut to its last part.")
-    machine_sha256: str = about("Hash that identifies the machine without naming it.")
+    machine_sha256: str = about(
+        "Hash that identifies the machine without naming it. Another hash may be another container; see `machine`."
+    )
     system: str = about("Operating system and processor architecture.")
     cpu: str = about("Processor model.")
     cpu_cores: int = about("Logical cores that this process may use.")
@@ -63,6 +77,7 @@ class Environment:
     git_commit: str | None = about("Commit of the mrpcbench source; null if it is not a checkout.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
     source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
+    machine: MachineTraits | None = about("The machine's traits; null in records without them.", default=None)
 
 
 @described

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,17 @@ def test_the_machine_hash_differs_between_machines_but_not_between_runs(monkeypa
     assert capture([]).machine_sha256 == here
     monkeypatch.setattr(platform, "node", lambda: "another")
     assert capture([]).machine_sha256 != here
+
+
+def test_another_hostname_changes_that_trait_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "one")
+    here = capture([]).machine
+    monkeypatch.setattr(platform, "node", lambda: "two")
+    there = capture([]).machine
+    assert here is not None
+    assert there is not None
+    assert there.hostname != here.hostname
+    assert replace(there, hostname=here.hostname) == here
 
 
 def test_the_default_command_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,60 @@
+"""Which machine this is, without naming it. Standard library only."""
+
+import hashlib
+import platform
+import re
+import uuid
+from pathlib import Path
+
+from mrpcbench.schema.identity import MachineTraits
+
+# Hexadecimal digits of the hashes. The ids are random and cannot be guessed from their hashes; a name or an address
+# could be, so that of these only enough is kept to see a difference.
+ID_DIGITS, ADDRESS_DIGITS, NAME_DIGITS = 16, 4, 2
+
+
+def machine_sha256() -> str:
+    """A hash over the ids, the name and the address of the machine, and its processor.
+
+    Its recipe stays as it is: records from one machine have been told by it since the first version.
+    """
+    parts = ("mrpcbench", _machine_id(), platform.node(), _address(), cpu_name())
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def traits() -> MachineTraits:
+    """What tells this machine from others, as hashes."""
+    return MachineTraits(
+        boot=_hashed("boot", _read("/proc/sys/kernel/random/boot_id"), ID_DIGITS),
+        machine_id=_hashed("machine-id", _machine_id(), ID_DIGITS),
+        network_address=_hashed("address", _address(), ADDRESS_DIGITS),
+        hostname=_hashed("hostname", platform.node(), NAME_DIGITS),
+    )
+
+
+def cpu_name() -> str:
+    """The processor's model."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _hashed(kind: str, value: str, digits: int) -> str | None:
+    text = f"mrpcbench\0{kind}\0{value}".encode("utf-8", "backslashreplace")
+    return hashlib.sha256(text).hexdigest()[:digits] if value else None
+
+
+def _machine_id() -> str:
+    return _read("/etc/machine-id")
+
+
+def _address() -> str:
+    node = uuid.getnode()
+    # Without a network card the number is random in each process; its multicast bit is then set (RFC 4122, 4.5).
+    return "" if node >> 40 & 1 else str(node)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
