@@ -106,9 +106,7 @@ def main() -> None:
     options.add_argument("--output", type=Path, help="file for the results with the environment")
     asked = options.parse_args()
     pairs = loading.load(QUICKSTART)["validation"]
-    folder = sources.locate(QUICKSTART)
-    reader = sources.reader(sources.load_tokenizer(folder, QUICKSTART), sources.load_config(folder, QUICKSTART))
-    tokens = reader.encode(pairs)
+    tokens = sources.weights_source(QUICKSTART).reader.encode(pairs)
     found = {
         "single-stream": steady("single-stream", tokens),
         "offline": steady("offline", tokens),
