@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from packed_models import LABELS, LENGTHS, difference, gradients, made, theirs
 from recordings import Recorder
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoTokenizer, ModernBertForSequenceClassification
+from transformers import ModernBertForSequenceClassification
 
 from mrpcbench.data import loading
-from mrpcbench.models.limits import reader_of
+from mrpcbench.models.sources import ModelSource
 from mrpcbench.modernbert.packing import Resident, Shape, pack, shape_for
 from mrpcbench.training.packed_step import Labelled, PackedAdamW, PackedStep
 
@@ -61,9 +61,8 @@ def test_packing_on_the_device_equals_packing_on_the_host(sequences: list[NDArra
 
 
 def test_an_epoch_of_real_mrpc_has_few_shapes_and_little_filler(modernbert_dir, mrpc_dir) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = AutoTokenizer.from_pretrained(modernbert_dir)
     pairs = loading.split_of(loading.load(str(mrpc_dir)), str(mrpc_dir), "train")
-    lengths = np.array(reader_of(tokenizer, made(num_hidden_layers=1).config, "made").encode(pairs).lengths)
+    lengths = np.array(ModelSource("modernbert", modernbert_dir).reader.encode(pairs).lengths)
     order = np.random.default_rng(0).permutation(len(lengths))
     cut = [lengths[order[start : start + 32]] for start in range(0, len(order), 32)]
     shapes = [shape_for(batch, 65) for batch in cut]
