@@ -126,7 +126,14 @@ def _validated(kind: type[T], document: dict[str, Any], extra: Extra, path: Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, through a temporary file in the same folder."""
+    """Write `text` to `path` atomically, through a temporary file in the same folder.
+
+    What is no file, such as /dev/null or a pipe, is written to and never replaced; nor is a link, but its target.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

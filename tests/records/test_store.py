@@ -267,6 +267,21 @@ def test_a_value_of_the_wrong_type_is_named_with_its_place(where: str, value: ob
     assert f"not a valid EvaluateRecord: {where}: " in refusal(path, document)
 
 
+def test_a_pipe_is_written_to_and_a_link_keeps_its_place(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    store.write_text(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link.symlink_to("target")
+    for text in ("new", "newer"):
+        store.write_text(link, text)
+        assert (tmp_path / "target").read_text(encoding="utf-8") == text
+        assert link.is_symlink()
+
+
 @pytest.mark.parametrize("where", ["model", "complete", "evaluate.score.f1", "environment.machine_sha256"])
 def test_a_missing_field_is_named_with_its_place(where: str, tmp_path: Path) -> None:
     path, document = written(tmp_path)
