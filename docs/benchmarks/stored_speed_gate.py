@@ -142,7 +142,7 @@ def record_name(cycle: int, slowdown: float | None) -> str:
 
 
 def measure(settings: Settings, model: str | None, work: Path) -> None:
-    """Run what is missing in `work`; raises `CalledProcessError` where a run fails."""
+    """Make the runs that are missing in `work`; raises `CalledProcessError` if a run fails."""
     folder, runs = work / "folder", work / "runs"
     todo = [(folder / f"{count:02d}.json", 0.0) for count in range(settings.folder_records)]
     todo += [
@@ -175,7 +175,7 @@ def _bench(settings: Settings, model: str, path: Path, slowdown: float) -> None:
 
 
 def _trained(work: Path) -> Path:
-    """The quickstart model, trained and exported where it is not there yet."""
+    """The quickstart model; trained and exported if it does not exist yet."""
     model = work / "model"
     options = ["--data", "quickstart", "--device", "cpu"]
     if not (model / "onnx").is_dir():

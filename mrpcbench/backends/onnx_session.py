@@ -204,12 +204,12 @@ class OnnxSession(SteppedSession):
             events += _events_of(store.load_json(written), start)
 
     def _problem(self, verb: str, error: Exception) -> MrpcbenchError:
-        """What to raise where ONNX Runtime can neither open nor run the graph: the graph's fault, or want of memory."""
-        said = first_line(error)
-        if "alloc" in said.lower() or "out of memory" in said.lower():
-            return MrpcbenchError(f"ONNX Runtime has too little memory ({said}); use a smaller --batch-size")
+        """The error to raise if ONNX Runtime cannot open or run the graph: a bad graph, or too little memory."""
+        reason = first_line(error)
+        if "alloc" in reason.lower() or "out of memory" in reason.lower():
+            return MrpcbenchError(f"ONNX Runtime has too little memory ({reason}); use a smaller --batch-size")
         return UsageError(
-            f"{self._graph.name} of {self.model.name}: ONNX Runtime {ort.__version__} cannot {verb} it ({said}); "
+            f"{self._graph.name} of {self.model.name}: ONNX Runtime {ort.__version__} cannot {verb} it ({reason}); "
             "export it again with `mrpcbench export`"
         )
 

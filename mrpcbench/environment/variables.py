@@ -72,9 +72,9 @@ def check_variables(environ: MutableMapping[str, str]) -> None:
 
 
 def ensure_user(environ: MutableMapping[str, str]) -> None:
-    """Give a user id without an entry in the user database a name and an empty home folder, which goes at the end.
+    """Give a user id that is not in the user database a name and an empty home folder, deleted at exit.
 
-    Libraries ask for both, for their caches, and some fail where there is neither.
+    Libraries need both for their caches, and some fail without them.
     """
     try:
         pwd.getpwuid(os.getuid())

@@ -1,4 +1,4 @@
-"""What is wrong with a file that should hold a model: words for an error, from the file's own bytes."""
+"""Diagnoses files that should hold a model: error messages from the bytes of the file."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mrpcbench.errors import UsageError
 
-# The first bytes of what often lies in place of a model, and what to do about it. All are compared in lower case.
+# The first bytes, in lower case, of files that are often found in place of a model, with a message.
 KINDS = (
     (b"version https://git-lfs.github.com/", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer, not the file itself; run `git annex get`"),
@@ -25,7 +25,7 @@ LENGTH_BYTES = 8
 
 
 def what_is(path: Path) -> str | None:
-    """What the file `path` is, in words, where it clearly is no model; None where only its reader can tell."""
+    """A description of the file `path` if it clearly is not a model; None if only its reader can tell."""
     if not path.is_file():
         return "a folder" if path.is_dir() else "missing"
     with path.open("rb") as file:
@@ -44,15 +44,15 @@ def what_is(path: Path) -> str | None:
 
 
 def unreadable(option: str, path: Path, otherwise: str) -> UsageError:
-    """The error for the file `path` of `option`: what it is, or `otherwise` where its bytes do not tell."""
+    """The error for the file `path` of `option`: what it is, or `otherwise` if its bytes do not show that."""
     return UsageError(f"{option}: {path.name} is {what_is(path) or otherwise}")
 
 
 def inside(folder: Path, name: str, beside: Path) -> bool:
-    """Whether the file `name`, as a file in `folder` names it, lies in `folder`.
+    """Whether the relative file name `name`, found in the file `beside`, stays within `folder`.
 
-    The hub's cache keeps every file as a link to another folder, so what a link points to may lie where `beside`, the
-    file that names it, really is.
+    In the hub's cache every file is a link to another folder. So the target may also be in the folder of the target of
+    `beside`.
     """
     if os.path.isabs(name) or ".." in Path(name).parts or "\\" in name:  # noqa: PTH117  # of the text, not of a path
         return False
@@ -61,9 +61,9 @@ def inside(folder: Path, name: str, beside: Path) -> bool:
 
 
 def weight_files(folder: Path, option: str) -> list[Path]:
-    """The files that hold the weights of the model in `folder`; none where it has no weights in safetensors.
+    """The weight files of the model in `folder`; empty if it has no weights in safetensors.
 
-    Raises `UsageError` where an index names files that are missing or lie outside of the folder.
+    Raises `UsageError` if an index names files that are missing or outside of the folder.
     """
     if (folder / WEIGHTS).is_file() or (folder / WEIGHTS).is_symlink():
         return [folder / WEIGHTS]
@@ -83,7 +83,7 @@ def weight_files(folder: Path, option: str) -> list[Path]:
 
 
 def check_safetensors(path: Path, option: str) -> None:
-    """Raise `UsageError` where `path` is no complete file of safetensors; its header alone is read."""
+    """Raise `UsageError` if `path` is not a complete safetensors file. Only its header is read."""
     if problem := _safetensors_problem(path):
         raise unreadable(option, path, problem)
 

@@ -1,6 +1,6 @@
-"""An ONNX graph before it is opened: which files it is made of, its inputs and its output, and whether they fit.
+"""Checks an ONNX graph before an engine opens it: its files, its inputs and its output.
 
-No engine is loaded: what is wrong with a graph is found here, in words that name the file.
+No engine is loaded. A problem with a graph becomes an error message that names the file.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ REMEDY = "export it again with `mrpcbench export`"
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph that takes pairs as tokens and gives two logits for each.
+    """An ONNX graph of a pair classifier with two labels.
 
-    `files` are all files that it reads, itself first, relative to its folder. `dtype` is the arithmetic in which most
-    of its `parameters` weights are stored.
+    `files` are all files that it reads, the graph first, relative to its folder. `dtype` is that of most of its
+    `parameters` weights.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Graph:
 
     @property
     def sha256(self) -> str:
-        """Hash over the names and bytes of all files that the graph reads, and of no others."""
+        """SHA-256 over the names and bytes of exactly the files that the graph reads."""
         digest = hashlib.sha256()
         for name in self.files:
             with (self.folder / name).open("rb") as file:
@@ -62,8 +62,8 @@ class Graph:
 def read_graph(source: ModelSource) -> Graph:
     """The graph in the folder of `source`.
 
-    Raises `UsageError`, which names the file, where it is no graph, a file that it reads is missing, truncated or
-    outside of the folder, or it is no classifier of pairs with two labels.
+    Raises `UsageError`, with the file's name, if it is not a graph, if a file that it reads is missing, truncated or
+    outside of the folder, or if it is not a pair classifier with two labels.
     """
     option, path = f"--model {source.name}", source.folder / ONNX_FILE
     model = _parsed(path, option)
@@ -80,7 +80,7 @@ def _parsed(path: Path, option: str) -> onnx.ModelProto:
         raise unreadable(option, path, "")
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own types, and which depends on its version
+    except Exception as error:  # protobuf's own types, which depend on its version
         raise unreadable(option, path, f"no ONNX graph, or truncated or damaged; copy it again, or {REMEDY}") from error
     if not model.graph.node:
         raise unreadable(option, path, f"no ONNX graph: it has no nodes; {REMEDY}")
@@ -88,7 +88,7 @@ def _parsed(path: Path, option: str) -> onnx.ModelProto:
 
 
 def _tensors(part: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that is stored with `part`: its weights and those in attributes and subgraphs."""
+    """Every tensor stored in `part`: its weights, and those in attributes and subgraphs."""
     yield from getattr(part, "initializer", ())
     sparse = list(getattr(part, "sparse_initializer", ()))
     for attribute in (item for node in part.node for item in node.attribute):
@@ -106,7 +106,7 @@ def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _external_files(model: onnx.ModelProto, path: Path, option: str) -> tuple[str, ...]:
-    """The files beside the graph that hold its weights, in order. All are there, and as long as they must be."""
+    """The names of the graph's external weight files, sorted. Raises `UsageError` for a missing or short file."""
     needed: Counter[str] = Counter()
     for tensor in _all_tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -127,7 +127,7 @@ def _external_files(model: onnx.ModelProto, path: Path, option: str) -> tuple[st
 
 
 def _check_external(path: Path, name: str, size: int, option: str) -> None:
-    """Raise `UsageError` unless the file `name` beside the graph has at least `size` bytes of weights."""
+    """Raise `UsageError` unless the external file `name` exists and has at least `size` bytes."""
     file = path.parent / name
     if not file.is_file():
         raise UsageError(f"{option}: {path.name} reads its weights from {name}, which is missing; copy it as well")
@@ -137,7 +137,7 @@ def _check_external(path: Path, name: str, size: int, option: str) -> None:
 
 
 def _check_inputs(graph: onnx.GraphProto, where: str) -> None:
-    """Raise `UsageError` unless the inputs are those that a tokenizer gives: int64 [B, L] with both axes dynamic."""
+    """Raise `UsageError` unless the inputs are outputs of a tokenizer: int64 [B, L] with dynamic axes."""
     weights = {item.name for item in graph.initializer}
     found = [item for item in graph.input if item.name not in weights]
     names = tuple(item.name for item in found)
@@ -181,7 +181,7 @@ def _check_output(graph: onnx.GraphProto, where: str) -> None:
 
 
 def _weights(model: onnx.ModelProto, where: str) -> tuple[str, int]:
-    """The arithmetic in which most weights are stored, and how many there are."""
+    """The dtype of most weights, and the number of weights."""
     sizes: Counter[str] = Counter()
     for weight in model.graph.initializer or _all_tensors(model):
         if weight.data_type in GRAPH_DTYPES:

@@ -1,4 +1,4 @@
-"""What a model's weights and its tokenizer are, by their bytes; and the hash of a folder's weights, remembered."""
+"""Hashes of a model's weights and tokenizer, and a cache of the hash of large weights."""
 
 import hashlib
 from collections.abc import Collection
@@ -11,12 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mrpcbench.models.files import weight_files
 from mrpcbench.records import store
 
-# The hash of large weights, beside them: 150 M parameters take 1 to 2 s to read and to hash.
+# The cached hash, next to the weights. Reading and hashing 150 M parameters takes 1 to 2 s.
 CACHE_FILE = ".mrpcbench-weights.json"
-# Below this many bytes reading and hashing take less than 0.2 s, so nothing is written.
+# Smaller weights are not cached, because reading and hashing them takes less than 0.2 s.
 CACHED_FROM = 50 << 20
 
-# For each file its size, and when its content and its entry in the folder changed.
+# For each file: its size, and the times in ns when its content and its metadata last changed.
 Stamp = dict[str, list[int]]
 
 
@@ -41,7 +41,7 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """What changes where a file of the weights in `folder`, or the configuration that they are read by, changes."""
+    """Sizes and times of the weight files in `folder` and of its configuration. They change if a file changes."""
     found = {}
     for path in (folder / "config.json", *weight_files(folder, str(folder))):
         state = path.stat()
@@ -50,11 +50,11 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 def remembered(folder: Path) -> str | None:
-    """The hash of the weights in `folder`, if it was remembered and no file has changed since; else None."""
+    """The cached hash of the weights in `folder`; None if there is none or a file has changed since."""
     path = folder / CACHE_FILE
     if not path.exists():
         return None
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged cache is no cache
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged cache is ignored
         known = store.load_json(path)
         if known["files"] == stamp_of(folder):
             return str(known["model_sha256"])
@@ -62,9 +62,9 @@ def remembered(folder: Path) -> str | None:
 
 
 def remember(folder: Path, sha256: str, stamp: Stamp) -> None:
-    """Note the hash of the weights in `folder`, which were read when it had `stamp`, unless they are small.
+    """Cache the hash of the weights in `folder`, read when their files had `stamp`, unless they are small.
 
-    Nothing is written into the hub's cache, whose files are links, or where the folder cannot be written to.
+    Nothing is written to the hub's cache, whose files are links, or to a read-only folder.
     """
     is_large = sum(size for size, *_ in stamp.values()) >= CACHED_FROM
     if is_large and not any((folder / name).is_symlink() for name in stamp):

@@ -1,4 +1,4 @@
-"""What an exported graph is, by the bytes that are there: a lineage counts only for the bytes that it names."""
+"""The identity of an exported graph. Its lineage file is trusted only if it matches the bytes of the graph."""
 
 import logging
 from dataclasses import replace
@@ -15,10 +15,10 @@ from mrpcbench.schema.identity import ModelIdentity
 
 
 def graph_identity(source: ModelSource, graph: Graph) -> ModelIdentity:
-    """What is known of `graph`: its lineage where that names these bytes, else only what the files say.
+    """The identity of `graph`: from its lineage file if that names these bytes, otherwise from the graph alone.
 
-    A graph that was changed since it was verified is unverified, with a line that says so. Raises `UsageError` where it
-    was exported from other weights than the model folder around it has now.
+    A graph that changed after verification is unverified, with a warning. Raises `UsageError` if it was exported from
+    other weights than those in the model folder around it.
     """
     found, tokenizer = graph.sha256, tokenizer_sha256(source.tokenizer)
     lineage = store.load_lineage(source.folder)

@@ -19,7 +19,7 @@ NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model"}
 
 
 class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped here
-    """The Trainer's arguments on one GPU, also where several are visible.
+    """The Trainer's arguments for one GPU, even if several are visible.
 
     With several GPUs in one process the Trainer splits each batch over all of them, which is another recipe.
     """

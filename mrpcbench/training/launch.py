@@ -1,4 +1,4 @@
-"""Environment variables of launchers: accelerate would let them change the recipe, and the record would not say so."""
+"""Environment variables of launchers. accelerate would let them change the recipe, unseen by the record."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 
-# accelerate and transformers take the number and the rank of processes from these (accelerate.utils.environment).
+# accelerate and transformers read the number and the rank of processes from these (accelerate.utils.environment).
 SIZES = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = (
     "RANK LOCAL_RANK GROUP_RANK NODE_RANK PMI_RANK OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_LOCAL_RANK MPI_LOCALRANKID "
@@ -18,21 +18,21 @@ RANKS = (
 OTHERS = ("MASTER_ADDR", "MASTER_PORT", "FORK_LAUNCHED", "XLA_USE_BF16", "XLA_DOWNCAST_BF16", "USE_TORCH_XLA")
 PREFIXES = ("ACCELERATE_", "DEEPSPEED_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "SM_", "TORCHELASTIC_")
 
-# Each of these on would train in another way, for which `train` has no option.
+# Each of these, if on, changes how training runs. `train` has no options for them.
 NOT_SUPPORTED = (
     "ACCELERATE_USE_DEEPSPEED ACCELERATE_USE_FSDP ACCELERATE_USE_MEGATRON_LM ACCELERATE_USE_PARALLELISM_CONFIG "
     "ACCELERATE_USE_SAGEMAKER ACCELERATE_DYNAMO_BACKEND"
 ).split()
 OFF = ("", "0", "no", "false", "off", "n", "f")
-# accelerate's launcher always sets ACCELERATE_MIXED_PRECISION, to "no" unless it is asked for another precision.
+# accelerate's launcher always sets ACCELERATE_MIXED_PRECISION; the default is "no".
 NO_PRECISION = (*OFF, "fp32")
 
 
 @contextmanager
 def alone(request: TrainRequest, recipe: TrainRecipe, observer: Observer) -> Iterator[None]:
-    """Run the body as a process of its own, without the variables of a launcher; they are back at the end.
+    """Run the body as a single process without the variables of a launcher, and restore them afterwards.
 
-    Raises `UsageError` at once for a launch of several processes, and for a variable that contradicts an option.
+    Raises `UsageError` for a launch of several processes, and for a variable that contradicts an option.
     """
     _check_single_process()
     _check_recipe(request, recipe)
@@ -47,7 +47,7 @@ def alone(request: TrainRequest, recipe: TrainRecipe, observer: Observer) -> Ite
 
 
 def _taken_out() -> dict[str, str]:
-    """The variables of launchers, which are no longer set."""
+    """Unset the variables of launchers, and return them."""
     names = [name for name in os.environ if name in (*SIZES, *RANKS, *OTHERS) or name.startswith(PREFIXES)]
     return {name: os.environ.pop(name) for name in names}
 
@@ -57,13 +57,13 @@ def _check_single_process() -> None:
         for name in names:
             if name in os.environ and not least <= _number(os.environ[name]) <= most:
                 raise UsageError(
-                    f"{name}={os.environ[name]}: a launch of several processes, and `train` runs in one; "
+                    f"{name}={os.environ[name]}: a launch of several processes, but `train` runs in one; "
                     f"start it without torchrun, accelerate launch or mpirun, or unset {name}"
                 )
 
 
 def _check_recipe(request: TrainRequest, recipe: TrainRecipe) -> None:
-    """Raise `UsageError` for a variable that asks for another recipe than the options do."""
+    """Raise `UsageError` for a variable that contradicts an option of the recipe."""
     variables = os.environ
     for name, option, value in (
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "--gradient-accumulation-steps", recipe.gradient_accumulation_steps),
@@ -84,11 +84,11 @@ def _check_recipe(request: TrainRequest, recipe: TrainRecipe) -> None:
 
 
 def _contradiction(name: str, value: str, option: str) -> str:
-    return f"{name}={value} contradicts {option}; unset {name}, or give the option that agrees with it"
+    return f"{name}={value} contradicts {option}; unset {name}, or change the option"
 
 
 def _number(text: str) -> float:
-    """The number that `text` is; NaN for other text, which equals no number."""
+    """`text` as a number; NaN, which equals no number, for other text."""
     try:
         return float(text)
     except ValueError:

@@ -67,7 +67,7 @@ def _metadata(record: TrainRecord, section: TrainSection) -> ModelCardData:
 def push(folder: Path, repo_id: str) -> str:
     """Upload the model in `folder`, without its checkpoints, to `repo_id` on the hub; return the address.
 
-    Raises `UsageError` for a name that cannot be one, `MrpcbenchError` where the upload fails; the folder stays.
+    Raises `UsageError` for an invalid name, and `MrpcbenchError` if the upload fails. The folder is kept.
     """
     api = HfApi()
     try:
