@@ -38,6 +38,29 @@ class Session(Protocol):
         return
 
 
+class Relabelled(Session):
+    """A session whose logits are in the order of the data's labels; see `ModelSource.label_order`."""
+
+    def __init__(self, session: Session, order: tuple[int, int]) -> None:
+        self.placement = session.placement
+        self.model = session.model
+        self._session = session
+        self._order = order
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits [B, 2] of `batch`, on the host."""
+        return self._session.infer(batch)[:, self._order]
+
+    def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Logits [B, 2] of each batch in turn."""
+        for logits in self._session.infer_many(batches):
+            yield logits[:, self._order]
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self._session.close()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """An interval of a trace: `begin_ns` to `end_ns` on the clock `time.perf_counter_ns`, shown on `track`."""

@@ -32,7 +32,7 @@ class Workload:
     """The input of a row: the tokens of all pairs, cut into `batches`. `order` is None if the scenario fixes it.
 
     `tokenise` tokenises some pairs again, for the time breakdown; None with a fixed shape. `work` is the minimum work
-    of the model for all batches; None if unknown.
+    of the model for all batches; None if unknown. `label_order` is that of `ModelSource.label_order`.
     """
 
     tokens: EncodedPairs
@@ -40,6 +40,7 @@ class Workload:
     batches: list[Batch]
     order: Order | None
     work: Work | None
+    label_order: tuple[int, int] = (0, 1)
 
 
 @dataclass
@@ -149,7 +150,7 @@ class SteadyRow(RowMeasurement):
                 outputs, milliseconds = timed(lambda: list(self.session.infer_many(batches)))
                 samples = [milliseconds]
         self.samples_ms += samples
-        logits = in_order(outputs, batches)
+        logits = in_order(outputs, batches)[:, self.workload.label_order]
         self.answers = Answers(logits, np.arange(len(logits)))
 
     @property
@@ -198,7 +199,7 @@ class ServerRow(RowMeasurement):
             best_rate_per_s=best,
         )
         kept = loads[best if best is not None else min(loads)]
-        self.answers = Answers(kept.logits, kept.rows)
+        self.answers = Answers(kept.logits[:, self.workload.label_order], kept.rows)
 
     def _warm_up_every_size(self) -> float:
         """Run one batch of every size up to the largest. Returns requests/s at the largest size."""

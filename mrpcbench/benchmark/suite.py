@@ -63,7 +63,7 @@ def _rows(
     rows: list[RowMeasurement] = []
     for case in suite.cases:
         source = sources[case.spec]
-        source.check_labels(loading.label_names(pairs))
+        label_order = source.label_order(loading.label_names(pairs), case.spec.label_map)
         if case.spec not in opened:
             observer.say(f"opening {case.name}")
             opened[case.spec] = timed(partial(open_session, case.spec, source))
@@ -77,7 +77,7 @@ def _rows(
             order = case.order if row.scenario == "offline" else None
             batches = tokens.batches(row.batch_size, order=order or "given")
             work = None if row.scenario == "server" else _work(source, session, tokens, len(batches))
-            workload = Workload(tokens, tokenise, batches, order, work)
+            workload = Workload(tokens, tokenise, batches, order, work, label_order)
             rows.append(kind(row, case, session, open_ms, workload, _meter(session, sensor)))
     return rows
 

@@ -40,7 +40,7 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     suite, plan, view = choose(request)
     environment = capture()
     sources = resolve_all(case.spec for case in suite.cases)
-    pairs = _pairs(plan)
+    pairs = _pairs(plan, observer)
     rows = open_suite(suite, sources, plan, pairs, observer)
     section = BenchSection(plan=public(plan), rows=(), rounds_done=0, peak_rss_bytes=peak_rss_bytes())
     record = BenchRecord(
@@ -73,9 +73,9 @@ def _saved(record: BenchRecord, results: Path | None) -> BenchRecord:
     return record
 
 
-def _pairs(plan: BenchPlan) -> Dataset:
+def _pairs(plan: BenchPlan, observer: Observer) -> Dataset:
     """The pairs in the seeded order, which is the same for every engine."""
-    pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
     if plan.pairs is not None and plan.pairs > len(pairs):
         raise UsageError(f"--pairs {plan.pairs}: the {plan.split} split has {len(pairs)}")
     order = np.random.default_rng(plan.seed).permutation(len(pairs))

@@ -11,9 +11,11 @@ from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
 from mrpcbench.data import loading
 from mrpcbench.data.batches import in_order
+from mrpcbench.data.labels import LABEL_NAMES, are_numbers, normal, parsed_map
 from mrpcbench.environment.capture import capture
 from mrpcbench.environment.redaction import public
 from mrpcbench.errors import MrpcbenchError, UsageError
+from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.scores import score
@@ -33,9 +35,9 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     check(spec, plan)
     environment = capture()
     source = resolve(spec)
-    pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
-    source.check_labels(loading.label_names(pairs))
+    order = source.label_order(loading.label_names(pairs), spec.label_map)
     batches = source.reader.encode(pairs).batches(plan.batch_size)
     session = open_session(spec, source)
     source.tell(observer)
@@ -46,7 +48,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
             observer.advance("evaluate", len(outputs), len(batches))
     finally:
         session.close()
-    logits = in_order(outputs, batches)
+    logits = in_order(outputs, batches)[:, order]
     if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise MrpcbenchError(
             f"{broken} of {len(logits)} pairs got non-finite logits from {session.placement} "
@@ -74,6 +76,19 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     return record
 
 
+def _names_of(source: ModelSource, label_map: str | None) -> tuple[tuple[str, ...], tuple[int, int]]:
+    """The names of a model's labels, the positive class last, and their order in the model.
+
+    Where a model has other names than GLUE's, its own are shown in its own order.
+    """
+    own = source.label_names if label_map is None else parsed_map(label_map)
+    source.check_head()
+    if not are_numbers(own) and sorted(map(normal, own)) != sorted(map(normal, LABEL_NAMES)):
+        return own, (0, 1)
+    order = source.label_order(LABEL_NAMES, label_map)
+    return (LABEL_NAMES if are_numbers(own) else tuple(own[label] for label in order)), order
+
+
 def _predictions_path(plan: EvaluatePlan, results: Path | None) -> Path | None:
     """The file for the predictions; None if neither a folder nor a record is requested."""
     name = f"{results.stem if results else 'evaluate'}.predictions.jsonl"
@@ -99,10 +114,11 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
         raise UsageError("--pair: an empty sentence; give two sentences of text")
     texts = {"sentence1": [sentence1], "sentence2": [sentence2]}
     source = resolve(spec)
+    names, order = _names_of(source, spec.label_map)
     (batch,) = source.reader.encode(texts).batches(1)
     session = open_session(spec, source)
     try:
-        logits = session.infer(batch)[0].astype(np.float64)
+        logits = session.infer(batch)[0, order].astype(np.float64)
     finally:
         session.close()
     if not np.isfinite(logits).all():
@@ -116,7 +132,7 @@ def classify(spec: BackendSpec, sentence1: str, sentence2: str) -> PairAnswer:
         sentence1=sentence1,
         sentence2=sentence2,
         label=label,
-        label_name=source.label_names[label],
+        label_name=names[label],
         probability=float(shares[label] / shares.sum()),
         logits=(float(logits[0]), float(logits[1])),
         weights=session.model.weights_label,

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.ort import graph_device, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
+from mrpcbench.backends.session import Relabelled
 from mrpcbench.data import loading
 from mrpcbench.data.batches import EncodedPairs
 from mrpcbench.data.folders import WITHHELD
+from mrpcbench.data.labels import parsed_map
 from mrpcbench.environment.capture import capture, resolve_threads
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
@@ -43,11 +45,15 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
     source = weights_source(plan.model)
-    pairs = loading.split_of(loading.load(plan.data), plan.data, plan.split, labelled=False)
+    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
     optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
+    labels = np.asarray(pairs["label"], dtype=np.int64)
+    labelled = None if WITHHELD in labels else labels
+    order = (0, 1) if labelled is None else source.label_order(loading.label_names(pairs), plan.label_map)
+    _rename_labels(loaded, plan.label_map)
     source.tell(observer)
     expected, reference = _reference_logits(loaded, device, tokens, observer)
     instead = ", replacing the export there" if folder.exists() else ""
@@ -64,11 +70,17 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         export=_section(folder, plan, session.placement, reference),
     )
     store.save(record, results)
-    labels = np.asarray(pairs["label"], dtype=np.int64)
-    labelled = None if WITHHELD in labels else labels
-    gate = verify(session, tokens, expected, plan.dtype, observer, labelled)
+    gate = verify(Relabelled(session, order), tokens, expected[:, order], plan.dtype, observer, labelled)
     session.close()
     return _conclude(record, gate, device, folder, results)
+
+
+def _rename_labels(loaded: LoadedModel, label_map: str | None) -> None:
+    """Give the model's labels the names of `label_map`, which the graph then has without the option."""
+    if label_map:
+        names = dict(enumerate(name.upper() for name in parsed_map(label_map)))
+        loaded.model.config.id2label = names
+        loaded.model.config.label2id = {name: label for label, name in names.items()}
 
 
 def _resolved(plan: ExportPlan) -> ExportPlan:

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mrpcbench.data import loading
+from mrpcbench.data.labels import are_numbers, normal
 from mrpcbench.environment.capture import capture, exact_float32, resolve_device, resolve_threads
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
@@ -56,7 +57,7 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
     device = resolve_device(request.device)
     exact_float32()
     precision = resolve_precision(recipe.precision, device)
-    splits = loading.load(request.data)
+    splits = loading.load(request.data, observer)
     pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
     checkpoints.check_output(request)
     source = weights_source(request.model, to_train=True)
@@ -68,6 +69,7 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
         new_head=True,
     )
     _report_mismatches(loaded, observer)
+    _report_labels(source, loaded, observer)
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
     run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
     if request.resume:
@@ -98,6 +100,16 @@ def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             report_line(f"{len(keys)} weights {kind} the checkpoint {loaded.identity.name}: {shown}")
+
+
+def _report_labels(source: ModelSource, loaded: LoadedModel, observer: Observer) -> None:
+    """Say it if a classification head that training begins from had other labels, or the same in another order."""
+    before, now = source.label_names, tuple(loaded.model.config.id2label.values())
+    is_headed = not loaded.report.new_head and loaded.identity.weights != "random-init"
+    if is_headed and not are_numbers(before) and list(map(normal, before)) != list(map(normal, now)):
+        observer.warn(
+            f"the head of {source.name} has the labels {', '.join(before)}; it is trained for {', '.join(now)}"
+        )
 
 
 def _tokens(split: Dataset, source: ModelSource) -> Dataset:

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, load_from_disk
 
+from mrpcbench.data.labels import LABEL_NAMES, in_order, normal
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import RepeatedKeyError, check_json, parse_json
 
 SPLITS = ("train", "validation", "test")
-LABEL_NAMES = ("not_equivalent", "equivalent")
 WITHHELD = -1
 COLUMNS = ("sentence1", "sentence2", "label")
 
@@ -51,11 +51,15 @@ class Record(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The unchecked rows of one file or split, and the two class names that it declares, if any."""
+    """The unchecked rows of one file or split, and the names of labels 0 and 1, if it declares them.
+
+    `is_reversed` says that it declared the positive class first, so that its labels were exchanged.
+    """
 
     place: str
     records: list[Record]
-    names: tuple[str, ...] | None = None
+    names: tuple[str, str] | None = None
+    is_reversed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +224,9 @@ def _read_files(folder: Path, suffix: str, read: Callable[[Path], Part]) -> dict
             )
         parts = [read(folder / name) for name in names]
         agree(str(folder), parts)
-        declared = next((part.names for part in parts if part.names), None)
-        splits[split] = Part(parts[0].place, [record for part in parts for record in part.records], declared)
+        declared = next((part for part in parts if part.names), parts[0])
+        records = [record for part in parts for record in part.records]
+        splits[split] = Part(parts[0].place, records, declared.names, declared.is_reversed)
     return splits
 
 
@@ -230,9 +235,15 @@ def _shards(match: re.Match[str]) -> list[str | None]:
     return [f"{shard:05}" for shard in range(int(match["shards"]))] if match["shards"] else [None]
 
 
-def agree(place: str, parts: Iterable[Part]) -> tuple[str, ...]:
+def agree(place: str, parts: Iterable[Part]) -> tuple[str, str]:
     """The class names that `parts` declare, or GLUE's if none does. Raises `UsageError` if they differ."""
-    declared = sorted({part.names for part in parts if part.names})
+    parts = list(parts)
+    if any(part.is_reversed for part in parts) and (unnamed := [part.place for part in parts if part.names is None]):
+        raise UsageError(
+            f"{place}: other files declare label 0 as the positive class, and {unnamed[0]} declares no names; "
+            "write all files with the same names in the same order"
+        )
+    declared = sorted({tuple(map(normal, part.names)): part.names for part in parts if part.names}.values())
     if len(declared) > 1:
         raise UsageError(
             f"{place}: the files disagree on the class names, {' and '.join(map(str, declared))}; "
@@ -297,8 +308,20 @@ def _read_saved(folder: Path) -> dict[str, Part]:
 def _from_columns(place: str, columns: Mapping[str, list[object]], features: Features) -> Part:
     rows = zip(*(columns[column] for column in COLUMNS), strict=True)
     records = [Record(f"{place} row {n}", dict(zip(COLUMNS, row, strict=True))) for n, row in enumerate(rows, 1)]
-    names = tuple(getattr(features["label"], "names", ()))  # only a ClassLabel has them
-    return Part(place, records, names if len(names) == len(LABEL_NAMES) else None)
+    names = getattr(features["label"], "names", None)  # only a ClassLabel has them
+    if names is None:
+        return Part(place, records)
+    if len(names) != len(LABEL_NAMES):
+        raise UsageError(f"{place}: declares {len(names)} classes ({', '.join(names)}); paraphrase has two")
+    ordered, is_reversed = in_order((names[0], names[1]), place)
+    if is_reversed:
+        other = {0: 1, 1: 0}
+        records = [
+            Record(record.place, {**record.fields, "label": other.get(label, label)})  # type: ignore[call-overload]
+            for record in records
+            for label in (record.fields["label"],)
+        ]
+    return Part(place, records, ordered, is_reversed)
 
 
 def _files_layout(name: str, suffix: str, read: Callable[[Path], Part]) -> Layout:

@@ -15,10 +15,12 @@ from mrpcbench import hub
 from mrpcbench.data.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError
+from mrpcbench.progress import Observer, Silent
 from mrpcbench.quickstart import DATA_DIR
 from mrpcbench.schema.identity import DataIdentity
 from mrpcbench.schema.requests import QUICKSTART
 
+SILENT = Silent()
 HUB = "hub"
 HUB_DATASET, HUB_CONFIG = "nyu-mll/glue", "mrpc"
 LABEL_OF_TEXT = {"0": 0, "1": 1, "-1": WITHHELD}
@@ -72,16 +74,20 @@ def _parts(source: str) -> dict[str, Part]:
 # The public interface
 
 
-def load(source: str) -> DatasetDict:
+def load(source: str, observer: Observer = SILENT) -> DatasetDict:
     """Load `source`: "hub" (GLUE's MRPC), "quickstart" (the bundled pairs), or the path of a folder.
 
     Returns the available splits of train, validation and test, each with `sentence1`, `sentence2` and `label`, in the
-    source's row order. Class names that the source declares are kept; the default is `LABEL_NAMES`. For a folder
-    called hub or quickstart, write ./hub or ./quickstart.
+    source's row order. Class names that the source declares are kept; the default is GLUE's. Label 1 is the positive
+    class: if a source declares it first, the labels are exchanged, and `observer` is told. For a folder called hub or
+    quickstart, write ./hub or ./quickstart.
 
     Raises `UsageError` for an invalid source or row, and `MrpcbenchError` if the hub cannot be reached.
     """
     parts = _parts(source)
+    if reversed_names := next((part.names for part in parts.values() if part.is_reversed), None):
+        negative, positive = reversed_names
+        observer.say(f"--data {source}: declares {positive}, {negative}; read as 0 = {negative}, 1 = {positive}")
     names = agree(f"--data {source}", parts.values())
     return DatasetDict({split: _checked(split, parts[split], names) for split in SPLITS if split in parts})
 

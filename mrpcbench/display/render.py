@@ -191,7 +191,8 @@ def _evaluate(record: EvaluateRecord) -> Iterator[RenderableType]:
     shown.add_row(
         "accuracy", logged(score.accuracy), interval(score.accuracy_interval), logged(score.majority_accuracy)
     )
-    shown.add_row("F1", logged(score.f1), interval(score.f1_interval), logged(score.majority_f1))
+    f1 = f"F1 of {data.label_names[1]}"
+    shown.add_row(f1, logged(score.f1), interval(score.f1_interval), logged(score.majority_f1))
     shown.add_row("precision", logged(score.precision))
     shown.add_row("recall", logged(score.recall))
     shown.add_row("loss", logged(score.loss))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrpcbench.data.batches import Reader
+from mrpcbench.data.labels import are_numbers, normal, parsed_map
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.files import unreadable, what_is
@@ -98,19 +99,57 @@ class ModelSource:
         names = self.config.id2label
         return tuple(str(names[label]) for label in sorted(names))
 
+    def label_order(self, of_data: tuple[str, str], label_map: str | None = None) -> tuple[int, int]:
+        """The model's labels for the data's labels 0 and 1: `logits[:, order]` has the order of the data.
+
+        Names are compared as `labels.normal` has them. `label_map` (--label-map) replaces the model's own names. A
+        model that has only LABEL_0 and LABEL_1 has GLUE's order, which becomes a note. Raises `UsageError` for names
+        that are not those of the data.
+        """
+        names: tuple[str, ...] = self.label_names
+        if label_map is not None:
+            names = parsed_map(label_map)
+        elif are_numbers(names):
+            if not self._is_headless:
+                self.notes.append(
+                    f"{self.name}: its labels are called {' and '.join(names)}; read as {' and '.join(of_data)} "
+                    "(--label-map changes that)"
+                )
+            return (0, 1)
+        else:
+            self._check_label_ids()
+        found, wanted = [normal(name) for name in names], [normal(name) for name in of_data]
+        if sorted(found) != sorted(wanted):
+            option = f"--label-map {label_map}" if label_map else f"--model {self.name}"
+            raise UsageError(
+                f"{option}: its labels are {', '.join(names)}, but the data's are {', '.join(of_data)}; say what its "
+                f"labels mean, such as --label-map 0={of_data[0]},1={of_data[1]}"
+            )
+        order = (found.index(wanted[0]), found.index(wanted[1]))
+        if order == (1, 0):
+            self.notes.append(f"{self.name}: its labels are {', '.join(names)}; read in the order of the data")
+        return order
+
+    @property
+    def _is_headless(self) -> bool:
+        """Whether it is an architecture without a classifier of its own, whose labels say nothing."""
+        return not any("SequenceClassification" in item for item in self.config.architectures or ())
+
+    def _check_label_ids(self) -> None:
+        """Raise `UsageError` if id2label and label2id of the configuration contradict each other."""
+        ids = self.config.label2id or {}
+        for label, name in self.config.id2label.items():
+            if name in ids and int(ids[name]) != int(label):
+                raise UsageError(
+                    f"--model {self.name}: config.json says that {name} is label {label} (id2label) and {ids[name]} "
+                    "(label2id); correct it, or say which with --label-map"
+                )
+
     def check_head(self) -> None:
         """Raise `UsageError` unless the classifier has two labels."""
         if self.config.num_labels != LABELS:
             raise UsageError(
                 f"--model {self.name}: its head has {self.config.num_labels} labels, but paraphrase needs {LABELS}"
-            )
-
-    def check_labels(self, of_data: tuple[str, str]) -> None:
-        """Raise `UsageError` if the model has the data's labels in the other order."""
-        named = tuple(name.upper() for name in of_data)
-        if tuple(name.upper() for name in self.label_names) == named[::-1] != named:
-            raise UsageError(
-                f"--model {self.name}: its labels are {', '.join(named[::-1])}, but the data's are {', '.join(named)}"
             )
 
 

@@ -142,8 +142,10 @@ class DataIdentity:
     source: str = about("Where the pairs came from.")
     split: str = about("Split name.")
     pairs: int = about("Number of pairs.")
-    positives: int = about("Pairs labelled as equivalent.")
-    label_names: tuple[str, str] = about("Names of labels 0 and 1.")
+    positives: int = about("Pairs of the positive class, label 1.")
+    label_names: tuple[str, str] = about(
+        "Names of labels 0 and 1. Label 1 is the positive class of F1, precision, recall and the confusion."
+    )
     data_sha256: str = about("Hash over the ordered pairs and labels, independent of the file format.")
 
 

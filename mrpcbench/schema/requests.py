@@ -32,6 +32,9 @@ MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' fo
 DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
 DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
 RANDOM_HELP = "Use random weights, built from config.json only; every record says so."
+LABEL_MAP_HELP = (
+    "What the model's labels mean, such as 0=not_equivalent,1=equivalent; default: the names in its config.json."
+)
 SPLIT_HELP = "Split to read."
 
 
@@ -144,6 +147,7 @@ class BackendSpec:
         "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
+    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced")
 
 
 @described
@@ -201,6 +205,7 @@ class ExportPlan:
         group="Advanced",
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
+    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced")
 
 
 @described

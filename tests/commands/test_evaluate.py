@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,15 +137,6 @@ def test_a_benchmark_of_logits_that_are_not_finite_shows_its_rows_and_fails(
     assert outcome.status == 1
     assert "error: non-finite logits: fake " in outcome.err
     assert store.load(Path("r.json")).complete
-
-
-def test_a_model_with_swapped_labels_is_refused(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(tuned_model, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
-    config = json.loads((folder / "config.json").read_text())
-    config["id2label"] = {"0": "EQUIVALENT", "1": "NOT_EQUIVALENT"}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="its labels are EQUIVALENT, NOT_EQUIVALENT"):
-        evaluate(BackendSpec(model=str(folder)), EvaluatePlan(data=str(small_data)), tmp_path / "r.json", Listener())
 
 
 @pytest.mark.parametrize("with_types", [True, False])
