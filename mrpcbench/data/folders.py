@@ -14,13 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, load_from_disk
 
-from mrpcbench.data.labels import LABEL_NAMES, in_order, normal
+from mrpcbench.data.parts import Part, Record, agree, named_part
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import RepeatedKeyError, check_json, parse_json
 
@@ -37,29 +36,6 @@ FILE_NAME = r"(?P<stem>train|validation|dev|test)(-(?P<shard>\d{5})-of-(?P<shard
 # The JSON files that `datasets` reads from a saved dataset.
 SAVED_JSON = ("dataset_dict.json", "dataset_info.json", "state.json")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
-
-
-class Record(NamedTuple):
-    """One unchecked row: its fields by column, and its place (file and line) for messages."""
-
-    place: str
-    fields: Mapping[str, object]
-
-    def key(self, columns: Iterable[str]) -> tuple[object, ...]:
-        """Its values in `columns`."""
-        return tuple(self.fields[column] for column in columns)
-
-
-class Part(NamedTuple):
-    """The unchecked rows of one file or split, and the names of labels 0 and 1, if it declares them.
-
-    `is_reversed` says that it declared the positive class first, so that its labels were exchanged.
-    """
-
-    place: str
-    records: list[Record]
-    names: tuple[str, str] | None = None
-    is_reversed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,23 +211,6 @@ def _shards(match: re.Match[str]) -> list[str | None]:
     return [f"{shard:05}" for shard in range(int(match["shards"]))] if match["shards"] else [None]
 
 
-def agree(place: str, parts: Iterable[Part]) -> tuple[str, str]:
-    """The class names that `parts` declare, or GLUE's if none does. Raises `UsageError` if they differ."""
-    parts = list(parts)
-    if any(part.is_reversed for part in parts) and (unnamed := [part.place for part in parts if part.names is None]):
-        raise UsageError(
-            f"{place}: other files declare label 0 as the positive class, and {unnamed[0]} declares no names; "
-            "write all files with the same names in the same order"
-        )
-    declared = sorted({tuple(map(normal, part.names)): part.names for part in parts if part.names}.values())
-    if len(declared) > 1:
-        raise UsageError(
-            f"{place}: the files disagree on the class names, {' and '.join(map(str, declared))}; "
-            "write them all with the same names in the same order"
-        )
-    return declared[0] if declared else LABEL_NAMES
-
-
 def _read_csv(path: Path) -> Part:
     return Part(str(path), list(_named(path, _csv_rows(path), COLUMNS)))
 
@@ -309,19 +268,7 @@ def _from_columns(place: str, columns: Mapping[str, list[object]], features: Fea
     rows = zip(*(columns[column] for column in COLUMNS), strict=True)
     records = [Record(f"{place} row {n}", dict(zip(COLUMNS, row, strict=True))) for n, row in enumerate(rows, 1)]
     names = getattr(features["label"], "names", None)  # only a ClassLabel has them
-    if names is None:
-        return Part(place, records)
-    if len(names) != len(LABEL_NAMES):
-        raise UsageError(f"{place}: declares {len(names)} classes ({', '.join(names)}); paraphrase has two")
-    ordered, is_reversed = in_order((names[0], names[1]), place)
-    if is_reversed:
-        other = {0: 1, 1: 0}
-        records = [
-            Record(record.place, {**record.fields, "label": other.get(label, label)})  # type: ignore[call-overload]
-            for record in records
-            for label in (record.fields["label"],)
-        ]
-    return Part(place, records, ordered, is_reversed)
+    return Part(place, records) if names is None else named_part(place, records, names)
 
 
 def _files_layout(name: str, suffix: str, read: Callable[[Path], Part]) -> Layout:

@@ -12,7 +12,8 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from mrpcbench import hub
-from mrpcbench.data.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, Part, Record, agree, layout_of
+from mrpcbench.data.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, layout_of
+from mrpcbench.data.parts import Part, Record, agree
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer, Silent
@@ -87,7 +88,9 @@ def load(source: str, observer: Observer = SILENT) -> DatasetDict:
     parts = _parts(source)
     if reversed_names := next((part.names for part in parts.values() if part.is_reversed), None):
         negative, positive = reversed_names
-        observer.say(f"--data {source}: declares {positive}, {negative}; read as 0 = {negative}, 1 = {positive}")
+        observer.say(
+            f"--data {source}: declares {positive}, {negative}; read as 0 = {negative}, 1 = {positive} (positive class)"
+        )
     names = agree(f"--data {source}", parts.values())
     return DatasetDict({split: _checked(split, parts[split], names) for split in SPLITS if split in parts})
 

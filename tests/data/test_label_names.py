@@ -72,7 +72,9 @@ def test_data_that_declares_its_classes_the_other_way_round_has_the_labels_and_t
         found.append((identity.data_sha256, identity.positives, identity.label_names))
     assert found[0] == found[1]
     (line,) = listener.lines
-    assert line.endswith("declares equivalent, not_equivalent; read as 0 = not_equivalent, 1 = equivalent")
+    assert line.endswith(
+        "declares equivalent, not_equivalent; read as 0 = not_equivalent, 1 = equivalent (positive class)"
+    )
 
 
 def test_withheld_labels_stay_withheld(tmp_path: Path) -> None:

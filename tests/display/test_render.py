@@ -217,7 +217,7 @@ def test_a_score_is_shown_with_its_interval_and_the_majority_class() -> None:
     shown = words_of(render.render(make_record("evaluate")))
     for part in (
         "accuracy 0.860294 0.8233 to 0.8906 0.683824",
-        "F1 0.898600 0.8700 to 0.9241 0.812200",
+        "F1 of equivalent 0.898600 0.8700 to 0.9241 0.812200",
         "precision 0.890900",
         "recall 0.906400",
         "loss 0.352700",
