@@ -124,7 +124,8 @@ BATCH_GOALS = tuple(
 )
 DISPATCH_GOALS = (
     Goal(
-        what=f"time of the cpu graph in Optimum's, {NARROW['hidden_size']} wide, one pair of {DISPATCH_TOKENS} tokens",
+        what="cpu graph's time as a share of Optimum's "
+        f"(hidden size {NARROW['hidden_size']}, one pair of {DISPATCH_TOKENS} tokens)",
         over=Case(graph="narrow/cpu", order="length", batch_size=1),
         under=Case(graph="narrow/none", order="length", batch_size=1),
         most=0.4,

@@ -1,4 +1,4 @@
-"""Error rates of the gate of stored speed on this machine: `python docs/benchmarks/stored_speed_gate.py`.
+"""Error rates of `compare` of bench records on this machine: `python docs/benchmarks/stored_speed_gate.py`.
 
 Runs `mrpcbench bench` of the quickstart model again and again, each time in a fresh process, and lets `mrpcbench
 compare` judge the records. In every cycle one run is a baseline, one is of the same code, and one is 30% slower. One
@@ -295,8 +295,8 @@ def write_results(settings: Settings, work: Path, output: Path) -> None:
 def table(document: Mapping[str, Any]) -> Iterator[str]:
     """The rates and the rows of a results file as the tables of docs/ci.md."""
     yield (
-        "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE | of these, machine changed "
-        "| rate of REGRESSION, 95% |"
+        "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE "
+        "| INCONCLUSIVE because the machine changed | REGRESSION, share of decided comparisons (95% interval) |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for rate in (Rate(**item) for item in document["rates"]):
@@ -322,7 +322,7 @@ def main() -> None:
         slowed_run(float(sys.argv[2]), sys.argv[3:])
         return
     parser = argparse.ArgumentParser(
-        description="Measure the error rates of the gate of stored speed on this machine.",
+        description="Measure the error rates of `compare` of bench records on this machine.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for item in fields(Settings):
