@@ -5,7 +5,7 @@ from functools import partial
 
 from rich.console import RenderableType
 
-from mrpcbench.display.numbers import ABSENT, fixed, mebibytes, multiple, percent, score, short, whole_percent
+from mrpcbench.display.numbers import fixed, mebibytes, multiple, percent, score, short, whole_percent
 from mrpcbench.display.ratio import ratio_header, ratio_table
 from mrpcbench.display.resources import resources_table, spans_tables
 from mrpcbench.display.tables import (
@@ -22,6 +22,7 @@ from mrpcbench.records.figures import (
     best_load,
     flops_share,
     joules_per_thousand,
+    load_percentile_ms,
     padding_share,
     pairs_per_s,
     percentile_ms,
@@ -33,7 +34,7 @@ from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.bench_results import BenchRow, BenchSection, Ceilings, LoadPoint, Work
 from mrpcbench.schema.records import BenchRecord
 from mrpcbench.schema.requests import Order, Scenario
-from mrpcbench.statistics import quantile, samples_needed
+from mrpcbench.statistics import samples_needed
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "offline", "server")
 
@@ -170,8 +171,8 @@ def _server_columns(
     ]
     columns += [(ratio_header(base), partial(_load_ratio, base)) for base in references(rows, view.relative_to)]
     columns += [
-        ("p50 ms", lambda line: _load_percentile(line[1], 0.5)),
-        ("p99 ms", lambda line: _load_percentile(line[1], 0.99)),
+        ("p50 ms", lambda line: fixed(load_percentile_ms(line[1], 0.5), 1)),
+        ("p99 ms", lambda line: fixed(load_percentile_ms(line[1], 0.99), 1)),
         ("mean batch", lambda line: fixed(line[1].sent / max(1, len(line[1].batch_sizes)), 1)),
         ("sent", lambda line: str(line[1].sent)),
         ("failed", lambda line: str(line[1].failed)),
@@ -191,10 +192,6 @@ def _by_rate(row: BenchRow) -> list[LoadPoint]:
 
 def _is_best(row: BenchRow, point: LoadPoint) -> bool:
     return point is best_load(row)
-
-
-def _load_percentile(point: LoadPoint, share: float) -> str:
-    return fixed(quantile(point.latencies_ms, share), 1) if point.latencies_ms else ABSENT
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

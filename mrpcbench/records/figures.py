@@ -68,15 +68,18 @@ def round_us(row: BenchRow) -> list[float]:
 
 
 def percentile_ms(row: BenchRow, share: float) -> float | None:
-    """The `share` quantile of the row's samples in milliseconds; for server, of the latencies at the best load.
+    """The `share` quantile of the samples of a row that is not server, in milliseconds.
 
     None for a quantile above the median with too few samples to bound it at 99% confidence.
     """
-    load = best_load(row)
-    samples = load.latencies_ms if load else row.samples_ms
-    if not samples or (share > 0.5 and len(samples) < samples_needed(share)):
+    if not row.samples_ms or (share > 0.5 and len(row.samples_ms) < samples_needed(share)):
         return None
-    return quantile(samples, share)
+    return quantile(row.samples_ms, share)
+
+
+def load_percentile_ms(load: LoadPoint, share: float) -> float | None:
+    """The `share` quantile of the latencies under a server load, in milliseconds; None without an answer."""
+    return quantile(load.latencies_ms, share) if load.latencies_ms else None
 
 
 def round_ms(row: BenchRow) -> list[float]:
