@@ -80,8 +80,8 @@ def load(source: str, observer: Observer = SILENT) -> DatasetDict:
 
     Returns the available splits of train, validation and test, each with `sentence1`, `sentence2` and `label`, in the
     source's row order. Class names that the source declares are kept; the default is GLUE's. Label 1 is the positive
-    class: if a source declares it first, the labels are exchanged, and `observer` is told. For a folder called hub or
-    quickstart, write ./hub or ./quickstart.
+    class: if a source declares it first, the labels are exchanged, and `observer` gets a message. For a folder called
+    hub or quickstart, write ./hub or ./quickstart.
 
     Raises `UsageError` for an invalid source or row, and `MrpcbenchError` if the hub cannot be reached.
     """

@@ -16,7 +16,7 @@ ID_DIGITS, ADDRESS_DIGITS, NAME_DIGITS = 16, 4, 2
 def machine_sha256() -> str:
     """A hash over the ids, the name and the address of the machine, and its processor.
 
-    Its recipe stays as it is: records from one machine have been told by it since the first version.
+    Its definition must not change, because it identifies the machine of records since the first version.
     """
     parts = ("mrpcbench", _machine_id(), platform.node(), _address(), cpu_name())
     return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()

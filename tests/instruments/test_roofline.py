@@ -1,4 +1,4 @@
-"""What a model must at least do, held against torch's own counter, and what a machine reached by a scripted clock."""
+"""The work of a model, compared with torch's own counter, and the ceilings of a machine, with a scripted clock."""
 
 import itertools
 import math
