@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from mrpcbench.backends.ort import graph_device, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
@@ -21,7 +20,8 @@ from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
 from mrpcbench.onnx_export import graphs, optimum
-from mrpcbench.onnx_export.verification import Padding, run, verify
+from mrpcbench.onnx_export.joined import joined_pairs
+from mrpcbench.onnx_export.verification import Reference, run, verify
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.schema.fields import check
@@ -55,7 +55,8 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     order = (0, 1) if labelled is None else source.label_order(loading.label_names(pairs), plan.label_map)
     _rename_labels(loaded, plan.label_map)
     source.tell(observer)
-    expected, reference = _reference_logits(loaded, device, tokens, observer)
+    samples = (tokens, joined_pairs(source.reader, pairs, tokens))
+    references, placement = _references(loaded, device, samples, order, observer)
     instead = ", replacing the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
@@ -67,10 +68,10 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         environment=environment,
         model=session.model,
         data=(loading.identity(pairs, plan.data, plan.split),),
-        export=_section(folder, plan, session.placement, reference),
+        export=_section(folder, plan, session.placement, placement),
     )
     store.save(record, results)
-    gate = verify(Relabelled(session, order), tokens, expected[:, order], plan.dtype, observer, labelled)
+    gate = verify(Relabelled(session, order), *references, plan.dtype, observer, labelled)
     session.close()
     return _conclude(record, gate, device, folder, results)
 
@@ -148,21 +149,32 @@ def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, devi
     store.save_lineage(lineage, staged)
 
 
-def _reference_logits(
-    loaded: LoadedModel, device: str, tokens: EncodedPairs, observer: Observer
-) -> tuple[NDArray[np.float32], Placement]:
-    """The logits [N, 2] of the original model in float32, and where it ran."""
-    session = TorchSession(loaded, device, torch.float32, resolve_threads())
-    logits, _ = run(session, tokens, Padding(32, "length", 1, ""), "reference", observer)
+def _references(
+    loaded: LoadedModel,
+    device: str,
+    samples: tuple[EncodedPairs, EncodedPairs],
+    order: tuple[int, int],
+    observer: Observer,
+) -> tuple[tuple[Reference, Reference], Placement]:
+    """The float32 logits of the original model for the pairs of the split and for joined pairs, and where it ran.
+
+    The logits are in `order`, that of the data's labels.
+    Joined pairs run one at a time, without padding, so that the original model itself cannot err on it.
+    """
+    session = Relabelled(TorchSession(loaded, device, torch.float32, resolve_threads()), order)
+    tokens, long = samples
+    split = Reference(tokens, run(session, tokens.batches(32), "reference", observer))
+    joined = Reference(long, run(session, long.batches(1, order="given"), "reference, joined pairs", observer))
     placement = session.placement
     session.close()
     loaded.model.to("cpu")  # type: ignore[arg-type]
-    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
-        raise MrpcbenchError(
-            f"--model {loaded.identity.name}: {broken} of {len(logits)} pairs got non-finite logits from the original "
-            "model; nothing was exported; check its weights"
-        )
-    return logits, placement
+    for logits, words in ((split.logits, "pairs"), (joined.logits, "pairs of joined sentences")):
+        if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
+            raise MrpcbenchError(
+                f"--model {loaded.identity.name}: {broken} of {len(logits)} {words} got non-finite logits from the "
+                "original model; nothing was exported; check its weights"
+            )
+    return (split, joined), placement
 
 
 def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Placement) -> ExportSection:

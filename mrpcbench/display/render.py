@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mrpcbench.display.benchmark import bench
 from mrpcbench.display.comparison import comparison, verdict_line
-from mrpcbench.display.numbers import difference, fixed, interval, logged, plain
+from mrpcbench.display.numbers import NOT_FINITE, difference, fixed, interval, logged, plain
 from mrpcbench.display.tables import (
     PlainTable,
     caption,
@@ -225,7 +225,7 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
         *("Export gate", "batch", "padding", "flips", "largest\n|Δlogit|", "p99\n|Δlogit|", "padding\ntokens"),
         numeric=True,
         tight=True,
-        caption=caption(record.model, section.placement, f"n = {section.gate.pairs} pairs per row"),
+        caption=caption(record.model, section.placement, _pairs_of(section.gate)),
     )
     for trial in section.gate.trials:
         trials.add_row(
@@ -243,6 +243,11 @@ def _export(record: ExportRecord) -> Iterator[RenderableType]:
             "This graph is for a GPU but was verified on the CPU, which has other kernels and computes in another "
             "precision: also run this command on the GPU."
         )
+
+
+def _pairs_of(gate: ExportGate) -> str:
+    joined = [f", {trial.pairs} if joined" for trial in gate.trials if trial.kind == "joined"]
+    return f"n = {gate.pairs} pairs per row{''.join(joined)}"
 
 
 def _graph(section: ExportSection) -> str:
@@ -263,8 +268,17 @@ def _gate_facts(gate: ExportGate) -> PlainTable:
     else:
         broken = any(trial.max_abs_delta is None for trial in gate.trials)
         shown.add_row("margin / error", "none: a logit is not finite" if broken else "none: no logit differs")
+    if gate.p99_allowed is not None and gate.logit_spread:
+        p99s = [trial.p99_abs_delta for trial in gate.trials if trial.kind != "padding"]
+        found = NOT_FINITE if None in p99s else f"{max(p99 or 0 for p99 in p99s) / gate.logit_spread:.3f}"
+        allowed = f"{gate.p99_allowed / gate.logit_spread:g} is allowed"
+        shown.add_row("p99 |Δlogit|", f"{found} standard deviations of the logits; {allowed}")
+    if gate.padding_delta_allowed is not None:
+        moved = ", ".join(difference(trial.max_abs_delta) for trial in gate.trials if trial.kind == "padding")
+        allowed = f"{difference(gate.padding_delta_allowed)} is allowed"
+        shown.add_row("other padding tokens", f"move a logit by {moved}; {allowed}")
     if gate.f1_allowed is not None:
-        trials = ", ".join(logged(trial.f1) for trial in gate.trials)
+        trials = ", ".join(logged(trial.f1) for trial in gate.trials if trial.kind == "split")
         shown.add_row("F1 of the trials", f"{trials}; the original's interval is {interval(gate.f1_allowed)}")
     shown.add_row("flip rate", f"at most {gate.flip_rate_bound:.2%} at 95% confidence, on similar pairs")
     return shown

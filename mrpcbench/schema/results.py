@@ -1,9 +1,14 @@
 """The results of `train`, `evaluate` and `export`. Standard library only."""
 
+from typing import Literal
+
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.identity import ModelIdentity, Placement
 from mrpcbench.schema.requests import BackendSpec, Optimize, TrainRecipe
 from mrpcbench.schema.verdicts import Interval, Verdict
+
+# What a trial of the export gate compares.
+TrialKind = Literal["split", "joined", "padding"]
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
@@ -109,8 +114,14 @@ class EvaluateSection:
 
 @described
 class ParityTrial:
-    """The graph and the original model on every pair, at one batch size and padding of the graph."""
+    """One row of the export gate: two answers to the same pairs, at one batch size and padding of the graph."""
 
+    kind: TrialKind = about(
+        "What is compared: split, the graph with the original model on every pair of the split; joined, the same on "
+        "short and long pairs of joined sentences; padding, the graph with itself on these, with other padding tokens.",
+        default="split",
+    )
+    pairs: int | None = about("Pairs of the trial; null in older records: those of the split.", default=None)
     batch_size: int = about("Pairs in one forward pass.")
     padding: str = about("Padding of the batches.")
     padding_tokens: int = about("Tokens that are padding.")
@@ -124,13 +135,30 @@ class ParityTrial:
 class ExportGate:
     """Whether an exported graph gives the answers of the model (for the rule, see docs/export.md)."""
 
-    pairs: int = about("Pairs compared in each trial.")
-    trials: tuple[ParityTrial, ...] = about("One for each batch size and padding.")
+    pairs: int = about("Pairs of the split.")
+    trials: tuple[ParityTrial, ...] = about(
+        "One for each batch size and padding of the split, and one each for joined pairs and for other padding tokens."
+    )
     flips_allowed: int = about("Largest number of flips in any trial that passes.")
-    delta_allowed: float | None = about("Largest |difference| of a logit that passes; null if only labels are judged.")
+    delta_allowed: float | None = about(
+        "Largest |difference| of a logit from the original model that passes; null if it is not limited."
+    )
     f1_allowed: Interval | None = about(
         "Interval of the original model's F1, which must contain the F1 of every trial; null if F1 is not judged, "
         "because the graph is not int8 or the split has no labels.",
+        default=None,
+    )
+    logit_spread: float | None = about(
+        "Standard deviation of the original model's logits over all pairs, as the root mean square over the two "
+        "logits; null in older records, or if a logit is not finite.",
+        default=None,
+    )
+    p99_allowed: float | None = about(
+        "Largest 99th percentile of the |differences| from the original model that passes; null if it is not limited.",
+        default=None,
+    )
+    padding_delta_allowed: float | None = about(
+        "Largest |difference| of a logit that passes when padding tokens are replaced; null in older records.",
         default=None,
     )
     smallest_margin: float | None = about(

@@ -54,11 +54,15 @@ def test_an_export_is_verified_on_every_pair_at_three_batch_sizes_and_paddings(c
     assert gate is not None
     assert gate.verdict.outcome == "PASS"
     assert gate.pairs == 40
-    assert [trial.batch_size for trial in gate.trials] == [1, 8, 32]
-    assert [trial.flips for trial in gate.trials] == [0, 0, 0]
+    assert [(trial.kind, trial.batch_size, trial.flips) for trial in gate.trials] == [
+        *(("split", size, 0) for size in (1, 8, 32)),
+        ("joined", 2, 0),
+        ("padding", 2, 0),
+    ]
     paddings = [trial.padding_tokens for trial in gate.trials]
     assert paddings[0] == 0 < paddings[1] < paddings[2]
-    assert all(trial.max_abs_delta is not None and 0 < trial.max_abs_delta < 1e-4 for trial in gate.trials)
+    assert all(trial.max_abs_delta is not None and 0 < trial.max_abs_delta < 1e-4 for trial in gate.trials[:4])
+    assert gate.trials[4].max_abs_delta == 0
     assert gate.flip_rate_bound == pytest.approx(1 - 0.05 ** (1 / 40))
     lineage = store.load_lineage(copied / "onnx")
     assert lineage is not None

@@ -268,6 +268,22 @@ def test_an_export_shows_its_graph_and_for_8_bits_the_f1() -> None:
     assert "weights, int8 graph)" in shown
 
 
+def test_an_export_shows_joined_pairs_and_other_padding_with_their_limits() -> None:
+    split = make_gate().trials[0]
+    joined = replace(split, kind="joined", pairs=12, padding="joined, 10 to 1024 tokens", p99_abs_delta=0.05)
+    padding = replace(joined, kind="padding", padding="joined, other padding tokens", max_abs_delta=0.125)
+    gate = make_gate(trials=(split, joined, padding), logit_spread=2.5, p99_allowed=0.25, padding_delta_allowed=0.5)
+    section = make_export(dtype="fp16", gate=gate)
+    shown = words_of(render.render(make_record("export", export=section)))
+    assert "n = 408 pairs per row, 12 if joined" in shown
+    assert "8 joined, 10 to 1024 tokens" in shown
+    assert "p99 |Δlogit| 0.020 standard deviations of the logits; 0.1 is allowed" in shown
+    assert "other padding tokens move a logit by 1.25e-01; 5.00e-01 is allowed" in shown
+    older = words_of(render.render(make_record("export")))
+    assert "n = 408 pairs per row" in older
+    assert "standard deviations" not in older
+
+
 def test_a_failed_export_shows_the_reason() -> None:
     failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
     shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))

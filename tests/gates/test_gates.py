@@ -9,7 +9,7 @@ import pytest
 from records import make_epoch, make_export, make_gate, make_score, make_train
 
 from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
-from mrpcbench.gates.export import judge_export
+from mrpcbench.gates.export import export_problem, judge_export
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.gates.seeds import best_epoch, judge_train
 from mrpcbench.schema.requests import TrainRecipe
@@ -366,6 +366,50 @@ def test_a_pass_that_its_trials_contradict_does_not_count(changes: dict[str, Any
         "INCONCLUSIVE",
         "the gate of the record is PASS, but its trials contradict it",
     )
+
+
+def joined_gate(**changes: Any) -> ExportGate:
+    """A half-precision gate with joined pairs and other padding, of logits with the standard deviation 2."""
+    split = replace(make_gate().trials[0], max_abs_delta=0.3, p99_abs_delta=0.2)
+    joined = replace(split, kind="joined", pairs=12, flips=3)
+    padding = replace(joined, kind="padding", max_abs_delta=1e-5, p99_abs_delta=0.0)
+    limits: dict[str, Any] = {"flips_allowed": 2, "delta_allowed": None, "logit_spread": 2.0, "p99_allowed": 0.2}
+    return make_gate(trials=(split, joined, padding), padding_delta_allowed=1e-5, **limits | changes)
+
+
+def test_a_half_precision_gate_judges_joined_pairs_by_their_logits_and_not_by_their_labels() -> None:
+    gate = joined_gate()
+    assert export_problem(gate) is None
+    split, joined, padding = gate.trials
+    for trials, reason in (
+        ((split, replace(joined, p99_abs_delta=0.21), padding), "1% of the logits on joined pairs differ by 2.10e-01"),
+        ((replace(split, p99_abs_delta=0.21), joined, padding), "1% of the logits differ by 2.10e-01"),
+        ((split, joined, replace(padding, max_abs_delta=2e-5)), "other padding tokens move a logit by 2.00e-05"),
+        ((split, joined, replace(padding, max_abs_delta=None)), "a logit is not finite"),
+        ((replace(split, flips=3), joined, padding), "3 of 408 labels flip; 2 may"),
+    ):
+        assert reason in str(export_problem(replace(gate, trials=trials)))
+        assert exported(replace(gate, trials=trials)).verdict.outcome == "INCONCLUSIVE"
+
+
+def test_a_float32_gate_judges_labels_and_differences_of_joined_pairs() -> None:
+    trial = make_gate().trials[0]
+    for changes in ({"flips": 1}, {"max_abs_delta": 2e-3}):
+        joined = replace(trial, kind="joined", pairs=12, **changes)
+        assert export_problem(make_gate(trials=(trial, joined))) is not None
+    padding = replace(trial, kind="padding", pairs=12, flips=1, max_abs_delta=2e-3)
+    assert export_problem(make_gate(trials=(trial, padding))) is None  # without a limit, in an older record
+    assert "1 of 12 labels flip on joined pairs; 0 may" in str(
+        export_problem(make_gate(trials=(trial, replace(padding, kind="joined"))))
+    )
+
+
+def test_f1_is_judged_over_the_split_alone() -> None:
+    allowed = Interval(low=0.85, high=0.91, level=0.95, method="percentile bootstrap")
+    split, joined, padding = joined_gate().trials
+    gate = joined_gate(f1_allowed=allowed)
+    assert export_problem(replace(gate, trials=(replace(split, f1=0.88), joined, padding))) is None
+    assert "F1 is unknown" in str(export_problem(gate))
 
 
 def test_a_half_precision_gate_may_have_large_differences() -> None:
