@@ -21,6 +21,7 @@ from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
+from mrpcbench.records.outputs import check_space, check_writable
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import DataIdentity, Environment
 from mrpcbench.schema.records import TrainRecord
@@ -60,6 +61,10 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
     splits = loading.load(request.data, observer)
     pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
     checkpoints.check_output(request)
+    check_writable("--output-dir", output_dir)
+    check_writable("--results", results)
+    if request.push_to_hub:
+        model_card.check_repository(request.push_to_hub)
     source = weights_source(request.model, to_train=True)
     loaded = load_classifier(
         source,
@@ -79,10 +84,14 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
             store.save(done, results)
             _push(request, observer)
             return done
+        checkpoints.check_best(checkpoints.newest_checkpoint(output_dir), output_dir)
     made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
     tokens = {name: _tokens(split, source) for name, split in pairs.items()}
     source.tell(observer)
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
+    newest = checkpoints.newest_checkpoint(output_dir) if request.resume else None
+    begun_at = checkpoints.state_of(newest).global_step if newest else 0
+    check_space("--output-dir", output_dir, checkpoints.bytes_to_write(trainer, recipe, begun_at))
     checkpoint = checkpoints.start(request, run, observer)
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
     observer.began(record)

@@ -1,14 +1,16 @@
 """A training run's folder: which run was started in it, its newest checkpoint, and whether it is finished."""
 
+import math
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import folder_sha256
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
@@ -16,6 +18,7 @@ from mrpcbench.records import store
 from mrpcbench.schema.identity import DataIdentity, Lineage, ModelIdentity
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
+from mrpcbench.training.trainer import ObservedTrainer
 
 # What a run was started with: --resume continues only the same run.
 RUN_FILE = "mrpcbench-run.json"
@@ -105,6 +108,34 @@ def finished(run: Lineage, folder: Path) -> TrainRecord | None:
         record = store.load_as(TrainRecord, folder / RECORD_FILE)
         return record if record.model == lineage.model else None
     return None
+
+
+def check_best(checkpoint: Path | None, folder: Path) -> None:
+    """Raise `UsageError` if the best weights until `checkpoint`, which the end of the run needs, are gone."""
+    best_step = state_of(checkpoint).best_global_step if checkpoint else None
+    if not best_step:
+        return
+    best = folder / f"checkpoint-{best_step}"
+    try:
+        with safe_open(best / SAFE_WEIGHTS_NAME, framework="pt") as weights:
+            weights.keys()
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"--resume: {best.name} in {folder} holds the best weights so far, and is missing or damaged "
+            f"({first_line(error)}); restore it, or start again with --overwrite"
+        ) from error
+
+
+def bytes_to_write(trainer: ObservedTrainer, recipe: TrainRecipe, begun_at: int) -> int:
+    """About the size of the checkpoints that come after step `begun_at`, and of the model, in bytes.
+
+    A checkpoint holds the weights in float32, and AdamW's two moments of each.
+    """
+    weights: int = 4 * sum(weight.numel() for weight in trainer.model.parameters())
+    epoch = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
+    epoch = math.ceil(epoch / recipe.gradient_accumulation_steps)
+    saves = math.ceil(trainer.total_steps / epoch) - begun_at // epoch
+    return weights * (saves * (3 if recipe.optim.startswith("adamw_torch") else 1) + 1)
 
 
 def newest_checkpoint(output_dir: Path) -> Path | None:

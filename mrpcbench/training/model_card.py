@@ -4,6 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from mrpcbench.display.numbers import logged
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
@@ -62,6 +63,14 @@ def _metadata(record: TrainRecord, section: TrainSection) -> ModelCardData:
         model_name=record.model.name,
         eval_results=results,
     )
+
+
+def check_repository(repo_id: str) -> None:
+    """Raise `UsageError` for a name that no repository can have; the hub is not asked."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"--push-to-hub {repo_id}: not a repository name (OWNER/NAME)") from error
 
 
 def push(folder: Path, repo_id: str) -> str:

@@ -279,6 +279,36 @@ def test_a_finished_run_with_replaced_weights_does_not_count_as_finished(request
     assert run(replace(request_, resume=True), recipe).train.best_step == 1
 
 
+def test_a_best_checkpoint_that_is_gone_or_damaged_is_reported_before_the_first_step(request_: TrainRequest) -> None:
+    recipe = replace(RECIPE, learning_rate=1e-12, num_train_epochs=3, metric_for_best_model="accuracy")
+    with pytest.raises(InterruptedRunError):
+        run(request_, recipe, SignalAt(14))
+    weights = Path(request_.output_dir) / "checkpoint-6" / "model.safetensors"
+    whole = weights.read_bytes()
+    for damage in (lambda: weights.write_bytes(whole[:999]), weights.unlink):
+        damage()
+        listener = Listener()
+        with pytest.raises(UsageError, match=r"--resume: checkpoint-6 .* missing or damaged .* --overwrite"):
+            run(replace(request_, resume=True), recipe, listener)
+        assert not listener.steps
+    weights.write_bytes(whole)
+    assert run(replace(request_, resume=True), recipe).train.best_step == 6
+
+
+def test_what_the_end_needs_is_checked_before_the_first_step(request_: TrainRequest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases = {
+        "--output-dir .*file is a file": (replace(request_, output_dir=str(tmp_path / "file" / "model")), None),
+        "--results .*file is a file": (request_, tmp_path / "file" / "r.json"),
+        "--push-to-hub a/b/c: not a repository": (replace(request_, push_to_hub="a/b/c"), None),
+    }
+    for message, (request, results) in cases.items():
+        listener = Listener()
+        with pytest.raises(UsageError, match=message):
+            train(request, RECIPE, results, listener)
+        assert not listener.steps
+
+
 def test_a_run_that_replaced_a_finished_one_is_not_confused_with_it(request_: TrainRequest) -> None:
     recipe = replace(RECIPE, max_steps=3)
     run(request_, recipe)
