@@ -135,7 +135,8 @@ def bytes_to_write(trainer: ObservedTrainer, recipe: TrainRecipe, begun_at: int)
     epoch = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
     epoch = math.ceil(epoch / recipe.gradient_accumulation_steps)
     saves = math.ceil(trainer.total_steps / epoch) - begun_at // epoch
-    return weights * (saves * (3 if recipe.optim.startswith("adamw_torch") else 1) + 1)
+    files = saves * (3 if recipe.optim.startswith("adamw_torch") else 1) + 1
+    return int(weights * files)
 
 
 def newest_checkpoint(output_dir: Path) -> Path | None:
