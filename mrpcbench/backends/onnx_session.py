@@ -111,7 +111,7 @@ class OnnxSession(SteppedSession):
             raise
         except Exception as error:  # ONNX Runtime raises its own types, which depend on the failing operator
             logging.getLogger(__name__).warning(
-                "CUDA cannot record %s as a CUDA graph; it runs node by node: %s", self.model.name, first_line(error)
+                "CUDA cannot capture %s as a CUDA graph; it runs node by node: %s", self.model.name, first_line(error)
             )
             return None
         return replayer

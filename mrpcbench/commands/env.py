@@ -7,7 +7,7 @@ from mrpcbench.schema.identity import EnvironmentReport
 
 
 def env() -> EnvironmentReport:
-    """Try each engine on each device."""
+    """Check CUDA, compilers and ONNX Runtime's CUDA provider for each engine; no model is loaded."""
     gpu = cuda_problem()
     if gpu:
         gpu += "; install a GPU driver and a CUDA build of torch (docs/reproduce.md)"

@@ -74,7 +74,7 @@ class StoredSpeedPolicy:
     max_slowdown: Slowdown = about("Largest growth of the time per pair that passes, as a share.", default=0.10)
     rows: tuple[Row, ...] = about(
         "Gated rows, such as 'onnx offline batch 32'; if empty, the fastest offline row and the single-stream row of "
-        "each backend, at most five in all.",
+        "each case, in record order, at most five.",
         default=(),
     )
 
