@@ -229,8 +229,8 @@ def test_a_file_that_cannot_be_written_is_one_line(mrpcbench: Run, small_data: P
     done = mrpcbench(
         "evaluate", "--backend", "fake", "--model", "quickstart", "--data", small_data, "--results", "file/r.json"
     )
-    assert done.status == 1
-    assert "file" in _one_line(done)
+    assert done.status == 2
+    assert "file is a file; name another path" in _one_line(done)
 
 
 def test_the_version_is_that_of_the_package(mrpcbench: Run) -> None:

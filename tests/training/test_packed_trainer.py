@@ -143,7 +143,7 @@ def test_fp16_is_refused_with_the_supported_precisions(tmp_path: Path) -> None:
 
 def test_another_architecture_is_rejected_by_name(request_: TrainRequest, tmp_path: Path) -> None:
     config = BertConfig(
-        vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=640, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
     sources.load_tokenizer(sources.locate("quickstart"), "quickstart").save_pretrained(tmp_path / "bert")
