@@ -1,6 +1,6 @@
 """The engines by name. An engine is imported when it is opened; this module needs only the standard library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from mrpcbench.schema.requests import BackendSpec
 if TYPE_CHECKING:
     from mrpcbench.backends.session import Session
     from mrpcbench.models.sources import ModelSource
+    from mrpcbench.schema.identity import Placement
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,24 @@ def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Ses
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
         raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: only for --backend torch; use --dtype auto")
     opener: Callable[[BackendSpec, ModelSource], Session] = _load_engine(spec, engine_of(spec.backend).opener)
-    return opener(spec, source or _load(RESOLVE)(spec))
+    session = opener(spec, source or _load(RESOLVE)(spec))
+    for option, requested, actual in _requested_and_actual(spec, session.placement):
+        if requested != actual:
+            session.close()
+            raise MissingError(
+                f"--backend {spec.backend} --{option} {requested}: {actual} would be used instead; omit --{option}"
+            )
+    return session
+
+
+def _requested_and_actual(spec: BackendSpec, actual: "Placement") -> Iterator[tuple[str, object, object]]:
+    """Each option of `spec` that requests one value, with that value and the actual one."""
+    if spec.device != "auto":
+        yield "device", spec.device, actual.device.split()[0]
+    if spec.dtype != "auto":
+        yield "dtype", spec.dtype, actual.dtype
+    if spec.threads:
+        yield "threads", spec.threads, actual.threads
 
 
 def open_graph(spec: BackendSpec) -> "Session":

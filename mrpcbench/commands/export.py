@@ -128,7 +128,7 @@ def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
 def _write_onnx(loaded: LoadedModel, source: ModelSource, plan: ExportPlan, device: str, staged: Path) -> None:
     """Write graph, configuration, tokenizer and lineage into `staged`; the graph is not verified yet."""
     if graphs.is_ours(plan.optimize):
-        onnx.save(graphs.make(loaded.model, plan.optimize), staged / ONNX_FILE)
+        onnx.save(graphs.make(loaded.model, plan.optimize, plan.dtype), staged / ONNX_FILE)
     else:
         optimum.write(
             *(loaded.model, staged),

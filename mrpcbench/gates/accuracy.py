@@ -1,5 +1,6 @@
 """The gate of `evaluate` records: both sides have classified the same pairs, so their predictions are paired."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,19 +23,14 @@ class ScoredPredictions:
 
 
 def judge_evaluate(baseline: ScoredPredictions, current: ScoredPredictions, policy: Policy) -> tuple[MetricResult, ...]:
-    """Judge accuracy by a paired test, F1 by the interval of its change, and both by their floors.
-
-    The loss is information.
-    """
-    tests = max(1, policy.accuracy.gate + policy.f1.gate)
-    losses = (baseline.score.loss, current.score.loss)
-    return (
-        _paired_accuracy(baseline, current, policy, tests),
-        *floor_metric("accuracy", baseline.score.accuracy, current.score.accuracy, policy.accuracy.floor),
-        _paired_f1(baseline, current, policy, tests),
-        *floor_metric("f1", baseline.score.f1, current.score.f1, policy.f1.floor),
-        information("loss", *losses, "nats"),
-    )
+    """Judge each metric of `RULES` by its rule and its floor. The gated ones share `alpha`; the loss is information."""
+    tests = max(1, sum(getattr(policy, name).gate for name in RULES))
+    metrics: list[MetricResult] = []
+    for name, rule in RULES.items():
+        before, after = getattr(baseline.score, name), getattr(current.score, name)
+        metrics.append(rule(baseline, current, policy, tests))
+        metrics += floor_metric(name, before, after, getattr(policy, name).floor)
+    return (*metrics, information("loss", baseline.score.loss, current.score.loss, "nats"))
 
 
 def _paired_accuracy(
@@ -109,3 +105,11 @@ def _paired_f1(baseline: ScoredPredictions, current: ScoredPredictions, policy: 
         test="paired bootstrap",
         limit=f"interval below {-net_loss:g} points",
     )
+
+
+# Each metric of `EvalScore` that can be gated, with its rule. A rule takes both results, the limits and the number of
+# gated metrics. The limits of a metric are the field of `Policy` with its name.
+RULES: Mapping[str, Callable[[ScoredPredictions, ScoredPredictions, Policy, int], MetricResult]] = {
+    "accuracy": _paired_accuracy,
+    "f1": _paired_f1,
+}

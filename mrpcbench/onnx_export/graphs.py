@@ -60,9 +60,9 @@ def check(model: PreTrainedModel, optimize: Optimize) -> None:
         builder.check(model, f"--optimize {optimize}")
 
 
-def make(model: PreTrainedModel, optimize: Optimize) -> onnx.ModelProto:
+def make(model: PreTrainedModel, optimize: Optimize, requested: GraphDtype = "auto") -> onnx.ModelProto:
     """Our graph of a model that passed `check`: `input_ids`, `attention_mask` [B, S] to `logits` [B, 2]."""
-    builder = GRAPHS[optimize].builder
+    builder, dtype = GRAPHS[optimize].builder, arithmetic(optimize, requested)
     assert builder is not None
-    graph = builder(model, half=optimize == "cuda").build()
-    return quantized(graph) if optimize == "int8" else graph
+    graph = builder(model, half=dtype == "fp16").build()
+    return quantized(graph) if dtype == "int8" else graph

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Outcome
 
+from mrpcbench.backends import registry
 from mrpcbench.commands import env
 from mrpcbench.errors import ExitStatus, InterruptedRunError, MissingError, MrpcbenchError, UsageError
 
@@ -144,16 +145,8 @@ def test_the_environment_is_one_json_document_and_exits_with_0(mrpcbench: Run) -
     found = mrpcbench("env", "--json")
     assert found.status == 0
     document = json.loads(found.out)
-    assert [name for name, _ in document["problems"]] == [
-        "torch on cpu",
-        "torch on cuda",
-        "torch-packed on cpu",
-        "torch-packed on cuda",
-        "torch-compile on cpu",
-        "torch-compile on cuda",
-        "onnx on cpu",
-        "onnx on cuda",
-    ]
+    expected = [f"{name} on {device}" for name in registry.BACKENDS for device in ("cpu", "cuda")]
+    assert [name for name, _ in document["problems"]] == expected
     assert document["environment"]["argv"]
 
 

@@ -168,6 +168,16 @@ def test_every_layout_gives_the_same_dataset_and_hash_and_is_not_modified(tmp_pa
         assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before, folder.name
 
 
+def test_each_layout_has_its_writer_here_in_the_same_order(tmp_path: Path) -> None:
+    found = []
+    for write in LAYOUTS:
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        write(folder)
+        found.append(folders.layout_of(str(folder), folder).name)
+    assert found == [layout.name for layout in folders.LAYOUTS], "add a writer of each layout to LAYOUTS of this file"
+
+
 def test_loading_needs_no_cache_folder(tmp_path: Path) -> None:
     write_parquet(tmp_path)
     code = "import sys; from mrpcbench.data import loading; print(len(loading.load(sys.argv[1])['train']))"

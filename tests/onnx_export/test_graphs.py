@@ -28,7 +28,7 @@ from mrpcbench.onnx_export.modernbert import Builder
 from mrpcbench.onnx_export.quantize import quantized
 from mrpcbench.schema.requests import GraphDtype, Optimize
 
-FORMS: dict[str, type[Builder]] = {"cpu": ForCpu, "cuda": ForCuda}
+FORMS: dict[str, type[Builder]] = {name: item.builder for name, item in graphs.GRAPHS.items() if item.builder}
 
 
 def original(model: ModernBertForSequenceClassification, inputs: Inputs) -> NDArray[np.float32]:
