@@ -6,7 +6,6 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan
@@ -141,11 +140,7 @@ def load(path: AnyPath) -> Record:
 
 
 def _path(path: AnyPath | None) -> Path | None:
-    if path is None:
-        return None
-    if Path(path).is_dir():
-        raise UsageError(f"results={str(path)!r}: a folder; name a file in it")
-    return Path(path)
+    return None if path is None else Path(path)
 
 
 def _paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:

@@ -19,7 +19,7 @@ from mrpcbench.instruments import trace
 from mrpcbench.instruments.roofline import measure_ceilings
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_writable
+from mrpcbench.records.outputs import check_file
 from mrpcbench.schema.bench_requests import BenchPlan, BenchView
 from mrpcbench.schema.bench_results import BenchSection
 from mrpcbench.schema.cases import BenchRequest
@@ -36,10 +36,8 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     """
     check(request.spec, request.plan)
     profile = Path(request.control.profile) if request.control.profile else None
-    if profile and profile.is_dir():
-        raise UsageError(f"--profile {profile}: a folder; name a file in it")
-    check_writable("--profile", profile)
-    check_writable("--results", results)
+    check_file("--profile", profile)
+    check_file("--results", results)
     suite, plan, view = choose(request)
     environment = capture()
     sources = resolve_all(case.spec for case in suite.cases)

@@ -18,7 +18,7 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_writable
+from mrpcbench.records.outputs import check_file, check_writable
 from mrpcbench.records.scores import score
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import PairAnswer
@@ -34,7 +34,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     split does not exist, or if the split has no labels.
     """
     check(spec, plan)
-    check_writable("--results", results)
+    check_file("--results", results)
     check_writable("--output-dir", plan.output_dir)
     environment = capture()
     source = resolve(spec)

@@ -24,7 +24,7 @@ from mrpcbench.onnx_export.joined import joined_pairs
 from mrpcbench.onnx_export.verification import Reference, run, verify
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_writable
+from mrpcbench.records.outputs import check_file, check_writable
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import Lineage, Placement
 from mrpcbench.schema.records import ExportRecord
@@ -46,7 +46,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
     check_writable("--output-dir", folder.parent / "onnx")
-    check_writable("--results", results)
+    check_file("--results", results)
     source = weights_source(plan.model)
     pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)

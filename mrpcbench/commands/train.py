@@ -21,7 +21,7 @@ from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_space, check_writable
+from mrpcbench.records.outputs import check_file, check_space, check_writable
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import DataIdentity, Environment
 from mrpcbench.schema.records import TrainRecord
@@ -62,7 +62,7 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
     pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
     checkpoints.check_output(request)
     check_writable("--output-dir", output_dir)
-    check_writable("--results", results)
+    check_file("--results", results)
     if request.push_to_hub:
         model_card.check_repository(request.push_to_hub)
     source = weights_source(request.model, to_train=True)

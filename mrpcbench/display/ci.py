@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from mrpcbench.display.comparison import columns, compared, gate_lines, headline, one_line, ordered, sides
 from mrpcbench.display.numbers import ABSENT
 from mrpcbench.errors import UsageError
+from mrpcbench.records.outputs import check_no_folder
 from mrpcbench.records.store import write_text
 from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
@@ -32,8 +33,7 @@ LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
 def check_publish(request: Publish) -> None:
     """Raise `UsageError` for an invalid output file; called before a command does any work."""
     for flag, name in (("--markdown", request.markdown), ("--junit", request.junit)):
-        if name is not None and Path(name).is_dir():
-            raise UsageError(f"{flag} {name}: a folder; name a file in it")
+        check_no_folder(flag, name)
     if request.markdown is not None and request.junit is not None and _same(request.markdown, request.junit):
         raise UsageError(f"--junit {request.junit}: the same file as --markdown; name another")
 

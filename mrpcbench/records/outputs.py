@@ -19,6 +19,18 @@ def check_writable(option: str, path: str | Path | None) -> None:
         raise UsageError(f"{option} {wanted}: no permission to write in {above}; name another path")
 
 
+def check_file(option: str, path: str | Path | None) -> None:
+    """Raise `UsageError` unless a file `path` can be made or replaced; None needs nothing. Writes nothing."""
+    check_no_folder(option, path)
+    check_writable(option, path)
+
+
+def check_no_folder(option: str, path: str | Path | None) -> None:
+    """Raise `UsageError` if `path`, which is to be a file, is a folder."""
+    if path is not None and Path(path).is_dir():
+        raise UsageError(f"{option} {path}: a folder; name a file in it")
+
+
 def check_space(option: str, folder: Path, needed: int) -> None:
     """Raise `UsageError` if the disk of `folder` has less than `needed` bytes left."""
     free = shutil.disk_usage(_existing(folder.absolute())).free
