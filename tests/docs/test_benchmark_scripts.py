@@ -1,8 +1,9 @@
 """The scripts of docs/benchmarks: each can be imported, and reads the records and results that are committed."""
 
+import ast
 import json
 import sys
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from mrpcbench.records.figures import relative_speed
 from mrpcbench.schema.records import BenchRecord, TrainRecord
 
 SCRIPTS = sorted((REPOSITORY / "docs" / "benchmarks").glob("*.py"))
+CUDA_CHECKS = sorted((REPOSITORY / "docs" / "benchmarks" / "cuda_checks").rglob("*.py"))
 
 
 def load_script(path: Path) -> ModuleType:
@@ -38,6 +40,23 @@ def load_script(path: Path) -> ModuleType:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_can_be_imported(path: Path) -> None:
     assert callable(load_script(path).main)
+
+
+def test_the_cuda_checks_import_names_that_exist() -> None:
+    imported = {
+        (node.module, name.name)
+        for path in CUDA_CHECKS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mrpcbench")
+        for name in node.names
+    }
+    assert imported
+    missing = {f"{module}.{name}" for module, name in imported if not _exists(module, name)}
+    assert not missing
+
+
+def _exists(module: str, name: str) -> bool:
+    return hasattr(import_module(module), name) or util.find_spec(f"{module}.{name}") is not None
 
 
 def test_gpu_reads_its_goals_from_the_records() -> None:
