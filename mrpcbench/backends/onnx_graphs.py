@@ -37,7 +37,7 @@ class Shape:
 def padded(inputs: Mapping[str, NDArray[np.int64]], shape: Shape) -> dict[str, NDArray[np.int64]]:
     """`inputs` [B, L] padded with zeros to `shape`. An added row has one unmasked token.
 
-    Without one, mean pooling would compute 0 / 0 and the last token would have index -1.
+    Without one, mean pooling would compute 0 / 0.
     """
     found = {}
     for name, values in inputs.items():

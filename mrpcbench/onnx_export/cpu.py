@@ -20,23 +20,6 @@ class ForCpu(Builder):
     Ashkboos et al., "SliceGPT", 2024.)
     """
 
-    # The first opset whose Attention node takes the number of real tokens per pair.
-    opset = 24
-
-    def _read_lengths(self, columns: str) -> None:
-        self._real = self._writer.one("ReduceSum", ["attention_mask", self._writer.integers(1)], {"keepdims": 0})
-
-    def _attention(self, states: str, layer: int, band: str) -> str:
-        heads, packed = self._config.num_attention_heads, self._linear(states, f"model.layers.{layer}.attn.Wqkv")
-        query, key, value = self._writer.node("Split", [packed], {"axis": -1, "num_outputs": 3}, outputs=3)
-        start, tables = self._writer.integers(0), self._rotary(layer)
-        rotated = [
-            self._writer.one("RotaryEmbedding", [item, start, *tables], {"num_heads": heads}, domain=MICROSOFT)
-            for item in (query, key)
-        ]
-        attributes = {"q_num_heads": heads, "kv_num_heads": heads}
-        return self._writer.one("Attention", [*rotated, value, band, "", "", self._real], attributes)
-
     def _gated(self, states: str, name: str) -> str:
         return self._gate(*(self._linear(states, f"{name}.Wi", half) for half in (0, 1)))
 

@@ -28,7 +28,7 @@ class Graph:
 GRAPHS: Mapping[Optimize, Graph] = {
     "none": Graph(("fp32", "fp16")),
     "cpu": Graph(("fp32",), ForCpu),
-    "cuda": Graph(("fp16",), ForCuda),  # CUDA's fused attention has no float32 kernel
+    "cuda": Graph(("fp16",), ForCuda),  # CUDA's flash attention has no float32 kernel
     "int8": Graph(("int8",), ForCpu),
     "o3": Graph(("fp32",)),
     "o4": Graph(("fp16",)),

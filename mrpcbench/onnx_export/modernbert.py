@@ -6,7 +6,7 @@ layer and local attention in the others; a gated MLP; then pooling and a head.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,8 +16,10 @@ from onnx import TensorProto
 from transformers import ModernBertForSequenceClassification, PreTrainedModel
 
 from mrpcbench.errors import UsageError
-from mrpcbench.onnx_export.writer import Writer
+from mrpcbench.onnx_export.writer import MICROSOFT, Writer
 
+# The first opset whose Attention node takes the number of real tokens per pair.
+OPSET = 24
 # Added to a score to mask a token in a softmax. The largest float16 is 65504, so this plus a score stays finite.
 MASKED = -3e4
 
@@ -25,12 +27,8 @@ MASKED = -3e4
 class Builder(ABC):
     """Writes one graph. Weights keep their names; matrices are transposed to [in, out] for MatMul.
 
-    Pairs must be padded on the right. A subclass writes attention and norms with the nodes of its provider.
+    Pairs must be padded on the right. A subclass writes the MLP and the norms with the nodes of its provider.
     """
-
-    opset: ClassVar[int]
-    # The width of a head must be a multiple of this for the provider's attention.
-    head_multiple: ClassVar[int] = 2
 
     def __init__(self, model: PreTrainedModel, *, half: bool = False) -> None:
         """`model` has passed `check`. With `half`, its layers are float16."""
@@ -41,17 +39,17 @@ class Builder(ABC):
         self._weights = model.state_dict()
         self._float = np.dtype(np.float16 if half else np.float32)
 
-    @classmethod
-    def check(cls, model: PreTrainedModel, option: str) -> None:
+    @staticmethod
+    def check(model: PreTrainedModel, option: str) -> None:
         """Raise `UsageError` if this builder does not support `model`. The message names `option` and what to use."""
-        if problem := _problem(model, cls.head_multiple):
+        if problem := _problem(model):
             raise UsageError(f"{option}: {problem}; use --optimize none")
 
     def build(self) -> onnx.ModelProto:
         """The graph: `input_ids`, `attention_mask` [B, S] int64 to `logits` [B, labels] float32."""
-        columns = self._writer.one("Shape", ["input_ids"], {"start": 1, "end": 2})
-        self._read_lengths(columns)
-        band = self._band(columns)
+        # The number of real tokens of each pair [B]. Attention reads only these keys.
+        self._real = self._writer.one("ReduceSum", ["attention_mask", self._writer.integers(1)], {"keepdims": 0})
+        band = self._band()
         table = self._weight("model.embeddings.tok_embeddings.weight")
         states = self._norm(self._writer.one("Gather", [table, "input_ids"]), "model.embeddings.norm")
         residual = self._first_residual(states)
@@ -64,17 +62,9 @@ class Builder(ABC):
             after = "model.final_norm" if layer == count - 1 else f"model.layers.{layer + 1}.attn_norm"
             states, residual = self._project(self._gated(states, f"{name}.mlp"), residual, f"{name}.mlp.Wo", after)
         self._head(self._pool(states))
-        return self._writer.model("modernbert", self.opset, self._config.num_labels)
+        return self._writer.model("modernbert", OPSET, self._config.num_labels)
 
     # --- written by each provider -------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _read_lengths(self, columns: str) -> None:
-        """Write the nodes that compute the attention's inputs from the pairs' lengths; `columns` [1] is S."""
-
-    @abstractmethod
-    def _attention(self, states: str, layer: int, band: str) -> str:
-        """Attention of all heads [B, S, D], with rotary positions and the padding mask."""
 
     @abstractmethod
     def _gated(self, states: str, name: str) -> str:
@@ -88,9 +78,25 @@ class Builder(ABC):
     def _project(self, states: str, residual: str, linear: str, norm: str) -> tuple[str, str]:
         """Apply `linear` to `states` and add `residual`; returns the normalised sum and the sum."""
 
-    # --- masks and rotary tables --------------------------------------------------------------------------------------
+    # --- attention ----------------------------------------------------------------------------------------------------
 
-    def _band(self, columns: str) -> str:
+    def _attention(self, states: str, layer: int, band: str) -> str:
+        """Attention of all heads [B, S, D], with rotary positions and the padding mask.
+
+        The window option of ONNX Runtime's own attention nodes works only with causal attention, so `band` is an added
+        mask.
+        """
+        heads, packed = self._config.num_attention_heads, self._linear(states, f"model.layers.{layer}.attn.Wqkv")
+        query, key, value = self._writer.node("Split", [packed], {"axis": -1, "num_outputs": 3}, outputs=3)
+        start, tables = self._writer.integers(0), self._rotary(layer)
+        rotated = [
+            self._writer.one("RotaryEmbedding", [item, start, *tables], {"num_heads": heads}, domain=MICROSOFT)
+            for item in (query, key)
+        ]
+        attributes = {"q_num_heads": heads, "kv_num_heads": heads}
+        return self._writer.one("Attention", [*rotated, value, band, "", "", self._real], attributes)
+
+    def _band(self) -> str:
         """The additive mask of local layers [1, 1, S, S]: 0 within the window, `MASKED` outside; "" without them.
 
         It is sliced from a constant, which stays on the GPU. A Range node would run on the CPU and need a copy, which
@@ -99,6 +105,7 @@ class Builder(ABC):
         if self._config.global_attn_every_n_layers == 1:
             return ""
         write = self._writer
+        columns = write.one("Shape", ["input_ids"], {"start": 1, "end": 2})
         every = write.constant("positions", np.arange(self._config.max_position_embeddings, dtype=np.int64))
         keys = write.one("Slice", [every, write.integers(0), columns])
         queries = write.one("Unsqueeze", [keys, write.integers(0, 1, 3)])
@@ -166,7 +173,7 @@ class Builder(ABC):
         return self._writer.constant(name, (values.T if transposed else values).astype(self._float))
 
 
-def _problem(model: PreTrainedModel, head_multiple: int) -> str | None:
+def _problem(model: PreTrainedModel) -> str | None:
     if not isinstance(model, ModernBertForSequenceClassification):
         return f"supports only ModernBertForSequenceClassification, not {type(model).__name__}"
     config = model.config
@@ -176,8 +183,8 @@ def _problem(model: PreTrainedModel, head_multiple: int) -> str | None:
     if config.classifier_pooling not in ("mean", "cls"):
         return f"supports only classifier_pooling mean or cls, not {config.classifier_pooling}"
     width = config.hidden_size // config.num_attention_heads
-    if width % head_multiple:
-        return f"supports only heads whose width is a multiple of {head_multiple}, not {width}"
+    if width % 2:
+        return f"supports only heads of an even width, not {width}"
     kind = model.model.layers[0].attn.rotary_emb.rope_type
     if "dynamic" in kind or kind == "longrope":
         return f"supports only rotary positions that do not depend on the length, not {kind}"

@@ -32,7 +32,7 @@ def test_a_shape_is_the_smallest_that_holds_the_batch(rows: int, width: int, sha
 
 
 def test_every_row_of_a_padded_batch_has_a_token() -> None:
-    """Without a token, a row has no mean, and its last token has index -1."""
+    """Without a token, a row has no mean."""
     inputs = batch((19, 53, 30))
     found = padded(inputs, Shape(4, 64))
     assert found["attention_mask"].sum(axis=1).tolist() == [19, 53, 30, 1]

@@ -78,10 +78,9 @@ def test_a_graph_matches_the_original_on_short_and_long_pairs(changes: dict[str,
 
 def without_windows(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with every layer global."""
-    places = {"GroupQueryAttention": 10, "Attention": 3}
     for node in graph.graph.node:
-        if len(node.input) > places.get(node.op_type, len(node.input)):
-            node.input[places[node.op_type]] = ""
+        if node.op_type == "Attention":
+            node.input[3] = ""
     return graph
 
 
@@ -183,14 +182,14 @@ def test_a_graph_of_22_layers_has_at_most_a_ninth_of_optimums_nodes(tmp_path: Pa
     theirs = len(onnx.load(tmp_path / "model.onnx").graph.node)
     names: tuple[Optimize, ...] = ("cpu", "cuda", "int8")
     ours = {name: len(graphs.make(model, name).graph.node) for name in names}
-    assert ours == {"cpu": 309, "cuda": 245, "int8": 312}
+    assert ours == {"cpu": 309, "cuda": 308, "int8": 312}
     assert max(ours.values()) <= theirs / 9
 
 
-@pytest.mark.parametrize(("form", "nodes"), [(ForCpu, 13), (ForCuda, 10)])
-def test_a_layer_has_few_nodes(form: type[Builder], nodes: int) -> None:
+@pytest.mark.parametrize("form", [ForCpu, ForCuda])
+def test_a_layer_has_few_nodes(form: type[Builder]) -> None:
     few, more = (len(form(modernbert(num_hidden_layers=count)).build().graph.node) for count in (4, 7))
-    assert more - few == 3 * nodes
+    assert more - few == 3 * 13
 
 
 # --- as a plain file --------------------------------------------------------------------------------------------------
@@ -247,21 +246,13 @@ def test_more_tokens_than_positions_are_an_error(form: type[Builder]) -> None:
     [
         ({"hidden_activation": "relu"}, "hidden_activation gelu, not relu"),
         ({"classifier_activation": "silu"}, "classifier_activation gelu, not silu"),
-        ({"hidden_size": 12}, "multiple of 2, not 3"),
+        ({"hidden_size": 12}, "an even width, not 3"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "length, not dynamic"),
     ],
 )
 def test_a_modernbert_that_the_builder_does_not_support_is_rejected(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=f"{words}; use --optimize none"):
         graphs.check(modernbert(**changes), "int8")
-
-
-def test_a_head_width_that_only_cuda_does_not_support_is_rejected_only_for_cuda() -> None:
-    model = modernbert(hidden_size=40)
-    with pytest.raises(UsageError, match=r"--optimize cuda: .*multiple of 16, not 10"):
-        graphs.check(model, "cuda")
-    graphs.check(model, "cpu")
-    assert off_by(graphs.make(model, "cpu"), model, batch()) < 5e-5
 
 
 def test_another_architecture_is_rejected_except_for_optimums_graph() -> None:
