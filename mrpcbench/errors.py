@@ -52,6 +52,13 @@ class MissingError(MrpcbenchError):
     status = ExitStatus.MISSING
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line: the message of an error of ours, else the class of `error` and its message."""
+    if isinstance(error, MrpcbenchError):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the message of `error`; the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.registry import open_session
 from mrpcbench.backends.session import Session
+from mrpcbench.benchmark.failures import RunningRows
 from mrpcbench.benchmark.row import RowMeasurement, ServerRow, SteadyRow, Workload
 from mrpcbench.benchmark.scoring import Labels, label_text, labels_in
 from mrpcbench.benchmark.server import Load
@@ -35,38 +36,43 @@ from mrpcbench.schema.requests import BackendSpec
 
 def open_suite(
     suite: Suite, sources: Mapping[BackendSpec, ModelSource], plan: BenchPlan, pairs: Dataset, observer: Observer
-) -> list[RowMeasurement]:
+) -> RunningRows:
     """Open the rows of all cases over `pairs`. Cases with equal specs share a session.
 
-    Raises `UsageError` if a model has its labels in the other order, or a limit below `--seq-len` tokens, and
-    `MissingError` if an engine is not available.
+    A case whose engine cannot be opened is left out (`RunningRows.attempt`). Raises `UsageError` if a model has its
+    labels in the other order, or a limit below `--seq-len` tokens, and `MissingError` if no engine can be opened.
     """
+    running = RunningRows(suite.cases, observer, is_preset=plan.preset is not None)
     opened: dict[BackendSpec, tuple[Session, float]] = {}
     try:
-        return _rows(suite, sources, plan, pairs, observer, opened)
+        _open_rows(running, suite, sources, plan, pairs, observer, opened)
     except BaseException:
         for session, _ in opened.values():
             session.close()
         raise
+    return running
 
 
-def _rows(
+def _open_rows(
+    running: RunningRows,
     suite: Suite,
     sources: Mapping[BackendSpec, ModelSource],
     plan: BenchPlan,
     pairs: Dataset,
     observer: Observer,
     opened: dict[BackendSpec, tuple[Session, float]],
-) -> list[RowMeasurement]:
-    """The rows of `suite`. Adds each session to `opened`, with the time in ms that it took to open."""
+) -> None:
+    """Open the rows of `suite`. Adds each session to `opened`, with the time in ms that it took to open."""
     texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
-    rows: list[RowMeasurement] = []
     for case in suite.cases:
         source = sources[case.spec]
         label_order = source.label_order(loading.label_names(pairs), case.spec.label_map)
         if case.spec not in opened:
             observer.say(f"opening {case.name}")
-            opened[case.spec] = timed(partial(open_session, case.spec, source))
+            found = running.attempt(case, "opening", partial(timed, partial(open_session, case.spec, source)))
+            if found is None:
+                continue
+            opened[case.spec] = found
         session, open_ms = opened[case.spec]
         tokens, tokenise = _tokens(plan, source.reader, texts)
         source.tell(observer)
@@ -78,8 +84,7 @@ def _rows(
             batches = tokens.batches(row.batch_size, order=order or "given")
             work = None if row.scenario == "server" else _work(source, session, tokens, len(batches))
             workload = Workload(tokens, tokenise, batches, order, work, label_order)
-            rows.append(kind(row, case, session, open_ms, workload, _meter(session, sensor)))
-    return rows
+            running.rows.append(kind(row, case, session, open_ms, workload, _meter(session, sensor)))
 
 
 def _meter(session: Session, sensor: GpuSensor | None) -> Meter:
@@ -115,7 +120,7 @@ def _work(source: ModelSource, session: Session, tokens: EncodedPairs, batches: 
 
 def reference_of(rows: Sequence[RowMeasurement], pairs: int) -> ReferenceAnswers | None:
     """The answers of the first row; None for a single case, and before the first round."""
-    if len({row.case.name for row in rows}) == 1:
+    if len({row.case.name for row in rows}) < 2:
         return None
     first = next((row for row in rows if isinstance(row, SteadyRow)), rows[0])
     if first.answers is None:
@@ -126,37 +131,41 @@ def reference_of(rows: Sequence[RowMeasurement], pairs: int) -> ReferenceAnswers
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measure(
-    section: BenchSection, rows: list[RowMeasurement], truth: Labels, observer: Observer
-) -> Iterator[BenchSection]:
-    """Measure `rows`: first the rounds, then the server loads, then the time breakdowns.
+def measure(section: BenchSection, running: RunningRows, truth: Labels, observer: Observer) -> Iterator[BenchSection]:
+    """Measure the rows of `running`: first the rounds, then the server loads, then the time breakdowns.
 
-    Yields the updated section after every row. `truth`, int64 [N], are the labels of the pairs.
+    Yields the updated section after every row. `truth`, int64 [N], are the labels of the pairs. A case that fails is
+    left out (`RunningRows.attempt`).
     """
-    for row in rows:
-        row.warm_up(section.plan.warmup)
-    steady = [row for row in rows if isinstance(row, SteadyRow)]
+    for row in running.rows:
+        running.attempt(row.case, "warm-up", partial(row.warm_up, section.plan.warmup))
     controls: list[float] = []
-    for rounds_done in _rounds(steady, section.plan, truth, controls, observer):
-        section = _grown(replace(section, rounds_done=rounds_done, control_us=tuple(controls)), rows, truth)
+    for rounds_done in _rounds(running, section.plan, truth, controls, observer):
+        section = _grown(replace(section, rounds_done=rounds_done, control_us=tuple(controls)), running, truth)
         yield section
-    for row in rows:
+    for row in running.rows:
         if isinstance(row, ServerRow):
-            row.find_rate(section.plan, partial(_say_load, observer, row))
-            section = _grown(section, rows, truth)
+            find_rate = partial(row.find_rate, section.plan, partial(_say_load, observer, row))
+            running.attempt(row.case, "measurement", find_rate)
+            section = _grown(section, running, truth)
             yield section
+    rows = running.rows
     for position, row in enumerate(rows):
         try:
             row.break_down()
         except Exception as error:  # an engine may raise anything; the rows measured so far are kept
             observer.warn(f"{row.id}: no time breakdown: engine failed ({first_line(error)})")
         observer.advance("breakdown", position + 1, len(rows), str(row.id))
-        section = _grown(section, rows, truth)
+        section = _grown(section, running, truth)
         yield section
 
 
+def _steady(running: RunningRows) -> list[SteadyRow]:
+    return [row for row in running.rows if isinstance(row, SteadyRow)]
+
+
 def _rounds(
-    rows: Sequence[SteadyRow], plan: BenchPlan, truth: Labels, controls: list[float], observer: Observer
+    running: RunningRows, plan: BenchPlan, truth: Labels, controls: list[float], observer: Observer
 ) -> Iterator[int]:
     """Run the rounds of the plan, and add rounds while they may make a row valid.
 
@@ -165,14 +174,14 @@ def _rounds(
     the last one, it ends within the plan's `max_s`. If all rows run on the CPU, the time of the control before each
     round is appended to `controls`.
     """
-    on_cpu = all(row.session.placement.device == "cpu" for row in rows)
-    clock, done, total, most, added_s = WallClock(), 0, plan.rounds if rows else 0, plan.rounds, 0.0
-    while done < total:
+    on_cpu = all(row.session.placement.device == "cpu" for row in _steady(running))
+    clock, done, total, most, added_s = WallClock(), 0, plan.rounds, plan.rounds, 0.0
+    while done < total and (rows := _steady(running)):
         begin = clock.now()
         if on_cpu:
             controls.append(control_us(rows[0].session.placement.threads))
         for position, row in enumerate(rows if done % 2 == 0 else reversed(rows)):
-            row.run_round()
+            running.attempt(row.case, "measurement", row.run_round)
             task, first, last = ("bench", 0, plan.rounds) if done < plan.rounds else ("added rounds", plan.rounds, most)
             detail = f"round {done + 1}{f' of {plan.rounds}' if task == 'bench' else ''}: {row.id}"
             observer.advance(task, (done - first) * len(rows) + position + 1, (last - first) * len(rows), detail)
@@ -180,7 +189,7 @@ def _rounds(
         done += 1
         last_s = clock.now() - begin
         added_s += last_s if done > plan.rounds else 0.0
-        if done == total and (noisy := _noisy(rows, truth, fixed_shape=plan.seq_len is not None)):
+        if done == total and (noisy := _noisy(_steady(running), truth, fixed_shape=plan.seq_len is not None)):
             left = (plan.max_s - added_s) / last_s
             if left >= 1:
                 total, most = total + 1, done + int(left)
@@ -209,13 +218,14 @@ def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
         observer.warn(f"{row.id}: engine failed ({load.error})")
 
 
-def _grown(section: BenchSection, rows: Sequence[RowMeasurement], truth: Labels) -> BenchSection:
-    """`section` with the rows measured so far and the validity rules that they break."""
-    made, answers = _rows_so_far(rows, truth, fixed_shape=section.plan.seq_len is not None)
+def _grown(section: BenchSection, running: RunningRows, truth: Labels) -> BenchSection:
+    """`section` with the rows measured so far, the validity rules that they break, and the cases that failed."""
+    made, answers = _rows_so_far(running.rows, truth, fixed_shape=section.plan.seq_len is not None)
     reference = _row_of(answers, made)
     return replace(
         section,
         rows=tuple(replace(row, broken_rules=broken_rules(row, reference)) for row in made),
+        failed=tuple(running.failed),
         reference=answers,
         peak_rss_bytes=peak_rss_bytes(),
     )

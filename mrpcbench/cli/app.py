@@ -164,6 +164,7 @@ def bench(
 ) -> None:
     """Measure the latency and throughput of engines on real pairs, interleaved."""
     terminal = _terminal(context)
+    from mrpcbench.benchmark.failures import check_required
     from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
 
@@ -173,6 +174,7 @@ def bench(
     _show_and_exit(record, path, output, terminal)
     if broken := [str(row.id) for row in record.bench.rows if row.failed and row.server is None]:
         raise MrpcbenchError(f"non-finite logits: {', '.join(broken)}; these rows are INVALID; use --dtype fp32")
+    check_required(record.bench, terminal.view)
 
 
 @app.command(cls=PanelCommand)

@@ -30,9 +30,11 @@ from mrpcbench.schema.records import BenchRecord
 def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tuple[BenchRecord, BenchView]:
     """Measure every row of `request`, and write the record to `results` after every row.
 
-    Returns the record, and how to show its tables. Raises `UsageError` if the model or the data does not exist, or if
-    the request contradicts its preset; and `MissingError` if an engine would run elsewhere than requested. After an
-    interrupt, the finished rows are saved, and `InterruptedRunError` holds the same two values.
+    Returns the record, and how to show its tables. A case whose engine fails is left out, and `failed` in the record
+    says why; `failures.check_required` tells whether it was optional. Raises `UsageError` if the model or the data does
+    not exist, or if the request contradicts its preset, and `MissingError` if no case could be measured. The error of
+    the only case is raised as it is. After an interrupt, the finished rows are saved, and `InterruptedRunError` holds
+    the same two values.
     """
     check(request.spec, request.plan)
     profile = Path(request.control.profile) if request.control.profile else None
@@ -42,29 +44,28 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     environment = capture()
     sources = resolve_all(case.spec for case in suite.cases)
     pairs = _pairs(plan, observer)
-    rows = open_suite(suite, sources, plan, pairs, observer)
+    running = open_suite(suite, sources, plan, pairs, observer)
     section = BenchSection(plan=public(plan), rows=(), rounds_done=0, peak_rss_bytes=peak_rss_bytes())
     record = BenchRecord(
         complete=False,
         environment=environment,
-        model=rows[0].session.model,
+        model=running.rows[0].session.model,
         data=(loading.identity(pairs, plan.data, plan.split),),
         bench=section,
     )
     try:
         observer.began(record)
-        for updated in measure(section, rows, np.asarray(pairs["label"], dtype=np.int64), observer):
-            record = _saved(replace(record, bench=updated), results)
+        for updated in measure(section, running, np.asarray(pairs["label"], dtype=np.int64), observer):
+            record = _saved(replace(record, model=running.rows[0].session.model, bench=updated), results)
             section = updated
         record = _saved(replace(record, complete=True, bench=_with_ceilings(section, observer)), results)
         if profile:
-            _profile(rows, profile, observer)
+            _profile(running.rows, profile, observer)
     except KeyboardInterrupt:
         where = f"the finished rows are in {results or 'the record'}" if section.rows else "no row was finished"
         raise InterruptedRunError(f"interrupted; {where}", record if section.rows else None, view) from None
     finally:
-        for session in {id(row.session): row.session for row in rows}.values():
-            session.close()
+        running.close()
     return record, view
 
 

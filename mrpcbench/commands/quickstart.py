@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mrpcbench.benchmark.failures import check_required
 from mrpcbench.commands.bench import bench
 from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.commands.export import export
@@ -39,15 +40,16 @@ def quickstart(request: QuickstartRequest, observer: Observer) -> Iterator[tuple
             BackendSpec(model=model, device="cpu"), EvaluatePlan(data=QUICKSTART), path, observer
         ),
         "export": lambda path: export(ExportPlan(model=model, data=QUICKSTART, device="cpu"), path, observer),
-        "bench": lambda path: bench(
-            BenchRequest(
-                spec=BackendSpec(model=model, device="cpu"),
-                plan=BenchPlan(backend=("torch", "onnx"), data=QUICKSTART, max_s=MAX_SECONDS),
-            ),
-            path,
-            observer,
-        )[0],
+        "bench": lambda path: _bench(model, path, observer),
     }
     for name, step in steps.items():
         path = results / f"{name}.json"
         yield step(path), path
+
+
+def _bench(model: str, path: Path, observer: Observer) -> Record:
+    """Measure the model in torch and in ONNX Runtime; raises `MissingError` if either fails."""
+    plan = BenchPlan(backend=("torch", "onnx"), data=QUICKSTART, max_s=MAX_SECONDS)
+    record, view = bench(BenchRequest(spec=BackendSpec(model=model, device="cpu"), plan=plan), path, observer)
+    check_required(record.bench, view)
+    return record

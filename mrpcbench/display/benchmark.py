@@ -55,7 +55,7 @@ def bench(record: BenchRecord, view: BenchView) -> Iterator[RenderableType]:
     yield from spans_tables([row for row in shown if row.spans])
     if any(row.resources and row.resources.gpu_power_w is not None for row in shown):
         yield resources_table(shown)
-    yield from notes((row.model for row in section.rows), *_warnings(section.rows))
+    yield from notes((row.model for row in section.rows), *_left_out(section), *_warnings(section.rows))
 
 
 # --- single-stream and offline ----------------------------------------------------------------------------------------
@@ -214,6 +214,12 @@ def _places(rows: list[BenchRow], record: BenchRecord) -> str:
         place = placement_line(row.placement) + (f", {graph}" if graph else "")
         names.setdefault(place, {})[row.case] = None
     return "; ".join(f"{', '.join(found)} = {place}" for place, found in names.items())
+
+
+def _left_out(section: BenchSection) -> Iterator[str]:
+    """A line for each case that failed."""
+    for failed in section.failed:
+        yield f"! FAILED during {failed.stage} and left out: {failed.case} ({failed.reason})"
 
 
 def _warnings(rows: Sequence[BenchRow]) -> Iterator[str]:

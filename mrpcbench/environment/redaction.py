@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
+# A path in a message: from the root or the home folder, and not the part of an address after its scheme.
+_ABSOLUTE = re.compile(r"(?<![\w./:~-])~?/[^\s'\"`,;:()\[\]]+")
+
 # Options whose value is always a path or a repository, even if it looks like a public name.
 ALWAYS_CUT = {
     flag
@@ -103,6 +106,14 @@ def public_parts(path: Path) -> tuple[str, ...]:
     """The parts of an absolute path, without the home folder and everything above it."""
     above = next(filter(is_a_home, path.parents), Path(path.anchor))
     return path.relative_to(above).parts
+
+
+def public_text(text: str, names: Sequence[str] = ()) -> str:
+    """A message with each of `names`, and each absolute path in it, cut as by `public_name`."""
+    for name in sorted(names, key=len, reverse=True):
+        if os.sep in name:
+            text = text.replace(name, public_name(name))
+    return utf8(_ABSOLUTE.sub(lambda found: public_name(found[0]), text))
 
 
 def public_argv(argv: Sequence[str]) -> tuple[str, ...]:

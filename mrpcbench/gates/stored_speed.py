@@ -39,11 +39,11 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
     faster or slower.
     """
     limits = policy.stored_speed
-    history = {name: _history(name, baseline, current) for name in _names(baseline)}
     after = {row.id: row for row in current.rows}
     gated = (limits.rows or default_gated_rows(baseline)) if limits.gate else ()
-    names = [name for name in dict.fromkeys((*gated, *history)) if name in gated or name in after]
-    rows = [_Row(name, history.get(name, _History()), after.get(name), name in gated) for name in names]
+    history = {name: _history(name, baseline, current) for name in dict.fromkeys((*gated, *_names(baseline)))}
+    names = [name for name in history if name in gated or name in after]
+    rows = [_Row(name, history[name], after.get(name) or _absence(name, current), name in gated) for name in names]
     return tuple(_metric(row, limit, limits.max_slowdown) for row, limit in _predicted(rows))
 
 
@@ -63,7 +63,7 @@ def _rank(name: RowId, baseline: Sequence[BenchSection]) -> tuple[bool, float]:
     """Sort key of the rows of a case: VALID rows first, then the fastest."""
     if valid_us := _history(name, baseline).mean_us:
         return False, valid_us
-    times = [time for row in _found(name, baseline) if row and (time := time_us(row))]
+    times = [time for row in _found(name, baseline) if not isinstance(row, str) and (time := time_us(row))]
     return True, _geometric_mean(times) if times else math.inf
 
 
@@ -88,16 +88,16 @@ class _History:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the comparison before its verdict."""
+    """A row of the comparison before its verdict; `current` is why the current record lacks it, if it does."""
 
     name: RowId
     history: _History
-    current: BenchRow | None
+    current: BenchRow | str
     gated: bool
 
     @property
     def now_us(self) -> float | None:
-        return None if self.current is None else time_us(self.current)
+        return None if isinstance(self.current, str) else time_us(self.current)
 
     @property
     def slowdown(self) -> float | None:
@@ -108,8 +108,7 @@ class _Row:
     def problem(self) -> str | None:
         """Why the row cannot be judged; None if it can."""
         if not self.history.times_us:
-            why = self.history.problems[0] if self.history.problems else "it has no such row"
-            count = len(self.history.problems)
+            why, count = self.history.problems[0], len(self.history.problems)
             return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records can be used; {why}"
         found = _time_or_problem(self.current)
         return f"current record: {found}" if isinstance(found, str) else None
@@ -128,9 +127,15 @@ def _names(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
     return tuple(dict.fromkeys(row.id for section in baseline for row in section.rows))
 
 
-def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | None]:
-    """The row in each baseline record; None where a record lacks it."""
-    return [next((row for row in section.rows if row.id == name), None) for section in baseline]
+def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | str]:
+    """The row in each baseline record, or why the record lacks it."""
+    return [next((row for row in section.rows if row.id == name), _absence(name, section)) for section in baseline]
+
+
+def _absence(name: RowId, section: BenchSection) -> str:
+    """Why a record has no row `name`."""
+    reasons = (item.reason for item in section.failed if item.case == name.case)
+    return next((f"{name.case} failed: {reason}" for reason in reasons), "it has no such row")
 
 
 def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSection | None = None) -> _History:
@@ -145,10 +150,10 @@ def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSectio
     )
 
 
-def _time_or_problem(row: BenchRow | None) -> float | str:
-    """Microseconds per pair of a valid `row`, or why it has no valid time."""
-    if row is None:
-        return "it has no such row"
+def _time_or_problem(row: BenchRow | str) -> float | str:
+    """Microseconds per pair of a valid `row`, or why it has no valid time; a text is why there is no row."""
+    if isinstance(row, str):
+        return row
     if row.broken_rules is None:
         return f"the row's validity was not checked; {USE_AB}"
     if row.broken_rules:

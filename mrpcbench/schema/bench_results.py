@@ -10,6 +10,7 @@ from mrpcbench.schema.requests import BackendSpec, Order, Scenario
 from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import Comparison
 
+Stage = Literal["opening", "warm-up", "measurement"]
 SpanName = Literal["tokenise", "batch", "copy in", "compute", "copy out"]
 
 
@@ -160,6 +161,17 @@ class BenchRow:
 
 
 @described
+class FailedCase:
+    """A benchmark case that was left out because its engine failed; it has no rows."""
+
+    case: str = about("Name of the benchmark case.")
+    stage: Stage = about(
+        "When it failed. opening: the model was loaded; warm-up: the untimed calls; measurement: the timed calls."
+    )
+    reason: str = about("The reason, in one line.")
+
+
+@described
 class ReferenceAnswers:
     """The answers with which those of the other rows are compared."""
 
@@ -173,6 +185,7 @@ class BenchSection:
 
     plan: BenchPlan = about("The requested workload; the preset chooses any empty field.")
     rows: tuple[BenchRow, ...] = about("One for each case, scenario and batch size.")
+    failed: tuple[FailedCase, ...] = about("The cases that were left out because their engine failed.", default=())
     rounds_done: int = about("Rounds finished.")
     ceilings: tuple[Ceilings, ...] = about(
         "Peak compute and bandwidth of the machine in this run; empty until its end.", default=()

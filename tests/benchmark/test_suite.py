@@ -38,7 +38,7 @@ def case(
 
 def opened(pairs: Dataset, *cases: Case) -> list[RowMeasurement]:
     sources = resolve_all(case.spec for case in cases)
-    return open_suite(Suite(cases=cases), sources, BenchPlan(), pairs, Listener())
+    return open_suite(Suite(cases=cases), sources, BenchPlan(), pairs, Listener()).rows
 
 
 def test_cases_with_equal_specs_share_a_session(pairs: Dataset) -> None:

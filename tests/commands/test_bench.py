@@ -11,25 +11,29 @@ import numpy as np
 import pytest
 from conftest import Listener, Outcome
 from engines import Answering, Narrow, Stepped, engine
+from numpy.typing import NDArray
+from records import make_bench
 from rich.console import Console
 
+from mrpcbench.backends.registry import BACKENDS, Engine
 from mrpcbench.backends.session import PeakMemory
 from mrpcbench.benchmark import row as measurement
 from mrpcbench.benchmark import suite
+from mrpcbench.benchmark.failures import check_required
 from mrpcbench.benchmark.validity import broken_rules
 from mrpcbench.commands.bench import bench
 from mrpcbench.commands.evaluate import evaluate
 from mrpcbench.data.batches import Batch
 from mrpcbench.display import render
 from mrpcbench.environment.capture import usable_cores
-from mrpcbench.errors import InterruptedRunError, UsageError
+from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.instruments import clock, fake_engine
 from mrpcbench.instruments.fake_engine import FakeSession
 from mrpcbench.instruments.telemetry import Meter, waited_s
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
-from mrpcbench.schema.bench_requests import BenchPlan
-from mrpcbench.schema.bench_results import BenchRow
+from mrpcbench.schema.bench_requests import BenchPlan, BenchView
+from mrpcbench.schema.bench_results import BenchRow, FailedCase
 from mrpcbench.schema.cases import BenchRequest
 from mrpcbench.schema.records import BenchRecord
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
@@ -333,6 +337,138 @@ def test_offline_pairs_may_keep_their_order(plan: BenchPlan, tmp_path: Path) -> 
     (given,) = rows_of(run(replace(asked, order="given"), tmp_path / "r.json"))
     assert (by_length.order, given.order) == ("length", "given")
     assert by_length.padding_tokens < given.padding_tokens
+
+
+# --- engines that fail ------------------------------------------------------------------------------------------------
+
+
+class Breaking(FakeSession):
+    """Works for `calls` calls, and raises `error` from then on; `closed` counts its ends."""
+
+    def __init__(self, calls: int, error: BaseException) -> None:
+        super().__init__(cost_ms=0)
+        self._calls, self._error, self.closed = calls, error, 0
+
+    def infer(self, batch: Batch) -> NDArray[np.float32]:
+        self._calls -= 1
+        if self._calls < 0:
+            raise self._error
+        return super().infer(batch)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def breaking_engine(calls: int, error: BaseException) -> tuple[str, list[Breaking]]:
+    """The name of an engine that fails after `calls` calls, and the sessions that it opens."""
+    made: list[Breaking] = []
+
+    def make() -> Breaking:
+        made.append(Breaking(calls, error))
+        return made[-1]
+
+    return engine("failing", make), made
+
+
+OTHER = engine("other", FakeSession)
+
+
+def fail_to_open() -> FakeSession:
+    raise MissingError("--backend failing: no compiler; install one")
+
+
+def test_an_engine_that_cannot_be_opened_is_left_out_and_the_others_finish(plan: BenchPlan, tmp_path: Path) -> None:
+    name, listener = engine("failing", fail_to_open), Listener()
+    record = run(replace(plan, backend=(name, "fake")), tmp_path / "r.json", observer=listener)
+    assert record.complete
+    assert store.load(tmp_path / "r.json") == record
+    assert [(row.case, row.agreement) for row in rows_of(record)] == [("fake", None)] * 2
+    reason = "--backend failing: no compiler; install one"
+    assert record.bench.failed == (FailedCase(case="failing", stage="opening", reason=reason),)
+    assert listener.warnings[0] == f"failing failed during opening and is left out: {reason}"
+
+
+@pytest.mark.parametrize(("calls", "stage"), [(0, "warm-up"), (50, "measurement"), (140, "measurement")])
+def test_an_engine_that_fails_while_it_runs_is_left_out_with_all_its_rows(
+    plan: BenchPlan, tmp_path: Path, calls: int, stage: str
+) -> None:
+    name, made = breaking_engine(calls, RuntimeError("CUDA out of memory\nTried to allocate"))
+    record = run(replace(plan, backend=("fake", name, OTHER)), tmp_path / "r.json")
+    assert record.complete
+    assert [(row.case, len(row.samples_ms)) for row in rows_of(record)] == [
+        *[("fake", 120), ("fake", 3)],
+        *[(OTHER, 120), (OTHER, 3)],
+    ]
+    (failed,) = record.bench.failed
+    assert (failed.stage, failed.reason) == (stage, "RuntimeError: CUDA out of memory")
+    assert made[0].closed == 1
+
+
+def test_without_the_first_case_the_next_gives_the_reference_answers(plan: BenchPlan, tmp_path: Path) -> None:
+    name, _ = breaking_engine(50, RuntimeError("lost"))
+    record = run(replace(plan, backend=(name, "fake", OTHER)), tmp_path / "r.json")
+    assert record.bench.reference is not None
+    assert record.bench.reference.row == "fake single-stream"
+    assert record.model == rows_of(record)[0].model
+
+
+def test_an_interrupt_is_no_failure_of_an_engine(plan: BenchPlan, tmp_path: Path) -> None:
+    name, _ = breaking_engine(50, KeyboardInterrupt())
+    with pytest.raises(InterruptedRunError) as interrupted:
+        run(replace(plan, backend=("fake", name)), tmp_path / "r.json")
+    assert isinstance(interrupted.value.record, BenchRecord)
+    assert interrupted.value.record.bench.failed == ()
+
+
+def test_if_every_engine_fails_one_line_has_the_reasons(plan: BenchPlan, tmp_path: Path) -> None:
+    name, _ = breaking_engine(0, RuntimeError("lost"))
+    other = engine("absent", fail_to_open)
+    with pytest.raises(MissingError) as found:
+        run(replace(plan, backend=(name, other)), tmp_path / "r.json")
+    assert str(found.value) == (
+        "no case could be measured: absent (--backend failing: no compiler; install one); failing (RuntimeError: lost)"
+    )
+
+
+def test_the_failure_of_the_only_engine_is_raised_as_it_is(plan: BenchPlan, tmp_path: Path) -> None:
+    name, _ = breaking_engine(0, RuntimeError("lost"))
+    with pytest.raises(RuntimeError, match="lost"):
+        run(replace(plan, backend=(name,)), tmp_path / "r.json")
+
+
+def test_an_option_that_a_named_engine_does_not_take_ends_the_run_at_once(plan: BenchPlan, tmp_path: Path) -> None:
+    spec = BackendSpec(model="quickstart", device="cpu", dtype="bf16-autocast")
+    request = BenchRequest(spec=spec, plan=replace(plan, backend=("torch", "torch-packed")))
+    with pytest.raises(UsageError, match="only for --backend torch"):
+        bench(request, tmp_path / "r.json", SILENT)
+
+
+def test_a_reason_in_the_record_names_no_folder(plan: BenchPlan, tmp_path: Path) -> None:
+    name, _ = breaking_engine(0, RuntimeError(f"cannot read {tmp_path}/model.onnx: no access"))
+    (failed,) = run(replace(plan, backend=("fake", name)), tmp_path / "r.json").bench.failed
+    assert failed.reason == "RuntimeError: cannot read model.onnx: no access"
+
+
+def test_a_failed_engine_that_was_named_shows_in_the_table_and_in_the_exit_code(
+    plan: BenchPlan, mrpcbench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, "torch-compile", Engine("engines.absent:open_absent"))
+    options = ("--backend", "fake", "--backend", "torch-compile", "--model", "quickstart", "--data", plan.data)
+    done = mrpcbench("bench", *options, "--rounds", "1", "--max-seconds", "0", "--results", "r.json")
+    assert done.status == 3
+    assert "! FAILED during opening and left out: torch-compile (" in done.out
+    assert done.err.splitlines()[-1].startswith("error: failed and left out: torch-compile (--backend torch-compile: ")
+    assert store.load(Path("r.json")).complete
+
+
+def test_only_a_case_that_a_preset_chose_and_no_speedup_needs_is_optional() -> None:
+    failed = (FailedCase(case="torch-compile", stage="warm-up", reason="no compiler"),)
+    preset = make_bench(plan=BenchPlan(preset="peers", backend=()), failed=failed)
+    check_required(preset, BenchView(relative_to=("hf-autocast",)))
+    named = make_bench(plan=BenchPlan(backend=("torch", "torch-compile")), failed=failed)
+    for section, view in ((named, BenchView()), (preset, BenchView(relative_to=("torch-compile:32",)))):
+        with pytest.raises(MissingError, match=r"left out: torch-compile \(no compiler\)"):
+            check_required(section, view)
 
 
 # --- the breakdown ----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from mrpcbench.environment.capture import (
     resolve_threads,
     usable_cores,
 )
-from mrpcbench.environment.redaction import distinct_name, public_argv, public_name
+from mrpcbench.environment.redaction import distinct_name, public_argv, public_name, public_text
 from mrpcbench.environment.variables import ensure_user
 from mrpcbench.errors import ExitStatus, MissingError, UsageError
 
@@ -68,6 +68,13 @@ def test_a_hub_id_or_a_bare_name_is_kept_and_a_path_is_cut_to_its_last_part(home
     }
     wanted = {name: name for name in hub_ids} | paths
     assert {name: public_name(name) for name in wanted} == wanted
+
+
+def test_a_message_shows_only_the_last_part_of_a_path_and_keeps_all_else(home: Path) -> None:
+    text = f"--model runs/ann/tuned: '{home}/tuned/model.onnx' and ~/x.so; see https://a.org/b/c, 3 of 1/2 and/or MODEL"
+    assert public_text(text, ["runs/ann/tuned", "quickstart"]) == (
+        "--model tuned: 'model.onnx' and x.so; see https://a.org/b/c, 3 of 1/2 and/or MODEL"
+    )
 
 
 def test_the_name_of_a_home_folder_is_not_shown(home: Path) -> None:

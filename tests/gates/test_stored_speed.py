@@ -11,7 +11,7 @@ from records import ONNX, make_bench, make_row
 
 from mrpcbench.gates.policy import Policy, StoredSpeedPolicy
 from mrpcbench.gates.stored_speed import default_gated_rows, judge_bench
-from mrpcbench.schema.bench_results import BenchRow, BenchSection, LoadPoint, ServerResult
+from mrpcbench.schema.bench_results import BenchRow, BenchSection, FailedCase, LoadPoint, ServerResult
 from mrpcbench.schema.requests import BackendSpec
 from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import MetricResult, Verdict, overall
@@ -126,6 +126,17 @@ def test_a_row_that_the_current_record_lacks_never_passes() -> None:
     assert missing.verdict.reason == "current record: it has no such row"
     assert (missing.gated, missing.current, missing.change) == (True, None, None)
     assert overall([], list(found.values())).outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("side", ["baseline", "current record"])
+def test_a_row_of_a_case_that_failed_is_inconclusive_with_the_reason(side: str) -> None:
+    whole = make_bench(rows=(row(), row(backend="onnx")))
+    failed = FailedCase(case="onnx", stage="warm-up", reason="no graph")
+    part = make_bench(rows=(row(),), failed=(failed,))
+    before, after = (part, whole) if side == "baseline" else (whole, part)
+    found = {metric.metric: metric for metric in judge_bench([before], after, stored("onnx offline batch 32"))}
+    verdict = found["onnx offline batch 32"].verdict
+    assert (verdict.outcome, verdict.reason) == ("INCONCLUSIVE", f"{side}: onnx failed: no graph")
 
 
 def test_a_row_that_the_policy_names_and_the_baseline_lacks_never_passes() -> None:
