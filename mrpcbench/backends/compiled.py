@@ -50,7 +50,12 @@ class CompiledSession(TorchSession):
             ) from error
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """Whether the batch is a single pair, and whether its mask needs no padding: torch recompiles for each."""
+        """Whether the batch is a single pair, and whether its mask needs no padding: torch recompiles for each.
+
+        On a GPU, the shape: cuDNN's attention also builds a plan for each.
+        """
+        if (shape := super().shape_of(batch)) is not None:
+            return shape
         pairs, tokens = batch.inputs["input_ids"].shape
         return pairs == 1, tokens % MASK_STEP == 0
 

@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -132,6 +132,10 @@ class TorchSession(BaseTorchSession):
         with torch.inference_mode():
             logits: torch.Tensor = self._net(**inputs).logits
             return logits
+
+    def shape_of(self, batch: Batch) -> Hashable:
+        """On a GPU, pairs and tokens per pair: cuDNN's attention builds a plan for each. None on the CPU."""
+        return batch.inputs["input_ids"].shape if self._device.type == "cuda" else None
 
 
 class AutocastSession(TorchSession):

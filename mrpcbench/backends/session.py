@@ -99,7 +99,7 @@ class Probe(ABC):
         return
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """The shape for which the engine compiles or records at its first call; None if it does neither.
+        """The shape for which the engine compiles, records or plans at its first call; None if it does not.
 
         Batches with an equal key share that work.
         """
@@ -132,7 +132,7 @@ def probe_of(session: Session) -> Probe | None:
 
 
 def first_of_each_shape(session: Session, batches: Iterable[Batch]) -> list[Batch]:
-    """The first batch of each shape that `session` compiles or records; running them warms up all of `batches`."""
+    """The first batch of each shape that `session` prepares for; running them warms up all of `batches`."""
     probe = probe_of(session)
     if probe is None:
         return []

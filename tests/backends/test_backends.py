@@ -21,7 +21,7 @@ from mrpcbench.backends.onnx_graphs import Replayer
 from mrpcbench.backends.onnx_session import OnnxSession
 from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
-from mrpcbench.backends.session import Session, SteppedSession, one_ahead, probe_of
+from mrpcbench.backends.session import Session, SteppedSession, first_of_each_shape, one_ahead, probe_of
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
@@ -116,6 +116,16 @@ def test_on_a_gpu_infer_many_gives_the_same_as_infer(name: str, exported_model: 
     cut = resolve(spec).reader.encode(pairs).batches(4) * 10
     for many, batch in zip(session.infer_many(cut), cut, strict=True):
         np.testing.assert_array_equal(many, session.infer(batch))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_torch_prepares_for_every_shape_on_a_gpu_and_for_none_on_the_cpu(
+    device: str, exported_model: Path, pairs: Dataset
+) -> None:
+    spec = BackendSpec(backend="torch", model=str(exported_model), device=device)
+    cut = resolve(spec).reader.encode(pairs).batches(4)
+    shapes = [batch.inputs["input_ids"].shape for batch in first_of_each_shape(open_session(spec), cut)]
+    assert shapes == (list(dict.fromkeys(batch.inputs["input_ids"].shape for batch in cut)) if device == "cuda" else [])
 
 
 def test_a_session_reports_its_placement_and_its_weights(session: Session, spec: BackendSpec) -> None:
