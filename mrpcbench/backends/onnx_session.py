@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mrpcbench.backends.onnx_graphs import LABELS, Replayer
+from mrpcbench.backends.onnx_graphs import LABELS, Replayer, Shape
 from mrpcbench.backends.session import Event, SteppedSession, tracks
 from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
@@ -182,20 +182,30 @@ class OnnxSession(SteppedSession):
             )
         return np.asarray(logits, dtype=np.float32)
 
+    def shape_of(self, batch: Batch) -> Hashable:
+        """The shape that is recorded with CUDA graphs, or the batch's own on CUDA without them; None on the CPU.
+
+        Without a recording, CUDA loads kernels and ONNX Runtime grows its memory at the first run of a shape.
+        """
+        rows, width = batch.inputs["input_ids"].shape
+        if self._replayer:
+            return Shape.around(rows, width)
+        return (rows, width) if self._bind else None
+
     @contextmanager
     def operators(self) -> Iterator[list[Event]]:
         """Record operators with a second session on the same graph, which replaces the first meanwhile.
 
-        The second session uses no CUDA graphs, because a replay has no operators. The list is filled when the context
-        ends, and stays empty if the body raises. Call `copy_in` and `copy_out` inside the context: inputs and outputs
-        belong to one session.
+        The second session uses no CUDA graphs, because a replay has no operators, but it pads as the first one does.
+        The list is filled when the context ends, and stays empty if the body raises. Call `copy_in` and `copy_out`
+        inside the context: inputs and outputs belong to one session.
         """
         events: list[Event] = []
         plain, replayer = self._session, self._replayer
         with tempfile.TemporaryDirectory(prefix="mrpcbench-") as folder:
             profiled = self._open(Path(folder) / "operators")
             start = _on_our_clock(profiled.get_profiling_start_time_ns())
-            self._session, self._replayer = profiled, None
+            self._session, self._replayer = profiled, replayer and Replayer(profiled, self._provider.device)
             try:
                 yield events
             finally:

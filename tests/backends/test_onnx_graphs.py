@@ -11,6 +11,7 @@ from graph_models import LENGTHS, Inputs, batch, modernbert
 from mrpcbench.backends.onnx_graphs import MOST_SHAPES, Replayer, Shape, padded
 from mrpcbench.backends.onnx_session import OnnxSession
 from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import first_of_each_shape
 from mrpcbench.commands.export import export
 from mrpcbench.data.batches import Batch
 from mrpcbench.onnx_export import graphs
@@ -82,6 +83,23 @@ def test_shapes_beyond_the_limit_run_without_a_recording(session: ort.InferenceS
     slots = [replayer._slot(Shape(1, 16 * (1 + place))) for place in range(MOST_SHAPES + 2)]
     numbers = [slot.options.get_run_config_entry("gpu_graph_id") for slot in slots]
     assert numbers[MOST_SHAPES - 1 :] == [str(MOST_SHAPES - 1), "-1", "-1"]
+
+
+def test_a_benchmark_warms_up_every_recorded_shape(exported_model: Path) -> None:
+    """A shape that records while the clock runs would count as a slow call."""
+    session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
+    assert isinstance(session, OnnxSession)
+    batches = [Batch(inputs=batch((length,)), rows=np.arange(1), real_tokens=length) for length in (19, 33, 20, 48, 53)]
+    assert first_of_each_shape(session, batches) == []  # the CPU records nothing
+    session._replayer = Replayer(session._session, "cpu")
+    firsts = first_of_each_shape(session, batches)
+    assert [item.real_tokens for item in firsts] == [19, 33, 53]
+    for item in firsts:
+        session.infer(item)
+    ready = dict(session._replayer._slots)
+    for item in batches:
+        session.infer(item)
+    assert session._replayer._slots == ready
 
 
 def test_logits_are_equal_with_and_without_replay(exported_model: Path) -> None:
