@@ -13,7 +13,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.models import classifier
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.modernbert import forward as packed
-from mrpcbench.modernbert.cuda_graphs import Graphs, Record, cuda_graphs
+from mrpcbench.modernbert.cuda_graphs import CaptureForward, Capturer, Graphs
 from mrpcbench.modernbert.packing import Packed, pack, shape_for, unpadded
 from mrpcbench.schema.requests import BackendSpec
 
@@ -21,7 +21,7 @@ from mrpcbench.schema.requests import BackendSpec
 class PackedSession(BaseTorchSession):
     """Runs the model with `modernbert.forward.logits`.
 
-    With `record`, batches are filled up to a few shapes, and each shape is recorded once as a CUDA graph. Raises
+    With `capture`, batches are filled up to a few shapes, and each shape is captured once as a CUDA graph. Raises
     `UsageError` if the architecture cannot run packed.
     """
 
@@ -31,13 +31,13 @@ class PackedSession(BaseTorchSession):
         device: str,
         dtype: torch.dtype,
         threads: int,
-        record: Record | None = None,
+        capture: CaptureForward | None = None,
     ) -> None:
         config = loaded.model.config
         if reason := packed.refusal(config, type(loaded.model).__name__):
             raise UsageError(f"--backend torch-packed: {reason}")
         super().__init__(loaded, device, dtype, threads)
-        self._filled = record is not None
+        self._filled = capture is not None
         self._filler = int(config.pad_token_id or 0)
         self._windowless = packed.windowless(config)
         weights = dict(self._net.named_parameters())
@@ -46,8 +46,8 @@ class PackedSession(BaseTorchSession):
         def forward(inputs: Packed) -> torch.Tensor:
             return packed.logits(weights, config, inputs, rotary)
 
-        self._forward = Graphs(forward, record) if record else forward
-        provider = packed.kernels(config, self._device, dtype, recorded=self._filled)
+        self._forward = Graphs(forward, capture) if capture else forward
+        provider = packed.kernels(config, self._device, dtype, captured=self._filled)
         self.placement = replace(self.placement, provider=provider)
 
     def copy_in(self, batch: Batch) -> Packed:
@@ -63,13 +63,13 @@ class PackedSession(BaseTorchSession):
             return self._forward(inputs)
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """The shape that is recorded for `batch`; None without recording."""
+        """The shape that is captured for `batch`; None without CUDA graphs."""
         if not self._filled:
             return None
         return shape_for(batch.inputs["attention_mask"].sum(axis=1), self._windowless)
 
     def close(self) -> None:
-        """Free the weights and the recordings."""
+        """Free the weights and the CUDA graphs."""
         del self._forward
         super().close()
 
@@ -77,5 +77,5 @@ class PackedSession(BaseTorchSession):
 def open_packed(spec: BackendSpec, source: ModelSource) -> PackedSession:
     """Load a ModernBERT classifier. `--dtype auto` is bf16 on a GPU and fp32 on a CPU."""
     cuda = resolve_device(spec.device) == "cuda"
-    session_type = partial(PackedSession, record=cuda_graphs() if cuda else None)
+    session_type = partial(PackedSession, capture=Capturer().forward if cuda else None)
     return load_into(session_type, spec, source, auto="bf16" if cuda else "fp32")

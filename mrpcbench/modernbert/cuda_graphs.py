@@ -3,62 +3,86 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from mrpcbench.modernbert.packing import Packed, Shape
 
 Forward = Callable[[Packed], torch.Tensor]
-# Records a function for the shape of a `Packed`; the result replays it for any `Packed` of that shape.
-Record = Callable[[Forward, Packed], Forward]
+# Captures a function for the shape of a `Packed`; the result replays it for any `Packed` of that shape.
+CaptureForward = Callable[[Forward, Packed], Forward]
 
 T = TypeVar("T")
 
 # The largest number of graphs. One graph of ModernBERT-base has a few hundred launches, all graphs share their memory,
 # and MRPC needs about thirty.
 MOST = 128
-# The first run selects algorithms and allocates memory, which a recording must not do.
-WARM_UPS = 2
+# The first run selects algorithms, loads kernels and allocates memory, which a capture must not do.
+WARM_UPS = 1
 
 
-class Recordings(Generic[T]):
-    """A cache of recordings by shape. Beyond `most`, it drops the least recently used one."""
+class Captures(Generic[T]):
+    """A cache of captured functions by shape. Beyond `most`, it drops the least recently used one."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._kept: dict[Shape, T] = {}  # least recently used first
 
-    def get(self, shape: Shape, record: Callable[[], T]) -> T:
-        """The recording of `shape`; calls `record` if there is none."""
+    def get(self, shape: Shape, capture: Callable[[], T]) -> T:
+        """The captured function of `shape`; calls `capture` if there is none."""
         if shape not in self._kept:
-            while len(self._kept) >= self._most:  # drop before recording, so that not both take memory
+            while len(self._kept) >= self._most:  # drop before capturing, so that not both take memory
                 del self._kept[next(iter(self._kept))]
-            self._kept[shape] = record()
+            self._kept[shape] = capture()
         self._kept[shape] = found = self._kept.pop(shape)
         return found
 
 
 class Graphs:
-    """Runs `forward` from recordings; `record` makes one at the first call of each shape."""
+    """Runs `forward` from CUDA graphs; `capture` makes one at the first call of each shape."""
 
-    def __init__(self, forward: Forward, record: Record, most: int = MOST) -> None:
-        self._forward, self._record = forward, record
-        self._replays = Recordings[Forward](most)
+    def __init__(self, forward: Forward, capture: CaptureForward, most: int = MOST) -> None:
+        self._forward, self._capture = forward, capture
+        self._replays = Captures[Forward](most)
 
     def __call__(self, packed: Packed) -> torch.Tensor:
         """The result of `forward(packed)`; later calls do not overwrite it."""
-        return self._replays.get(packed.shape, partial(self._record, self._forward, packed))(packed)
+        return self._replays.get(packed.shape, partial(self._capture, self._forward, packed))(packed)
 
 
-def cuda_graphs() -> Record:
-    """A `Record` that makes CUDA graphs. They share one memory pool, as large as the largest graph needs."""
-    pool = torch.cuda.graph_pool_handle()
+class CaptureWork(Protocol):
+    """Captures `work` and returns a function that replays it."""
 
-    def record(forward: Forward, packed: Packed) -> Forward:
-        # Every segment counts as real, because the number of real ones is not part of the shape.
+    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+        """Run `work` `warm_ups` times, capture it, and return the replay."""
+
+
+class Capturer:
+    """Captures functions as CUDA graphs: all on one stream, with one memory pool for their intermediate results.
+
+    The allocator gives freed memory only to the stream that used it, and cuBLAS has a workspace for each stream. On one
+    stream and from one pool, a capture finds the memory of its warm-up, and later captures find it too.
+
+    Graphs that share memory overwrite each other's intermediate results. This is safe in any order of replays, because
+    all replays run on the caller's stream, and none leaves a result in the pool that is read after the next one starts:
+    inputs and results of `work` are tensors that exist before the capture, and `forward` clones its result.
+    """
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.MemPool()
+
+    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+        """Run `work` `warm_ups` times, capture it, and return the replay; it uses tensors at fixed addresses."""
+        return self._captured(work, warm_ups)[0]
+
+    def forward(self, forward: Forward, packed: Packed) -> Forward:
+        """Capture `forward` for the shape of `packed`."""
+        # Every segment counts as real, because the number of real ones is not part of the shape. The replay keeps
+        # `inputs` alive: the graph reads them at their address.
         inputs = replace(packed, pairs=packed.shape.segments, storage=packed.storage.clone())
-        run, found = _recorded(partial(forward, inputs), pool, WARM_UPS)
+        run, found = self._captured(partial(forward, inputs), WARM_UPS)
 
         def replay(given: Packed) -> torch.Tensor:
             inputs.storage.copy_(given.storage)
@@ -68,39 +92,21 @@ def cuda_graphs() -> Record:
 
         return replay
 
-    return record
-
-
-class RecordWork(Protocol):
-    """Records `work` and returns a function that replays it."""
-
-    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
-        """Run `work` `warm_ups` times, record it, and return the replay."""
-
-
-class Recorder:
-    """Records functions without arguments and results as CUDA graphs. They read and write tensors at fixed addresses.
-
-    All graphs share one pool for intermediate memory, so two of them must not run at the same time.
-    """
-
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
-        """Run `work` `warm_ups` times, record it, and return the replay."""
-        return _recorded(work, self._pool, warm_ups)[0]
-
-
-def _recorded(work: Callable[[], T], pool: Any, warm_ups: int) -> tuple[Callable[[], None], T]:
-    """The replay of `work`, and the result of `work`, which each replay overwrites."""
-    side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side_stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side_stream):
-        for _ in range(warm_ups):
-            work()
-    torch.cuda.current_stream().wait_stream(side_stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        found = work()
-    return graph.replay, found
+    def _captured(self, work: Callable[[], T], warm_ups: int) -> tuple[Callable[[], None], T]:
+        """The replay of `work`, and the result of `work`, which each replay overwrites."""
+        stream = self._stream
+        stream.wait_stream(torch.cuda.current_stream())
+        graph = torch.cuda.CUDAGraph()
+        # The pool serves the calling thread only, so gradients must be computed in it.
+        with torch.cuda.stream(stream), torch.autograd.set_multithreading_enabled(False):
+            with torch.cuda.use_mem_pool(self._pool):
+                for _ in range(warm_ups):
+                    work()
+            # `torch.cuda.graph` would first free all cached memory, and then nothing of it is left for the next step.
+            graph.capture_begin(pool=self._pool.id)  # type: ignore[arg-type]  # its id is a pool handle
+            try:
+                found = work()
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(stream)
+        return graph.replay, found

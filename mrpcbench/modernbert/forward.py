@@ -1,16 +1,16 @@
 """ModernBERT as a sequence classifier without padding: a function of Hugging Face's weights, with gradients.
 
 It computes the same as `ModernBertForSequenceClassification` with fewer than half of the kernels. It uses no padding
-and no autocast. Rotary tables and masks are computed once, not in each layer. Query and key are rotated together, and
-each residual is added by the matrix product before it.
+and no autocast. Rotary tables and masks are computed once, not in each layer. Query and key are rotated together. If
+all weights have one dtype, each residual is added by the matrix product before it.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
@@ -45,8 +45,8 @@ def windowless(config: PretrainedConfig) -> int:
 def rotary_table(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Rotary embeddings [P, 2, 2, 1, 1, D]: for every position, global and local layers, cosines and sines.
 
-    The sines have signs such that a roll by D/2 replaces the rotation (Su et al., RoFormer, 2021, eq. 34). `logits`
-    computes in the table's `dtype`. The table depends only on the configuration, so compute it once.
+    The sines have signs such that an exchange of halves replaces the rotation (Su et al., RoFormer, 2021, eq. 34).
+    `logits` computes in the table's `dtype`. The table depends only on the configuration, so compute it once.
     """
     size = config.hidden_size // config.num_attention_heads
     exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
@@ -70,18 +70,19 @@ def logits(
     """Logits [pairs, labels] of the real segments, in the dtype of the head's weights.
 
     `weights` have the names of the model's `state_dict`: its own parameters, or copies in another dtype. The encoder's
-    weights have the dtype of `rotary`; the embeddings, their norm, and the head may have another. `attention` is
-    chosen by `kernel_for` unless given. Without gradients, residuals are added in place.
+    matrices have the dtype of `rotary`. The residual stream has that of the embeddings and norms, and the head may have
+    another: with these in float32 and the matrices in bf16 it computes as autocast does. `attention` is chosen by
+    `kernel_for` unless given. Without gradients, residuals are added in place.
     """
     net = _Net(weights, config)
     embedded = functional.embedding(packed.ids, weights["model.embeddings.tok_embeddings.weight"])
-    states = net.norm(embedded, "model.embeddings.norm").to(rotary.dtype)
+    states = net.norm(embedded, "model.embeddings.norm")
     rotations = rotary.index_select(0, packed.positions)
     attend = (attention or kernel_for(config, rotary.device, rotary.dtype))(packed, config, rotary.dtype)
     activation = ACT2FN[config.hidden_activation]
     for index in range(config.num_hidden_layers):
         states = _attended(net, states, index, rotations, attend)
-        states = _transformed(net, states, index, activation)
+        states = _transformed(net, states, index, rotary.dtype, activation)
     return _classified(net, net.norm(states, "model.final_norm"), packed)[: packed.pairs]
 
 
@@ -100,7 +101,10 @@ class _Net:
         return functional.layer_norm(states, weight.shape, weight, bias, self.config.norm_eps)
 
     def added(self, states: torch.Tensor, inner: torch.Tensor, name: str) -> torch.Tensor:
-        """`states` plus the linear map of `inner`, in one kernel; in place without gradients."""
+        """`states` plus the linear map of `inner`; in place without gradients. In one dtype it is one kernel."""
+        if states.dtype != inner.dtype:
+            mapped = self.linear(inner, name)
+            return states + mapped if torch.is_grad_enabled() else states.add_(mapped)
         weight, bias = self.weights[f"{name}.weight"].t(), self.weights.get(f"{name}.bias")
         if bias is not None:
             states = states + bias
@@ -112,20 +116,47 @@ def _attended(net: _Net, states: torch.Tensor, index: int, rotations: torch.Tens
     layer, heads = f"model.layers.{index}", net.config.num_attention_heads
     local = index % net.config.global_attn_every_n_layers != 0
     # The embeddings are normalised already, so the first layer has no norm of its own.
-    normed = net.norm(states, f"{layer}.attn_norm") if index else states
+    normed = (net.norm(states, f"{layer}.attn_norm") if index else states).to(rotations.dtype)
     qkv = net.linear(normed, f"{layer}.attn.Wqkv").view(len(states), 3, heads, -1)
     query_key, value = qkv.split_with_sizes((2, 1), dim=1)
-    rolled = query_key.roll(query_key.shape[-1] // 2, dims=-1)
-    query_key = torch.addcmul(query_key * rotations[:, int(local), 0], rolled, rotations[:, int(local), 1])
+    query_key = _Rotation.apply(query_key, *rotations[:, int(local)].unbind(1))  # type: ignore[no-untyped-call]
     return net.added(states, attend(query_key, value, local).flatten(1), f"{layer}.attn.Wo")
 
 
+class _Rotation(torch.autograd.Function):
+    """Rotary embedding of [T, 2, H, D] by cosines and signed sines [T, 1, 1, D]: three kernels, as its gradient.
+
+    From the same operators, autograd makes a gradient of twice as many kernels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cosines, sines)
+        rotated, half = states * cosines, states.shape[-1] // 2
+        rotated[..., :half].addcmul_(states[..., half:], sines[..., :half])
+        rotated[..., half:].addcmul_(states[..., :half], sines[..., half:])
+        return rotated
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,), (cosines, sines) = given, ctx.saved_tensors
+        found, half = gradient * cosines, gradient.shape[-1] // 2
+        found[..., :half].addcmul_(gradient[..., half:], sines[..., half:])
+        found[..., half:].addcmul_(gradient[..., :half], sines[..., :half])
+        return found, None, None
+
+
 def _transformed(
-    net: _Net, states: torch.Tensor, index: int, activation: Callable[[torch.Tensor], torch.Tensor]
+    net: _Net,
+    states: torch.Tensor,
+    index: int,
+    dtype: torch.dtype,
+    activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """States [T, hidden] after the gated linear unit of layer `index`."""
+    """States [T, hidden] after the gated linear unit of layer `index`, whose matrices have `dtype`."""
     layer = f"model.layers.{index}"
-    value, gate = net.linear(net.norm(states, f"{layer}.mlp_norm"), f"{layer}.mlp.Wi").chunk(2, dim=-1)
+    normed = net.norm(states, f"{layer}.mlp_norm").to(dtype)
+    value, gate = net.linear(normed, f"{layer}.mlp.Wi").chunk(2, dim=-1)
     return net.added(states, activation(value) * gate, f"{layer}.mlp.Wo")
 
 
@@ -149,21 +180,28 @@ def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtyp
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
-def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, recorded: bool) -> str:
+def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, captured: bool) -> str:
     """The provider in a placement: the attention kernel, and whether it runs as CUDA graphs."""
     attention = "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa"
-    return f"packed, {attention}" + (", CUDA graphs" if recorded else "")
+    return f"packed, {attention}" + (", CUDA graphs" if captured else "")
 
 
 def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
-    """Attention with torch's kernel for packed sequences."""
+    """Flash attention for packed sequences: the operator of `torch.nn.attention.varlen.varlen_attn`.
+
+    Without that wrapper, no zeros are written for its random state, nor for the gradients of results that nobody uses.
+    """
     starts, longest, reach = packed.starts, packed.shape.longest, windowless(config) - 1
+    no_dropout, causal, debug = 0.0, False, False
 
     def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
-        window = (reach, reach) if local and longest > reach + 1 else (-1, -1)
+        window = reach if local and longest > reach + 1 else -1
         query, key = query_key.unbind(1)
-        found = varlen_attn(query, key, value.squeeze(1), starts, starts, longest, longest, window_size=window)
-        assert isinstance(found, torch.Tensor)
+        found: torch.Tensor = torch.ops.aten._flash_attention_forward(
+            *(query, key, value.squeeze(1), starts, starts, longest, longest, no_dropout, causal, debug),
+            window_size_left=window,
+            window_size_right=window,
+        )[0]
         return found
 
     return attend

@@ -89,7 +89,7 @@ class TrainSection:
         "had no step left to train."
     )
     cold_s: float | None = about(
-        "Part of train_s for one-time work: the first step, and for --engine packed later recordings of CUDA graphs.",
+        "Part of train_s for one-time work: the first step, and for --engine packed later captures of CUDA graphs.",
         default=None,
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)

@@ -18,7 +18,7 @@ from mrpcbench.backends.pytorch import DTYPE_NAMES, DTYPES, placement_of
 from mrpcbench.errors import UsageError
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.modernbert import forward
-from mrpcbench.modernbert.cuda_graphs import WARM_UPS, Recorder, RecordWork
+from mrpcbench.modernbert.cuda_graphs import WARM_UPS, Capturer, CaptureWork
 from mrpcbench.modernbert.packing import Resident
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
@@ -67,7 +67,7 @@ class PackedTrainer(ObservedTrainer):
         if precision == "fp16":
             raise UsageError("--engine packed: trains in bf16 or fp32; use --precision bf16, or --engine trainer")
         self.get_optimizer_cls_and_kwargs(arguments)  # raises for an unsupported optimiser, before the run begins
-        # The optimiser clips in its own recording. The Trainer would clip gradients that are not there.
+        # The optimiser clips in its own CUDA graph. The Trainer would clip gradients that are not there.
         max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
         counted = RowCollator()
         super().__init__(
@@ -79,7 +79,7 @@ class PackedTrainer(ObservedTrainer):
             self.model,
             data,
             DTYPES[precision],
-            recorder=self._timed(recorder_on(device)),
+            capture=self._timed(capture_on(device)),
             accumulates=arguments.gradient_accumulation_steps > 1,
         )
         counted.step = self.step
@@ -97,20 +97,20 @@ class PackedTrainer(ObservedTrainer):
     def placement(self) -> Placement:
         """Where and how it trains."""
         found = placement_of(self.model)
-        recorded = self.step.recorder is not None
-        provider = forward.kernels(self.model.config, self.args.device, self.step.dtype, recorded=recorded)
+        captured = self.step.capture is not None
+        provider = forward.kernels(self.model.config, self.args.device, self.step.dtype, captured=captured)
         return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
 
-    def _timed(self, recorder: RecordWork | None) -> RecordWork | None:
-        """`recorder`, whose time counts as one-time work."""
-        if recorder is None:
+    def _timed(self, capture: CaptureWork | None) -> CaptureWork | None:
+        """`capture`, whose time counts as one-time work."""
+        if capture is None:
             return None
 
-        def record(work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
+        def timed(work: Callable[[], None], *, warm_ups: int = WARM_UPS) -> Callable[[], None]:
             with self.stopwatch.measuring("cold_s"):
-                return recorder(work, warm_ups=warm_ups)
+                return capture(work, warm_ups=warm_ups)
 
-        return record
+        return timed
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[PackedAdamW], Any]:
@@ -170,9 +170,9 @@ class PackedTrainer(ObservedTrainer):
         super().log(logs, *args, **kwargs)
 
 
-def recorder_on(device: torch.device) -> RecordWork | None:
-    """Records steps on `device` as CUDA graphs; None on the CPU."""
-    return Recorder() if device.type == "cuda" else None
+def capture_on(device: torch.device) -> CaptureWork | None:
+    """Captures steps on `device` as CUDA graphs; None on the CPU."""
+    return Capturer() if device.type == "cuda" else None
 
 
 def _rows(split: Dataset) -> Dataset:

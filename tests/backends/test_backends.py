@@ -114,8 +114,10 @@ def test_on_a_gpu_infer_many_gives_the_same_as_infer(name: str, exported_model: 
     spec = BackendSpec(backend=name, model=str(exported_model), device="cuda")
     session = open_session(spec)
     cut = resolve(spec).reader.encode(pairs).batches(4) * 10
+    # torch-packed pools with float atomics, whose order varies, and rounds the result to bf16.
+    atol = 2e-2 if name == "torch-packed" else 1e-5
     for many, batch in zip(session.infer_many(cut), cut, strict=True):
-        np.testing.assert_array_equal(many, session.infer(batch))
+        np.testing.assert_allclose(many, session.infer(batch), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -265,16 +267,14 @@ def test_onnx_rejects_random_init(exported_model: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch", "torch-compile", "onnx"])
-def test_cuda_runs_on_the_reported_device_with_the_same_answers_as_the_cpu(
+def test_cuda_runs_on_the_reported_device_with_the_answers_of_torch_on_the_cpu(
     name: str, exported_model: Path, pairs: Dataset
 ) -> None:
     answers = {}
-    open_on: Callable[[str], BackendSpec] = lambda device: BackendSpec(  # noqa: E731
-        backend=name, model=str(exported_model), device=device
-    )
-    for device in ("cpu", "cuda"):
-        cut = resolve(open_on(device)).reader.encode(pairs).batches(8)
-        session = open_session(open_on(device))
+    for device, backend in (("cpu", "torch"), ("cuda", name)):  # to compile for the CPU too would take a minute
+        spec = BackendSpec(backend=backend, model=str(exported_model), device=device)
+        cut = resolve(spec).reader.encode(pairs).batches(8)
+        session = open_session(spec)
         assert session.placement.device.startswith(device)
         answers[device] = in_order(list(session.infer_many(cut)), cut)
     np.testing.assert_allclose(answers["cuda"], answers["cpu"], atol=1e-3)

@@ -1,4 +1,4 @@
-"""The engine without padding: logits, shapes, recordings, and rejected models."""
+"""The engine without padding: logits, shapes, captures, and rejected models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import Repeated
+from captures import Repeated
 from transformers import BertConfig, BertForSequenceClassification, ModernBertConfig
 
 from mrpcbench.backends.packed import PackedSession
@@ -40,44 +40,44 @@ def expected(tuned_model: Path, tokens: EncodedPairs) -> np.ndarray:
 
 
 def repeat(forward: Forward, given: Packed) -> Forward:
-    """Records as `cuda_graphs` does: everything except the tensors is frozen."""
+    """Captures as `Capturer.forward` does: everything except the tensors is frozen."""
     inputs = replace(given, pairs=given.shape.segments, storage=given.storage.clone())
-    with Repeated() as recording:
+    with Repeated() as captured:
         found = forward(inputs)
 
     def replay(batch: Packed) -> torch.Tensor:
         inputs.storage.copy_(batch.storage)
-        recording.replay()
+        captured.replay()
         return found[: batch.pairs].clone()
 
     return replay
 
 
 @pytest.fixture
-def recorded(tuned_model: Path) -> PackedSession:
-    """A session that records on the CPU."""
+def captured(tuned_model: Path) -> PackedSession:
+    """A session that captures on the CPU."""
     loaded = classifier.load_classifier(weights_source(str(tuned_model)))
     return PackedSession(loaded, "cpu", torch.float32, torch.get_num_threads(), repeat)
 
 
 @pytest.mark.parametrize("size", [1, 7, 16])
-def test_recordings_give_hugging_faces_logits(
-    recorded: PackedSession, tokens: EncodedPairs, expected: np.ndarray, size: int
+def test_replays_give_hugging_faces_logits(
+    captured: PackedSession, tokens: EncodedPairs, expected: np.ndarray, size: int
 ) -> None:
     cut = tokens.batches(size, order="given")
     for _ in range(2):
-        np.testing.assert_allclose(in_order([recorded.infer(batch) for batch in cut], cut), expected, atol=1e-5)
+        np.testing.assert_allclose(in_order([captured.infer(batch) for batch in cut], cut), expected, atol=1e-5)
 
 
-def test_the_next_batch_does_not_overwrite_logits(recorded: PackedSession, tokens: EncodedPairs) -> None:
+def test_the_next_batch_does_not_overwrite_logits(captured: PackedSession, tokens: EncodedPairs) -> None:
     first, second = (batch for batch in tokens.batches(1)[:2])
-    assert recorded.shape_of(first) == recorded.shape_of(second)
-    answers = [recorded.compute(recorded.copy_in(batch)) for batch in (first, second)]
-    np.testing.assert_array_equal(recorded.copy_out(answers[0]), recorded.infer(first))
+    assert captured.shape_of(first) == captured.shape_of(second)
+    answers = [captured.compute(captured.copy_in(batch)) for batch in (first, second)]
+    np.testing.assert_array_equal(captured.copy_out(answers[0]), captured.infer(first))
     assert not torch.equal(*answers)
 
 
-def test_batches_of_a_shape_share_a_recording(tuned_model: Path, tokens: EncodedPairs) -> None:
+def test_batches_of_a_shape_share_a_capture(tuned_model: Path, tokens: EncodedPairs) -> None:
     made: list[Shape] = []
 
     def record(forward: Forward, given: Packed) -> Forward:
@@ -120,14 +120,14 @@ def test_another_architecture_is_rejected(tuned_model: Path, tmp_path: Path) -> 
         open_session(BackendSpec(backend="torch-packed", model=str(tmp_path), device="cpu"))
 
 
-# --- the cache of recordings ------------------------------------------------------------------------------------------
+# --- the cache of captures --------------------------------------------------------------------------------------------
 
 
 def of_tokens(count: int) -> Packed:
     return pack(np.zeros(count, dtype=np.int64), np.array([count]))
 
 
-def test_the_least_recently_used_recording_is_dropped() -> None:
+def test_the_least_recently_used_capture_is_dropped() -> None:
     made: list[int] = []
 
     def record(forward: Forward, given: Packed) -> Forward:

@@ -111,10 +111,10 @@ def test_without_gradients_logits_are_equal_and_weights_unchanged(
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_a_half_precision_encoder_works_with_a_float32_head_and_embeddings(packed: Packed) -> None:
+def test_half_precision_matrices_work_with_float32_norms_embeddings_and_head(packed: Packed) -> None:
     net = made(num_hidden_layers=4)
     halves = {
-        name: weight.bfloat16() if "layers" in name or "final_norm" in name else weight
+        name: weight.bfloat16() if "layers" in name and "norm" not in name else weight
         for name, weight in net.named_parameters()
     }
     found = logits(halves, net.config, packed, rotary_table(net.config, CPU, torch.bfloat16))
@@ -233,6 +233,13 @@ def test_at_most_half_of_hugging_faces_kernels_run(
             found = logits(halves, net.config, packed, rotary)
     assert found.shape == wanted.shape
     assert own.total() <= hugging_face.total() / 2
+
+
+def test_torchs_flash_attention_takes_the_arguments_that_a_gpu_run_gives_it() -> None:
+    names = [argument.name for argument in torch.ops.aten._flash_attention_forward.default._schema.arguments]
+    sequences = ["query", "key", "value", "cum_seq_q", "cum_seq_k", "max_q", "max_k"]
+    assert names[:10] == [*sequences, "dropout_p", "is_causal", "return_debug_mask"]
+    assert {"window_size_left", "window_size_right"} <= set(names)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captures import Capturer
 from datasets import Dataset
-from recordings import Recorder
 from training_runs import RECIPE, SignalAt, run, without_train_loss
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -70,13 +70,13 @@ def test_it_follows_the_trainers_float32_losses(
     assert record.train.padding_tokens == 0 < other.train.padding_tokens
 
 
-def test_recorded_steps_train_like_unrecorded_ones(
+def test_captured_steps_train_like_eager_ones(
     request_: TrainRequest, uninterrupted: TrainRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(packed_trainer, "recorder_on", lambda device: recorder)
+    capturer = Capturer()
+    monkeypatch.setattr(packed_trainer, "capture_on", lambda device: capturer)
     section = run(request_, PACKED).train
-    assert 2 <= recorder.made <= 6  # AdamW's, and those of a few shapes for 12 steps
+    assert 2 <= capturer.made <= 6  # AdamW's, and those of a few shapes for 12 steps
     assert section.padding_tokens > 0
     assert section.cold_s
     for line, wanted in zip(section.epochs, uninterrupted.train.epochs, strict=True):

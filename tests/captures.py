@@ -26,7 +26,7 @@ class Repeated(TorchDispatchMode):
         return found
 
     def undo(self) -> None:
-        """Undo the writes, because CUDA computes nothing while it records."""
+        """Undo the writes, because CUDA computes nothing while it captures."""
         for given, value in self.before.values():
             given.data.copy_(value)
 
@@ -38,8 +38,8 @@ class Repeated(TorchDispatchMode):
                     old.data.copy_(new)
 
 
-class Recorder:
-    """As `graphs.Recorder`, and counts its recordings: what depends on Python values is frozen in them."""
+class Capturer:
+    """As `cuda_graphs.Capturer`, and counts its captures: what depends on Python values is frozen in them."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -48,7 +48,7 @@ class Recorder:
         for _ in range(warm_ups):
             work()
         self.made += 1
-        with Repeated() as recording:
+        with Repeated() as captured:
             work()
-        recording.undo()
-        return recording.replay
+        captured.undo()
+        return captured.replay
