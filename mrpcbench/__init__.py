@@ -36,7 +36,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
     if name == "__version__":
-        return import_module("importlib.metadata").version("mrpcbench")
+        return import_module("mrpcbench.environment.versions").own_version()
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'mrpcbench' has no attribute {name!r}")

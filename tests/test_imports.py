@@ -209,3 +209,29 @@ def test_help_loads_none_of_the_heavy_packages() -> None:
     for arguments, names in loaded.items():
         assert "mrpcbench" in names
         assert not set(HEAVY) & set(names), arguments
+
+
+# --- what torch needs -------------------------------------------------------------------------------------------------
+
+WITHOUT_ONNX_RUNTIME = """
+import json, sys
+sys.modules["onnxruntime"] = None  # an import of it then fails
+from mrpcbench.cli.app import app
+for arguments in json.loads(sys.argv[1]):
+    try:
+        app(arguments, prog_name="mrpcbench")
+    except SystemExit as status:
+        assert status.code in (0, None), (arguments, status.code)
+"""
+
+
+def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: Path) -> None:
+    common = ["--model", "quickstart", "--data", "quickstart", "--device", "cpu", "--results", str(tmp_path / "r.json")]
+    train = ["train", *common, "--max-steps", "1", "--engine", "packed", "--output-dir", str(tmp_path / "model")]
+    few = ["--scenario", "offline", "--pairs", "4", "--rounds", "1", "--max-seconds", "0"]
+    bench = ["bench", *common, "--backend", "torch", "--backend", "torch-packed", *few]
+    command = [sys.executable, "-c", WITHOUT_ONNX_RUNTIME, json.dumps([["env"], train, bench])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "onnx on cpu" in done.stdout
+    assert "import of onnxruntime halted" in done.stdout

@@ -1,235 +1,324 @@
 """All measurements on a GPU in one command: `python docs/benchmarks/gpu.py --model FOLDER --data FOLDER`.
 
-Trains with both engines in turns, exports and verifies every graph, runs `bench --preset peers`, and prints the results
-next to the goals of docs/performance.md. Every figure is read from the records, which stay in `--output`. The model
-FOLDER may hold only a configuration and a tokenizer: the weights are then random, and every record says so.
-`--device cpu` with few `--steps` and `--pairs` tries the script without a GPU; goals whose rows a CPU does not have are
-then "not measured".
+It runs in stages. After each one it prints the goals of docs/performance.md with the results so far, and writes them to
+`goals.md` in `--output`, so it is useful if it is stopped early. A stage that fails or takes too long is reported, and
+the others go on. Every figure is read from the records in `--output`; a later call with the same folder adds to them.
+The model FOLDER may hold only a configuration and a tokenizer: the weights are then random, and every record says so.
+`--device cpu` with few `--steps` and `--pairs` tries the script without a GPU.
 """
 
 import argparse
-import shutil
-import subprocess
-import sys
+import json
+import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from mrpcbench.benchmark.presets import graphs_of
+from gpu_stages import goals, work
+from gpu_stages.jobs import Job, Runner
+
+from mrpcbench.benchmark.presets import PRESETS, Entry
+from mrpcbench.cli.app import prepare_process
 from mrpcbench.errors import ExitStatus
-from mrpcbench.records import store
-from mrpcbench.records.figures import flops_share, pairs_per_s, percentile_ms, relative_speed, row_share, steps_per_s
-from mrpcbench.schema.bench_results import BenchRow
-from mrpcbench.schema.records import BenchRecord, TrainRecord
-from mrpcbench.schema.results import TrainSection
+from mrpcbench.models.sources import ONNX_FILE, graph_folder
+from mrpcbench.records.store import write_text
 
 ENGINES = ("trainer", "packed", "packed", "trainer")
+# Optimiser steps before the profiled ones: by then, most shapes of MRPC are recorded.
+STEPS_TO_PROFILE = 120
+# A single-stream row has a p99 from 662 samples on.
+SINGLE_PAIRS, SINGLE_ROUNDS, OFFLINE_ROUNDS = 100, 7, 5
+# Extra rounds of a benchmark that is noisy, in seconds.
+EXTRA_S = 10.0
+# A CPU takes longer, by about this factor.
+CPU_FACTOR = 20
+STATUS_FILE = "stages.json"
+# Lines of a failed job that are shown.
+LAST_LINES = 12
+
+Groups = Sequence[Sequence[Job]]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a run: small ones in `output`, weights and checkpoints in `scratch`."""
+
+    options: argparse.Namespace
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model folder has its own weights."""
+        return any(Path(self.options.model).glob("*.safetensors"))
+
+    @property
+    def start(self) -> Path:
+        """The model that training begins from."""
+        return Path(self.options.model) if self.has_weights else self.options.scratch / "weights"
+
+    @property
+    def classifier(self) -> Path:
+        """The model of the other stages. A trained one is needed only if the given weights may have no head."""
+        return self.options.scratch / "model" if self.has_weights else self.start
+
+    def record(self, name: str) -> str:
+        """A file for a record."""
+        return str(self.options.output / f"{name}.json")
+
+    def common(self, model: Path) -> dict[str, str]:
+        """What most of the work needs to know."""
+        return {"model": str(model), "data": self.options.data, "device": self.options.device}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A goal of docs/performance.md, and how its figure is read from the records."""
+class Stage:
+    """A part of the measurement. Groups of jobs run one after another, the jobs of a group at the same time."""
 
-    what: str
-    least: float
-    unit: str
-    figure: Callable[["Records"], float | None]
-    is_most: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Records:
-    """The results of the commands, by training engine, and the benchmark's record."""
-
-    trainings: dict[str, list[TrainSection]]
-    bench: BenchRecord
-
-    def row(self, case: str, scenario: str, batch: int | None = None) -> BenchRow | None:
-        """The row of a case, by default the one of its fastest batch size."""
-        rows = [
-            row
-            for row in self.bench.bench.rows
-            if (row.case, row.scenario) == (case, scenario) and batch in (None, row.batch_size)
-        ]
-        return max(rows, key=pairs_per_s, default=None)
-
-    def times(self, case: str, other: str, scenario: str, batch: int | None = None) -> float | None:
-        """Speedup of `case` over `other`."""
-        one, base = self.row(case, scenario, batch), self.row(other, scenario, batch)
-        found = relative_speed(one, base) if one and base else None
-        return found.times if found else None
-
-    def p50_ms(self, case: str) -> float | None:
-        """Median time of a single pair."""
-        row = self.row(case, "single-stream")
-        return percentile_ms(row, 0.5) if row else None
-
-    def rate(self, engine: str) -> float | None:
-        """Optimiser steps per second, the median of an engine's runs."""
-        found = [rate for section in self.trainings[engine] if (rate := steps_per_s(section))]
-        return median(found) if found else None
-
-    def wall_s(self, engine: str) -> float:
-        """Seconds of a training with its CUDA graph recordings and evaluations, without its saves; median over runs."""
-        return median((section.train_s or 0) - (section.save_s or 0) for section in self.trainings[engine])
+    name: str
+    seconds: float
+    groups: Callable[[Paths], Groups]
+    only_if_asked: bool = False
 
 
-def over(one: float | None, other: float | None) -> float | None:
-    """A ratio of two figures that may be unknown."""
-    return None if one is None or not other else one / other
+def arguments_of(values: Mapping[str, str]) -> list[str]:
+    """Options of the command line."""
+    return [part for name, value in values.items() for part in (f"--{name}", value)]
 
 
-def share_of_peak(records: Records) -> float | None:
-    """MFU of the packed engine at its best batch."""
-    row = records.row("torch-packed", "offline")
-    return row_share(row, records.bench.bench.ceilings, flops_share) if row else None
+def env_jobs(paths: Paths) -> Groups:
+    """What works on this machine."""
+    return [[Job(name="env", work=work.command, arguments=(["env"],))]]
 
 
-GOALS = (
-    Goal(
-        what="training, optimiser steps/s, packed over trainer",
-        least=3.5,
-        unit="x",
-        figure=lambda found: over(found.rate("packed"), found.rate("trainer")),
-    ),
-    Goal(
-        what="training, wall clock without saves, trainer over packed",
-        least=3,
-        unit="x",
-        figure=lambda found: over(found.wall_s("trainer"), found.wall_s("packed")),
-    ),
-    Goal(
-        what="training, wall clock without saves, packed",
-        least=2,
-        unit=" s",
-        figure=lambda found: found.wall_s("packed"),
-        is_most=True,
-    ),
-    Goal(
-        what="one pair, p50, hf-bf16-sorted over torch-packed",
-        least=6,
-        unit="x",
-        figure=lambda found: over(found.p50_ms("hf-bf16-sorted"), found.p50_ms("torch-packed")),
-    ),
-    Goal(
-        what="one pair, p50, torch-packed",
-        least=0.8,
-        unit=" ms",
-        figure=lambda found: found.p50_ms("torch-packed"),
-        is_most=True,
-    ),
-    Goal(
-        what="pairs/s at the best batch, torch-packed over hf-autocast",
-        least=4,
-        unit="x",
-        figure=lambda found: found.times("torch-packed", "hf-autocast", "offline"),
-    ),
-    Goal(
-        what="pairs/s at the best batch, torch-packed over hf-bf16-sorted",
-        least=1.6,
-        unit="x",
-        figure=lambda found: found.times("torch-packed", "hf-bf16-sorted", "offline"),
-    ),
-    Goal(what="MFU at the best batch, torch-packed", least=0.5, unit="", figure=share_of_peak),
-    Goal(
-        what="one pair, onnx-cuda over optimum-fp32",
-        least=6,
-        unit="x",
-        figure=lambda found: found.times("onnx-cuda", "optimum-fp32", "single-stream"),
-    ),
-    Goal(
-        what="batch 32, onnx-cuda over optimum-fp32",
-        least=4,
-        unit="x",
-        figure=lambda found: found.times("onnx-cuda", "optimum-fp32", "offline", 32),
-    ),
-    Goal(
-        what="one pair, onnx-cuda over optimum-o4",
-        least=3,
-        unit="x",
-        figure=lambda found: found.times("onnx-cuda", "optimum-o4", "single-stream"),
-    ),
+def test_jobs(paths: Paths) -> Groups:
+    """The tests marked `gpu` that need no ONNX Runtime and compile nothing."""
+    return [[Job(name="tests", work=work.tests, arguments=("not onnx and not compile",))]]
+
+
+def weights_jobs(paths: Paths) -> Groups:
+    """Random weights, written once for all stages, unless they are there."""
+    if paths.start.exists():
+        return []
+    return [[Job(name="weights", work=work.write_weights, arguments=(paths.options.model, str(paths.start)))]]
+
+
+def train_jobs(paths: Paths) -> Groups:
+    """Two epochs with each engine in turns, from the same weights."""
+    groups = []
+    for turn, engine in enumerate(ENGINES):
+        name = f"train-{turn + 1}-{engine}"
+        command = ["train", *arguments_of(paths.common(paths.start)), "--engine", engine]
+        command += ["--optim", "adamw_torch_fused", "--max-steps", str(paths.options.steps), "--overwrite"]
+        command += ["--output-dir", str(paths.options.scratch / "model"), "--results", paths.record(name)]
+        groups.append([Job(name=name, work=work.command, arguments=(command,))])
+    return [*weights_jobs(paths), *groups]
+
+
+def entries_of(paths: Paths) -> tuple[Entry, ...]:
+    """The cases of `bench --preset peers` on the device."""
+    return PRESETS["peers"][paths.options.device].entries
+
+
+def bench_jobs(paths: Paths, name: str, cases: Sequence[str]) -> Groups:
+    """The cases with all pairs in batches, and then with some pairs one at a time."""
+    pairs = paths.options.pairs
+    shared = {**paths.common(paths.classifier), "seconds": EXTRA_S}
+    plans = {
+        "offline": {"pairs": pairs, "rounds": OFFLINE_ROUNDS},
+        "single-stream": {"pairs": pairs or SINGLE_PAIRS, "rounds": SINGLE_ROUNDS},
+    }
+    jobs = []
+    for scenario, plan in plans.items():
+        job = f"bench-{name}-{scenario}"
+        given = {**shared, **plan, "scenario": scenario}
+        jobs.append([Job(name=job, work=work.bench_cases, arguments=(paths.record(job), cases), options=given)])
+    return [*weights_jobs(paths), *jobs]
+
+
+def torch_jobs(paths: Paths) -> Groups:
+    """`torch-packed` and Hugging Face."""
+    cases = [entry.name for entry in entries_of(paths) if is_torch(entry)]
+    return bench_jobs(paths, "torch", cases)
+
+
+def is_torch(entry: Entry) -> bool:
+    """Whether a case runs in torch and compiles nothing."""
+    return entry.backend in ("torch", "torch-packed")
+
+
+def export_jobs(paths: Paths) -> Groups:
+    """All graphs at the same time: exports are not timed, and most of one runs on a single core."""
+    jobs = []
+    for graph in dict.fromkeys(entry.graph for entry in entries_of(paths) if entry.graph):
+        command = ["export", *arguments_of(paths.common(paths.classifier)), "--optimize", graph]
+        command += ["--results", paths.record(f"export-{graph}")]
+        # O3 approximates GELU, so its graph may fail the gate; it is then measured as UNVERIFIED.
+        accepts = (ExitStatus.OK, ExitStatus.REGRESSION)
+        jobs.append(Job(name=f"export-{graph}", work=work.command, arguments=(command,), accepts=accepts))
+    return [*weights_jobs(paths), jobs]
+
+
+def onnx_jobs(paths: Paths) -> Groups:
+    """The graphs that were exported, with the case that gives the reference answers."""
+    model = str(paths.classifier)
+    exported = [
+        entry.name
+        for entry in entries_of(paths)
+        if entry.backend == "onnx" and entry.graph and (graph_folder(model, entry.graph) / ONNX_FILE).exists()
+    ]
+    return bench_jobs(paths, "onnx", [entries_of(paths)[0].name, *exported]) if exported else []
+
+
+def profile_jobs(paths: Paths) -> Groups:
+    """Where the time of `torch-packed` and of a packed training step goes."""
+    options = paths.options
+    steps = min(options.steps, STEPS_TO_PROFILE) if options.steps > 0 else STEPS_TO_PROFILE
+    folder = (str(options.output / "profile"),)
+    training = {**paths.common(paths.start), "scratch": str(options.scratch / "profiled"), "steps": steps}
+    inference = paths.common(paths.classifier)
+    return [
+        *weights_jobs(paths),
+        [Job(name="profile-infer", work=work.profile_inference, arguments=folder, options=inference)],
+        [Job(name="profile-train", work=work.profile_training, arguments=folder, options=training)],
+    ]
+
+
+def compile_jobs(paths: Paths) -> Groups:
+    """`torch-compile`, which takes a minute to start, with `torch-packed`."""
+    entries = entries_of(paths)
+    cases = [entry.name for entry in entries if entry.backend in ("torch-compile", "torch-packed")]
+    return bench_jobs(paths, "compile", [entries[0].name, *cases])
+
+
+# In the order in which they run. The time limits are about three times what an H100 is expected to take.
+STAGES = (
+    Stage(name="env", seconds=45, groups=env_jobs),
+    Stage(name="tests", seconds=150, groups=test_jobs, only_if_asked=True),
+    Stage(name="train", seconds=200, groups=train_jobs),
+    Stage(name="bench-torch", seconds=180, groups=torch_jobs),
+    Stage(name="export", seconds=240, groups=export_jobs),
+    Stage(name="bench-onnx", seconds=180, groups=onnx_jobs),
+    Stage(name="profile", seconds=90, groups=profile_jobs),
+    Stage(name="compile", seconds=180, groups=compile_jobs),
 )
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run one command of mrpcbench, with its output on this terminal; `SystemExit` if it fails.
+class Measurement:
+    """Runs stages, and keeps the results so far in files."""
 
-    A failed export gate is no failure here: O3 approximates GELU, and such a graph is measured as UNVERIFIED.
-    """
-    print(f"\n$ mrpcbench {' '.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "mrpcbench", *arguments], check=False)
-    if done.returncode not in (ExitStatus.OK, ExitStatus.REGRESSION):
-        sys.exit(f"gpu.py: `mrpcbench {arguments[0]}` ended with exit code {done.returncode}")
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.paths = Paths(options)
+        self.options = options
+        self.runner = Runner(options.output / "logs")
+        self._began = time.monotonic()
+        self._status_path = options.output / STATUS_FILE
+        self._status: dict[str, str] = {}
+        if self._status_path.exists():
+            self._status = json.loads(self._status_path.read_text(encoding="utf-8"))
+
+    def say(self, text: str) -> None:
+        """Print a line with the time of day and the seconds since the start."""
+        print(f"[{time.strftime('%H:%M:%S')} +{time.monotonic() - self._began:.0f} s] {text}", flush=True)
+
+    def left_s(self, seconds: float) -> float:
+        """`seconds` for the device, or what is left of `--seconds`."""
+        limit = seconds * (CPU_FACTOR if self.options.device == "cpu" else 1)
+        spent = time.monotonic() - self._began
+        return limit if self.options.seconds is None else min(limit, self.options.seconds - spent)
+
+    def check_processes(self) -> None:
+        """Start a first process. If a forked one cannot use the device, later ones import everything again."""
+        job = Job(name="start", work=work.probe, arguments=(self.options.device,))
+        (outcome,) = self.runner.run([job], self.left_s(60))
+        if outcome.result != "ok":
+            self.say(f"a forked process cannot use the device ({outcome.result}); starting each one from scratch")
+            print("\n".join(outcome.last_lines(LAST_LINES)))
+            self.runner.method = "spawn"
+
+    def run(self, stage: Stage) -> None:
+        """Run a stage, and show the results so far."""
+        limit = self.left_s(stage.seconds)
+        if limit <= 0:
+            self._status[stage.name] = "not started: --seconds are spent"
+            self.say(f"stage {stage.name}: {self._status[stage.name]}")
+            return
+        self.say(f"stage {stage.name}, at most {limit:.0f} s")
+        end, failed, began = time.monotonic() + limit, list[str](), time.monotonic()
+        for group in stage.groups(self.paths):
+            for outcome in self.runner.run(group, max(0.0, end - time.monotonic())):
+                self.say(f"  {outcome.job.name}: {outcome.result}")
+                if outcome.result != "ok":
+                    failed.append(f"{outcome.job.name} {outcome.result}")
+                    print("\n".join(f"    {line}" for line in outcome.last_lines(LAST_LINES)), flush=True)
+        result = "; ".join(failed) or "ok"
+        self._status[stage.name] = f"{result}, {time.monotonic() - began:.0f} s"
+        self.write()
+
+    def write(self) -> None:
+        """Write the status of the stages, the goals and the archive; print the goals."""
+        write_text(self._status_path, json.dumps(self._status, indent=1) + "\n")
+        records, found = goals.read(self.options.output)
+        table = "\n".join(goals.lines_of(records))
+        lines = [*self._heading(found), "", table, *goals.details_of(records), "", "| stage | result |", "|---|---|"]
+        lines += [f"| {name} | {result} |" for name, result in self._status.items()]
+        write_text(self.options.output / "goals.md", "\n".join(lines) + "\n")
+        self._pack()
+        print(table, flush=True)
+
+    def _heading(self, found: Sequence[goals.Record]) -> list[str]:
+        for record in found:
+            place = record.environment
+            commit = f"commit {place.git_commit[:12]}" if place.git_commit else "commit unknown"
+            return [f"{place.gpu or place.cpu}; torch {place.packages.get('torch')}; {commit}; {weights_of(record)}"]
+        return ["No record yet."]
+
+    def _pack(self) -> None:
+        """Write everything in the output folder to one archive beside it."""
+        output: Path = self.options.output
+        archive = output.with_name(f"{output.name}.tar.gz")
+        staged = archive.with_name(f".{archive.name}")
+        with tarfile.open(staged, "w:gz") as tar:
+            tar.add(output, arcname=output.name)
+        staged.replace(archive)
 
 
-def train(options: argparse.Namespace, output: Path) -> dict[str, list[TrainSection]]:
-    """Train with both engines in turns; the model of the last run stays in `output/model`."""
-    found: dict[str, list[TrainSection]] = {engine: [] for engine in ENGINES}
-    weights = [] if list(Path(options.model).glob("*.safetensors")) else ["--random-init"]
-    for turn, engine in enumerate(ENGINES):
-        record = output / f"train-{turn + 1}-{engine}.json"
-        run(
-            [
-                *("train", "--model", options.model, "--data", options.data, "--device", options.device, *weights),
-                *("--engine", engine, "--max-steps", str(options.steps), "--output-dir", str(output / "model")),
-                *("--overwrite", "--results", str(record)),
-            ]
-        )
-        found[engine].append(store.load_as(TrainRecord, record).train)
-        for checkpoint in (output / "model").glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)  # 1.8 GB each for ModernBERT-base
-    return found
+def weights_of(record: goals.Record) -> str:
+    """The origin of the weights of a record."""
+    return f"{record.model.weights_label} weights" if hasattr(record, "model") else "weights unknown"
 
 
-def measure(options: argparse.Namespace, output: Path) -> BenchRecord:
-    """Export and verify every graph, then measure all cases in one run."""
-    common = ["--model", str(output / "model"), "--data", options.data]
-    common += ["--device", options.device]
-    for graph in graphs_of("peers", options.device):
-        run(["export", *common, "--optimize", graph, "--results", str(output / f"export-{graph}.json")])
-    # A p99 of few pairs would take many rounds, and a trial run needs none.
-    pairs = ["--pairs", str(options.pairs), "--rounds", "5"] if options.pairs else []
-    record = output / "peers.json"
-    run(["bench", "--preset", "peers", *common, *pairs, "--results", str(record)])
-    return store.load_as(BenchRecord, record)
-
-
-def rows_of(records: Records) -> Iterator[str]:
-    """A line of a Markdown table for each goal."""
-    yield "| goal | target | result | met |"
-    yield "|---|---|---|---|"
-    for goal in GOALS:
-        figure, sign = goal.figure(records), "≤" if goal.is_most else "≥"
-        if figure is None:
-            result, met = "not measured", ""
-        else:
-            result = f"{figure:.3g}{goal.unit}"
-            met = "yes" if (figure <= goal.least if goal.is_most else figure >= goal.least) else "no"
-        yield f"| {goal.what} | {sign} {goal.least:g}{goal.unit} | {result} | {met} |"
-
-
-def main() -> None:
-    """Run everything, and print the goals with their results."""
+def parsed() -> argparse.Namespace:
+    """The options of the command line."""
+    names = [stage.name for stage in STAGES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder of ModernBERT-base, with or without its weights")
     parser.add_argument("--data", required=True, help="folder of MRPC")
-    parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="where the records go")
+    parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="folder for records and goals.md")
+    parser.add_argument(
+        "--scratch", type=Path, default=Path(".gpu/scratch"), help="folder for weights and checkpoints, about 8 GB"
+    )
+    parser.add_argument("--only", action="append", choices=names, metavar="STAGE", help=f"one of {', '.join(names)}")
+    parser.add_argument("--seconds", type=float, help="limit for everything; a stage that runs then is stopped")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--steps", type=int, default=-1, help="optimiser steps; default: the recipe's two epochs")
     parser.add_argument("--pairs", type=int, help="pairs of the validation split for bench; default: all")
-    options = parser.parse_args()
-    began = time.monotonic()
-    options.output.mkdir(parents=True, exist_ok=True)
-    run(["env"])
-    trainings = train(options, options.output)
-    records = Records(trainings=trainings, bench=measure(options, options.output))
-    place = records.bench.environment
-    weights = records.bench.model.weights_label
-    print(f"\n{place.gpu or place.cpu}; {weights} weights; all in {time.monotonic() - began:.0f} s\n")
-    print("\n".join(rows_of(records)))
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the stages; the exit code is 1 if one of them failed."""
+    options = parsed()
+    prepare_process()
+    for folder in (options.output, options.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    measurement = Measurement(options)
+    measurement.say("start")
+    measurement.check_processes()
+    for stage in STAGES:
+        if stage.name in options.only if options.only else not stage.only_if_asked:
+            measurement.run(stage)
+    print(f"\n{(options.output / 'goals.md').read_text(encoding='utf-8')}")
+    measurement.say(f"end; everything is in {options.output.name}.tar.gz")
 
 
 if __name__ == "__main__":

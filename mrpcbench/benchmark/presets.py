@@ -104,7 +104,7 @@ def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
             scenario=plan.scenario if "scenario" in given else (),
             batch_size=plan.batch_size if "batch_size" in given else (),
         )
-        suite = _suite(preset, spec, plan)
+        suite = _suite(preset, spec, plan, request.cases)
     check_view(request.view, suite)
     if "rounds" not in given:
         plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(request.view.relative_to)))
@@ -134,11 +134,14 @@ def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
     return rounds
 
 
-def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan) -> Suite:
-    """The cases of `preset` on the device of `spec`."""
+def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan, cases: Collection[str] | None) -> Suite:
+    """The cases of `preset` on the device of `spec`, or those of them that `cases` names."""
     found = PRESETS[preset][resolve_device(spec.device)]
-    _check_graphs(spec, plan, found.entries)
-    return Suite(cases=tuple(_case(entry, spec, plan) for entry in found.entries), relative_to=found.relative_to)
+    entries = [entry for entry in found.entries if cases is None or entry.name in cases]
+    _check_graphs(spec, plan, entries)
+    names = {entry.name for entry in entries}
+    relative_to = tuple(row for row in found.relative_to if row.split(":")[0] in names)
+    return Suite(cases=tuple(_case(entry, spec, plan) for entry in entries), relative_to=relative_to)
 
 
 def _refuse(preset: Preset, names: Collection[str]) -> None:

@@ -46,9 +46,9 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
+        from mrpcbench.environment.versions import own_version
 
-        typer.echo(f"mrpcbench {version('mrpcbench')}")
+        typer.echo(f"mrpcbench {own_version()}")
         raise typer.Exit()
 
 
@@ -75,7 +75,7 @@ def main(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(ExitStatus.USAGE)
-    _prepare_process()
+    prepare_process()
     invocation = context.obj
     invocation.detail = "verbose" if verbose else "quiet" if quiet else "normal"
     invocation.traceback = traceback
@@ -316,7 +316,7 @@ def _verdict(record: Record) -> Verdict | None:
     return record.verdict if isinstance(record, ExportRecord | AbRecord) else None
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
     """Set the environment variables that libraries read on import; values that the user has set stay."""
     # Idle threads of GNU OpenMP spin 300,000 times before they sleep. On a busy machine they take the cores from the
     # threads that they wait for: one pair through a tiny model then takes hundreds of ms (docs/architecture.md).

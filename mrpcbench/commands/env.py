@@ -1,15 +1,19 @@
 """Show which engines and devices work here, and what is missing: `mrpcbench env`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 
-from mrpcbench.backends.compiled import compiler_problem
-from mrpcbench.backends.ort import provider_problem
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.environment.capture import capture, cuda_problem
+from mrpcbench.errors import first_line
 from mrpcbench.schema.identity import EnvironmentReport
 
-# What an engine needs on a device beyond torch: a function of "cpu" or "cuda" that says what is missing.
-NEEDS: Mapping[str, Callable[[str], str | None]] = {"torch-compile": compiler_problem, "onnx": provider_problem}
+# What an engine needs on a device beyond torch: a function of "cpu" or "cuda" that says what is missing. Its module is
+# imported when it is asked, because it may need a package that is not installed.
+NEEDS: Mapping[str, str] = {
+    "torch-compile": "mrpcbench.backends.compiled:compiler_problem",
+    "onnx": "mrpcbench.backends.ort:provider_problem",
+}
 
 
 def env() -> EnvironmentReport:
@@ -24,4 +28,12 @@ def env() -> EnvironmentReport:
 
 
 def _missing(backend: str, device: str) -> str | None:
-    return NEEDS[backend](device) if backend in NEEDS else None
+    """What `backend` lacks on `device`, as a message; None if nothing."""
+    if backend not in NEEDS:
+        return None
+    module, function = NEEDS[backend].split(":")
+    try:
+        problem: str | None = getattr(import_module(module), function)(device)
+    except ImportError as error:
+        return f"a package is missing ({first_line(error)})"
+    return problem

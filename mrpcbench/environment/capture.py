@@ -39,6 +39,9 @@ SETTINGS = (
 SETTING_PREFIXES = ("ORT_", "TORCHINDUCTOR_", "PYTORCH_TUNABLEOP_")
 PLACES = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL")
 
+# The commit of a source that was copied without its .git folder.
+COMMIT_VARIABLE = "MRPCBENCH_COMMIT"
+
 
 def capture(argv: Sequence[str] | None = None) -> Environment:
     """The current environment. `argv` is the command line, by default that of this process."""
@@ -135,13 +138,24 @@ def _gpu_driver() -> str | None:
 
 
 def _checkout() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of this package's source, if git tracks it; None if it is only installed in a checkout."""
+    """Commit and dirty flag of this package's source, if git tracks it.
+
+    Without git, the commit is the value of `COMMIT_VARIABLE`, and whether files were changed is unknown.
+    """
     package = Path(__file__).parents[1]
     if _output_of("git", "-C", str(package), "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None, None
+        return _given_commit(), None
     commit = _output_of("git", "-C", str(package), "rev-parse", "HEAD")
     status = _output_of("git", "-C", str(package), "status", "--porcelain", "--", ".")
     return commit, None if status is None else bool(status)
+
+
+def _given_commit() -> str | None:
+    """The commit in `COMMIT_VARIABLE`; None if it is unset. Raises `UsageError` if it is not a commit."""
+    given = os.environ.get(COMMIT_VARIABLE, "").strip()
+    if given and not re.fullmatch(r"[0-9a-f]{7,64}", given, re.ASCII):
+        raise UsageError(f"{COMMIT_VARIABLE}={given}: not a commit; set it to the output of `git rev-parse HEAD`")
+    return given or None
 
 
 def _output_of(*command: str) -> str | None:

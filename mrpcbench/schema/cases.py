@@ -15,6 +15,7 @@ class BenchRequest:
     """A benchmark as the user requests it.
 
     `given` names the fields of `plan` and `spec` that the user set, even to the default. A preset does not change them.
+    `cases` names the cases of the preset to measure; None: all of them.
     """
 
     spec: BackendSpec = BackendSpec()
@@ -22,6 +23,7 @@ class BenchRequest:
     control: BenchControl = BenchControl()
     view: BenchView = BenchView()
     given: frozenset[str] = frozenset()
+    cases: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ class Environment:
     python: str = about("Python version.")
     packages: dict[str, str] = about("Installed version of each package that can change a result.")
     settings: dict[str, str] = about("Environment variables that were set and affect the libraries.")
-    git_commit: str | None = about("Commit of the mrpcbench source; null if it is not a checkout.")
+    git_commit: str | None = about("Commit of the mrpcbench source, from git or MRPCBENCH_COMMIT; null if unknown.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
     source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
     machine: MachineTraits | None = about("The machine's traits; null in records without them.", default=None)

@@ -111,6 +111,15 @@ def test_the_reference_rows_are_in_the_run(with_graphs: str, device: str, monkey
     assert found.cases[0].name == found.relative_to[0] == "hf-autocast"
 
 
+def test_some_cases_of_the_peers_need_only_their_own_graphs(checkpoint_dir: Path) -> None:
+    plan, spec = BenchPlan(preset="peers"), BackendSpec(model=str(checkpoint_dir), device="cpu")
+    found, _, view = choose(BenchRequest(plan=plan, spec=spec, cases=frozenset({"hf-autocast", "torch-packed"})))
+    assert [one.name for one in found.cases] == ["hf-autocast", "torch-packed"]
+    assert view.relative_to == ("hf-autocast",)
+    with pytest.raises(UsageError, match="onnx-int8"):
+        choose(BenchRequest(plan=plan, spec=spec, cases=frozenset({"hf-autocast", "onnx-int8"})))
+
+
 def test_every_engine_of_a_preset_exists() -> None:
     assert {entry.backend for found in PEERS.values() for entry in found.entries} <= set(BACKENDS)
 

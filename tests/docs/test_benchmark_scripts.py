@@ -3,6 +3,8 @@
 import ast
 import json
 import sys
+import time
+from collections.abc import Iterable
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
@@ -11,13 +13,27 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from mrpcbench.benchmark.presets import PRESETS
 from mrpcbench.data.batches import EncodedPairs
 from mrpcbench.records import store
 from mrpcbench.records.figures import relative_speed
-from mrpcbench.schema.records import BenchRecord, TrainRecord
+from mrpcbench.schema.records import BenchRecord
 
-SCRIPTS = sorted((REPOSITORY / "docs" / "benchmarks").glob("*.py"))
-CUDA_CHECKS = sorted((REPOSITORY / "docs" / "benchmarks" / "cuda_checks").rglob("*.py"))
+FOLDER = REPOSITORY / "docs" / "benchmarks"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+GPU = FOLDER / "gpu.py"
+CUDA_CHECKS = sorted((FOLDER / "cuda_checks").rglob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def script_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python puts the folder of a script on the path of imports."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.fixture
+def goals() -> ModuleType:
+    return import_module("gpu_stages.goals")
 
 
 def load_script(path: Path) -> ModuleType:
@@ -59,25 +75,65 @@ def _exists(module: str, name: str) -> bool:
     return hasattr(import_module(module), name) or util.find_spec(f"{module}.{name}") is not None
 
 
-def test_gpu_reads_its_goals_from_the_records() -> None:
-    gpu = load_script(REPOSITORY / "docs" / "benchmarks" / "gpu.py")
-    bench = store.load_as(BenchRecord, REPOSITORY / "results" / "peers-cpu" / "bench.json")
-    train = store.load_as(TrainRecord, REPOSITORY / "results" / "quickstart" / "train.json").train
-    records = gpu.Records(trainings={"trainer": [train], "packed": [train]}, bench=bench)
-    header, _, *lines = gpu.rows_of(records)
+def table_of(lines: Iterable[str]) -> dict[str, str]:
+    """The results of a table of goals."""
+    header, _, *rows = lines
     assert header == "| goal | target | result | met |"
-    assert len(lines) == len(gpu.GOALS)
-    shown = {cells[1]: cells[3] for cells in ([cell.strip() for cell in line.split("|")] for line in lines)}
+    return {cells[1]: cells[3] for cells in ([cell.strip() for cell in line.split("|")] for line in rows)}
+
+
+def test_gpu_reads_its_goals_from_the_records(goals: ModuleType, tmp_path: Path) -> None:
+    bench = REPOSITORY / "results" / "peers-cpu" / "bench.json"
+    train = json.loads((REPOSITORY / "results" / "quickstart" / "train.json").read_text(encoding="utf-8"))
+    (tmp_path / "bench-torch.json").write_bytes(bench.read_bytes())
+    for engine in ("trainer", "packed"):
+        train["train"]["recipe"]["engine"] = engine
+        (tmp_path / f"train-{engine}.json").write_text(json.dumps(train), encoding="utf-8")
+    records, found = goals.read(tmp_path)
+    assert len(found) == 3
+    shown = table_of(goals.lines_of(records))
+    assert len(shown) == len(goals.GOALS)
     assert shown["training, wall clock without saves, trainer over packed"] == "1x"
     assert shown["one pair, onnx-cuda over optimum-fp32"] == "not measured"  # a CPU has no such row
+    rows = store.load_as(BenchRecord, bench).bench.rows
     packed, autocast = (
-        next(row for row in bench.bench.rows if (row.case, row.scenario) == (case, "offline"))
+        next(row for row in rows if (row.case, row.scenario) == (case, "offline"))
         for case in ("torch-packed", "hf-autocast")
     )
     speedup = relative_speed(packed, autocast)
     assert speedup is not None
     assert shown["pairs/s at the best batch, torch-packed over hf-autocast"] == f"{speedup.times:.3g}x"
     assert float(shown["MFU at the best batch, torch-packed"]) > 0
+
+
+def test_gpu_shows_its_goals_before_anything_was_measured(goals: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "stages.json").write_text("{}", encoding="utf-8")
+    records, found = goals.read(tmp_path)
+    assert found == []
+    assert set(table_of(goals.lines_of(records)).values()) == {"not measured"}
+    assert list(goals.details_of(records)) == []
+
+
+def test_a_job_of_gpu_that_fails_or_takes_too_long_leaves_the_others_running(tmp_path: Path) -> None:
+    jobs = import_module("gpu_stages.jobs")
+    runner = jobs.Runner(tmp_path, method="spawn")
+    asked = [
+        jobs.Job(name="good", work=print, arguments=("hello",)),
+        jobs.Job(name="bad", work=sys.exit, arguments=(3,)),
+        jobs.Job(name="accepted", work=sys.exit, arguments=(5,), accepts=(0, 5)),
+        jobs.Job(name="slow", work=time.sleep, arguments=(600,)),
+    ]
+    outcomes = runner.run(asked, 15.0)
+    assert [outcome.result for outcome in outcomes] == ["ok", "exit code 3", "ok", "timed out"]
+    assert outcomes[0].last_lines(5) == ["hello"]
+
+
+def test_every_case_of_the_preset_belongs_to_one_stage_of_gpu() -> None:
+    gpu = load_script(GPU)
+    for device in ("cpu", "cuda"):
+        for entry in PRESETS["peers"][device].entries:
+            kinds = (gpu.is_torch(entry), entry.graph is not None, entry.backend == "torch-compile")
+            assert sum(kinds) == 1, entry.name
 
 
 def test_cpu_graphs_reads_its_committed_results() -> None:

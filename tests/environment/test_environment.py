@@ -414,6 +414,33 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.git_commit, found.git_dirty) == (None, None)
 
 
+def test_without_git_the_commit_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv(environment.COMMIT_VARIABLE, "0123456789abcdef")
+    found = capture([])
+    assert (found.git_commit, found.git_dirty) == ("0123456789abcdef", None)
+    monkeypatch.setenv(environment.COMMIT_VARIABLE, "main")
+    with pytest.raises(UsageError, match="MRPCBENCH_COMMIT=main: not a commit"):
+        capture([])
+
+
+def test_a_source_that_is_not_installed_has_the_version_of_its_project(tmp_path: Path) -> None:
+    package = tmp_path / "mrpcbench" / "environment"
+    shutil.copytree(Path(environment.__file__).parent, package)
+    (package.parent / "__init__.py").touch()
+    code = "from mrpcbench.environment.versions import installed_versions; print(installed_versions())"
+    command = [sys.executable, "-S", "-c", code]  # -S: without site-packages, so nothing is installed
+
+    def shown() -> str:
+        return subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert shown() == "{}"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mrpcbench"\nversion = "9.8"\n', encoding="utf-8")
+    assert shown() == "{'mrpcbench': '9.8'}"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\nversion = "9.8"\n', encoding="utf-8")
+    assert shown() == "{}"
+
+
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
