@@ -155,8 +155,8 @@ def _train_results(record: RunRecord, section: TrainSection) -> PlainTable:
     if (seconds := stepping_s(section)) is not None:
         shown.add_row(
             "breakdown",
-            f"steps {seconds:.1f} s ({fixed(steps_per_s(section), 2)} steps/s), first step {section.cold_s:.1f} s, "
-            f"evaluations {section.evaluate_s:.1f} s, saving {section.save_s:.1f} s",
+            f"steps {seconds:.1f} s ({fixed(steps_per_s(section), 2)} steps/s), first step and warm-up "
+            f"{section.cold_s:.1f} s, evaluations {section.evaluate_s:.1f} s, saving {section.save_s:.1f} s",
         )
     shown.add_row("weights", f"sha256 {record.model.model_sha256[:16]}")
     return shown

@@ -36,7 +36,7 @@ SETTINGS = (
     "PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF PYTORCH_NO_CUDA_MEMORY_CACHING PYTORCH_JIT"
 ).split()
 # These are too many to list; a place for files is none of them.
-SETTING_PREFIXES = ("ORT_", "TORCHINDUCTOR_", "PYTORCH_TUNABLEOP_")
+SETTING_PREFIXES = ("ORT_", "TORCHINDUCTOR_", "TORCH_CUDNN_SDPA_", "PYTORCH_TUNABLEOP_")
 PLACES = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL")
 
 # The commit of a source that was copied without its .git folder.

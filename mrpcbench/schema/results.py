@@ -89,7 +89,8 @@ class TrainSection:
         "had no step left to train."
     )
     cold_s: float | None = about(
-        "Part of train_s for one-time work: the first step, and for --engine packed later captures of CUDA graphs.",
+        "Part of train_s for one-time work: the first step and, on a GPU, the warm-up of each batch shape (--engine "
+        "trainer) or the captures of CUDA graphs (--engine packed).",
         default=None,
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)

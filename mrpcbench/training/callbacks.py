@@ -59,6 +59,19 @@ class Stopwatch:
         return time.monotonic()
 
 
+class AtTheStart(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Calls `work` with the loader of training batches, before the first of them is made."""
+
+    def __init__(self, work: Callable[[Any], None]) -> None:
+        self._work = work
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Called when model, optimiser and loader are ready."""
+        self._work(given["train_dataloader"])
+
+
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Reports each step to an observer, and times the first step and the saves.
 

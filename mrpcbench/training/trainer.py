@@ -1,8 +1,10 @@
 """The Hugging Face Trainer with progress, timings and token counts, through its public interface alone."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from inspect import signature
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +23,8 @@ from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
-from mrpcbench.training.arguments import ROW
-from mrpcbench.training.callbacks import Progress, Stopwatch
+from mrpcbench.training.arguments import LENGTH, ROW
+from mrpcbench.training.callbacks import AtTheStart, Progress, Stopwatch
 from mrpcbench.training.divergence import DivergenceGuard, check_logits, check_weights
 from mrpcbench.training.glue_metric import paraphrase_metric
 
@@ -100,11 +102,16 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         # It prints to stdout, which is for results; the observer gets the same.
         self.remove_callback(PrinterCallback)
         self.counted: Collator = counted or PairCollator(loaded, with_rows=True)
+        # Whether a batch of each shape is computed before it is trained on; see `warm_up`.
+        self.warms_up = counted is None and arguments.device.type == "cuda"
+        self._observer = observer
+        self._warm: set[tuple[int, ...]] = set()
         self.guard = DivergenceGuard()
         self._watch_gradients()
         self.stopwatch = Stopwatch(arguments.device)
         self.progress = Progress(observer, self.stopwatch)
         self.add_callback(self.progress)
+        self.add_callback(AtTheStart(self.warm_up))
 
     @property
     def precision(self) -> str:
@@ -155,9 +162,57 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """The Trainer's own; its loss stays on the device until it is displayed."""
         rows = inputs.pop(ROW)
+        if self.warms_up and tuple(inputs["input_ids"].shape) not in self._warm:
+            self._compute_once(inputs)
         self.progress.loss = super().training_step(model, inputs, num_items_in_batch).detach()
         self.guard.loss(self.step_now, rows, self.progress.loss)
         return self.progress.loss
+
+    def warm_up(self, loader: Any) -> None:
+        """Compute one batch of each shape that `loader` will give, the largest first; nothing on a CPU.
+
+        On SM90 torch's attention is cuDNN's, which builds an execution plan for each new batch size and width, forward
+        and backward. MRPC has so many widths that most steps would build plans. A long training builds each plan once,
+        so this time belongs to `cold_s`. Torch's memory-efficient attention needs no plans. But it launches 44 more
+        kernels per step of ModernBERT-base at widths that are no multiple of 8, and launches bound a step. So the
+        default is kept and warmed. TORCH_CUDNN_SDPA_DEPRIORITIZED=1 selects the other one.
+        """
+        if not self.warms_up:
+            return
+        # The Trainer sets it before each step, and divides the loss by it.
+        self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
+        rows_of: dict[tuple[int, int], list[int]] = {}
+        lengths = self.train_dataset[LENGTH]
+        with self.stopwatch.measuring("cold_s"):
+            with torch.random.fork_rng(self._devices):  # a sampler may draw from the global generator
+                for rows in islice(self._order(loader), self.state.max_steps * self.args.gradient_accumulation_steps):
+                    rows_of.setdefault((len(rows), max(lengths[row] for row in rows)), rows)
+            self._observer.say(f"warm-up: one batch of each of {len(rows_of)} shapes")
+            for _, rows in sorted(rows_of.items(), key=lambda item: -math.prod(item[0])):
+                self._compute_once(self.data_collator([self.train_dataset[row] for row in rows]))
+
+    def _order(self, loader: Any) -> Iterator[list[int]]:
+        """The rows of each batch from the present epoch on. With `group_by_length` it is only likely."""
+        for epoch in range(int(self.state.epoch), int(self.state.num_train_epochs)):
+            loader.set_epoch(epoch)
+            yield from loader.batch_sampler
+
+    def _compute_once(self, inputs: dict[str, Any]) -> None:
+        """Compute loss and gradients of a batch without an effect on training."""
+        self._warm.add(tuple(inputs["input_ids"].shape))
+        weights = list(self.model.parameters())
+        gradients = [weight.grad for weight in weights]
+        for weight in weights:
+            weight.grad = None
+        with self.stopwatch.measuring("cold_s"), torch.random.fork_rng(self._devices):
+            super().training_step(self.model_wrapped, dict(inputs))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+
+    @property
+    def _devices(self) -> list[torch.device]:
+        """The devices whose random generators training uses, besides the CPU's."""
+        return [self.args.device] if self.args.device.type == "cuda" else []
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's own, timed. Raises `MrpcbenchError` if the training has diverged."""

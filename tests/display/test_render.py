@@ -198,7 +198,8 @@ def test_a_resumed_training_shows_its_start_step() -> None:
 def test_a_training_shows_its_time_breakdown_and_steps_per_second() -> None:
     spent = {"cold_s": 1.5, "evaluate_s": 4.0, "save_s": 6.0}
     shown = words_of(render.render(make_record("train", train=make_train(**spent))))
-    assert "steps 50.0 s (4.58 steps/s), first step 1.5 s, evaluations 4.0 s, saving 6.0 s" in shown  # 229 in 50 s
+    assert "steps 50.0 s (4.58 steps/s), first step and warm-up 1.5 s, " in shown  # 229 steps in 50 s
+    assert "evaluations 4.0 s, saving 6.0 s" in shown
     resumed = make_train(**spent, resumed_from_step=115)
     assert "(2.28 steps/s)" in words_of(render.render(make_record("train", train=resumed)))  # 114 in 50 s
     assert "steps/s" not in words_of(render.render(make_record("train")))
