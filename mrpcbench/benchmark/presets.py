@@ -75,6 +75,7 @@ PEERS: Mapping[str, Entries] = {
             Entry(name="torch-packed", backend="torch-packed", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
             _graph("onnx-cuda", "cuda", sizes=GPU_SIZES),
             Entry(name="hf-bf16-sorted", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
+            Entry(name="hf-fp32-sorted", dtype="fp32"),
             Entry(name="torch-compile", backend="torch-compile", dtype="bf16", scenarios=BOTH, batch_sizes=GPU_SIZES),
             _graph("optimum-fp32", "none", sizes=GPU_SIZES),
             _graph("optimum-o3", "o3", sizes=GPU_SIZES),

@@ -95,11 +95,12 @@ def test_on_a_gpu_the_peers_run_in_half_precision_at_several_sizes(with_graphs: 
     spec = BackendSpec(model=with_graphs, device="cuda")
     found = {one.name: one for one in suite(spec).cases}
     assert list(found) == [
-        *("hf-autocast", "torch-packed", "onnx-cuda", "hf-bf16-sorted", "torch-compile"),
-        *("optimum-fp32", "optimum-o3", "optimum-o4"),
+        *("hf-autocast", "torch-packed", "onnx-cuda", "hf-bf16-sorted", "hf-fp32-sorted"),
+        *("torch-compile", "optimum-fp32", "optimum-o3", "optimum-o4"),
     ]
-    assert found["hf-autocast"].batch_sizes == (32,)
-    assert {one.batch_sizes for name, one in found.items() if name != "hf-autocast"} == {(32, 128, 512)}
+    at_32 = {name for name, one in found.items() if one.batch_sizes == (32,)}
+    assert at_32 == {"hf-autocast", "hf-fp32-sorted"}
+    assert {one.batch_sizes for name, one in found.items() if name not in at_32} == {(32, 128, 512)}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
