@@ -12,7 +12,8 @@ import mrpcbench
 
 PACKAGE = Path(mrpcbench.__file__).parent
 HEAVY = (
-    "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime pyarrow huggingface_hub scipy"
+    "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime openvino pyarrow huggingface_hub "
+    "scipy"
 ).split()
 COMMANDS = tuple("train evaluate export bench compare ab baseline quickstart env".split())
 

@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mrpcbench.backends.onnx_graphs import LABELS, Replayer, Shape
-from mrpcbench.backends.session import Event, SteppedSession, tracks
+from mrpcbench.backends.onnx_graphs import Replayer, Shape
+from mrpcbench.backends.session import Event, SteppedSession, float_logits, graph_inputs, tracks
 from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.records import store
@@ -146,7 +146,7 @@ class OnnxSession(SteppedSession):
 
         With CUDA graphs, the next batch of the same shape overwrites this one.
         """
-        inputs = {name: self._input(batch, name) for name in self._names}
+        inputs = graph_inputs(batch, self._names)
         if self._replayer:
             return self._replayer.copy_in(inputs)
         if not self._bind:
@@ -174,13 +174,7 @@ class OnnxSession(SteppedSession):
         if self._replayer:
             return self._replayer.copy_out(outputs)
         (logits,) = outputs.copy_outputs_to_cpu() if self._bind else outputs
-        if logits.shape[1:] != (LABELS,):
-            shape = ", ".join(map(str, logits.shape))
-            raise UsageError(
-                f"{self._graph.name} of {self.model.name} gives [{shape}] for a batch, and a paraphrase classifier "
-                f"gives {LABELS} logits a pair"
-            )
-        return np.asarray(logits, dtype=np.float32)
+        return float_logits(logits, f"{self._graph.name} of {self.model.name}")
 
     def shape_of(self, batch: Batch) -> Hashable:
         """The shape that is recorded with CUDA graphs, or the batch's own on CUDA without them; None on the CPU.
@@ -222,12 +216,6 @@ class OnnxSession(SteppedSession):
             f"{self._graph.name} of {self.model.name}: ONNX Runtime {ort.__version__} cannot {verb} it ({reason}); "
             "export it again with `mrpcbench export`"
         )
-
-    @staticmethod
-    def _input(batch: Batch, name: str) -> NDArray[np.int64]:
-        if name == "token_type_ids" and name not in batch.inputs:
-            return np.zeros_like(batch.inputs["input_ids"])  # the model's own default
-        return batch.inputs[name]
 
     def close(self) -> None:
         """Free the graph."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mrpcbench.errors import MissingError, UsageError
+from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.schema.requests import BackendSpec
 
 if TYPE_CHECKING:
@@ -19,19 +19,32 @@ class Engine:
     """An engine. `opener` names the function that opens a session, as `MODULE:FUNCTION`.
 
     The function takes a `BackendSpec` and the `ModelSource` of its model. If `reads_onnx`, the engine reads the
-    exported graph, so a model folder means its `onnx/` folder.
+    exported graph, so a model folder means its `onnx/` folder. `problem` names a function of a device (cpu, cuda) that
+    says why the engine cannot run there, or None. `extra` is the extra of this package that installs the engine.
     """
 
     opener: str
     reads_onnx: bool = False
+    problem: str = ""
+    extra: str = ""
 
 
 # The values of --backend.
 BACKENDS = {
     "torch": Engine("mrpcbench.backends.pytorch:open_torch"),
     "torch-packed": Engine("mrpcbench.backends.packed:open_packed"),
-    "torch-compile": Engine("mrpcbench.backends.compiled:open_compiled"),
-    "onnx": Engine("mrpcbench.backends.ort:open_onnx", reads_onnx=True),
+    "torch-compile": Engine(
+        "mrpcbench.backends.compiled:open_compiled", problem="mrpcbench.backends.compiled:compiler_problem"
+    ),
+    "onnx": Engine(
+        "mrpcbench.backends.ort:open_onnx", reads_onnx=True, problem="mrpcbench.backends.ort:provider_problem"
+    ),
+    "openvino": Engine(
+        "mrpcbench.backends.openvino:open_openvino",
+        reads_onnx=True,
+        problem="mrpcbench.backends.openvino:device_problem",
+        extra="openvino",
+    ),
 }
 # Opens an ONNX file by itself, without reading the model folder around it.
 GRAPH = "mrpcbench.backends.onnx_session:open_graph"
@@ -40,9 +53,9 @@ RESOLVE = "mrpcbench.backends.reading:resolve"
 NO_METER = "mrpcbench.backends.session:Unmetered"
 
 
-def register(name: str, opener: str, *, reads_onnx: bool = False) -> None:
+def register(name: str, opener: str, *, reads_onnx: bool = False, problem: str = "", extra: str = "") -> None:
     """Add an engine under `name`, or replace it: see `Engine`. Register before the command line is imported."""
-    BACKENDS[name] = Engine(opener, reads_onnx)
+    BACKENDS[name] = Engine(opener, reads_onnx, problem, extra)
 
 
 def engine_of(name: str) -> Engine:
@@ -61,7 +74,12 @@ def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Ses
     """
     if spec.dtype == "bf16-autocast" and spec.backend != "torch":
         raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: only for --backend torch; use --dtype auto")
-    opener: Callable[[BackendSpec, ModelSource], Session] = _load_engine(spec, engine_of(spec.backend).opener)
+    engine = engine_of(spec.backend)
+    if spec.random_init and engine.reads_onnx:
+        raise UsageError(
+            f"--random-init: not for --backend {spec.backend}; `mrpcbench export --random-init` writes such a graph"
+        )
+    opener: Callable[[BackendSpec, ModelSource], Session] = _load_engine(spec, engine.opener)
     session = opener(spec, source or _load(RESOLVE)(spec))
     for option, requested, actual in _requested_and_actual(spec, session.placement):
         if requested != actual:
@@ -92,7 +110,23 @@ def _load_engine(spec: BackendSpec, place: str) -> Any:
     try:
         return _load(place)
     except ImportError as error:
-        raise MissingError(f"--backend {spec.backend}: {error}; see `mrpcbench env`") from error
+        engine = engine_of(spec.backend)
+        remedy = _install(engine) if engine.extra else "see `mrpcbench env`"
+        raise MissingError(f"--backend {spec.backend}: {error}; {remedy}") from error
+
+
+def problem_of(backend: str, device: str) -> str | None:
+    """Why the engine `backend` cannot run on `device` (cpu, cuda), as a message; None if it can. Loads no model."""
+    engine = engine_of(backend)
+    try:
+        problem: str | None = _load(engine.problem)(device) if engine.problem else None
+    except ImportError as error:
+        return f"a package is missing ({first_line(error)})" + (f"; {_install(engine)}" if engine.extra else "")
+    return problem
+
+
+def _install(engine: Engine) -> str:
+    return f"install mrpcbench with its extra: mrpcbench[{engine.extra}]"
 
 
 def gpu_meter(device: str) -> Any:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.data.batches import Batch
+from mrpcbench.errors import UsageError
+from mrpcbench.models.sources import LABELS
 from mrpcbench.schema.identity import ModelIdentity, Placement
 
 K = TypeVar("K", bound=Hashable)
@@ -156,6 +158,22 @@ def one_ahead(
             yield previous()
     if wait:
         yield wait()
+
+
+def graph_inputs(batch: Batch, names: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+    """The inputs of an exported graph, by `names`. Without token types, a model takes 0 for each."""
+    given = batch.inputs
+    return {name: np.zeros_like(given["input_ids"]) if name not in given else given[name] for name in names}
+
+
+def float_logits(logits: NDArray[Any], graph: str) -> NDArray[np.float32]:
+    """`logits` of an exported graph in float32. Raises `UsageError`, with the name of the `graph`, unless [B, 2]."""
+    if logits.shape[1:] != (LABELS,):
+        shape = ", ".join(map(str, logits.shape))
+        raise UsageError(
+            f"{graph} gives [{shape}] for a batch, and a paraphrase classifier gives {LABELS} logits a pair"
+        )
+    return np.asarray(logits, dtype=np.float32)
 
 
 def tracks(name: str, keys: Iterable[K]) -> dict[K, str]:

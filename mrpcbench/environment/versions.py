@@ -7,7 +7,7 @@ from pathlib import Path
 # Packages that can change a number or a graph. Other installed packages do not belong in a record.
 PACKAGES = (
     "mrpcbench torch transformers tokenizers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime "
-    "onnxruntime-gpu numpy safetensors huggingface-hub triton flash-attn"
+    "onnxruntime-gpu openvino numpy safetensors huggingface-hub triton flash-attn"
 ).split()
 
 

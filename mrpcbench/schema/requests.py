@@ -130,7 +130,8 @@ class BackendSpec:
 
     backend: str = about(
         "Engine: Hugging Face's forward pass (torch), ModernBERT without padding and on a GPU with CUDA graphs "
-        "(torch-packed), Hugging Face's with compiled layers (torch-compile), or ONNX Runtime on MODEL/onnx (onnx).",
+        "(torch-packed), Hugging Face's with compiled layers (torch-compile), or the graph in MODEL/onnx with ONNX "
+        "Runtime (onnx) or, on a CPU, OpenVINO (openvino).",
         default="torch",
         engine=True,
         group="Model and data",
