@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrpcbench.backends.session import Event, PeakMemory, Session, first_of_each_shape, probe_of
 from mrpcbench.benchmark.scoring import Answers, Labels, accuracy_and_f1, agreement
@@ -66,8 +67,11 @@ class RowMeasurement(ABC):
         _, self.first_ms = timed(partial(self.session.infer, batches[0]))
         if firsts := first_of_each_shape(self.session, batches):
             self.cold_ms = self.first_ms + self._ms_of(firsts[1:])
-        for index in range(calls):
-            self.session.infer(batches[index % len(batches)])
+        self._logits([batches[index % len(batches)] for index in range(calls)])
+
+    def _logits(self, batches: list[Batch]) -> list[NDArray[np.float32]]:
+        """The logits of `batches`, by the same calls as the row's samples."""
+        return [self.session.infer(batch) for batch in batches]
 
     def _ms_of(self, batches: list[Batch]) -> float:
         """Total time of one call per batch, in ms."""
@@ -147,11 +151,14 @@ class SteadyRow(RowMeasurement):
                 results = [timed(partial(self.session.infer, batch)) for batch in batches]
                 outputs, samples = [logits for logits, _ in results], [milliseconds for _, milliseconds in results]
             else:
-                outputs, milliseconds = timed(lambda: list(self.session.infer_many(batches)))
+                outputs, milliseconds = timed(partial(self._logits, batches))
                 samples = [milliseconds]
         self.samples_ms += samples
         logits = in_order(outputs, batches)[:, self.workload.label_order]
         self.answers = Answers(logits, np.arange(len(logits)))
+
+    def _logits(self, batches: list[Batch]) -> list[NDArray[np.float32]]:
+        return list(self.session.infer_many(batches)) if self.id.scenario == "offline" else super()._logits(batches)
 
     @property
     def pipeline(self) -> Pipeline | None:

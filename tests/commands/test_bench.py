@@ -1,7 +1,7 @@
 """Tests of `mrpcbench bench`: rows, samples, order, timed answers, and interruption."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from io import StringIO
@@ -107,6 +107,25 @@ def test_no_sample_is_the_first_call_of_its_shape_and_the_cold_cost_is_recorded(
     assert offline.cold_ms is not None
     assert offline.cold_ms < single.cold_ms
     assert set(single.samples_ms) == {1.0}
+
+
+class Streaming(FakeSession):
+    """Counts the batches of each call of `infer_many`."""
+
+    def __init__(self) -> None:
+        super().__init__(cost_ms=0)
+        self.passes: list[int] = []
+
+    def infer_many(self, batches: Iterable[Batch]) -> Iterator[NDArray[np.float32]]:
+        cut = list(batches)
+        self.passes.append(len(cut))
+        return super().infer_many(cut)
+
+
+def test_an_offline_row_warms_up_by_the_same_calls_as_its_rounds(plan: BenchPlan, tmp_path: Path) -> None:
+    streaming = Streaming()
+    run(replace(plan, backend=(engine("streaming", lambda: streaming),)), tmp_path / "r.json")
+    assert streaming.passes == [2, 5, 5, 5]  # 2 warm-up calls, then 3 rounds of 40 pairs in batches of 8
 
 
 def test_an_engine_that_prepares_for_no_shape_has_no_cold_cost(plan: BenchPlan, tmp_path: Path) -> None:
