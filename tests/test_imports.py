@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -232,7 +233,8 @@ def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: P
     few = ["--scenario", "offline", "--pairs", "4", "--rounds", "1", "--max-seconds", "0"]
     bench = ["bench", *common, "--backend", "torch", "--backend", "torch-packed", *few]
     command = [sys.executable, "-c", WITHOUT_ONNX_RUNTIME, json.dumps([["env"], train, bench])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "onnx on cpu" in done.stdout
     assert "import of onnxruntime halted" in done.stdout
