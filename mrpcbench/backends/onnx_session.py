@@ -92,12 +92,14 @@ class OnnxSession(SteppedSession):
         self._names = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
         self._output = LOGITS if LOGITS in outputs else outputs[0]
+        options = self._session.get_provider_options()[self._provider.name]
         self.placement = Placement(
             engine=f"onnxruntime {ort.__version__}",
             device=device_name,
             provider=self._provider.name + (REPLAYED if self._replayer else ""),
             dtype=dtype,
             threads=self._session.get_session_options().intra_op_num_threads,
+            tf32=None if (tf32 := options.get("use_tf32")) is None else tf32 == "1",
         )
 
     def _replaying(self) -> Replayer | None:

@@ -194,6 +194,7 @@ def placement_of(net: torch.nn.Module) -> Placement:
         provider=str(net.config._attn_implementation),  # type: ignore[union-attr]
         dtype=DTYPE_NAMES[weight.dtype],
         threads=torch.get_num_threads(),
+        tf32=torch.get_float32_matmul_precision() != "highest" if weight.device.type == "cuda" else None,
     )
 
 

@@ -27,6 +27,10 @@ class Placement:
         "training, that of autocast. bf16-autocast: matrix products in bf16, by torch.autocast, with weights in fp32."
     )
     threads: int = about("CPU threads inside one operator.")
+    tf32: bool | None = about(
+        "Whether the library may round float32 matrix products to TF32; null on a CPU, and in older records.",
+        default=None,
+    )
 
     def __str__(self) -> str:
         return f"{self.engine} {self.provider}"
@@ -34,7 +38,8 @@ class Placement:
     @property
     def description(self) -> str:
         """Engine, kernels, precision and device."""
-        return f"{self} {self.dtype} on {self.device}"
+        rounding = "" if self.tf32 is None or self.dtype != "fp32" else f" {'with' if self.tf32 else 'without'} TF32"
+        return f"{self} {self.dtype}{rounding} on {self.device}"
 
     @property
     def product_dtype(self) -> str:

@@ -135,9 +135,19 @@ def test_torch_prepares_for_every_shape_on_a_gpu_and_for_none_on_the_cpu(
 def test_a_session_reports_its_placement_and_its_weights(session: Session, spec: BackendSpec) -> None:
     assert session.placement.device.split()[0] == "cpu"
     assert session.placement.dtype == "fp32"
+    assert session.placement.tf32 is None
     assert session.placement.engine
     assert session.model.tokenizer_sha256
     session.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["torch", "torch-packed", "onnx"])
+def test_on_a_gpu_float32_is_not_rounded_to_tf32(name: str, exported_model: Path) -> None:
+    asked = BackendSpec(backend=name, model=str(exported_model), device="cuda", dtype="fp32")
+    placement = open_session(asked).placement
+    assert placement.tf32 is False
+    assert "fp32 without TF32 on cuda" in placement.description
 
 
 def test_an_engine_whose_module_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

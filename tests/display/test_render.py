@@ -188,6 +188,18 @@ def test_a_training_without_an_epoch_can_be_shown() -> None:
     assert "0/230" in shown
 
 
+def test_float32_on_a_gpu_says_whether_it_is_rounded_to_tf32() -> None:
+    shown = {
+        tf32: words_of(
+            render.render(make_record("evaluate", evaluate=make_evaluate(placement=replace(TORCH, tf32=tf32))))
+        )
+        for tf32 in (None, False, True)
+    }
+    assert "sdpa fp32 on" in shown[None]
+    assert "sdpa fp32 without TF32 on" in shown[False]
+    assert "sdpa fp32 with TF32 on" in shown[True]
+
+
 def test_a_resumed_training_shows_its_start_step() -> None:
     assert "resumed from step 115" in words_of(
         render.render(make_record("train", train=make_train(resumed_from_step=115)))
