@@ -5,10 +5,10 @@ from mrpcbench.onnx_export.writer import MICROSOFT
 
 
 class ForCuda(Builder):
-    """Uses the provider's fused kernels.
+    """Uses the provider's fused kernels: flash attention in global layers, memory-efficient attention in local ones."""
 
-    Global layers run flash attention. Local layers run memory-efficient attention, which also takes the window's mask.
-    """
+    # Memory-efficient attention takes two kernels with a mask, and four with a mask and the number of real tokens.
+    window_covers_padding = True
 
     def _gated(self, states: str, name: str) -> str:
         both = self._linear(states, f"{name}.Wi")

@@ -6,7 +6,7 @@ layer and local attention in the others; a gated MLP; then pooling and a head.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -30,6 +30,9 @@ class Builder(ABC):
     Pairs must be padded on the right. A subclass writes the MLP and the norms with the nodes of its provider.
     """
 
+    # Whether the mask of local layers covers padding too, so that their attention takes no number of real tokens.
+    window_covers_padding: ClassVar[bool] = False
+
     def __init__(self, model: PreTrainedModel, *, half: bool = False) -> None:
         """`model` has passed `check`. With `half`, its layers are float16."""
         self._model = model
@@ -49,7 +52,7 @@ class Builder(ABC):
         """The graph: `input_ids`, `attention_mask` [B, S] int64 to `logits` [B, labels] float32."""
         # The number of real tokens of each pair [B]. Attention reads only these keys.
         self._real = self._writer.one("ReduceSum", ["attention_mask", self._writer.integers(1)], {"keepdims": 0})
-        band = self._band()
+        window = self._window()
         table = self._weight("model.embeddings.tok_embeddings.weight")
         states = self._norm(self._writer.one("Gather", [table, "input_ids"]), "model.embeddings.norm")
         residual = self._first_residual(states)
@@ -57,7 +60,7 @@ class Builder(ABC):
         for layer in range(count):
             name = f"model.layers.{layer}"
             is_local = layer % self._config.global_attn_every_n_layers != 0
-            attention = self._attention(states, layer, band if is_local else "")
+            attention = self._attention(states, layer, window if is_local else "")
             states, residual = self._project(attention, residual, f"{name}.attn.Wo", f"{name}.mlp_norm")
             after = "model.final_norm" if layer == count - 1 else f"model.layers.{layer + 1}.attn_norm"
             states, residual = self._project(self._gated(states, f"{name}.mlp"), residual, f"{name}.mlp.Wo", after)
@@ -80,11 +83,10 @@ class Builder(ABC):
 
     # --- attention ----------------------------------------------------------------------------------------------------
 
-    def _attention(self, states: str, layer: int, band: str) -> str:
-        """Attention of all heads [B, S, D], with rotary positions and the padding mask.
+    def _attention(self, states: str, layer: int, window: str) -> str:
+        """Attention of all heads [B, S, D] with rotary positions; `window` is the mask of a local layer.
 
-        The window option of ONNX Runtime's own attention nodes works only with causal attention, so `band` is an added
-        mask.
+        The window option of ONNX Runtime's own attention nodes works only with causal attention.
         """
         heads, packed = self._config.num_attention_heads, self._linear(states, f"model.layers.{layer}.attn.Wqkv")
         query, key, value = self._writer.node("Split", [packed], {"axis": -1, "num_outputs": 3}, outputs=3)
@@ -94,13 +96,14 @@ class Builder(ABC):
             for item in (query, key)
         ]
         attributes = {"q_num_heads": heads, "kv_num_heads": heads}
-        return self._writer.one("Attention", [*rotated, value, band, "", "", self._real], attributes)
+        real = [] if window and self.window_covers_padding else ["", "", self._real]
+        return self._writer.one("Attention", [*rotated, value, window, *real], attributes)
 
-    def _band(self) -> str:
-        """The additive mask of local layers [1, 1, S, S]: 0 within the window, `MASKED` outside; "" without them.
+    def _window(self) -> str:
+        """The additive mask of local layers, `MASKED` for keys outside the window; "" without such layers.
 
-        It is sliced from a constant, which stays on the GPU. A Range node would run on the CPU and need a copy, which
-        CUDA graphs do not allow.
+        It is [1, 1, S, S], or [B, 1, S, S] if it also masks padding. The positions are sliced from a constant, which
+        stays on the GPU. A Range node would run on the CPU and need a copy, which CUDA graphs do not allow.
         """
         if self._config.global_attn_every_n_layers == 1:
             return ""
@@ -110,9 +113,13 @@ class Builder(ABC):
         keys = write.one("Slice", [every, write.integers(0), columns])
         queries = write.one("Unsqueeze", [keys, write.integers(0, 1, 3)])
         distance = write.one("Abs", [write.one("Sub", [queries, keys])])
-        far = write.one("Greater", [distance, write.integer(self._config.local_attention // 2)])
+        near = write.one("LessOrEqual", [distance, write.integer(self._config.local_attention // 2)])
+        if self.window_covers_padding:
+            real = write.cast(write.one("Unsqueeze", ["attention_mask", write.integers(1, 2)]), TensorProto.BOOL)
+            near = write.one("And", [near, real])
+        seen = write.constant("seen", np.array(0, dtype=self._float))
         masked = write.constant("masked", np.array(MASKED, dtype=self._float))
-        return write.one("Where", [far, masked, write.constant("seen", np.array(0, dtype=self._float))])
+        return write.one("Where", [near, seen, masked])
 
     def _rotary(self, layer: int) -> tuple[str, str]:
         """Cosines and sines [positions, half a head] of a layer, as its own module computes them."""

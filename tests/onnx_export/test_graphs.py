@@ -78,9 +78,10 @@ def test_a_graph_matches_the_original_on_short_and_long_pairs(changes: dict[str,
 
 def without_windows(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with every layer global."""
+    real = next(node.output[0] for node in graph.graph.node if node.op_type == "ReduceSum")
     for node in graph.graph.node:
         if node.op_type == "Attention":
-            node.input[3] = ""
+            node.input[3:] = ["", "", "", real]
     return graph
 
 
@@ -182,7 +183,7 @@ def test_a_graph_of_22_layers_has_at_most_a_ninth_of_optimums_nodes(tmp_path: Pa
     theirs = len(onnx.load(tmp_path / "model.onnx").graph.node)
     names: tuple[Optimize, ...] = ("cpu", "cuda", "int8")
     ours = {name: len(graphs.make(model, name).graph.node) for name in names}
-    assert ours == {"cpu": 309, "cuda": 308, "int8": 312}
+    assert ours == {"cpu": 309, "cuda": 311, "int8": 312}
     assert max(ours.values()) <= theirs / 9
 
 
