@@ -4,7 +4,6 @@ This module does not import torch, so a process that only runs a graph starts in
 """
 
 import logging
-import re
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from mrpcbench.backends.onnx_graphs import Replayer, Shape
 from mrpcbench.backends.session import Event, SteppedSession, float_logits, graph_inputs, tracks
 from mrpcbench.data.batches import Batch
+from mrpcbench.environment.machine import VNNI, has_instructions
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity, Placement
@@ -247,20 +247,11 @@ def _options(threads: int, dtype: str) -> ort.SessionOptions:
     options.log_severity_level = LOG_ERRORS
     # Worker threads that spin after a call would take cores from the engine that is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if dtype == "int8" and not _has_vnni():
+    if dtype == "int8" and not has_instructions(VNNI):
         # Without VNNI, x64 processors add products of 8-bit integers in 16 bits, which can overflow. This option
         # selects an exact but slower kernel. With VNNI nothing overflows, and the option would double the time.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-def _has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor adds products of 8-bit integers in 32 bits (VNNI); False if `cpuinfo` cannot be read."""
-    try:
-        found = re.search(r"^flags\s*:.*\b(avx512_vnni|avx_vnni)\b", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return False
-    return found is not None
 
 
 def _on_our_clock(moment: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from mrpcbench.environment.capture import resolve_device
+from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.errors import UsageError
 from mrpcbench.models.sources import ONNX_FILE, graph_folder, locate
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL
@@ -21,6 +22,8 @@ SET_BY_PRESET = ("backend", "dtype", "order")
 
 OFFLINE: tuple[Scenario, ...] = ("offline",)
 BOTH: tuple[Scenario, ...] = ("offline", "single-stream")
+# The default size of `evaluate`, and the usual size.
+CPU_SIZES = (8, 32)
 # The usual size, four times that, and more than the validation split has: the best size differs between engines.
 GPU_SIZES = (32, 128, 512)
 
@@ -51,21 +54,28 @@ def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
     return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
 
 
+def _half(name: str, *, graph: str | None = None) -> Entry:
+    """A case for the CPU, named after its engine, in bf16 if the processor has bf16 instructions, otherwise in fp32."""
+    dtype: Dtype = "bf16" if has_instructions(BF16) else "fp32"
+    return Entry(name=name, backend=name, dtype=dtype, graph=graph, scenarios=BOTH, batch_sizes=CPU_SIZES)
+
+
 # The first case gives the reference answers. Ours come next, because `compare` gates the first rows of a record.
 PEERS: Mapping[str, Entries] = {
     # With ModernBERT-base on two cores, a pass over MRPC's validation split takes 5 to 20 s per row.
     "cpu": Entries(
         entries=(
             Entry(name="hf-autocast", dtype="bf16-autocast", order="given"),
-            Entry(name="torch-packed", backend="torch-packed"),
-            _graph("onnx-cpu", "cpu", sizes=(8, 32)),
-            _graph("onnx-int8", "int8", sizes=(8, 32)),
+            _half("torch-packed"),
+            _graph("onnx-cpu", "cpu", sizes=CPU_SIZES),
+            _graph("onnx-int8", "int8", sizes=CPU_SIZES),
+            _half("openvino", graph="none"),
             Entry(name="hf-fp32-unsorted", dtype="fp32", order="given"),
             Entry(name="hf-fp32-sorted", dtype="fp32"),
             Entry(name="torch-compile", backend="torch-compile", dtype="fp32"),
             Entry(name="optimum-fp32-unsorted", backend="onnx", graph="none", order="given"),
-            _graph("optimum-fp32", "none", sizes=(8, 32)),
-            _graph("optimum-o3", "o3", sizes=(8, 32)),
+            _graph("optimum-fp32", "none", sizes=CPU_SIZES),
+            _graph("optimum-o3", "o3", sizes=CPU_SIZES),
         ),
         relative_to=("hf-autocast", "optimum-fp32-unsorted", "optimum-fp32:1"),
     ),

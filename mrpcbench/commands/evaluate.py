@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
 from mrpcbench.data import loading
-from mrpcbench.data.batches import in_order
+from mrpcbench.data.batches import BATCH_SIZES, in_order
 from mrpcbench.data.labels import LABEL_NAMES, are_numbers, normal, parsed_map
 from mrpcbench.environment.capture import capture
 from mrpcbench.environment.redaction import public
@@ -41,9 +41,11 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     order = source.label_order(loading.label_names(pairs), spec.label_map)
-    batches = source.reader.encode(pairs).batches(plan.batch_size)
+    tokens = source.reader.encode(pairs)
     session = open_session(spec, source)
     source.tell(observer)
+    batch_size = plan.batch_size or BATCH_SIZES[session.placement.device.split()[0]]
+    batches = tokens.batches(batch_size)
     try:
         outputs = []
         for logits in session.infer_many(batches):
@@ -61,7 +63,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     section = EvaluateSection(
         spec=public(spec),
         placement=session.placement,
-        batch_size=plan.batch_size,
+        batch_size=batch_size,
         score=score(logits, labels),
         predictions_file=predictions.name if predictions else "",
         predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),

@@ -11,7 +11,7 @@ from mrpcbench.backends.ort import graph_device, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
 from mrpcbench.backends.session import Relabelled
 from mrpcbench.data import loading
-from mrpcbench.data.batches import EncodedPairs
+from mrpcbench.data.batches import BATCH_SIZES, EncodedPairs
 from mrpcbench.data.folders import WITHHELD
 from mrpcbench.data.labels import parsed_map
 from mrpcbench.environment.capture import capture, resolve_threads
@@ -166,7 +166,7 @@ def _references(
     """
     session = Relabelled(TorchSession(loaded, device, torch.float32, resolve_threads()), order)
     tokens, long = samples
-    split = Reference(tokens, run(session, tokens.batches(32), "reference", observer))
+    split = Reference(tokens, run(session, tokens.batches(BATCH_SIZES[device]), "reference", observer))
     joined = Reference(long, run(session, long.batches(1, order="given"), "reference, joined pairs", observer))
     placement = session.placement
     session.close()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+# Pairs in one forward pass, by device. On a CPU, ModernBERT-base classifies more pairs/s at 8 than at 32
+# (docs/performance.md). On a GPU, larger batches are faster.
+BATCH_SIZES = {"cpu": 8, "cuda": 32}
 Texts = Mapping[str, Sequence[str]]  # sentence1 and sentence2 of some pairs
 
 

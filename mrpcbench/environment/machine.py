@@ -4,6 +4,7 @@ import hashlib
 import platform
 import re
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 
 from mrpcbench.schema.identity import MachineTraits
@@ -36,6 +37,18 @@ def cpu_name() -> str:
     """The processor's model."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+# Instructions by the names in /proc/cpuinfo, of x86 and of Arm: products of bf16, and sums in 32 bits of products of
+# 8-bit integers (VNNI).
+BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+VNNI = ("avx512_vnni", "avx_vnni")
+
+
+def has_instructions(names: Collection[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has one of the instructions `names`; False if `cpuinfo` cannot be read."""
+    found = re.findall(r"^(?:flags|Features)\s*:(.*)$", _read(str(cpuinfo)), re.MULTILINE)
+    return any(not set(line.split()).isdisjoint(names) for line in found)
 
 
 def _hashed(kind: str, value: str, digits: int) -> str | None:

@@ -157,7 +157,9 @@ class EvaluatePlan:
 
     data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
-    batch_size: int = about("Pairs in one forward pass.", default=32, minimum=1, group="Advanced")
+    batch_size: int | None = about(
+        "Pairs in one forward pass; default: 8 on a CPU, 32 on a GPU.", default=None, minimum=1, group="Advanced"
+    )
     output_dir: str | None = about(
         "Folder for the predictions file; default: the folder of the record.",
         default=None,

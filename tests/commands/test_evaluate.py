@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Listener, Outcome
 from datasets import load_dataset
+from engines import engine
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from transformers import (
     AutoModelForSequenceClassification,
@@ -112,6 +114,15 @@ def test_a_pair_that_is_longer_than_the_model_is_refused(tuned_model: Path) -> N
     spec = BackendSpec(model=str(tuned_model), device="cpu")
     with pytest.raises(UsageError, match="tokens, but the model takes"):
         classify(spec, "the doctor " * 9000, "the doctor")
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 8), ("cuda of a test", 32)])
+def test_the_default_batch_suits_the_device_and_is_in_the_record(device: str, size: int, small_data: Path) -> None:
+    session = FakeSession()
+    session.placement = replace(session.placement, device=device)
+    spec = BackendSpec(backend=engine(f"fake on {device}", lambda: session), model="quickstart")
+    found = evaluate(spec, EvaluatePlan(data=str(small_data)), None, Listener())
+    assert found.evaluate.batch_size == size
 
 
 def test_non_finite_logits_are_an_error(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
