@@ -108,7 +108,10 @@ def export(*, results: AnyPath | None = None, observer: Observer | None = None, 
 
 @_with_fields_of(BenchPlan, BackendSpec, BenchControl)
 def bench(*, results: AnyPath | None = None, observer: Observer | None = None, **values: Any) -> BenchRecord:
-    """Measure engines side by side as `mrpcbench bench` does, and return its record. Raises `MrpcbenchError`."""
+    """Measure engines side by side as `mrpcbench bench` does, and return its record.
+
+    A case whose engine fails is left out, and `record.bench.failed` has the reason. Raises `MrpcbenchError`.
+    """
     from mrpcbench.commands.bench import bench as run
 
     kinds = (BenchPlan, BackendSpec, BenchControl)
