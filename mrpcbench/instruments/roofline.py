@@ -9,9 +9,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+import onnxruntime as ort
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
@@ -20,6 +24,11 @@ from mrpcbench.schema.bench_results import Ceilings, Work
 
 Clock = Callable[[], float]
 Call = Callable[[], object]
+# Makes a product of two square matrices of a given side.
+Maker = Callable[[int], Call]
+
+# The precisions of matrix products.
+KINDS = {**DTYPES, "int8": torch.int8}
 
 # A matrix product is large enough when it takes this long. No library gains beyond the largest side.
 ENOUGH_S = 0.02
@@ -98,12 +107,14 @@ def work_of(
     products, and 4 d for each key that it attends to. The head needs 2 (d^2 + d labels) per pair. Other operations
     (softmax, norms, activations) do not count; torch's counter omits them too.
 
+    In int8 the attention counts as the products do, although engines compute it in a float type.
+
     Bytes, in `dtype`: the `parameters` outside of embedding tables once per forward pass, and one table row per token.
     Activations do not count, because they can stay on the chip. Weights smaller than the caches can stay there too; for
     such a model this is more than the minimum.
     """
     encoder = encoder_of(config)
-    if encoder is None or dtype not in DTYPES:
+    if encoder is None or dtype not in KINDS:
         return None
     width, tokens = encoder.width, sum(lengths)
     products = len(encoder.windows) * (4 * width**2 + encoder.mlp_weights) * tokens
@@ -112,7 +123,7 @@ def work_of(
     elements = batches * (parameters - encoder.table_rows * width) + tokens * width
     return Work(
         flops=float(2 * (products + head) + 4 * width * seen),
-        moved_bytes=float(elements * DTYPES[dtype].itemsize),
+        moved_bytes=float(elements * KINDS[dtype].itemsize),
     )
 
 
@@ -129,38 +140,73 @@ def measure_ceilings(device: str, dtype: str, threads: int, clock: Clock = time.
     """
     torch.set_num_threads(threads)
     with torch.inference_mode():
-        flops_per_s = max(_product_rate(kind, device, onednn, clock) for kind, onednn in _ways(device, DTYPES[dtype]))
+        flops_per_s = max(_product_rate(make, device, clock) for make in _ways(device, KINDS[dtype], threads))
         bytes_per_s = _copy_rate(device, clock)
     if device == "cuda":
         torch.cuda.empty_cache()  # other engines allocate GPU memory without torch
     return Ceilings(device=device_name(device), dtype=dtype, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
 
 
-def _ways(device: str, dtype: torch.dtype) -> list[tuple[torch.dtype, bool]]:
-    """The ways to compute a matrix product at least as precisely as `dtype`: the dtype, and whether in oneDNN's layout.
+def _ways(device: str, dtype: torch.dtype, threads: int) -> list[Maker]:
+    """The ways to compute a matrix product at least as precisely as `dtype`.
 
     A ceiling must hold for every engine. On a CPU, torch's float32 product may be half as fast as those of oneDNN and
-    ONNX Runtime, because torch uses MKL even on AMD processors. Engines may also compute half precision in float32.
+    ONNX Runtime, because torch uses MKL even on AMD processors. Engines may also compute half precision in float32, and
+    8-bit integers too where the processor has no instructions for them.
     """
+    narrow: list[Maker] = [partial(_torch_floats, dtype, device)]
+    if dtype is torch.int8:
+        narrow = [partial(_torch_integers, device), *([partial(_onnx_integers, threads)] if device == "cpu" else [])]
     if device != "cpu":
-        return [(dtype, False)]
-    ways = dict.fromkeys([(dtype, False), (torch.float32, False)])
-    return [*ways, *([(torch.float32, True)] if torch.backends.mkldnn.is_available() else [])]  # type: ignore[no-untyped-call]
+        return narrow
+    wide: list[Maker] = [partial(_torch_floats, torch.float32, device)] if dtype is not torch.float32 else []
+    onednn: list[Maker] = [_onednn_floats] if torch.backends.mkldnn.is_available() else []  # type: ignore[no-untyped-call]
+    return [*narrow, *wide, *onednn]
 
 
-def _product_rate(dtype: torch.dtype, device: str, onednn: bool, clock: Clock) -> float:
+def _torch_floats(dtype: torch.dtype, device: str, side: int) -> Call:
+    """torch's product, as in a model's layers. `inputs @ weights` has no fast kernel for float16 on a CPU."""
+    # Random values, because a GPU multiplies zeros with less power and therefore faster.
+    inputs, weights = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return partial(torch.nn.functional.linear, inputs, weights)
+
+
+def _onednn_floats(side: int) -> Call:
+    """The product of float32 on the CPU in oneDNN's layout."""
+    inputs, weights = (torch.randn(side, side).to_mkldnn() for _ in range(2))
+    return partial(torch.nn.functional.linear, inputs, weights)
+
+
+def _torch_integers(device: str, side: int) -> Call:
+    """torch's product of signed 8-bit integers, added in 32 bits."""
+    inputs, weights = (torch.randint(-127, 128, (side, side), dtype=torch.int8, device=device) for _ in range(2))
+    return partial(torch._int_mm, inputs, weights)
+
+
+def _onnx_integers(threads: int, side: int) -> Call:
+    """ONNX Runtime's product of unsigned by constant signed 8-bit integers, as in the graphs of `--optimize int8`."""
+    draw = np.random.default_rng(0)
+    inputs = draw.integers(0, 256, (side, side), dtype=np.uint8)
+    weights = numpy_helper.from_array(draw.integers(-127, 128, (side, side), dtype=np.int8), "weights")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["inputs", "weights"], ["products"])],
+        "product",
+        [helper.make_tensor_value_info("inputs", TensorProto.UINT8, [side, side])],
+        [helper.make_tensor_value_info("products", TensorProto.INT32, [side, side])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {"inputs": inputs})
+
+
+def _product_rate(make: Maker, device: str, clock: Clock) -> float:
     """FLOP/s of a square matrix product. The side is doubled until a product takes long enough."""
     side = FIRST_SIDE
     while True:
-        # Random values, because a GPU multiplies zeros with less power and therefore faster.
-        inputs, weights = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        if onednn:
-            inputs, weights = inputs.to_mkldnn(), weights.to_mkldnn()
-
-        def product(inputs: torch.Tensor = inputs, weights: torch.Tensor = weights) -> object:
-            # As in a model's layers. `inputs @ weights` has no fast kernel for float16 on a CPU.
-            return torch.nn.functional.linear(inputs, weights)
-
+        product = make(side)
         product()  # the first call of a size also selects the kernel
         if side >= LARGEST_SIDE or _timed_s(product, device, clock) >= ENOUGH_S:
             return 2 * side**3 / _best_s(product, device, clock)

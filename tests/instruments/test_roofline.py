@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -163,7 +164,7 @@ def test_moved_weights_are_all_except_embedding_tables(name: str) -> None:
     assert found.moved_bytes == 4 * (outside + LENGTH * 24)
 
 
-@pytest.mark.parametrize(("dtype", "width"), [("fp32", 4), ("bf16", 2), ("fp16", 2)])
+@pytest.mark.parametrize(("dtype", "width"), [("fp32", 4), ("bf16", 2), ("fp16", 2), ("int8", 1)])
 def test_weights_move_once_per_forward_pass_and_a_table_row_per_token(dtype: str, width: int) -> None:
     found = work(modernbert(), [7, 9], batches=2, dtype=dtype)
     assert found.moved_bytes == width * (2 * (10**6 - 97 * 24) + 16 * 24)
@@ -184,7 +185,7 @@ def test_unknown_work_is_none(what: str) -> None:
 
 
 def test_work_in_an_unknown_dtype_is_none() -> None:
-    assert roofline.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int8") is None
+    assert roofline.work_of(modernbert(), [LENGTH], batches=1, parameters=10**6, dtype="int4") is None
 
 
 # --- the share of the limit -------------------------------------------------------------------------------------------
@@ -227,20 +228,25 @@ def small_copy(monkeypatch: pytest.MonkeyPatch) -> int:
     return 2**16
 
 
+def nothing(side: int) -> Callable[[], object]:
+    """Makes a product of no work, whose time the scripted clock gives."""
+    return lambda: None
+
+
 # Long enough at the second side, then three samples that fill the span.
 AT_512 = [0.0, 0.03125, 0.25, 0.125, 0.5]
 COPY = [0.5, 0.0625, 0.25]
 
 
 def test_with_a_scripted_clock_the_rates_are_exact(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(roofline, "_ways", lambda *_: [nothing])
     found = roofline.measure_ceilings("cpu", "fp32", THREADS, scripted([*AT_512, *COPY]))
     assert found.flops_per_s == 2 * 512**3 / 0.125
     assert found.bytes_per_s == 2 * small_copy / 0.0625
 
 
 def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)] * 3)
+    monkeypatch.setattr(roofline, "_ways", lambda *_: [nothing] * 3)
     at_256 = [0.03125, 0.5, 0.25, 0.5]
     durations = [*at_256, *AT_512, *at_256, *COPY]
     assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
@@ -248,13 +254,13 @@ def test_the_fastest_way_to_make_the_product_is_the_ceiling(small_copy: int, mon
 
 def test_short_products_are_repeated_until_the_time_is_used(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three samples do not fill it, and the best comes last."""
-    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(roofline, "_ways", lambda *_: [nothing])
     durations = [0.03125, 0.0625, 0.0625, 0.0625, 0.0625, 0.0546875, *COPY]
     assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 256**3 / 0.0546875
 
 
 def test_the_side_stops_growing_at_the_largest(small_copy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "_ways", lambda device, dtype: [(dtype, False)])
+    monkeypatch.setattr(roofline, "_ways", lambda *_: [nothing])
     monkeypatch.setattr(roofline, "LARGEST_SIDE", 512)
     durations = [0.001, 0.25, 0.125, 0.5, *COPY]
     assert roofline.measure_ceilings("cpu", "fp32", THREADS, scripted(durations)).flops_per_s == 2 * 512**3 / 0.125
@@ -293,7 +299,7 @@ def test_a_gpu_is_synchronised_before_each_reading_of_the_clock(
     assert happened == ["wait", "clock", "work", "wait", "clock"]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "int8"])
 def test_a_ceiling_on_this_machine_is_a_rate_with_a_device_and_a_dtype(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,12 +311,39 @@ def test_a_ceiling_on_this_machine_is_a_rate_with_a_device_and_a_dtype(
     assert 0 < found.bytes_per_s < math.inf
 
 
-def test_every_way_computes_at_least_in_the_rows_precision() -> None:
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        kinds = {kind for kind, _ in roofline._ways("cpu", dtype)}
-        assert kinds == {dtype, torch.float32}
-        assert roofline._ways("cuda", dtype) == [(dtype, False)]
-    assert ((torch.float32, True) in roofline._ways("cpu", torch.float16)) == torch.backends.mkldnn.is_available()
+KINDS = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_every_way_computes_at_least_in_the_rows_precision(dtype: torch.dtype) -> None:
+    """Integers are added in 32 bits, so that no sum overflows."""
+    results = {_result(make) for make in roofline._ways("cpu", dtype, THREADS)}
+    assert results == {torch.int32 if dtype is torch.int8 else dtype, torch.float32}
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_gpu_has_one_way(dtype: torch.dtype) -> None:
+    assert len(roofline._ways("cuda", dtype, THREADS)) == 1
+
+
+def test_float32_is_multiplied_in_onednns_layout_too_where_it_is_available() -> None:
+    layouts = [make(32)().is_mkldnn for make in roofline._ways("cpu", torch.float32, THREADS)]  # type: ignore[attr-defined]
+    assert layouts == [False, True][: 1 + torch.backends.mkldnn.is_available()]  # type: ignore[no-untyped-call]
+
+
+def test_the_integer_product_of_onnx_runtime_is_exact() -> None:
+    """Its inputs are drawn with a fixed seed."""
+    draw = np.random.default_rng(0)
+    inputs = draw.integers(0, 256, (32, 32), dtype=np.uint8).astype(np.int32)
+    weights = draw.integers(-127, 128, (32, 32), dtype=np.int8).astype(np.int32)
+    (found,) = roofline._onnx_integers(THREADS, 32)()  # type: ignore[misc]
+    assert np.array_equal(found, inputs @ weights)
+
+
+def _result(make: roofline.Maker) -> torch.dtype:
+    found = make(32)()
+    values = found if isinstance(found, torch.Tensor) else torch.from_numpy(found[0])  # type: ignore[index]
+    return values.dtype
 
 
 @pytest.mark.gpu
