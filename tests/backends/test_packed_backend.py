@@ -186,7 +186,8 @@ def test_on_a_gpu_a_replay_gives_the_same_as_the_forward(
         inputs = session.copy_in(batch)
         with torch.inference_mode():
             eager = session._forward._forward(inputs)  # type: ignore[attr-defined]
-        torch.testing.assert_close(session.compute(inputs), eager, rtol=0, atol=2e-2)
+        # Pooling adds with float atomics, in an order that varies, and rounds to bf16: steps of 2^-8.
+        torch.testing.assert_close(session.compute(inputs), eager, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.gpu
