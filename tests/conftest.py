@@ -115,7 +115,7 @@ def tuned_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> P
     folder = tmp_path_factory.mktemp("tuned")
     train(
         TrainRequest(model="quickstart", data=str(small_data), output_dir=str(folder / "model"), device="cpu"),
-        TrainRecipe(learning_rate=1e-3),
+        TrainRecipe(learning_rate=1e-3, engine="trainer", precision="fp32"),
         folder / "train.json",
         Silent(),
     )

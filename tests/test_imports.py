@@ -229,7 +229,18 @@ for arguments in json.loads(sys.argv[1]):
 
 def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: Path) -> None:
     common = ["--model", "quickstart", "--data", "quickstart", "--device", "cpu", "--results", str(tmp_path / "r.json")]
-    train = ["train", *common, "--max-steps", "1", "--engine", "packed", "--output-dir", str(tmp_path / "model")]
+    train = [
+        "train",
+        *common,
+        "--max-steps",
+        "1",
+        "--engine",
+        "packed",
+        "--precision",
+        "fp32",
+        "--output-dir",
+        str(tmp_path / "model"),
+    ]
     few = ["--scenario", "offline", "--pairs", "4", "--rounds", "1", "--max-seconds", "0"]
     bench = ["bench", *common, "--backend", "torch", "--backend", "torch-packed", *few]
     command = [sys.executable, "-c", WITHOUT_ONNX_RUNTIME, json.dumps([["env"], train, bench])]

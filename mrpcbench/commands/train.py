@@ -28,7 +28,7 @@ from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.training import checkpoints, launch, model_card
-from mrpcbench.training.arguments import LENGTH, ROW, resolve_precision, training_arguments
+from mrpcbench.training.arguments import LENGTH, ROW, resolve_engine, resolve_precision, training_arguments
 from mrpcbench.training.callbacks import Interruptible
 from mrpcbench.training.epoch_log import epochs_of, metrics_csv
 from mrpcbench.training.packed_trainer import PackedTrainer
@@ -73,6 +73,7 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
         seed=recipe.seed,
         new_head=True,
     )
+    recipe = _with_engine(recipe, loaded, device, precision, observer)
     _report_mismatches(loaded, observer)
     _report_labels(source, loaded, observer)
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
@@ -97,6 +98,17 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
     return _finish(trainer, loaded, record, request, results, observer)
+
+
+def _with_engine(
+    recipe: TrainRecipe, loaded: LoadedModel, device: str, precision: str, observer: Observer
+) -> TrainRecipe:
+    """`recipe` with the engine that trains. Says which engine and precision that is."""
+    engine = resolve_engine(recipe, loaded.model, device)
+    chosen = [name for name in ("precision", "engine") if getattr(recipe, name) == "auto"]
+    how = f" ({', '.join(f'--{name} auto' for name in chosen)})" if chosen else ""
+    observer.say(f"training on {device} in {precision} with engine {engine}{how}")
+    return replace(recipe, engine=engine)
 
 
 def _report_mismatches(loaded: LoadedModel, observer: Observer) -> None:

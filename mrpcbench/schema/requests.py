@@ -20,7 +20,7 @@ CPU_ONLY: tuple[Optimize, ...] = ("cpu", "int8")
 CUDA_ONLY: tuple[Optimize, ...] = ("o4",)
 GraphDtype = Literal["auto", "fp32", "fp16", "int8"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-Engine = Literal["trainer", "packed"]
+Engine = Literal["auto", "trainer", "packed"]
 Scenario = Literal["single-stream", "offline", "server"]
 Order = Literal["length", "given"]
 Preset = Literal["peers"]
@@ -111,12 +111,15 @@ class TrainRecipe:
     )
     engine: Engine = about(
         "Training engine. trainer: Hugging Face's forward pass under autocast. packed: ModernBERT without padding, "
-        "with its layers in bf16 and float32 master weights, and on a GPU with CUDA graphs.",
+        "with its layers in bf16 and float32 master weights, and on a GPU with CUDA graphs. auto: packed on a CPU if "
+        "it supports the model and the optimiser, else trainer.",
         default="trainer",
         group="Recipe",
     )
     precision: Precision = about(
-        "Precision of training; 'auto' is bf16 on a GPU that supports it, else fp32.", default="auto", group="Recipe"
+        "Precision of training; 'auto' is bf16 on a GPU or processor with bf16 instructions, else fp32.",
+        default="auto",
+        group="Recipe",
     )
     metric_for_best_model: Literal["loss", "accuracy", "f1"] = about(
         "Validation metric that selects the best epoch.", default="loss", group="Recipe"

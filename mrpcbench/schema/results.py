@@ -75,7 +75,7 @@ class LoadReport:
 class TrainSection:
     """Results of `train`."""
 
-    recipe: TrainRecipe = about("The requested recipe.")
+    recipe: TrainRecipe = about("The requested recipe, with the engine that trained in place of 'auto'.")
     placement: Placement = about("Where and in which precision it trained.")
     base_model: ModelIdentity = about("The model that training started from.")
     load_report: LoadReport = about("Keys that did not match when the base model was loaded.")

@@ -5,11 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
+from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.errors import MissingError, UsageError, first_line
-from mrpcbench.schema.requests import Precision, TrainRecipe
+from mrpcbench.modernbert.forward import refusal
+from mrpcbench.schema.requests import Engine, Precision, TrainRecipe
 
+# transformers' names of torch's AdamW.
+ADAMW = ("adamw_torch", "adamw_torch_fused")
 # The dataset column with the number of tokens of a pair, by which pairs of similar length are grouped.
 LENGTH = "length"
 # The dataset column with the number of a pair, by which an error names it.
@@ -31,8 +35,12 @@ class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers 
 
 
 def resolve_precision(asked: Precision, device: str) -> str:
-    """`bf16`, `fp16` or `fp32`. Raises `MissingError` if `device` cannot train in the precision that was asked for."""
-    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    """`bf16`, `fp16` or `fp32`. Raises `MissingError` if `device` cannot train in the precision that was asked for.
+
+    `auto` is that of the reference run, bf16, where the hardware has it. A processor without bf16 instructions converts
+    it to float32 and back, which is slower than float32.
+    """
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else has_instructions(BF16)
     if asked == "auto":
         return "bf16" if has_bf16 else "fp32"
     if asked == "fp16" and device == "cpu":
@@ -40,6 +48,17 @@ def resolve_precision(asked: Precision, device: str) -> str:
     if asked == "bf16" and device == "cuda" and not has_bf16:
         raise MissingError("--precision bf16: this GPU has no bf16; use --precision fp16 or fp32")
     return asked
+
+
+def resolve_engine(recipe: TrainRecipe, net: PreTrainedModel, device: str) -> Engine:
+    """`trainer` or `packed`: `auto` is packed on a CPU if it supports the model and the optimiser of `recipe`.
+
+    On a GPU it is trainer, because equal results of packed were only shown on a CPU.
+    """
+    if recipe.engine != "auto":
+        return recipe.engine
+    supported = refusal(net.config, type(net).__name__, training=True) is None and recipe.optim in ADAMW
+    return "packed" if device == "cpu" and supported else "trainer"
 
 
 def training_arguments(

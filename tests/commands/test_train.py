@@ -36,7 +36,7 @@ from mrpcbench.models.sources import weights_source
 from mrpcbench.records import store
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import Engine, TrainRecipe, TrainRequest
-from mrpcbench.training.arguments import training_arguments
+from mrpcbench.training.arguments import resolve_precision, training_arguments
 from mrpcbench.training.checkpoints import RUN_FILE
 
 
@@ -92,7 +92,7 @@ def test_the_folder_has_a_model_that_loads_everywhere_with_its_lineage(tuned_mod
     assert lineage.model.weights == "fine-tuned"
     assert lineage.model.origin == "pretrained"
     assert lineage.base_model == "quickstart"
-    assert lineage.recipe == TrainRecipe(learning_rate=1e-3)
+    assert lineage.recipe == TrainRecipe(learning_rate=1e-3, engine="trainer", precision="fp32")
 
 
 def test_the_saved_weights_are_those_of_the_best_epoch_also_in_a_moved_folder(
@@ -331,10 +331,10 @@ def test_accumulated_batches_train_like_one_large_batch(request_: TrainRequest, 
 def test_the_precision_that_runs_is_the_recipes_whatever_the_environment_says(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    section = run(request_, replace(RECIPE, max_steps=1)).train
-    assert section.placement.dtype == "fp32"
-    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16", "the caller's own is back"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    section = run(request_, replace(RECIPE, precision="auto", max_steps=1)).train
+    assert section.placement.dtype == resolve_precision("auto", "cpu")
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "fp16", "the caller's own is back"
 
 
 def test_zero_steps_are_refused(request_: TrainRequest) -> None:
@@ -409,7 +409,7 @@ def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
         model=str(folder), data=str(mrpc_dir), output_dir=str(tmp_path / "out"), device="cpu", random_init=True
     )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # faster for so small a model
-    record = run(request, TrainRecipe())
+    record = run(request, TrainRecipe(engine="trainer", precision="fp32"))
     section = record.train
     assert section.total_steps == 230
     assert [line.step for line in section.epochs] == [115, 230]

@@ -54,7 +54,7 @@ def test_a_problem_type_of_another_task_is_reset_with_a_message(
     kind: str, model: Path, training_data: Path, tmp_path: Path
 ) -> None:
     """Otherwise training takes the loss of another task, or ends with an internal error."""
-    recipe, losses = TrainRecipe(max_steps=1), []
+    recipe, losses = TrainRecipe(max_steps=1, engine="trainer", precision="fp32"), []
     for name, problem_type in (("a", None), ("b", kind)):
         set_config(model, problem_type=problem_type)
         listener = Listener()

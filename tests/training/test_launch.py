@@ -85,7 +85,7 @@ def test_variables_of_a_launcher_are_removed_and_restored_afterwards(monkeypatch
 def test_a_launch_of_one_process_trains_like_no_launch(
     training_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_step = TrainRecipe(max_steps=1)
+    one_step = TrainRecipe(max_steps=1, engine="trainer", precision="fp32")
     plain, launched = (
         TrainRequest(model="quickstart", data=str(training_data), output_dir=str(tmp_path / name), device="cpu")
         for name in ("plain", "launched")

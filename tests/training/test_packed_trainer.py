@@ -152,7 +152,7 @@ def test_another_architecture_is_rejected_by_name(request_: TrainRequest, tmp_pa
 
 
 def test_group_by_length_reduces_padding_and_keeps_the_tokens(request_: TrainRequest, tmp_path: Path) -> None:
-    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=12)
+    recipe = TrainRecipe(per_device_train_batch_size=4, max_steps=12, engine="trainer", precision="fp32")
     plain = run(request_, recipe).train
     grouped = run(replace(request_, output_dir=str(tmp_path / "grouped")), replace(recipe, group_by_length=True)).train
     assert grouped.real_tokens == plain.real_tokens

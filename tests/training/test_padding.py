@@ -38,7 +38,9 @@ def test_every_command_pads_on_the_right_whatever_the_tokenizer_does(
 ) -> None:
     listener, model = Listener(), tmp_path / "model"
     request = TrainRequest(model=str(left), data=str(training_data), output_dir=str(model), device="cpu")
-    recipe = TrainRecipe(learning_rate=1e-9, max_steps=1, per_device_eval_batch_size=4)
+    recipe = TrainRecipe(
+        learning_rate=1e-9, max_steps=1, per_device_eval_batch_size=4, engine="trainer", precision="fp32"
+    )
     (line,) = train(request, recipe, None, listener).train.epochs
     assert f"{left}: its tokenizer pads on the left; pairs are padded on the right" in listener.lines
     scored = evaluate(

@@ -48,7 +48,7 @@ def ready(data: Path, folder: Path, recipe: Mapping[str, Any]) -> NotingTrainer:
         rows = list(range(len(tokens.lengths)))
         columns[name] = Dataset.from_dict({**tokens.columns, LABELS: split["label"], LENGTH: tokens.lengths, ROW: rows})
     made = training_arguments(
-        TrainRecipe(learning_rate=1e-3, per_device_train_batch_size=BATCH, **recipe),
+        TrainRecipe(learning_rate=1e-3, per_device_train_batch_size=BATCH, engine="trainer", **recipe),
         folder,
         device="cpu",
         precision="fp32",
