@@ -115,12 +115,20 @@ def _no_added_rounds(document: dict[str, Any]) -> None:
         plan.setdefault("max_s", 0.0)
 
 
+def _name_engines(document: dict[str, Any]) -> None:
+    """Version 1 began with only the Trainer; the current default chooses an engine."""
+    for path in ("train.recipe", "recipe"):
+        for recipe in _objects_at(document, path):
+            recipe.setdefault("engine", "trainer")
+
+
 FILLED: tuple[Callable[[dict[str, Any]], None], ...] = (
     _name_cases,
     _name_orders,
     _name_graphs,
     _name_references,
     _no_added_rounds,
+    _name_engines,
 )
 
 

@@ -113,7 +113,7 @@ class TrainRecipe:
         "Training engine. trainer: Hugging Face's forward pass under autocast. packed: ModernBERT without padding, "
         "with its layers in bf16 and float32 master weights, and on a GPU with CUDA graphs. auto: packed on a CPU if "
         "it supports the model and the optimiser, else trainer.",
-        default="trainer",
+        default="auto",
         group="Recipe",
     )
     precision: Precision = about(

@@ -53,7 +53,7 @@ def resolve_precision(asked: Precision, device: str) -> str:
 def resolve_engine(recipe: TrainRecipe, net: PreTrainedModel, device: str) -> Engine:
     """`trainer` or `packed`: `auto` is packed on a CPU if it supports the model and the optimiser of `recipe`.
 
-    On a GPU it is trainer, because equal results of packed were only shown on a CPU.
+    On a GPU it is trainer, because equal results are shown only for a CPU (docs/benchmarks/packed-equality.json).
     """
     if recipe.engine != "auto":
         return recipe.engine

@@ -65,6 +65,13 @@ def test_a_reference_row_of_version_1_is_named_like_other_rows() -> None:
         assert upgrade(document)["bench"]["reference"] == {"row": new, "labels": "10"}
 
 
+def test_a_recipe_of_version_1_without_an_engine_was_the_trainers() -> None:
+    for given, expected in (({"seed": 1}, "trainer"), ({"engine": "packed"}, "packed")):
+        document = {"schema_version": 1, "train": {"recipe": given}, "recipe": given}
+        found = upgrade(document)
+        assert found["train"]["recipe"]["engine"] == found["recipe"]["engine"] == expected
+
+
 def test_a_record_of_version_1_loses_the_empty_fields_of_other_commands() -> None:
     empty = dict.fromkeys(("train", "evaluate", "export", "bench", "ab", "selftest"))
     document = {"schema_version": 1, "command": "train", **empty, "train": {}, "export": {"a": 1}}

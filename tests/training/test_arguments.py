@@ -13,7 +13,7 @@ from mrpcbench.models.sources import weights_source
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.training.arguments import resolve_engine, resolve_precision
 
-AUTO = TrainRecipe(engine="auto")
+AUTO = TrainRecipe()
 
 
 @pytest.fixture(scope="module")
