@@ -293,7 +293,7 @@ def write_results(settings: Settings, work: Path, output: Path) -> None:
 
 
 def table(document: Mapping[str, Any]) -> Iterator[str]:
-    """The rates and the rows of a results file as the tables of docs/ci.md."""
+    """The rates of a results file as the table of docs/ci.md."""
     yield (
         "| baseline | slower by | median measured | PASS | REGRESSION | INCONCLUSIVE "
         "| INCONCLUSIVE because the machine changed | REGRESSION, share of decided comparisons (95% interval) |"
@@ -309,7 +309,10 @@ def table(document: Mapping[str, Any]) -> Iterator[str]:
             f"| {rate.baseline} | {rate.slowdown:.0%} | {measured} | {rate.passes} | {rate.regressions} "
             f"| {rate.inconclusive} | {rate.machine_changed} | {interval} |"
         )
-    yield ""
+
+
+def row_table(document: Mapping[str, Any]) -> Iterator[str]:
+    """How often each row of the benchmarks was INVALID, as a table."""
     yield "| row | runs | INVALID | median rounds |"
     yield "|---|---|---|---|"
     for name, (count, invalid, rounds) in document["rows"].items():
@@ -338,7 +341,8 @@ def main() -> None:
     except subprocess.CalledProcessError as error:
         raise SystemExit(error.stderr.decode()) from None
     write_results(settings, work, output)
-    print(*table(json.loads(output.read_text(encoding="utf-8"))), sep="\n")
+    document = json.loads(output.read_text(encoding="utf-8"))
+    print(*table(document), "", *row_table(document), sep="\n")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,13 @@ def load_script(path: Path) -> ModuleType:
     return module
 
 
+def test_the_goals_on_a_gpu_in_the_docs_are_those_of_the_records(goals: ModuleType) -> None:
+    records, found = goals.read(REPOSITORY / "results" / "h200")
+    assert len(found) == len(list((REPOSITORY / "results" / "h200").glob("*.json")))
+    page = (FOLDER.parent / "performance.md").read_text(encoding="utf-8")
+    assert "\n".join(goals.lines_of(records)) in page
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_can_be_imported(path: Path) -> None:
     assert callable(load_script(path).main)

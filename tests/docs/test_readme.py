@@ -10,8 +10,8 @@ from mrpcbench.schema.records import Record
 from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-# Records that are not of an end-to-end run: the error rates of the gates, and the cases of the preset.
-OTHERS = {"gate", "peers-cpu"}
+# Records that are not of an end-to-end run: the error rates of the gates, the cases of the preset, the goals on a GPU.
+OTHERS = {"gate", "peers-cpu", "h200"}
 RUNS = ("quickstart", "modernbert-4x256-from-scratch", "modernbert-base-random-init")
 
 
