@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
@@ -185,6 +183,10 @@ def _torch_integers(device: str, side: int) -> Call:
 
 def _onnx_integers(threads: int, side: int) -> Call:
     """ONNX Runtime's product of unsigned by constant signed 8-bit integers, as in the graphs of `--optimize int8`."""
+    # Imported here, because rows of torch's engines are measured without ONNX Runtime too.
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
     draw = np.random.default_rng(0)
     inputs = draw.integers(0, 256, (side, side), dtype=np.uint8)
     weights = numpy_helper.from_array(draw.integers(-127, 128, (side, side), dtype=np.int8), "weights")
