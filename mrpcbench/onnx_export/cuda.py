@@ -10,10 +10,6 @@ class ForCuda(Builder):
     # Memory-efficient attention takes two kernels with a mask, and four with a mask and the number of real tokens.
     window_covers_padding = True
 
-    def _gated(self, states: str, name: str) -> str:
-        both = self._linear(states, f"{name}.Wi")
-        return self._gate(*self._writer.node("Split", [both], {"axis": -1, "num_outputs": 2}, outputs=2))
-
     def _first_residual(self, states: str) -> str:
         return states
 

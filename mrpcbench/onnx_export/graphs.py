@@ -7,7 +7,7 @@ import onnx
 from transformers import PreTrainedModel
 
 from mrpcbench.errors import UsageError
-from mrpcbench.onnx_export.cpu import ForCpu
+from mrpcbench.onnx_export.cpu import ForCpu, ForInt8
 from mrpcbench.onnx_export.cuda import ForCuda
 from mrpcbench.onnx_export.modernbert import Builder
 from mrpcbench.onnx_export.quantize import quantized
@@ -29,7 +29,7 @@ GRAPHS: Mapping[Optimize, Graph] = {
     "none": Graph(("fp32", "fp16")),
     "cpu": Graph(("fp32",), ForCpu),
     "cuda": Graph(("fp16",), ForCuda),  # CUDA's flash attention has no float32 kernel
-    "int8": Graph(("int8",), ForCpu),
+    "int8": Graph(("int8",), ForInt8),
     "o3": Graph(("fp32",)),
     "o4": Graph(("fp16",)),
 }

@@ -6,6 +6,7 @@ layer and local attention in the others; a gated MLP; then pooling and a head.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +33,8 @@ class Builder(ABC):
 
     # Whether the mask of local layers covers padding too, so that their attention takes no number of real tokens.
     window_covers_padding: ClassVar[bool] = False
+    # The linear layers whose parts are separate matrix products, which avoids a Split node.
+    separate: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: PreTrainedModel, *, half: bool = False) -> None:
         """`model` has passed `check`. With `half`, its layers are float16."""
@@ -70,10 +73,6 @@ class Builder(ABC):
     # --- written by each provider -------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _gated(self, states: str, name: str) -> str:
-        """The gated MLP without its last product [B, S, intermediate]."""
-
-    @abstractmethod
     def _first_residual(self, states: str) -> str:
         """The residual stream before the first layer."""
 
@@ -88,8 +87,8 @@ class Builder(ABC):
 
         The window option of ONNX Runtime's own attention nodes works only with causal attention.
         """
-        heads, packed = self._config.num_attention_heads, self._linear(states, f"model.layers.{layer}.attn.Wqkv")
-        query, key, value = self._writer.node("Split", [packed], {"axis": -1, "num_outputs": 3}, outputs=3)
+        heads = self._config.num_attention_heads
+        query, key, value = self._parts(states, f"model.layers.{layer}.attn.Wqkv", 3)
         start, tables = self._writer.integers(0), self._rotary(layer)
         rotated = [
             self._writer.one("RotaryEmbedding", [item, start, *tables], {"num_heads": heads}, domain=MICROSOFT)
@@ -154,29 +153,39 @@ class Builder(ABC):
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _gate(self, inner: str, gate: str) -> str:
+    def _gated(self, states: str, name: str) -> str:
+        """The gated MLP without its last product [B, S, intermediate]."""
+        inner, gate = self._parts(states, f"{name}.Wi", 2)
         return self._writer.one("Mul", [self._writer.one("Gelu", [inner]), gate])
 
-    def _linear(self, states: str, name: str, half: int | None = None) -> str:
-        product, bias = self._product(states, name, half), self._optional(f"{name}.bias", half)
+    def _parts(self, states: str, name: str, count: int) -> Sequence[str]:
+        """The outputs of the linear layer `name` in `count` equal parts [B, S, outputs / count]."""
+        if name.endswith(self.separate):
+            return [self._linear(states, name, part, count) for part in range(count)]
+        whole = self._linear(states, name)
+        return self._writer.node("Split", [whole], {"axis": -1, "num_outputs": count}, outputs=count)
+
+    def _linear(self, states: str, name: str, part: int = 0, count: int = 1) -> str:
+        """A linear layer, or one of `count` equal parts of its outputs."""
+        product, bias = self._product(states, name, part, count), self._optional(f"{name}.bias", part, count)
         return self._writer.one("Add", [product, bias]) if bias else product
 
-    def _product(self, states: str, name: str, half: int | None = None) -> str:
-        return self._writer.one("MatMul", [states, self._weight(f"{name}.weight", half, transposed=True)])
+    def _product(self, states: str, name: str, part: int = 0, count: int = 1) -> str:
+        return self._writer.one("MatMul", [states, self._weight(f"{name}.weight", part, count, transposed=True)])
 
     def _norm(self, states: str, name: str) -> str:
         inputs = [states, self._weight(f"{name}.weight"), self._optional(f"{name}.bias")]
         attributes = {"axis": -1, "epsilon": self._config.norm_eps}
         return self._writer.one("LayerNormalization", [item for item in inputs if item], attributes)
 
-    def _optional(self, name: str, half: int | None = None) -> str:
-        return self._weight(name, half) if name in self._weights else ""
+    def _optional(self, name: str, part: int = 0, count: int = 1) -> str:
+        return self._weight(name, part, count) if name in self._weights else ""
 
-    def _weight(self, name: str, half: int | None = None, *, transposed: bool = False) -> str:
-        """A weight; with `half` 0 or 1, only the first or second half of its outputs."""
+    def _weight(self, name: str, part: int = 0, count: int = 1, *, transposed: bool = False) -> str:
+        """A weight, or one of `count` equal parts of its outputs."""
         values: NDArray[Any] = self._weights[name].detach().float().cpu().numpy()
-        if half is not None:
-            name, values = f"{name}_{half}", np.split(values, 2)[half]
+        if count > 1:
+            name, values = f"{name}_{part}", np.split(values, count)[part]
         return self._writer.constant(name, (values.T if transposed else values).astype(self._float))
 
 

@@ -22,6 +22,7 @@ from mrpcbench.onnx_export.joined import joined_pairs
 from mrpcbench.onnx_export.modernbert import Builder
 from mrpcbench.onnx_export.quantize import quantized
 from mrpcbench.onnx_export.verification import Reference, verify
+from mrpcbench.onnx_export.writer import Writer
 from mrpcbench.progress import Silent
 from mrpcbench.quickstart import CLASSIFIER_DIR
 from mrpcbench.schema.results import ExportGate, ParityTrial, TrialKind
@@ -30,37 +31,41 @@ from mrpcbench.schema.results import ExportGate, ParityTrial, TrialKind
 WINDOW, WITHIN_WINDOW = 128, 65
 
 
+def padded_length(write: Writer) -> str:
+    """The length of the batch for every pair [B]."""
+    ones = write.one("ReduceMax", ["attention_mask", write.integers(1)], {"keepdims": 0})
+    return write.one("Mul", [ones, write.one("Shape", ["input_ids"], {"start": 1, "end": 2})])
+
+
 class Windowless(ForCpu):
     """A graph whose local layers see all tokens."""
 
-    def _band(self, columns: str) -> str:
+    def _window(self) -> str:
         return ""
 
 
 class PaddedLength(ForCpu):
     """A graph that takes the length of the batch as the length of every pair."""
 
-    def _read_lengths(self, columns: str) -> None:
-        ones = self._writer.one("ReduceMax", ["attention_mask", self._writer.integers(1)], {"keepdims": 0})
-        self._real = self._writer.one("Mul", [ones, columns])
+    def _window(self) -> str:
+        self._real = padded_length(self._writer)
+        return super()._window()
 
 
 class WeakMask(ForCpu):
     """A graph whose masks are too weak: a masked token still has a share of e^-17 in a softmax."""
 
-    def _read_lengths(self, columns: str) -> None:
-        super()._read_lengths(columns)
-        write = self._writer
+    def _window(self) -> str:
+        window, write = super()._window(), self._writer
         gone = write.one("Sub", [write.constant("one", np.array(1, np.float32)), write.cast("attention_mask", 1)])
         added = write.one("Mul", [gone, write.constant("weak", np.array(-17, np.float32))])
-        flat = write.one("Slice", [write.constant("flat", np.zeros(512, np.float32)), write.integers(0), columns])
-        rows, keys = (
-            write.one("Unsqueeze", [flat, write.integers(1)]),
-            write.one("Unsqueeze", [added, write.integers(1, 2)]),
-        )
-        self._weak = write.one("Add", [rows, keys])
-        ones = write.one("ReduceMax", ["attention_mask", write.integers(1)], {"keepdims": 0})
-        self._real = write.one("Mul", [ones, columns])
+        flat = write.constant("flat", np.zeros(512, np.float32))
+        rows = write.one("Slice", [flat, write.integers(0), write.one("Shape", ["input_ids"], {"start": 1, "end": 2})])
+        queries = write.one("Unsqueeze", [rows, write.integers(1)])
+        keys = write.one("Unsqueeze", [added, write.integers(1, 2)])
+        self._weak = write.one("Add", [queries, keys])
+        self._real = padded_length(write)
+        return window
 
     def _attention(self, states: str, layer: int, band: str) -> str:
         mask = self._writer.one("Add", [band, self._weak]) if band else self._weak
