@@ -69,8 +69,8 @@ def test_tables_go_to_stdout_and_progress_to_stderr(mrpcbench: Run, tuned_model:
     assert "accuracy" in done.out
     assert "95% interval" in done.out
     assert "fine-tuned weights" in done.out
-    assert "evaluate 2/2" not in done.out
-    assert "evaluate 2/2" in done.err
+    assert "evaluate 5/5" not in done.out
+    assert "evaluate 5/5" in done.err  # 40 pairs in batches of 8
 
 
 def test_quiet_shows_only_the_path_of_the_record_and_verbose_also_what_is_about_to_run(

@@ -251,7 +251,7 @@ OTHER_HELP = {
     "device": {"export"},  # the export itself always runs on the CPU
     "dtype": {"export"},
     "backend": {"bench"},
-    "batch_size": {"bench"},
+    "batch_size": {"bench", "evaluate"},  # evaluate's default depends on the device
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
