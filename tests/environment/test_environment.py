@@ -1,5 +1,6 @@
 """Tests of mrpcbench.environment.capture: what is captured, and that it names no person, host or folder."""
 
+import ast
 import getpass
 import json
 import os
@@ -258,6 +259,35 @@ def test_the_default_command_line_is_that_of_the_process(monkeypatch: pytest.Mon
 def test_only_packages_that_are_installed_have_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "PACKAGES", ["pytest", "no-such-package-anywhere"])
     assert installed_versions() == {"pytest": pytest.__version__}
+
+
+def test_of_two_packages_of_onnx_runtime_the_record_names_the_imported_one(tmp_path: Path) -> None:
+    def install(folder: Path, package: str, version: str) -> None:
+        (folder / "onnxruntime" / "capi").mkdir(parents=True)
+        (folder / "onnxruntime" / "__init__.py").write_text("raise ImportError", encoding="utf-8")
+        info = f"package_name = '{package}'\n__version__ = '{version}'\ncuda_version = '13.0'\n"
+        (folder / "onnxruntime" / "capi" / "build_and_package_info.py").write_text(info, encoding="utf-8")
+        metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n", encoding="utf-8")
+
+    cpu, cuda = tmp_path / "cpu", tmp_path / "cuda"
+    install(cpu, "onnxruntime", "1.30.0")
+    install(cuda, "onnxruntime-gpu", "1.31.1")
+    code = "from mrpcbench.environment.versions import installed_versions; print(installed_versions())"
+    command = [sys.executable, "-S", "-c", code]  # -S: without site-packages
+    source = Path(environment.__file__).parents[2]
+
+    def shown(*folders: Path) -> dict[str, str]:
+        places = {"PYTHONPATH": os.pathsep.join(map(str, (*folders, source)))}
+        done = subprocess.run(command, env=places, cwd=tmp_path, capture_output=True, text=True, check=True)
+        found = ast.literal_eval(done.stdout)
+        return {name: version for name, version in found.items() if name.startswith("onnxruntime")}
+
+    assert shown(cuda, cpu) == shown(cuda) == {"onnxruntime-gpu": "1.31.1"}
+    assert shown(cpu, cuda) == shown(cpu) == {"onnxruntime": "1.30.0"}
+    (cuda / "onnxruntime" / "capi" / "build_and_package_info.py").unlink()
+    assert shown(cuda, cpu) == {"onnxruntime": "1.30.0", "onnxruntime-gpu": "1.31.1"}
 
 
 def test_only_settings_that_change_a_result_are_recorded(
