@@ -188,6 +188,12 @@ class OnnxSession(SteppedSession):
             return Shape.around(rows, width)
         return (rows, width) if self._bind else None
 
+    def computed_tokens(self, batch: Batch) -> int:
+        """The tokens of `batch`, or with CUDA graphs those of its shape."""
+        rows, width = batch.inputs["input_ids"].shape
+        shape = Shape.around(rows, width) if self._replayer else Shape(rows, width)
+        return shape.rows * shape.width
+
     @contextmanager
     def operators(self) -> Iterator[list[Event]]:
         """Record operators with a second session on the same graph, which replaces the first meanwhile.

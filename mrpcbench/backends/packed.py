@@ -68,6 +68,12 @@ class PackedSession(BaseTorchSession):
             return None
         return shape_for(batch.inputs["attention_mask"].sum(axis=1), self._windowless)
 
+    def computed_tokens(self, batch: Batch) -> int:
+        """The real tokens of `batch`, or with CUDA graphs those of its shape."""
+        if not self._filled:
+            return batch.real_tokens
+        return shape_for(batch.inputs["attention_mask"].sum(axis=1), self._windowless).tokens
+
     def close(self) -> None:
         """Free the weights and the CUDA graphs."""
         del self._forward

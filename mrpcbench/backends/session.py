@@ -107,6 +107,10 @@ class Probe(ABC):
         """
         return None
 
+    def computed_tokens(self, batch: Batch) -> int:
+        """Tokens that the engine computes for `batch`: all of them, unless it removes or adds padding."""
+        return batch.inputs["input_ids"].size
+
     def operators(self) -> AbstractContextManager[list[Event]]:
         """Profile the engine's operators, which slows it down. The list is filled when the context ends."""
         return nullcontext([])
@@ -142,6 +146,12 @@ def first_of_each_shape(session: Session, batches: Iterable[Batch]) -> list[Batc
     for batch in batches:
         firsts.setdefault(probe.shape_of(batch), batch)
     return [batch for shape, batch in firsts.items() if shape is not None]
+
+
+def computed_padding(session: Session, batches: Iterable[Batch]) -> int:
+    """Tokens that `session` computes for `batches` in addition to the real ones."""
+    probe = probe_of(session)
+    return sum(probe.computed_tokens(batch) - batch.real_tokens if probe else batch.padding_tokens for batch in batches)
 
 
 def one_ahead(

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.backends.session import Event, PeakMemory, Session, first_of_each_shape, probe_of
+from mrpcbench.backends.session import Event, PeakMemory, Session, computed_padding, first_of_each_shape, probe_of
 from mrpcbench.benchmark.scoring import Answers, Labels, accuracy_and_f1, agreement
 from mrpcbench.benchmark.server import FEWEST_REQUESTS, Load, arrivals, bracket, find_rate, requests_at, serve
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
@@ -122,7 +122,7 @@ class RowMeasurement(ABC):
             batch_size=self.id.batch_size,
             pairs=len(truth),
             real_tokens=sum(batch.real_tokens for batch in batches),
-            padding_tokens=sum(batch.padding_tokens for batch in batches),
+            padding_tokens=computed_padding(self.session, batches),
             open_ms=self.open_ms,
             first_ms=self.first_ms,
             cold_ms=self.cold_ms,

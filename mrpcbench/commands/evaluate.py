@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
+from mrpcbench.backends.session import computed_padding
 from mrpcbench.data import loading
 from mrpcbench.data.batches import BATCH_SIZES, in_order
 from mrpcbench.data.labels import LABEL_NAMES, are_numbers, normal, parsed_map
@@ -47,7 +48,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     batch_size = plan.batch_size or BATCH_SIZES[session.placement.device.split()[0]]
     batches = tokens.batches(batch_size)
     try:
-        outputs = []
+        outputs, padding_tokens = [], computed_padding(session, batches)
         for logits in session.infer_many(batches):
             outputs.append(logits)
             observer.advance("evaluate", len(outputs), len(batches))
@@ -68,7 +69,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
         predictions_file=predictions.name if predictions else "",
         predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),
         real_tokens=sum(batch.real_tokens for batch in batches),
-        padding_tokens=sum(batch.padding_tokens for batch in batches),
+        padding_tokens=padding_tokens,
     )
     record = EvaluateRecord(
         complete=True,

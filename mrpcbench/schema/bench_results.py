@@ -108,7 +108,10 @@ class BenchRow:
     batch_size: int = about("Pairs in one forward pass.")
     pairs: int = about("Pairs in one round.")
     real_tokens: int = about("Tokens that are not padding, in one round.")
-    padding_tokens: int = about("Tokens that are padding, in one round.")
+    padding_tokens: int = about(
+        "Padding that the engine computes in one round, in tokens: 0 for `torch-packed` on a CPU. With CUDA graphs, it "
+        "includes what fills a batch up to a captured shape."
+    )
     open_ms: float = about("Time to load the model into the engine, in milliseconds.")
     first_ms: float = about(
         "Time of the row's first call, which is not a sample; an engine's first row also includes its start-up."

@@ -110,7 +110,7 @@ class EvaluateSection:
     predictions_file: str = about("Name of the file of predictions, one JSON line per pair; empty if none was written.")
     predictions_sha256: str = about("Hash of that file.")
     real_tokens: int = about("Tokens that are not padding.")
-    padding_tokens: int = about("Tokens that are padding.")
+    padding_tokens: int = about("Padding that the engine computes, in tokens.")
 
 
 @described

@@ -11,7 +11,7 @@ from graph_models import LENGTHS, Inputs, batch, modernbert
 from mrpcbench.backends.onnx_graphs import MOST_SHAPES, Replayer, Shape, padded
 from mrpcbench.backends.onnx_session import OnnxSession
 from mrpcbench.backends.registry import open_session
-from mrpcbench.backends.session import first_of_each_shape
+from mrpcbench.backends.session import computed_padding, first_of_each_shape
 from mrpcbench.commands.export import export
 from mrpcbench.data.batches import Batch
 from mrpcbench.onnx_export import graphs
@@ -100,6 +100,7 @@ def test_a_benchmark_warms_up_every_recorded_shape(exported_model: Path) -> None
     for item in batches:
         session.infer(item)
     assert session._replayer._slots == ready
+    assert computed_padding(session, batches) == 32 + 48 + 32 + 48 + 64 - 173
 
 
 def test_logits_are_equal_with_and_without_replay(exported_model: Path) -> None:

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, ModernBertCo
 from mrpcbench.backends.packed import PackedSession
 from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
-from mrpcbench.backends.session import first_of_each_shape
+from mrpcbench.backends.session import computed_padding, first_of_each_shape
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.errors import UsageError
@@ -100,6 +100,13 @@ def test_on_the_cpu_nothing_is_filled_up_and_any_shape_runs(tuned_model: Path, t
     batch = tokens.batches(8)[-1]
     assert session.copy_in(batch).shape.tokens == batch.real_tokens
     assert first_of_each_shape(session, [batch]) == []
+    assert computed_padding(session, [batch]) == 0 < batch.padding_tokens
+
+
+def test_the_filler_of_a_shape_counts_as_padding(captured: PackedSession, tokens: EncodedPairs) -> None:
+    cut = tokens.batches(8)
+    filled = [captured.copy_in(batch).shape.tokens for batch in cut]
+    assert computed_padding(captured, cut) == sum(filled) - sum(batch.real_tokens for batch in cut) > 0
 
 
 @pytest.mark.parametrize(("dtype", "ran"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])

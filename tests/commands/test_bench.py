@@ -200,6 +200,13 @@ def test_a_row_counts_real_tokens_and_padding(plan: BenchPlan, tmp_path: Path) -
     assert single.padding_tokens == 0 < offline.padding_tokens
 
 
+def test_an_engine_without_padding_has_no_padding_tokens(plan: BenchPlan, tuned_model: Path, tmp_path: Path) -> None:
+    both = replace(plan, backend=("torch", "torch-packed"), scenario=("offline",), rounds=1)
+    theirs, ours = rows_of(run(both, tmp_path / "r.json", str(tuned_model)))
+    assert theirs.real_tokens == ours.real_tokens
+    assert theirs.padding_tokens > ours.padding_tokens == 0
+
+
 def test_torch_and_onnx_are_measured_in_one_run_on_the_same_tokens(
     plan: BenchPlan, exported_model: Path, tmp_path: Path
 ) -> None:
