@@ -1,6 +1,6 @@
 """An ONNX graph that runs as CUDA graphs: one launch per batch instead of one per node.
 
-A CUDA graph records the kernels of a run and launches them together. Shapes and addresses must stay the same, so
+A CUDA graph captures the kernels of a run and launches them together. Shapes and addresses must stay the same, so
 batches are padded to a few shapes, and each shape has fixed arrays that are refilled for every batch (documentation of
 ONNX Runtime's CUDA execution provider, "Using CUDA Graphs").
 """
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 # Widths are multiples of this many tokens. MRPC's pairs then need six widths, 32 to 112, and 14% more tokens.
 WIDTH_STEP = 16
-# The largest number of recorded shapes. Each one keeps memory for all its intermediate arrays.
+# The largest number of captured shapes. Each one keeps memory for all its intermediate arrays.
 MOST_SHAPES = 64
 LABELS = 2
-# The run option that identifies a recording; -1 runs without one.
-RECORDING = "gpu_graph_id"
+# The run option with the number of a CUDA graph; -1 runs without one.
+GRAPH_NUMBER = "gpu_graph_id"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def padded(inputs: Mapping[str, NDArray[np.int64]], shape: Shape) -> dict[str, N
 
 
 class Slot:
-    """The fixed input and output arrays of one shape, and the number of its recording."""
+    """The fixed input and output arrays of one shape, and the number of its CUDA graph."""
 
     def __init__(self, session: ort.InferenceSession, device: str, names: tuple[str, ...], shape: Shape, number: int):
         tokens = [shape.rows, shape.width]
@@ -62,7 +62,7 @@ class Slot:
             self.binding.bind_ortvalue_input(name, value)
         self.binding.bind_ortvalue_output("logits", self.logits)
         self.options = ort.RunOptions()
-        self.options.add_run_config_entry(RECORDING, str(number))
+        self.options.add_run_config_entry(GRAPH_NUMBER, str(number))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Loaded:
 
 
 class Replayer:
-    """Runs a session with padded shapes. The provider records each shape at its first run and replays it afterwards."""
+    """Runs a session with padded shapes. The provider captures each shape at its first run, and replays it later."""
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
         self.session = session
@@ -91,7 +91,7 @@ class Replayer:
         return Loaded(slot, rows)
 
     def compute(self, loaded: Loaded) -> Loaded:
-        """Replay the recording of the batch's shape; the first run records it."""
+        """Replay the CUDA graph of the batch's shape; the first run captures it."""
         self.session.run_with_iobinding(loaded.slot.binding, loaded.slot.options)
         return loaded
 
@@ -102,7 +102,7 @@ class Replayer:
 
     def _slot(self, shape: Shape) -> Slot:
         if shape not in self._slots:
-            # Numbers are not reused, because a recording outlives its arrays. Shapes beyond the limit run unrecorded.
+            # Numbers are not reused, because a CUDA graph outlives its arrays. Shapes beyond the limit run without one.
             number = len(self._slots) if len(self._slots) < MOST_SHAPES else -1
             self._slots[shape] = Slot(self.session, self._device, self._names, shape, number)
         return self._slots[shape]

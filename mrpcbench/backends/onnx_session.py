@@ -67,7 +67,7 @@ LOG_ERRORS = 3
 class OnnxSession(SteppedSession):
     """An ONNX file on one of `PROVIDERS`; `device_name` is the device in its placement.
 
-    A graph that was exported for CUDA runs as CUDA graphs if the provider can record it; the placement says so.
+    A graph that was exported for CUDA runs as CUDA graphs if the provider can capture it; the placement says so.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class OnnxSession(SteppedSession):
         )
 
     def _replaying(self) -> Replayer | None:
-        """A replayer, tried on one batch; None, with a warning on stderr, if CUDA cannot record the graph."""
+        """A replayer, tried on one batch; None, with a warning on stderr, if CUDA cannot capture the graph."""
         try:
             replayer = Replayer(self._open(more={"enable_cuda_graph": "1"}), self._provider.device)
             one = np.ones((1, 1), dtype=np.int64)
-            for _ in range(2):  # recorded, then replayed
+            for _ in range(2):  # captured, then replayed
                 replayer.compute(replayer.copy_in({"input_ids": one, "attention_mask": one}))
         except MissingError:
             raise
@@ -179,9 +179,9 @@ class OnnxSession(SteppedSession):
         return float_logits(logits, f"{self._graph.name} of {self.model.name}")
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """The shape that is recorded with CUDA graphs, or the batch's own on CUDA without them; None on the CPU.
+        """The shape that is captured with CUDA graphs, or the batch's own on CUDA without them; None on the CPU.
 
-        Without a recording, CUDA loads kernels and ONNX Runtime grows its memory at the first run of a shape.
+        Without CUDA graphs, CUDA loads kernels and ONNX Runtime grows its memory at the first run of a shape.
         """
         rows, width = batch.inputs["input_ids"].shape
         if self._replayer:

@@ -101,7 +101,7 @@ class Probe(ABC):
         return
 
     def shape_of(self, batch: Batch) -> Hashable:
-        """The shape for which the engine compiles, records or plans at its first call; None if it does not.
+        """The shape for which the engine compiles, captures or plans at its first call; None if it does not.
 
         Batches with an equal key share that work.
         """

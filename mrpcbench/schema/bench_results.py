@@ -118,7 +118,7 @@ class BenchRow:
     )
     cold_ms: float | None = about(
         "Time of the calls that prepare the engine for every shape of the row, including the first call, for an engine "
-        "that compiles, records CUDA graphs or plans its kernels at the first call per shape; null for any other.",
+        "that compiles, captures CUDA graphs or plans its kernels at the first call per shape; null for any other.",
         default=None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")

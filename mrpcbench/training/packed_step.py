@@ -169,7 +169,7 @@ class PackedAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure computes its loss
-        """One step with the present gradients. It creates no state, so it can be captured."""
+        """One step with the current gradients. It creates no state, so it can be captured."""
         for rate, group in zip(self._rates, self.param_groups, strict=True):
             rate.fill_(float(group["lr"]))
         if self._replay is None:
@@ -192,7 +192,8 @@ class PackedAdamW(torch.optim.AdamW):
         # A warm-up run would change the weights, so the kernels are loaded by a step of another weight.
         other = torch.nn.Parameter(torch.zeros(1, device=self.gradient_norm.device))
         other.grad = torch.ones_like(other)
-        self._measure([other.grad, other.grad])
+        if self._max_norm:
+            self._measure([other.grad, other.grad])
         torch.optim.AdamW([other], fused=True, capturable=True).step()
         return capture(self._update, warm_ups=0)
 
@@ -219,5 +220,4 @@ class PackedAdamW(torch.optim.AdamW):
         It is the reciprocal of the coefficient of torch's `clip_grad_norm_`, which would be one more pass over memory.
         """
         self.gradient_norm.copy_(torch.nn.utils.get_total_norm(gradients, foreach=True))
-        if self._max_norm:
-            self.grad_scale = ((self.gradient_norm + CLIP_EPSILON) / self._max_norm).clamp_(min=1.0)
+        self.grad_scale = ((self.gradient_norm + CLIP_EPSILON) / self._max_norm).clamp_(min=1.0)

@@ -192,7 +192,7 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
                 self._compute_once(self.data_collator([self.train_dataset[row] for row in rows]))
 
     def _order(self, loader: Any) -> Iterator[list[int]]:
-        """The rows of each batch from the present epoch on. With `group_by_length` it is only likely."""
+        """The rows of each batch from the current epoch on. With `group_by_length` it is an approximation."""
         for epoch in range(int(self.state.epoch), int(self.state.num_train_epochs)):
             loader.set_epoch(epoch)
             yield from loader.batch_sampler

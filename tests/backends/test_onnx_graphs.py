@@ -78,19 +78,19 @@ def test_the_next_batch_does_not_overwrite_copied_logits(session: ort.InferenceS
     np.testing.assert_array_equal(first, kept)
 
 
-def test_shapes_beyond_the_limit_run_without_a_recording(session: ort.InferenceSession) -> None:
+def test_shapes_beyond_the_limit_run_without_a_graph(session: ort.InferenceSession) -> None:
     replayer = Replayer(session, "cpu")
     slots = [replayer._slot(Shape(1, 16 * (1 + place))) for place in range(MOST_SHAPES + 2)]
     numbers = [slot.options.get_run_config_entry("gpu_graph_id") for slot in slots]
     assert numbers[MOST_SHAPES - 1 :] == [str(MOST_SHAPES - 1), "-1", "-1"]
 
 
-def test_a_benchmark_warms_up_every_recorded_shape(exported_model: Path) -> None:
-    """A shape that records while the clock runs would count as a slow call."""
+def test_a_benchmark_warms_up_every_captured_shape(exported_model: Path) -> None:
+    """A shape that is captured while the clock runs would count as a slow call."""
     session = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))
     assert isinstance(session, OnnxSession)
     batches = [Batch(inputs=batch((length,)), rows=np.arange(1), real_tokens=length) for length in (19, 33, 20, 48, 53)]
-    assert first_of_each_shape(session, batches) == []  # the CPU records nothing
+    assert first_of_each_shape(session, batches) == []  # the CPU captures nothing
     session._replayer = Replayer(session._session, "cpu")
     firsts = first_of_each_shape(session, batches)
     assert [item.real_tokens for item in firsts] == [19, 33, 53]
@@ -116,7 +116,7 @@ def test_logits_are_equal_with_and_without_replay(exported_model: Path) -> None:
     assert plain._replayer is not None
 
 
-def test_a_forward_pass_that_cannot_be_recorded_runs_without_graphs_with_a_reason(
+def test_a_forward_pass_that_cannot_be_captured_runs_without_graphs_with_a_reason(
     exported_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = open_session(BackendSpec(backend="onnx", model=str(exported_model), device="cpu"))

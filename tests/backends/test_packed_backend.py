@@ -80,12 +80,12 @@ def test_the_next_batch_does_not_overwrite_logits(captured: PackedSession, token
 def test_batches_of_a_shape_share_a_capture(tuned_model: Path, tokens: EncodedPairs) -> None:
     made: list[Shape] = []
 
-    def record(forward: Forward, given: Packed) -> Forward:
+    def capture(forward: Forward, given: Packed) -> Forward:
         made.append(given.shape)
         return forward
 
     session = PackedSession(
-        classifier.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, record
+        classifier.load_classifier(weights_source(str(tuned_model))), "cpu", torch.float32, 1, capture
     )
     cut = tokens.batches(1, order="given")
     assert first_of_each_shape(session, cut)[0] is cut[0]
@@ -137,11 +137,11 @@ def of_tokens(count: int) -> Packed:
 def test_the_least_recently_used_capture_is_dropped() -> None:
     made: list[int] = []
 
-    def record(forward: Forward, given: Packed) -> Forward:
+    def capture(forward: Forward, given: Packed) -> Forward:
         made.append(given.shape.tokens)
         return forward
 
-    graphs = Graphs(lambda given: given.ids, record, most=2)
+    graphs = Graphs(lambda given: given.ids, capture, most=2)
     for count in (1, 2, 1, 3, 1, 2):
         assert len(graphs(of_tokens(count))) == count
     assert made == [1, 2, 3, 2]
