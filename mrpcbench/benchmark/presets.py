@@ -70,6 +70,7 @@ PEERS: Mapping[str, Entries] = {
             _graph("onnx-cpu", "cpu", sizes=CPU_SIZES),
             _graph("onnx-int8", "int8", sizes=CPU_SIZES),
             _half("openvino", graph="none"),
+            Entry(name="hf-autocast-sorted", dtype="bf16-autocast", batch_sizes=CPU_SIZES),
             Entry(name="hf-fp32-unsorted", dtype="fp32", order="given"),
             Entry(name="hf-fp32-sorted", dtype="fp32"),
             Entry(name="torch-compile", backend="torch-compile", dtype="fp32"),

@@ -79,8 +79,9 @@ def test_the_peers_on_a_cpu(with_graphs: str) -> None:
     spec = BackendSpec(model=with_graphs, device="cpu", threads=2)
     found = {one.name: one for one in suite(spec).cases}
     assert list(found) == [
-        *("hf-autocast", "torch-packed", "onnx-cpu", "onnx-int8", "openvino", "hf-fp32-unsorted", "hf-fp32-sorted"),
-        *("torch-compile", "optimum-fp32-unsorted", "optimum-fp32", "optimum-o3"),
+        *("hf-autocast", "torch-packed", "onnx-cpu", "onnx-int8", "openvino"),
+        *("hf-autocast-sorted", "hf-fp32-unsorted", "hf-fp32-sorted", "torch-compile"),
+        *("optimum-fp32-unsorted", "optimum-fp32", "optimum-o3"),
     ]
     assert found["hf-autocast"].spec == replace(spec, backend="torch", dtype="bf16-autocast")
     assert found["onnx-int8"].spec == replace(spec, backend="onnx", model=f"{with_graphs}/onnx-int8")
@@ -90,7 +91,7 @@ def test_the_peers_on_a_cpu(with_graphs: str) -> None:
     assert found["openvino"].spec.model == found["optimum-fp32"].spec.model
     half = "bf16" if has_instructions(BF16) else "fp32"
     assert found["openvino"].spec.dtype == found["torch-packed"].spec.dtype == half
-    alone = {"optimum-fp32-unsorted", *(name for name in found if name.startswith(("hf-", "torch-compile")))}
+    alone = {"hf-autocast", "hf-fp32-unsorted", "hf-fp32-sorted", "torch-compile", "optimum-fp32-unsorted"}
     assert {name for name, one in found.items() if one.batch_sizes == (32,)} == alone
     assert list(map(str, found["onnx-cpu"].rows())) == [
         *("onnx-cpu offline batch 8", "onnx-cpu offline batch 32", "onnx-cpu single-stream")
@@ -305,12 +306,12 @@ def test_an_end_to_end_run_with_exported_graphs(
     rows = {(row.case, row.batch_size): row for row in record.bench.rows}
     optional = [item.case for item in record.bench.failed]
     assert optional == ([] if registry.problem_of("openvino", "cpu") is None else ["openvino"])
-    assert len(rows) == len(record.bench.rows) == 4 + 3 * (5 - len(optional))
-    assert sum(line.startswith("opening ") for line in listener.lines) == 7  # two share a session with another
+    assert len(rows) == len(record.bench.rows) == 4 + 2 + 3 * (5 - len(optional))
+    assert sum(line.startswith("opening ") for line in listener.lines) == 7  # three share a session with another
     assert rows["hf-autocast", 32].placement.dtype == "bf16-autocast"
     assert rows["onnx-int8", 8].placement.dtype == "int8"
     assert rows["onnx-cpu", 8].model.optimize == "cpu"
-    assert {item.dtype for item in record.bench.ceilings} == {"fp32", "bf16"}
+    assert {item.dtype for item in record.bench.ceilings} == {"fp32", "bf16", "int8"}
     work = rows["hf-autocast", 32].work, rows["hf-fp32-unsorted", 32].work
     assert work[0] is not None
     assert work[1] is not None
