@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from mrpcbench.records.summary import summarised
 from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide, BenchRow, BenchSection, Resources
 from mrpcbench.schema.gate_requests import AbPlan
@@ -214,7 +215,7 @@ def make_bench(**changes: Any) -> BenchSection:
         rounds_done=3,
         peak_rss_bytes=2**30,
     )
-    return replace(section, **changes)
+    return summarised(replace(section, **changes))
 
 
 def make_comparison(**changes: Any) -> Comparison:

@@ -28,6 +28,7 @@ from mrpcbench.instruments.spans import Tokenise
 from mrpcbench.instruments.telemetry import GpuSensor, Meter, open_gpu_sensor
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
+from mrpcbench.records.summary import summarised
 from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.bench_results import BenchRow, BenchSection, ReferenceAnswers, Work
 from mrpcbench.schema.cases import Suite
@@ -219,16 +220,17 @@ def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
 
 
 def _grown(section: BenchSection, running: RunningRows, truth: Labels) -> BenchSection:
-    """`section` with the rows measured so far, the validity rules that they break, and the cases that failed."""
+    """`section` with the rows measured so far, their summaries and broken validity rules, and the failed cases."""
     made, answers = _rows_so_far(running.rows, truth, fixed_shape=section.plan.seq_len is not None)
     reference = _row_of(answers, made)
-    return replace(
+    grown = replace(
         section,
         rows=tuple(replace(row, broken_rules=broken_rules(row, reference)) for row in made),
         failed=tuple(running.failed),
         reference=answers,
         peak_rss_bytes=peak_rss_bytes(),
     )
+    return summarised(grown)
 
 
 def _rows_so_far(

@@ -37,11 +37,11 @@ def best_load(row: BenchRow) -> LoadPoint | None:
 
 
 def speed(row: BenchRow) -> float | None:
-    """Pairs per second; for server, the rate of the best load, or None without one."""
+    """Pairs per second; for server, the rate of the best load. None without a load, or without samples above 0."""
     if row.scenario != "server":
-        return pairs_per_s(row)
+        return pairs_per_s(row) if min(row.samples_ms, default=0.0) > 0 else None
     load = best_load(row)
-    return load.rate_per_s if load else None
+    return load.rate_per_s if load and load.rate_per_s > 0 else None
 
 
 def time_us(row: BenchRow) -> float | None:
@@ -104,17 +104,27 @@ class RelativeSpeed:
 def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
     """Speedup of `row` over `base`, paired by round, because what slows a round slows both of its interleaved rows.
 
-    exp of the median of ln(time of `base` / time of `row`), with a percentile bootstrap interval. None without a
-    complete round.
+    As `median_speedup`, with a percentile bootstrap interval. None without a complete round.
     """
-    # After an interrupt, one row may have one round more than the other.
-    pairs = zip(round_ms(row), round_ms(base), strict=False)
-    logs = [math.log(other / mine) for mine, other in pairs if mine > 0 and other > 0]
-    if not logs:
+    logs = _log_ratios(row, base)
+    times = median_speedup(row, base)
+    if times is None:
         return None
     found = median_interval(logs) if len(logs) >= ROUNDS_FOR_INTERVAL else None
     ends = replace(found, low=math.exp(found.low), high=math.exp(found.high)) if found else None
-    return RelativeSpeed(times=math.exp(median(logs)), interval=ends, rounds=len(logs))
+    return RelativeSpeed(times=times, interval=ends, rounds=len(logs))
+
+
+def median_speedup(row: BenchRow, base: BenchRow) -> float | None:
+    """exp of the median over the rounds of ln(time of `base` / time of `row`); None without a complete round."""
+    logs = _log_ratios(row, base)
+    return math.exp(median(logs)) if logs else None
+
+
+def _log_ratios(row: BenchRow, base: BenchRow) -> list[float]:
+    # After an interrupt, one row may have one round more than the other.
+    pairs = zip(round_ms(row), round_ms(base), strict=False)
+    return [math.log(other / mine) for mine, other in pairs if mine > 0 and other > 0]
 
 
 def pairs_timed(row: BenchRow) -> int:

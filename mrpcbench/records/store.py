@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -20,9 +21,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import parse_json, read_bytes, read_json
+from mrpcbench.records.summary import summarised
 from mrpcbench.records.upgrade import is_newer, upgrade
 from mrpcbench.schema.identity import Lineage
-from mrpcbench.schema.records import RECORDS, Record, RunRecord
+from mrpcbench.schema.records import RECORDS, BenchRecord, Record, RunRecord
 from mrpcbench.schema.verdicts import Comparison
 from mrpcbench.schema.version import MAJOR, SCHEMA_VERSION
 
@@ -82,7 +84,12 @@ def load(path: Path) -> Record:
     kind = RECORDS.get(command) if isinstance(command, str) else None
     if kind is None:
         raise UsageError(f"{path}: not a valid record: command {command!r} is none of {', '.join(RECORDS)}")
-    return _validated(kind, document, extra, path)
+    record = _validated(kind, document, extra, path)
+    # A stored summary is for other programs. It is not trusted, because it may contradict the samples.
+    try:
+        return replace(record, bench=summarised(record.bench)) if isinstance(record, BenchRecord) else record
+    except ArithmeticError:
+        raise UsageError(f"{path}: its samples are too large or too small for times in ms") from None
 
 
 def load_as(kind: type[R], path: Path) -> R:
@@ -304,8 +311,9 @@ def format_page() -> str:
         "and the place. Each command has a record class, which the field `command` identifies: it has the fields of "
         "RunRecord, and one for the command's result. A minor version only adds fields: a reader ignores unknown "
         "fields in a record with a newer minor version, and fills in defaults for an older one. Version 1 is read as "
-        "well (`mrpcbench/records/upgrade.py`). Raw samples are stored; medians and percentiles are computed when a "
-        "record is read. No field holds an absolute path, a user's name or a host's name.",
+        "well (`mrpcbench/records/upgrade.py`). Raw samples are stored. The `summary` of a benchmark row is for other "
+        "programs: this one computes it again when it reads a record, and ignores the stored one. No field holds an "
+        "absolute path, a user's name or a host's name.",
     ]
     shared = dataclasses.fields(RunRecord)
     for kind in (RunRecord, *_record_kinds()):

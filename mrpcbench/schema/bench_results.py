@@ -95,8 +95,38 @@ class Span:
 
 
 @described
+class RowSummary:
+    """The main figures of a row, computed from its samples as for the tables, and again whenever a record is read.
+
+    Each is null without enough samples.
+    """
+
+    pairs_per_s: float | None = about(
+        "Pairs per second: over all calls (single-stream), of the median pass (offline), or the best load's rate "
+        "(server).",
+        default=None,
+    )
+    p50_ms: float | None = about(
+        "Median time of one pair (single-stream), or of a request at the best load (server); null for offline, whose "
+        "samples are whole passes.",
+        default=None,
+    )
+    p90_ms: float | None = about("90th percentile of the same; single-stream needs 64 samples.", default=None)
+    p99_ms: float | None = about("99th percentile of the same; single-stream needs 662 samples.", default=None)
+    speedup: float | None = about(
+        "Speedup over `reference`: the median over the rounds of the ratio of both times; for server, of the rates. "
+        "Null for the reference itself.",
+        default=None,
+    )
+    reference: str | None = about(
+        "The reference row: the fastest row of the scenario's first case; null for that row.",
+        default=None,
+    )
+
+
+@described
 class BenchRow:
-    """One benchmark case in one scenario at one batch size. Medians and percentiles are computed from its samples."""
+    """One benchmark case in one scenario at one batch size."""
 
     case: str = about("Name of the benchmark case: the backend, or the name that the preset gives it.")
     spec: BackendSpec = about("What was requested of the engine.")
@@ -119,6 +149,10 @@ class BenchRow:
     cold_ms: float | None = about(
         "Time of the calls that prepare the engine for every shape of the row, including the first call, for an engine "
         "that compiles, captures CUDA graphs or plans its kernels at the first call per shape; null for any other.",
+        default=None,
+    )
+    summary: RowSummary | None = about(
+        "Throughput, latency and speedup; null in a file of an older version, and filled in when it is read.",
         default=None,
     )
     samples_ms: tuple[float, ...] = about("Time of each timed sample, in the order taken.")

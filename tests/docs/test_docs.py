@@ -1,6 +1,9 @@
 """The pages in docs/: each begins with an example that works, links lead somewhere, and the whole stays short."""
 
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from mrpcbench.cli.app import app
+from mrpcbench.records import store
 
 MOST_WORDS = 9_000
 # tests/cli/test_cli.py runs this one, because it takes as long as all others together.
@@ -76,6 +80,18 @@ def test_a_failing_example_is_a_problem() -> None:
     assert problem_of(Example("python", "1 / 0")) == "ZeroDivisionError: division by zero"
     assert "exit code 2 instead of 0" in (problem_of(Example("console", "$ mrpcbench train --nothing\n")) or "")
     assert problem_of(Example("console", "$ mrpcbench train --nothing\n$ echo $?\n2\n")) is None
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_jq_lines_read_the_figures_of_a_record(tmp_path: Path) -> None:
+    store.save(store.load(REPOSITORY / "results" / "quickstart" / "bench.json"), tmp_path / "bench.json")
+    lines = re.findall(r"^jq .*$", read(DOCS / "bench.md"), re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        done = subprocess.run(shlex.split(line), cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), line
+        assert "null" not in done.stdout, line
 
 
 def test_every_link_leads_to_a_file_and_a_heading() -> None:
