@@ -28,7 +28,7 @@ PRODUCTS = "FullyConnected"
 
 
 def _without_telemetry() -> ModuleType:
-    """OpenVINO. Its import reports to Google Analytics, unless the package for that is missing, as it is made here."""
+    """Import OpenVINO. That reports to Google Analytics if the package for it is found, so it is hidden meanwhile."""
     hide = TELEMETRY not in sys.modules
     if hide:
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]
@@ -94,7 +94,7 @@ class OpenVinoSession(SteppedSession):
 
     def _problem(self, verb: str, error: Exception) -> MrpcbenchError:
         """The error to raise if OpenVINO cannot open or run the graph. Its own message ends with the reason."""
-        reason = str(error).strip().splitlines()[-1].lstrip("- ")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].lstrip("- ")
         if "alloc" in reason.lower():
             return MrpcbenchError(f"OpenVINO has too little memory ({reason}); use a smaller --batch-size")
         return UsageError(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from mrpcbench.backends.session import Session
 from mrpcbench.benchmark.row import RowMeasurement
 from mrpcbench.environment.redaction import public_text
 from mrpcbench.errors import MissingError, UsageError, reason_of
@@ -52,17 +53,20 @@ class RunningRows:
         reason = reason_of(error)
         self._observer.warn(f"{case.name} failed during {stage} and is left out: {reason}")
         self.failed.append(FailedCase(case=case.name, stage=stage, reason=public_text(reason, [case.spec.model])))
-        lost = [row for row in self.rows if row.case.name == case.name]
+        before = self._sessions()
         self.rows = [row for row in self.rows if row.case.name != case.name]
-        in_use = {id(row.session) for row in self.rows}
-        for session in {id(row.session): row.session for row in lost if id(row.session) not in in_use}.values():
+        for key in before.keys() - self._sessions().keys():
             with suppress(Exception):  # a session that failed may also fail to close
-                session.close()
+                before[key].close()
 
     def close(self) -> None:
         """Close the sessions of all rows."""
-        for session in {id(row.session): row.session for row in self.rows}.values():
+        for session in self._sessions().values():
             session.close()
+
+    def _sessions(self) -> dict[int, Session]:
+        """The sessions of all rows, each once."""
+        return {id(row.session): row.session for row in self.rows}
 
 
 def check_required(section: BenchSection, view: BenchView) -> None:

@@ -1,4 +1,4 @@
-"""`torch-packed` for one pair and for 32 pairs: what is recorded, and what a replay takes.
+"""`torch-packed` for one pair and for 32 pairs: what is captured, and what a replay takes.
 
 python checks/infer_packed.py
 """
@@ -12,7 +12,7 @@ COUNTED, TIMED = 10, 40
 
 
 def inside() -> None:
-    """Run each size once, when it is recorded, and then repeatedly; mark each call."""
+    """Run each size once, when it is captured, and then repeatedly; mark each call."""
     from mrpcbench.backends.reading import resolve
     from mrpcbench.backends.registry import open_session
     from mrpcbench.data import loading
@@ -57,11 +57,11 @@ for size, nodes in zip(SIZES, done.log.nodes, strict=False):
     if any(part.replays != 1 or part.lines["MALLOC"] or part.lines["BEGIN"] for part in again):
         faults.append(f"batch {size}: a later call is not one replay without cudaMalloc")
     told.append(
-        f"batch {size}: {nodes} nodes, recorded with {first[0].lines['MALLOC']} cudaMalloc and "
+        f"batch {size}: {nodes} nodes, captured with {first[0].lines['MALLOC']} cudaMalloc and "
         f"{first[0].lines['SYNC']} waits; a call is 1 replay, {median([part.launches for part in again])} launches, "
         f"{median([part.lines['COPY'] for part in again])} copies, {median([part.lines['SYNC'] for part in again])} "
         f"waits, {median([part.cpu_ms for part in fast]):.2f} ms of CPU"
     )
 if len(done.log.nodes) != len(SIZES):
-    faults.append(f"{len(done.log.nodes)} recordings instead of {len(SIZES)}")
+    faults.append(f"{len(done.log.nodes)} graphs instead of {len(SIZES)}")
 fakecuda.verdict("infer_packed", faults, "; ".join(told), [done])

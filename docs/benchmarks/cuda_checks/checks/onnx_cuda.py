@@ -1,4 +1,4 @@
-"""The graph of `export --optimize cuda` in ONNX Runtime: placement of nodes, launches, recording, attention's lengths.
+"""The graph of `export --optimize cuda` in ONNX Runtime: placement of nodes, launches, capture, attention's lengths.
 
 python checks/onnx_cuda.py [LAYERS]        (22 layers by default)
 
@@ -38,7 +38,7 @@ def make(graph: Path, layers: int) -> None:
 
 
 def inside(graph: Path) -> None:
-    """Open the graph as `bench` does, and run one pair and a batch twice each: recorded, then replayed."""
+    """Open the graph as `bench` does, and run one pair and a batch twice each: captured, then replayed."""
     import numpy as np
     import onnxruntime as ort
 
