@@ -139,8 +139,7 @@ class BenchRow:
     pairs: int = about("Pairs in one round.")
     real_tokens: int = about("Tokens that are not padding, in one round.")
     padding_tokens: int = about(
-        "Padding that the engine computes in one round, in tokens: 0 for `torch-packed` on a CPU. With CUDA graphs, it "
-        "includes what fills a batch up to a captured shape."
+        "Padding that the engine computes in one round, in tokens; with CUDA graphs, also what fills a captured shape."
     )
     open_ms: float = about("Time to load the model into the engine, in milliseconds.")
     first_ms: float = about(

@@ -77,7 +77,9 @@ class Environment:
     gpu_driver: str | None = about("GPU driver version; null if there is none.")
     cuda: str | None = about("CUDA version that torch was built for; null for a CPU build.")
     python: str = about("Python version.")
-    packages: dict[str, str] = about("Installed version of each package that can change a result.")
+    packages: dict[str, str] = about(
+        "Version of each installed package that can change a result; of ONNX Runtime's, the imported one."
+    )
     settings: dict[str, str] = about("Environment variables that were set and affect the libraries.")
     git_commit: str | None = about("Commit of the mrpcbench source, from git or MRPCBENCH_COMMIT; null if unknown.")
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
