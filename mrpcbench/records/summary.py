@@ -21,14 +21,14 @@ def _summary(row: BenchRow, section: BenchSection) -> RowSummary:
         return RowSummary()
     rivals = [other for other in section.rows if other.scenario == row.scenario]
     base = next(iter(references(rivals, (rivals[0].case,))), row)
-    alone = base is row
+    is_reference = base is row
     return RowSummary(
         pairs_per_s=rate,
         p50_ms=_latency_ms(row, 0.5),
         p90_ms=_latency_ms(row, 0.9),
         p99_ms=_latency_ms(row, 0.99),
-        speedup=None if alone else ratio(row, base) if row.scenario == "server" else median_speedup(row, base),
-        reference=None if alone else str(base.id),
+        speedup=None if is_reference else ratio(row, base) if row.scenario == "server" else median_speedup(row, base),
+        reference=None if is_reference else str(base.id),
     )
 
 

@@ -161,7 +161,7 @@ def run(command: Sequence[str], /, *, ort: bool = False, **settings: str) -> Don
         return Done(done.returncode, done.stdout + done.stderr, Log.read(log))
 
 
-def verdict(name: str, faults: Sequence[str], told: str, done: Sequence[Done] = ()) -> None:
+def verdict(name: str, faults: Sequence[str], summary: str, done: Sequence[Done] = ()) -> None:
     """Print the verdict, and exit with 1 if it is FAIL; the end of the output of what failed goes to stderr."""
     faults = [*faults]
     for program in done:
@@ -171,5 +171,5 @@ def verdict(name: str, faults: Sequence[str], told: str, done: Sequence[Done] = 
     if faults:
         for program in done:
             print(program.output[-3000:], file=sys.stderr)
-    print(f"{name}: {'FAIL, ' + '; '.join(faults) if faults else 'ok'}; {told}")
+    print(f"{name}: {'FAIL, ' + '; '.join(faults) if faults else 'ok'}; {summary}")
     sys.exit(1 if faults else 0)

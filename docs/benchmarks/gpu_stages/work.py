@@ -165,7 +165,7 @@ def profiled(device: str, path: Path, what: str, calls: int) -> Iterator[None]:
 
 
 def profile_training(folder: str, *, model: str, data: str, device: str, scratch: str, steps: int) -> None:
-    """Profile steps of `train --engine packed` in the middle of `steps` steps, by when most shapes are captured."""
+    """Profile the last of `steps` steps of `train --engine packed`; by then, most shapes are captured."""
     import mrpcbench
 
     path = Path(folder) / "train-packed.txt"

@@ -44,14 +44,14 @@ if sys.argv[1:] == ["inside"]:
 
 done = fakecuda.run([__file__, "inside"], sm="90", quiet="1")
 faults = [f"exit code {done.code}"] if done.code else []
-told = [f"{done.log.counts['PLAN']} attention plans in all"]
+summary = [f"{done.log.counts['PLAN']} attention plans in all"]
 for scenario in SCENARIOS:
     rounds = [part.lines["PLAN"] for part in done.log.stretches if part.name == scenario]
-    told.append(f"{scenario}: {', '.join(map(str, rounds)) or 'no'} plans in the timed rounds")
+    summary.append(f"{scenario}: {', '.join(map(str, rounds)) or 'no'} plans in the timed rounds")
     if any(rounds):
         faults.append(f"{scenario}: {sum(rounds)} plans in timed rounds")
     if len(rounds) != ROUNDS:
         faults.append(f"{scenario}: {len(rounds)} rounds instead of {ROUNDS}")
     if f"COLD {scenario} shown" not in done.output:
         faults.append(f"{scenario}: no cold time")
-fakecuda.verdict("bench_plans", faults, "; ".join(told), [done] if done.code else [])
+fakecuda.verdict("bench_plans", faults, "; ".join(summary), [done] if done.code else [])

@@ -47,7 +47,7 @@ if sys.argv[1:] == ["inside"]:
 
 done = fakecuda.run([__file__, "inside"], sm="90")
 faults = [f"exit code {done.code}"] if done.code else []
-told = []
+summary = []
 for size, nodes in zip(SIZES, done.log.nodes, strict=False):
     first, again, fast = (
         [part for part in done.log.stretches if part.name == f"{name} {size}"] for name in ("first", "counted", "timed")
@@ -56,7 +56,7 @@ for size, nodes in zip(SIZES, done.log.nodes, strict=False):
         continue  # the program ended before
     if any(part.replays != 1 or part.lines["MALLOC"] or part.lines["BEGIN"] for part in again):
         faults.append(f"batch {size}: a later call is not one replay without cudaMalloc")
-    told.append(
+    summary.append(
         f"batch {size}: {nodes} nodes, captured with {first[0].lines['MALLOC']} cudaMalloc and "
         f"{first[0].lines['SYNC']} waits; a call is 1 replay, {median([part.launches for part in again])} launches, "
         f"{median([part.lines['COPY'] for part in again])} copies, {median([part.lines['SYNC'] for part in again])} "
@@ -64,4 +64,4 @@ for size, nodes in zip(SIZES, done.log.nodes, strict=False):
     )
 if len(done.log.nodes) != len(SIZES):
     faults.append(f"{len(done.log.nodes)} graphs instead of {len(SIZES)}")
-fakecuda.verdict("infer_packed", faults, "; ".join(told), [done])
+fakecuda.verdict("infer_packed", faults, "; ".join(summary), [done])

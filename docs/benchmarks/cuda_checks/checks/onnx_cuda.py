@@ -86,7 +86,7 @@ if sys.argv[1:2] == ["make"]:
 
 layers = sys.argv[1] if len(sys.argv) > 1 else "22"
 faults: list[str] = []
-told: list[str] = []
+summary: list[str] = []
 runs: list[fakecuda.Done] = []
 with tempfile.TemporaryDirectory() as folder:
     graph = Path(folder, "model.onnx")
@@ -105,9 +105,9 @@ with tempfile.TemporaryDirectory() as folder:
         reads = ", ".join(f"{what} x{count}" for what, count in sorted(done.log.reads.items()))
         if any(what.endswith(WRONG) for what in done.log.reads):
             faults.append(f"{case}: attention reads a padded length")
-        told.append(
+        summary.append(
             f"{case}: {lines['NODES']}; {found['node by node 1'].launches} launches for a pair and "
             f"{found[f'node by node {ROWS}'].launches} for {ROWS}; {lines['PLACED']}; graphs of "
             f"{', '.join(map(str, done.log.nodes))} nodes; lengths read: {reads or 'none that the stand-in knows'}"
         )
-fakecuda.verdict(f"onnx_cuda ({layers} layers)", faults, "\n  ".join(["", *told]), runs)
+fakecuda.verdict(f"onnx_cuda ({layers} layers)", faults, "\n  ".join(["", *summary]), runs)

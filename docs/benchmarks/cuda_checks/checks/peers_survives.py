@@ -49,5 +49,5 @@ faults = [f"export: exit code {prepared.code}"] if prepared.code else []
 if done.code or not found.get("complete"):
     last = (done.output.strip().splitlines() or ["nothing"])[-1]
     faults.append(f"bench ends with exit code {done.code}; its last line: {last[:200]}")
-told = f"{len(rows)} rows of {', '.join(sorted({row['case'] for row in rows})) or 'nobody'}"
-fakecuda.verdict("peers_survives", faults, told, [prepared, done] if prepared.code else [])
+summary = f"{len(rows)} rows of {', '.join(sorted({row['case'] for row in rows})) or 'no case'}"
+fakecuda.verdict("peers_survives", faults, summary, [prepared, done] if prepared.code else [])

@@ -30,7 +30,7 @@ if waits:
     faults.append(f"a step waits {waits} times for the device")
 if done.log.aside:
     faults.append(f"{done.log.counts['ASIDE']} launches beside a capture")
-told = (
+summary = (
     f"nodes {nodes}; a step is {median([part.replays for part in steady])} replays and "
     f"{median([part.launches for part in steady])} launches, {waits} waits, "
     f"{median([part.cpu_ms for part in fast]):.2f} ms of CPU ({median([part.ms for part in fast]):.2f} ms of wall "
@@ -40,4 +40,4 @@ told = (
         for line, what in (("MALLOC", "cudaMalloc"), ("FREE", "cudaFree"), ("SYNC", "waits"))
     )
 )
-fakecuda.verdict("train_packed", faults, told, [done])
+fakecuda.verdict("train_packed", faults, summary, [done])

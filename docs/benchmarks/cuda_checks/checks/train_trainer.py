@@ -21,10 +21,10 @@ if not steps[WARM:] or not fast:
     fakecuda.verdict("train_trainer", [*faults, "no step was marked"], "nothing", [done])
 launches = sorted(part.launches for part in steps[WARM:])
 plans = sum(part.lines["PLAN"] for part in steps), sum(part.lines["PLAN"] > 0 for part in steps)
-told = (
+summary = (
     f"a step launches {launches[0]} to {launches[-1]} kernels, waits "
     f"{median([part.lines['SYNC'] for part in steps[WARM:]])} times, and takes "
     f"{median([part.cpu_ms for part in fast]):.1f} ms of host CPU time ({median([part.ms for part in fast]):.1f} ms of "
     f"wall clock here); cuDNN builds {plans[0]} attention plans in {plans[1]} of {len(steps)} steps"
 )
-fakecuda.verdict("train_trainer", faults, told, [done])
+fakecuda.verdict("train_trainer", faults, summary, [done])
