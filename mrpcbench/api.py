@@ -124,17 +124,21 @@ def bench(*, results: AnyPath | None = None, observer: Observer | None = None, *
 
 @_with_fields_of(ComparePlan)
 def compare(
-    baseline: AnyPath | Sequence[AnyPath], current: AnyPath | Sequence[AnyPath], /, **values: Any
+    *sides: AnyPath | Sequence[AnyPath],
+    **values: Any,
 ) -> Comparison:
-    """Compare a record with a baseline, as `mrpcbench compare` does.
+    """Compare a record with a baseline or with limits, as `mrpcbench compare` does.
 
-    Each side is a file, a folder, or a sequence of them. The verdict is `comparison.verdict.outcome`. Raises
+    The arguments are the baseline and the record, or the record alone. Each is a file, a folder, or a sequence of
+    them. The verdict is `comparison.verdict.outcome`. Raises
     `MrpcbenchError`.
     """
     from mrpcbench.commands.compare import compare as run
 
     (plan,) = _requests((ComparePlan,), values)
-    return run(_paths(baseline), _paths(current), plan)
+    if not 1 <= len(sides) <= 2:
+        raise TypeError(f"compare takes the baseline and the record, or the record alone, not {len(sides)} arguments")
+    return run(_paths(sides[0]) if len(sides) > 1 else None, _paths(sides[-1]), plan)
 
 
 def load(path: AnyPath) -> Record:

@@ -184,12 +184,16 @@ def compare(
     publish_request: Publish,
     form: JsonOption,
     context: typer.Context,
-    baseline: Annotated[
-        Path, typer.Argument(help="Reference record, or a folder with several train or bench records.")
+    records: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The record to judge, or a folder with train records; before it the baseline, a record or a folder "
+            "with several train or bench records.",
+            metavar="[BASELINE] RECORD",
+        ),
     ],
-    current: Annotated[Path, typer.Argument(help="Record to compare, or a folder with train records.")],
 ) -> None:
-    """Compare a record with a baseline; the exit code is the verdict.
+    """Compare a record with a baseline or with limits; the exit code is the verdict.
 
     0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
@@ -198,7 +202,9 @@ def compare(
     from mrpcbench.display.ci import check_publish
 
     check_publish(publish_request)
-    found = run([baseline], [current], plan)
+    if len(records) > 2:
+        raise UsageError(f"{len(records)} records; name the baseline and the record, or the record alone")
+    found = run(records[:1] if len(records) > 1 else None, records[-1:], plan)
     if form.json:
         terminal.print_json(found)
     else:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
-from mrpcbench.gates.seeds import best_epoch
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.figures import best_load
+from mrpcbench.records.figures import best_epoch, best_load
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest
 from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord

@@ -1,4 +1,4 @@
-"""Compare records with a baseline: `mrpcbench compare BASELINE CURRENT`.
+"""Compare records with a baseline or with limits: `mrpcbench compare [BASELINE] RECORD`.
 
 It fails closed. An unreadable, unfinished or contradictory record is a `UsageError`. A forbidden difference makes the
 comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
@@ -18,10 +18,13 @@ from mrpcbench.gates import policy as policies
 from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
 from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
 from mrpcbench.gates.export import judge_export
+from mrpcbench.gates.limits import judge_limits
+from mrpcbench.gates.metrics import METRICS, names_of
 from mrpcbench.gates.policy import Policy
-from mrpcbench.gates.seeds import best_epoch, judge_train
+from mrpcbench.gates.seeds import judge_train
 from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
+from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.scores import confusion
 from mrpcbench.schema.gate_requests import ComparePlan
 from mrpcbench.schema.identity import Command, Placement
@@ -37,24 +40,30 @@ class _Loaded:
     record: Record
 
 
-def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan) -> Comparison:
-    """Compare the records of `current` with those of `baseline`; a folder means all records in it.
+def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: ComparePlan) -> Comparison:
+    """Compare the records of `current` with those of `baseline` and with the limits; a folder means all records in it.
 
-    A side is one record. For `train` either side may have several seeds; for `bench` the baseline may have several
-    runs. Raises `UsageError` if a side or the policy is invalid. A regression is a verdict, not an error.
+    If `baseline` is None, only the limits are checked. A side is one record. For `train` either side may have several
+    seeds; for `bench` the baseline may have several runs. Raises `UsageError` if a side or the policy is invalid, or
+    if there is neither a baseline nor a limit. A regression is a verdict, not an error.
     """
     policy = policies.policy_of(plan)
-    before = _side("baseline", baseline, several=SEVERAL)
+    before = _side("baseline", baseline, several=SEVERAL) if baseline is not None else []
     after = _side("current side", current, several=("train",))
-    command = before[0].record.command
-    for option, value, kind in (("--margin", plan.margin, "evaluate"), ("--max-slowdown", plan.max_slowdown, "bench")):
-        if value is not None and command != kind:
-            raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
+    command = (before or after)[0].record.command
+    _check_options(plan, command, has_baseline=bool(before))
+    limits = [limit for limit in (*policy.limits.min, *policy.limits.max) if METRICS[limit.metric].is_of(command)]
+    if not before and not limits:
+        raise UsageError(
+            f"nothing to compare the record of {command} with: name a baseline before it, or set --min or --max"
+        )
     paths = [item.path for item in (*before, *after)]
     names = {path: distinct_name(path, paths) for path in paths}
     named = [[(names[item.path], item.record) for item in side] for side in (before, after)]
-    differences, warnings = comparability(*named)
-    metrics = () if differences else _judged(before, after, policy)
+    differences, warnings = comparability(*named) if before else ((), ())
+    metrics: tuple[MetricResult, ...] = ()
+    if not differences:
+        metrics = (*(_judged(before, after, policy) if before else ()), *judge_limits(named[1], limits))
     return Comparison(
         kind=command,
         baseline=tuple(_compared(item, names) for item in before),
@@ -64,6 +73,22 @@ def compare(baseline: Sequence[Path], current: Sequence[Path], plan: ComparePlan
         metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
         verdict=overall(differences, metrics),
     )
+
+
+def _check_options(plan: ComparePlan, command: Command, *, has_baseline: bool) -> None:
+    """Raise `UsageError` for an option that cannot apply to records of `command`."""
+    for option, value, kind in (("--margin", plan.margin, "evaluate"), ("--max-slowdown", plan.max_slowdown, "bench")):
+        if value is not None and command != kind:
+            raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
+        if value is not None and not has_baseline:
+            raise UsageError(f"{option}: needs a baseline; name it before the record")
+    given = policies.option_limits(plan)
+    for limit in (*given.min, *given.max):
+        if limit.row is not None and command != "bench":
+            raise UsageError(f"--{limit.side} {limit.row}: a record of {command} has no rows; name the metric alone")
+        if not METRICS[limit.metric].is_of(command):
+            known = ", ".join(names_of(command))
+            raise UsageError(f"--{limit.side} {limit.metric}: a record of {command} has only {known}")
 
 
 def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy) -> tuple[MetricResult, ...]:

@@ -54,9 +54,8 @@ class _Fitting:
 
 
 def _metrics(found: Comparison, cells: list[Column]) -> PlainTable:
-    shown = table(
-        f"{found.kind}: current compared with baseline", *(name for name, _ in cells), numeric=True, tight=True
-    )
+    against = "current compared with baseline" if found.baseline else "limits"
+    shown = table(f"{found.kind}: {against}", *(name for name, _ in cells), numeric=True, tight=True)
     shown.columns[-1].justify = "left"
     for metric in ordered(found):
         *texts, outcome = (cell(metric) for _, cell in cells)
@@ -74,13 +73,23 @@ def ordered(found: Comparison) -> list[MetricResult]:
 
 
 def columns(found: Comparison) -> list[Column]:
-    """Headers, each with the function that formats a cell. Intervals and p-values only if a metric has one."""
+    """Headers, each with the function that formats a cell. Intervals and p-values only if a metric has one.
+
+    Without a baseline, every metric is a limit.
+    """
     level = _common_level(found.metrics)
     differ = any(metric.adjusted_p not in (None, metric.p_value) for metric in found.metrics)
     adjusted: list[Column] = [("adj. p", lambda metric: probability(metric.adjusted_p))] if differ else []
     name = "interval" if level is None else f"{100 * level:g}% interval"
     intervals: list[Column] = [(name, lambda metric: _interval(metric, level))]
     p_values: list[Column] = [("p", lambda metric: probability(metric.p_value))]
+    if not found.baseline:
+        return [
+            ("metric", name_with_unit),
+            ("value", lambda metric: measured(metric.current, metric.unit)),
+            ("limit", lambda metric: metric.limit),
+            ("outcome", lambda metric: metric.verdict.outcome),
+        ]
     return [
         ("metric", name_with_unit),
         ("baseline", lambda metric: measured(metric.baseline, metric.unit)),
@@ -133,7 +142,8 @@ def gate_lines(found: Comparison) -> Iterator[str]:
     """The limits of the gated metrics, and the reasons that the verdict does not give; equal texts share a line."""
     lines: dict[str, list[str]] = {}
     for metric in ordered(found):
-        if metric.gated:
+        # Without a baseline, the table has the limits.
+        if metric.gated and (found.baseline or metric.verdict.outcome != "PASS"):
             known = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
             limit = f"limit: {metric.limit}" if metric.limit and metric.limit not in metric.verdict.reason else ""
             parts = ["" if known else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]

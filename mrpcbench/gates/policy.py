@@ -7,6 +7,7 @@ because a misspelt gate would never fail.
 import re
 import tomllib
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -14,6 +15,7 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from mrpcbench.errors import UsageError
+from mrpcbench.gates.metrics import Limit, Side
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.gate_requests import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan
 from mrpcbench.schema.rows import RowId
@@ -31,6 +33,14 @@ def _row(value: object) -> RowId:
 
 
 Row = Annotated[RowId, PlainValidator(_row)]
+
+
+def _limit(side: Side, value: object) -> Limit:
+    return Limit.parse(value if isinstance(value, str) else repr(value), side)
+
+
+Smallest = Annotated[Limit, PlainValidator(partial(_limit, "min"))]
+Largest = Annotated[Limit, PlainValidator(partial(_limit, "max"))]
 
 
 @described
@@ -80,6 +90,14 @@ class StoredSpeedPolicy:
 
 
 @described
+class LimitsPolicy:
+    """Limits of the current record, with or without a baseline, as in `--min` and `--max`."""
+
+    min: tuple[Smallest, ...] = about("Smallest values that pass, such as 'f1=0.9'.", default=())
+    max: tuple[Largest, ...] = about("Largest values that pass, such as 'onnx single-stream:p99_ms=2'.", default=())
+
+
+@described
 class Policy:
     """Which metrics are gated, and their limits."""
 
@@ -91,6 +109,7 @@ class Policy:
     f1: F1Policy = about("F1.", default=F1Policy())
     speed: SpeedPolicy = about("Speed, live.", default=SpeedPolicy())
     stored_speed: StoredSpeedPolicy = about("Speed against a stored record.", default=StoredSpeedPolicy())
+    limits: LimitsPolicy = about("Fixed limits.", default=LimitsPolicy())
 
 
 _ADAPTER: TypeAdapter[Policy] = TypeAdapter(Policy)
@@ -128,7 +147,7 @@ def _explained_toml(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def policy_of(plan: ComparePlan) -> Policy:
-    """The policy of `--policy`, with `--margin` and `--max-slowdown` applied. Raises `UsageError` for an invalid limit.
+    """The policy of `--policy`, with the limits of the options applied. Raises `UsageError` for an invalid limit.
 
     `--margin` gates accuracy even if the file does not. The bounds of the options cannot exclude 0 and 1, so they are
     checked here.
@@ -141,7 +160,21 @@ def policy_of(plan: ComparePlan) -> Policy:
         allowed = f"above 0, at most {LARGEST_SLOWDOWN:g}; 0.1 is 10% more time per pair"
         slowdown = _checked(_SLOWDOWN, "--max-slowdown", plan.max_slowdown, allowed)
         policy = replace(policy, stored_speed=replace(policy.stored_speed, max_slowdown=slowdown))
-    return policy
+    given = option_limits(plan)
+    limits = LimitsPolicy(min=policy.limits.min + given.min, max=policy.limits.max + given.max)
+    return replace(policy, limits=limits)
+
+
+def option_limits(plan: ComparePlan) -> LimitsPolicy:
+    """The limits of `--min` and `--max`. Raises `UsageError` for one that is malformed."""
+    sides: dict[Side, tuple[str, ...]] = {"min": plan.min, "max": plan.max}
+    found: dict[Side, tuple[Limit, ...]] = {}
+    for side, texts in sides.items():
+        try:
+            found[side] = tuple(Limit.parse(text, side) for text in texts)
+        except ValueError as error:
+            raise UsageError(f"--{side} {error}") from None
+    return LimitsPolicy(min=found["min"], max=found["max"])
 
 
 def _checked(adapter: TypeAdapter[float], option: str, value: float, allowed: str) -> float:

@@ -7,7 +7,8 @@ from statistics import fmean
 
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
 from mrpcbench.gates.simple_metrics import floor_metric, information
-from mrpcbench.schema.results import EpochMetrics, TrainSection
+from mrpcbench.records.figures import best_epoch
+from mrpcbench.schema.results import TrainSection
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
 from mrpcbench.statistics import holm, permutation_p, permutation_shift_bound, permutation_smallest_p
 
@@ -44,11 +45,6 @@ def judge_train(
         metrics += (_over_seeds(name, seeds, p_values[name], adjusted.get(name)), *floors[name])
     before_loss, after_loss = (_mean([epoch.eval_loss for epoch in side]) for side in sides)
     return (*metrics, information("loss", before_loss, after_loss, "nats"))
-
-
-def best_epoch(section: TrainSection) -> EpochMetrics | None:
-    """The log line of the epoch whose weights were saved; None if no epoch ends at the best step."""
-    return next((epoch for epoch in section.epochs if epoch.step == section.best_step), None)
 
 
 @dataclass(frozen=True)

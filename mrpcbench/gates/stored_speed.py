@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mrpcbench.gates.policy import Policy
+from mrpcbench.gates.simple_metrics import absence, validity_problem
 from mrpcbench.records.figures import JUDGED_QUANTILE, time_us
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.rows import RowId
@@ -43,7 +44,7 @@ def judge_bench(baseline: Sequence[BenchSection], current: BenchSection, policy:
     gated = (limits.rows or default_gated_rows(baseline)) if limits.gate else ()
     history = {name: _history(name, baseline, current) for name in dict.fromkeys((*gated, *_names(baseline)))}
     names = [name for name in history if name in gated or name in after]
-    rows = [_Row(name, history[name], after.get(name) or _absence(name, current), name in gated) for name in names]
+    rows = [_Row(name, history[name], after.get(name) or absence(name, current), name in gated) for name in names]
     return tuple(_metric(row, limit, limits.max_slowdown) for row, limit in _predicted(rows))
 
 
@@ -129,13 +130,7 @@ def _names(baseline: Sequence[BenchSection]) -> tuple[RowId, ...]:
 
 def _found(name: RowId, baseline: Sequence[BenchSection]) -> list[BenchRow | str]:
     """The row in each baseline record, or why the record lacks it."""
-    return [next((row for row in section.rows if row.id == name), _absence(name, section)) for section in baseline]
-
-
-def _absence(name: RowId, section: BenchSection) -> str:
-    """Why a record has no row `name`."""
-    reasons = (item.reason for item in section.failed if item.case == name.case)
-    return next((f"{name.case} failed: {reason}" for reason in reasons), "it has no such row")
+    return [next((row for row in section.rows if row.id == name), absence(name, section)) for section in baseline]
 
 
 def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSection | None = None) -> _History:
@@ -154,10 +149,8 @@ def _time_or_problem(row: BenchRow | str) -> float | str:
     """Microseconds per pair of a valid `row`, or why it has no valid time; a text is why there is no row."""
     if isinstance(row, str):
         return row
-    if row.broken_rules is None:
-        return f"the row's validity was not checked; {USE_AB}"
-    if row.broken_rules:
-        return f"the row is INVALID: {'; '.join(row.broken_rules)}; {USE_AB}"
+    if problem := validity_problem(row):
+        return f"{problem}; {USE_AB}"
     return time_us(row) or "the row has no samples"
 
 

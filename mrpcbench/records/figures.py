@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from mrpcbench.schema.bench_results import BenchRow, Ceilings, LoadPoint, SpanName, Work
-from mrpcbench.schema.results import TrainSection
+from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import median_interval, quantile, samples_needed
 
@@ -190,6 +190,11 @@ def span_us(row: BenchRow) -> dict[SpanName, float]:
     """Mean microseconds per pair of each span; empty without spans."""
     pairs = pairs_in_spans(row)
     return {span.name: math.fsum(span.samples_ms) * 1e3 / pairs for span in row.spans or () if pairs}
+
+
+def best_epoch(section: TrainSection) -> EpochMetrics | None:
+    """The log line of the epoch whose weights were saved; None if no epoch ends at the best step."""
+    return next((epoch for epoch in section.epochs if epoch.step == section.best_step), None)
 
 
 def stepping_s(section: TrainSection) -> float | None:

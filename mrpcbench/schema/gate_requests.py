@@ -80,6 +80,14 @@ class ComparePlan:
         minimum=0,
         maximum=LARGEST_SLOWDOWN,
     )
+    min: tuple[str, ...] = about(
+        "Smallest value that passes, as [ROW:]METRIC=NUMBER, such as f1=0.9; needs no baseline. Repeatable.",
+        default=(),
+    )
+    max: tuple[str, ...] = about(
+        "Largest value that passes, such as p99_ms=2 or 'onnx single-stream:p99_ms=1'; needs no baseline. Repeatable.",
+        default=(),
+    )
 
 
 @described

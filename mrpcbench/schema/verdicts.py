@@ -76,7 +76,7 @@ class Comparison:
 
     schema_version: str = about("Version of this format: major.minor.", default=SCHEMA_VERSION)
     kind: str = about("What was compared: train, evaluate, export, bench or ab.")
-    baseline: tuple[Compared, ...] = about("The reference side.", default=())
+    baseline: tuple[Compared, ...] = about("The reference side; empty without one.", default=())
     current: tuple[Compared, ...] = about("The side that is judged.", default=())
     differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
     warnings: tuple[str, ...] = about("Allowed differences.", default=())

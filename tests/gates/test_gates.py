@@ -11,7 +11,8 @@ from records import make_epoch, make_export, make_gate, make_score, make_train
 from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
 from mrpcbench.gates.export import export_problem, judge_export
 from mrpcbench.gates.policy import AccuracyPolicy, F1Policy, Policy
-from mrpcbench.gates.seeds import best_epoch, judge_train
+from mrpcbench.gates.seeds import judge_train
+from mrpcbench.records.figures import best_epoch
 from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.schema.results import ExportGate, TrainSection
 from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict, overall

@@ -67,12 +67,13 @@ def test_a_file_may_name_the_gated_rows(tmp_path: Path) -> None:
 
 
 UNKNOWN = [
-    ("alhpa = 0.05", "alhpa", "alpha, accuracy, f1, speed, stored_speed"),
+    ("alhpa = 0.05", "alhpa", "alpha, accuracy, f1, speed, stored_speed, limits"),
     ("[accuracy]\nnetloss = 0.01", "accuracy.netloss", "gate, net_loss, floor, margin"),
-    ("[recall]\ngate = true", "recall", "alpha, accuracy, f1, speed, stored_speed"),
+    ("[recall]\ngate = true", "recall", "alpha, accuracy, f1, speed, stored_speed, limits"),
     ("[f1]\nmargin = 0.02", "f1.margin", "gate, net_loss, floor"),
     ("[speed]\nrows = []", "speed.rows", "gate, slowdown"),
     ("[stored_speed]\nchange = 0.1", "stored_speed.change", "gate, max_slowdown, rows"),
+    ("[limits]\nf1 = 0.9", "limits.f1", "min, max"),
 ]
 
 

@@ -1,0 +1,69 @@
+"""Limits without a baseline: each metric of a record checked against a fixed bound."""
+
+from collections.abc import Iterator, Sequence
+
+from mrpcbench.gates.metrics import METRICS, Limit
+from mrpcbench.gates.simple_metrics import absence, limit_metric, undecided_metric, validity_problem
+from mrpcbench.schema.bench_results import BenchRow, BenchSection
+from mrpcbench.schema.records import BenchRecord, Record
+from mrpcbench.schema.verdicts import MetricResult
+
+Named = tuple[str, Record]
+
+
+def judge_limits(records: Sequence[Named], limits: Sequence[Limit]) -> tuple[MetricResult, ...]:
+    """Check every named record against every limit.
+
+    A limit applies to every row that has its metric, or to the row that it names. It is inconclusive for a row that is
+    INVALID or whose value is unknown, and if no row has the metric.
+    """
+    several = len(records) > 1
+    return tuple(
+        metric
+        for limit in limits
+        for name, record in records
+        for metric in _judged(record, limit, f"{name}: " if several else "")
+    )
+
+
+def _judged(record: Record, limit: Limit, prefix: str) -> Iterator[MetricResult]:
+    values = [(row, value) for row, value in METRICS[limit.metric].values(record) if _is_meant(row, limit)]
+    name = f"{limit.side} {limit.metric}"
+    for row, value in values:
+        title = f"{prefix}{row.id}: {name}" if row else f"{prefix}{name}"
+        if problem := _problem(record, row, value, limit):
+            yield undecided_metric(title, value, problem, limit.bound, limit.side, METRICS[limit.metric].unit)
+        elif value is not None:
+            yield limit_metric(title, value, limit.bound, limit.side, METRICS[limit.metric].unit)
+    if not values:
+        title = f"{prefix}{limit.row}: {name}" if limit.row else f"{prefix}{name}"
+        unit = METRICS[limit.metric].unit
+        yield undecided_metric(title, None, _missing(record, limit), limit.bound, limit.side, unit)
+
+
+def _is_meant(row: BenchRow | None, limit: Limit) -> bool:
+    return limit.row is None or (row is not None and row.id == limit.row)
+
+
+def _problem(record: Record, row: BenchRow | None, value: float | None, limit: Limit) -> str | None:
+    """Why a value cannot be judged; None if it can. A speedup is as reliable as its reference row."""
+    if row and (found := validity_problem(row)):
+        return f"{found}; run it again on a quiet machine"
+    if value is None:
+        return f"no {limit.metric}: too few samples; use more --rounds" if row else f"the record has no {limit.metric}"
+    if row and limit.metric == "speedup" and isinstance(record, BenchRecord) and row.summary:
+        base = next(item for item in record.bench.rows if str(item.id) == row.summary.reference)
+        if found := validity_problem(base):
+            return f"reference row {base.id}: {found}; run it again on a quiet machine"
+    return None
+
+
+def _missing(record: Record, limit: Limit) -> str:
+    """Why no row of `record` has the metric of `limit`."""
+    if not isinstance(record, BenchRecord):
+        return f"the record has no {limit.metric}"
+    section: BenchSection = record.bench
+    if limit.row is None:
+        return f"no row has {limit.metric}"
+    has_row = any(row.id == limit.row for row in section.rows)
+    return f"the row has no {limit.metric}" if has_row else absence(limit.row, section)
