@@ -47,9 +47,13 @@ def graph_device(asked: Device, optimize: Optimize | None, named: str) -> str:
 def exact_dtype(spec: BackendSpec, stored: str, would_run: str) -> str:
     """`would_run`, the dtype in which a graph of `stored` weights runs. `UsageError` if `spec` requests another one."""
     if spec.dtype not in ("auto", would_run):
+        # No graph has bf16 weights, and a CPU converts fp16 ones to float32.
+        remedy = "--backend torch" if spec.dtype == "bf16" else "`mrpcbench export --dtype`"
+        if spec.dtype == "fp16":
+            remedy += " and a GPU"
         raise UsageError(
             f"--dtype {spec.dtype}: requested {spec.dtype}, but the graph is {stored} and {would_run} would be used; "
-            "use --dtype auto, or export it in that dtype (`mrpcbench export --dtype`) and run it on a GPU"
+            f"use --dtype auto, or {remedy}"
         )
     return would_run
 
