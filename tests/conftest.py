@@ -61,6 +61,13 @@ class Listener:
         self.steps.append((task, done, total, detail))
 
 
+@pytest.fixture(autouse=True)
+def no_variables_of_accelerate() -> None:
+    """The Trainer's arguments set some in the process; `train` would say that it ignores those of an earlier test."""
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def listener() -> Listener:
     return Listener()
