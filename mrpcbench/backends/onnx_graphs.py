@@ -12,11 +12,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from mrpcbench.models.sources import LABELS
+
 # Widths are multiples of this many tokens. MRPC's pairs then need six widths, 32 to 112, and 14% more tokens.
 WIDTH_STEP = 16
 # The largest number of captured shapes. Each one keeps memory for all its intermediate arrays.
 MOST_SHAPES = 64
-LABELS = 2
 # The run option with the number of a CUDA graph; -1 runs without one.
 GRAPH_NUMBER = "gpu_graph_id"
 

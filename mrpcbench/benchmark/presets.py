@@ -15,6 +15,7 @@ from mrpcbench.records.ranking import check_view
 from mrpcbench.schema.bench_requests import BenchPlan, BenchView
 from mrpcbench.schema.cases import BenchRequest, Case, Suite, suite_of_backends
 from mrpcbench.schema.requests import BackendSpec, Dtype, Order, Preset, Scenario
+from mrpcbench.schema.rows import RowSelector
 from mrpcbench.statistics import samples_needed
 
 # Options that a preset sets for each case, so the user cannot.
@@ -54,7 +55,7 @@ def _graph(name: str, graph: str, *, sizes: tuple[int, ...]) -> Entry:
     return Entry(name=name, backend="onnx", graph=graph, scenarios=BOTH, batch_sizes=sizes)
 
 
-def _half(name: str, *, graph: str | None = None) -> Entry:
+def _in_bf16(name: str, *, graph: str | None = None) -> Entry:
     """A case for the CPU, named after its engine, in bf16 if the processor has bf16 instructions, otherwise in fp32."""
     dtype: Dtype = "bf16" if has_instructions(BF16) else "fp32"
     return Entry(name=name, backend=name, dtype=dtype, graph=graph, scenarios=BOTH, batch_sizes=CPU_SIZES)
@@ -66,10 +67,10 @@ PEERS: Mapping[str, Entries] = {
     "cpu": Entries(
         entries=(
             Entry(name="hf-autocast", dtype="bf16-autocast", order="given"),
-            _half("torch-packed"),
+            _in_bf16("torch-packed"),
             _graph("onnx-cpu", "cpu", sizes=CPU_SIZES),
             _graph("onnx-int8", "int8", sizes=CPU_SIZES),
-            _half("openvino", graph="none"),
+            _in_bf16("openvino", graph="none"),
             Entry(name="hf-autocast-sorted", dtype="bf16-autocast", batch_sizes=CPU_SIZES),
             Entry(name="hf-fp32-unsorted", dtype="fp32", order="given"),
             Entry(name="hf-fp32-sorted", dtype="fp32"),
@@ -152,7 +153,7 @@ def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan, cases: Collection
     entries = [entry for entry in found.entries if cases is None or entry.name in cases]
     _check_graphs(spec, plan, entries)
     names = {entry.name for entry in entries}
-    relative_to = tuple(row for row in found.relative_to if row.split(":")[0] in names)
+    relative_to = tuple(row for row in found.relative_to if RowSelector.parse(row).case in names)
     return Suite(cases=tuple(_case(entry, spec, plan) for entry in entries), relative_to=relative_to)
 
 

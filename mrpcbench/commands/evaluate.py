@@ -1,6 +1,6 @@
 """Score a classifier on a labelled split: `mrpcbench evaluate --split validation`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.reading import resolve
 from mrpcbench.backends.registry import open_session
-from mrpcbench.backends.session import computed_padding
+from mrpcbench.backends.session import Session, computed_padding
 from mrpcbench.data import loading
-from mrpcbench.data.batches import BATCH_SIZES, in_order
+from mrpcbench.data.batches import BATCH_SIZES, Batch, in_order
 from mrpcbench.data.labels import LABEL_NAMES, are_numbers, normal, parsed_map
 from mrpcbench.environment.capture import capture
 from mrpcbench.environment.redaction import public
@@ -48,13 +48,10 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     batch_size = plan.batch_size or BATCH_SIZES[session.placement.device.split()[0]]
     batches = tokens.batches(batch_size)
     try:
-        outputs, padding_tokens = [], computed_padding(session, batches)
-        for logits in session.infer_many(batches):
-            outputs.append(logits)
-            observer.advance("evaluate", len(outputs), len(batches))
+        padding_tokens = computed_padding(session, batches)
+        logits = _answered(session, batches, observer)[:, order]
     finally:
         session.close()
-    logits = in_order(outputs, batches)[:, order]
     if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise MrpcbenchError(
             f"{broken} of {len(logits)} pairs got non-finite logits from {session.placement} "
@@ -80,6 +77,15 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     )
     store.save(record, results)
     return record
+
+
+def _answered(session: Session, batches: Sequence[Batch], observer: Observer) -> NDArray[np.float32]:
+    """Logits [N, 2] of all pairs, in the order of the input."""
+    outputs = []
+    for logits in session.infer_many(batches):
+        outputs.append(logits)
+        observer.advance("evaluate", len(outputs), len(batches))
+    return in_order(outputs, batches)
 
 
 def _names_of(source: ModelSource, label_map: str | None) -> tuple[tuple[str, ...], tuple[int, int]]:

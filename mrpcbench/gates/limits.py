@@ -6,6 +6,7 @@ from mrpcbench.gates.metrics import METRICS, Limit
 from mrpcbench.gates.simple_metrics import absence, limit_metric, undecided_metric, validity_problem
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.records import BenchRecord, Record
+from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import MetricResult
 
 Named = tuple[str, Record]
@@ -27,18 +28,21 @@ def judge_limits(records: Sequence[Named], limits: Sequence[Limit]) -> tuple[Met
 
 
 def _judged(record: Record, limit: Limit, prefix: str) -> Iterator[MetricResult]:
-    values = [(row, value) for row, value in METRICS[limit.metric].values(record) if _is_meant(row, limit)]
-    name = f"{limit.side} {limit.metric}"
+    metric = METRICS[limit.metric]
+    values = [(row, value) for row, value in metric.values(record) if _is_meant(row, limit)]
+
+    def title(row: RowId | None) -> str:
+        return f"{prefix}{f'{row}: ' if row else ''}{limit.side} {limit.metric}"
+
     for row, value in values:
-        title = f"{prefix}{row.id}: {name}" if row else f"{prefix}{name}"
+        name = title(row.id if row else None)
         if problem := _problem(record, row, value, limit):
-            yield undecided_metric(title, value, problem, limit.bound, limit.side, METRICS[limit.metric].unit)
+            yield undecided_metric(name, value, problem, limit.bound, limit.side, metric.unit)
         elif value is not None:
-            yield limit_metric(title, value, limit.bound, limit.side, METRICS[limit.metric].unit)
+            yield limit_metric(name, value, limit.bound, limit.side, metric.unit)
     if not values:
-        title = f"{prefix}{limit.row}: {name}" if limit.row else f"{prefix}{name}"
-        unit = METRICS[limit.metric].unit
-        yield undecided_metric(title, None, _missing(record, limit), limit.bound, limit.side, unit)
+        name = title(limit.row)
+        yield undecided_metric(name, None, _missing(record, limit), limit.bound, limit.side, metric.unit)
 
 
 def _is_meant(row: BenchRow | None, limit: Limit) -> bool:

@@ -79,6 +79,23 @@ def _is_rival(row: BenchRow) -> bool:
     return reference is not None and RowId.parse(reference).case != row.case
 
 
+def _share(
+    name: str,
+    *,
+    train: Callable[[TrainSection], float | None] | None = None,
+    evaluate: Callable[[EvaluateSection], float | None] | None = None,
+) -> Metric:
+    """A share of the pairs, which is the field `name` of the rows that have one."""
+
+    def read(row: BenchRow) -> float | None:
+        value: float | None = getattr(row, name)
+        return value
+
+    return Metric(
+        side="min", unit="share", train=train, evaluate=evaluate, bench=read, rows=lambda row: read(row) is not None
+    )
+
+
 def _latency(name: str) -> Metric:
     return Metric(side="max", unit="ms", bench=_summary(name), rows=lambda row: row.scenario != "offline")
 
@@ -88,36 +105,15 @@ def _flips(section: ExportSection) -> float | None:
 
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(
-        side="min",
-        unit="share",
-        train=_best("eval_accuracy_score"),
-        evaluate=_counted(accuracy_of),
-        bench=lambda row: row.accuracy,
-        rows=lambda row: row.accuracy is not None,
-    ),
-    "f1": Metric(
-        side="min",
-        unit="share",
-        train=_best("eval_f1_score"),
-        evaluate=_counted(f1_of),
-        bench=lambda row: row.f1,
-        rows=lambda row: row.f1 is not None,
-    ),
+    "accuracy": _share("accuracy", train=_best("eval_accuracy_score"), evaluate=_counted(accuracy_of)),
+    "f1": _share("f1", train=_best("eval_f1_score"), evaluate=_counted(f1_of)),
     "loss": Metric(side="max", unit="nats", train=_best("eval_loss"), evaluate=lambda section: section.score.loss),
-    "agreement": Metric(
-        side="min", unit="share", bench=lambda row: row.agreement, rows=lambda row: row.agreement is not None
-    ),
+    "agreement": _share("agreement"),
     "pairs_per_s": Metric(side="min", unit="", bench=_summary("pairs_per_s")),
     "p50_ms": _latency("p50_ms"),
     "p90_ms": _latency("p90_ms"),
     "p99_ms": _latency("p99_ms"),
-    "speedup": Metric(
-        side="min",
-        unit="",
-        bench=_summary("speedup"),
-        rows=_is_rival,
-    ),
+    "speedup": Metric(side="min", unit="", bench=_summary("speedup"), rows=_is_rival),
     "steps_per_s": Metric(side="min", unit="", train=steps_per_s),
     "train_s": Metric(side="max", unit="s", train=lambda section: section.train_s),
     "flips": Metric(side="max", unit="", export=_flips),
@@ -152,10 +148,10 @@ class Limit:
         name, number = match["metric"].strip(), match["bound"].strip()
         if name not in METRICS:
             raise ValueError(f"{text!r}: unknown metric {name!r}; known are {', '.join(METRICS)}")
-        row = RowId.parse(match["row"].strip()) if match["row"] else None
-        if row and METRICS[name].bench is None:
+        row, metric = RowId.parse(match["row"].strip()) if match["row"] else None, METRICS[name]
+        if row and metric.bench is None:
             raise ValueError(f"{text!r}: only bench records have rows, and they have no {name}")
-        bound, metric = _number(number), METRICS[name]
+        bound = _number(number)
         if bound is None or not math.isfinite(bound):
             raise ValueError(f"{text!r}: {number!r} is not a finite number")
         if metric.unit == "share" and not 0 <= bound <= 1:

@@ -66,16 +66,8 @@ class Mark:
     lines: Counter[str]
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """What lies between two marks; it has the name of the later one. CPU time is that of all threads."""
-
-    name: str
-    ms: float
-    cpu_ms: float
-    launches: int
-    replays: int
-    lines: Counter[str]
+class Stretch(Mark):
+    """What lies between two marks, in the same fields; it has the name of the later one. CPU time is of all threads."""
 
 
 @dataclass

@@ -54,13 +54,19 @@ class Records:
             if rows:
                 yield bench, max(rows, key=pairs_per_s)
 
-    def times(self, case: str, other: str, scenario: str, batch: int | None = None) -> float | None:
-        """Speedup of `case` over `other` in the same benchmark."""
+    def beside(
+        self, case: str, other: str, scenario: str, batch: int | None = None
+    ) -> Iterator[tuple[BenchRow, BenchRow]]:
+        """The rows of `case` and `other` in each benchmark that has both."""
         bases = {id(bench): row for bench, row in self.rows(other, scenario, batch)}
         for bench, row in self.rows(case, scenario, batch):
-            if id(bench) in bases and (found := relative_speed(row, bases[id(bench)])):
-                return found.times
-        return None
+            if base := bases.get(id(bench)):
+                yield row, base
+
+    def times(self, case: str, other: str, scenario: str, batch: int | None = None) -> float | None:
+        """Speedup of `case` over `other` in the same benchmark."""
+        found = (relative_speed(row, base) for row, base in self.beside(case, other, scenario, batch))
+        return next((speed.times for speed in found if speed), None)
 
     def p50_ms(self, case: str) -> float | None:
         """Median time of a single pair."""
@@ -68,11 +74,8 @@ class Records:
 
     def p50_times(self, case: str, other: str) -> float | None:
         """Median time of a single pair of `other` over that of `case`, in the same benchmark."""
-        bases = {id(bench): row for bench, row in self.rows(other, "single-stream")}
-        for bench, row in self.rows(case, "single-stream"):
-            if base := bases.get(id(bench)):
-                return over(percentile_ms(base, 0.5), percentile_ms(row, 0.5))
-        return None
+        both = self.beside(case, other, "single-stream")
+        return next((over(percentile_ms(base, 0.5), percentile_ms(row, 0.5)) for row, base in both), None)
 
     def rate(self, engine: str) -> float | None:
         """Optimiser steps per second, the median of an engine's runs."""
