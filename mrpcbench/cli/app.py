@@ -63,7 +63,7 @@ def main(
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """From a ModernBERT checkpoint to a fine-tuned MRPC classifier, a verified ONNX model, and reliable measurements.
@@ -122,7 +122,11 @@ def evaluate(
     context: typer.Context,
     pair: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Classify this one pair of sentences, and write no record.", metavar="SENTENCE SENTENCE"),
+        typer.Option(
+            help="Classify this one pair of sentences, and write no record.",
+            metavar="SENTENCE SENTENCE",
+            rich_help_panel="Model and data",
+        ),
     ] = None,
 ) -> None:
     """Score a fine-tuned model, with intervals and every prediction."""
@@ -140,7 +144,7 @@ def evaluate(
 @app.command(cls=PanelCommand)
 @with_options(ExportPlan, Output)
 def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
-    """Export a fine-tuned model to ONNX, and verify that its answers match.
+    """Export a model to ONNX, and verify that its answers match.
 
     Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
     code is 5, and the files are kept but marked UNVERIFIED.
@@ -162,7 +166,7 @@ def bench(
     output: Output,
     context: typer.Context,
 ) -> None:
-    """Measure the latency and throughput of engines on real pairs, interleaved."""
+    """Measure the latency and throughput of engines on real pairs."""
     terminal = _terminal(context)
     from mrpcbench.benchmark.failures import check_required
     from mrpcbench.commands.bench import bench as run
@@ -193,9 +197,9 @@ def compare(
         ),
     ],
 ) -> None:
-    """Compare a record with a baseline or with limits; the exit code is the verdict.
+    """Compare a record with a baseline or with limits.
 
-    0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
+    The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
     terminal = _terminal(context)
     from mrpcbench.commands.compare import compare as run
@@ -216,7 +220,7 @@ def compare(
 @app.command(cls=PanelCommand)
 @with_options(AbPlan, Publish, Output)
 def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
-    """Compare the speed of side B with side A, live, in fresh processes.
+    """Compare the speed of two setups live, in fresh processes.
 
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """

@@ -15,27 +15,78 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 # Panels are shown in this order; others follow in the order of their options.
-PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Output", "Advanced", "Options")
+PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Limits", "Output", "Advanced", "Options")
 WIDTH = 80
 NAMES_WIDTH = 32
+# Two commands to copy for each command; "" is the program itself.
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "": (
+        "mrpcbench quickstart",
+        "mrpcbench train --model quickstart --data quickstart --output-dir model",
+    ),
+    "train": (
+        "mrpcbench train --model quickstart --data quickstart --output-dir model",
+        "mrpcbench train --data ./mrpc --seed 1 --output-dir model-1",
+    ),
+    "evaluate": (
+        "mrpcbench evaluate --model model --data quickstart",
+        'mrpcbench evaluate --model model --pair "It rained." "There was rain."',
+    ),
+    "export": (
+        "mrpcbench export --model model --data quickstart",
+        "mrpcbench export --model model --data quickstart --optimize int8",
+    ),
+    "bench": (
+        "mrpcbench bench --model model --data quickstart \\\n    --backend torch --backend onnx",
+        "mrpcbench bench --model model --data quickstart --preset peers",
+    ),
+    "compare": (
+        "mrpcbench compare results/baselines/main current.json --junit gate.xml",
+        "mrpcbench compare bench.json --min f1=0.9 --max p99_ms=2",
+    ),
+    "ab": (
+        "mrpcbench ab --a-model old --b-model new --data quickstart",
+        "mrpcbench ab --a-model model --data quickstart \\\n    --a-python old/bin/python --b-python new/bin/python",
+    ),
+    "baseline": (
+        "mrpcbench baseline set main evaluate.json",
+        "mrpcbench baseline set speed bench/*.json --overwrite",
+    ),
+    "baseline set": (
+        "mrpcbench baseline set main evaluate.json",
+        "mrpcbench baseline set speed bench/*.json --overwrite",
+    ),
+    "quickstart": (
+        "mrpcbench quickstart",
+        "mrpcbench quickstart --output-dir tryout",
+    ),
+    "env": (
+        "mrpcbench env",
+        "mrpcbench env --json",
+    ),
+}
 
 
 class PanelCommand(TyperCommand):
     """A command whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Add the panels of options."""
-        formatter.write(_panels(self, ctx))
+        """Add the panels of options, and the examples."""
+        formatter.write(_panels(self, ctx) + _examples(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The arguments of the usage line, without the braces that Typer sets around a required one."""
+        return [piece[1:-1] if piece.startswith("{") else piece for piece in super().collect_usage_pieces(ctx)]
 
 
 class PanelGroup(TyperGroup):
     """A group of commands whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Add the panels of options, and one of the commands."""
+        """Add the panels of options and of the commands, and the examples."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(Text(name, "bold cyan"), Text(item.get_short_help_str(2 * WIDTH))) for name, item in commands if item]
-        formatter.write(_panels(self, ctx) + _rendered("Commands", rows))
+        formatter.write(_panels(self, ctx) + _rendered("Commands", rows) + _examples(ctx))
 
 
 def _panels(command: TyperCommand | TyperGroup, ctx: Any) -> str:
@@ -52,11 +103,12 @@ def _names(item: Any, ctx: Any) -> Text:
     """The names and the type of an option; long names get a line each, and flags and choices show no type."""
     if item.param_type_name == "argument":
         return Text(item.make_metavar(ctx=ctx), "bold cyan")
-    one_line = ", ".join(item.opts)
-    names = Text(one_line if len(one_line) <= NAMES_WIDTH else "\n".join(item.opts), "bold cyan")
+    flags = sorted(item.opts, key=lambda flag: flag.startswith("--"))  # the short name first
+    one_line = ", ".join(flags)
+    names = Text(one_line if len(one_line) <= NAMES_WIDTH else "\n".join(flags), "bold cyan")
     if item.is_flag or _choices(item):
         return names
-    return Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}".replace(" range>", ">"), "dim"))
+    return Text.assemble(names, (f" {item.make_metavar(ctx=ctx)}", "dim"))
 
 
 def _help_text(item: Any, ctx: Any) -> Text:
@@ -68,6 +120,12 @@ def _help_text(item: Any, ctx: Any) -> Text:
 
 def _choices(item: Any) -> tuple[str, ...]:
     return tuple(str(getattr(one, "value", one)) for one in getattr(item.type, "choices", ()))
+
+
+def _examples(ctx: Any) -> str:
+    name = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+    lines = "\n".join(EXAMPLES.get(name, ())).replace("\n", "\n  ")
+    return f"\nExamples:\n  {lines}\n" if lines else ""  # without a panel, whose borders would be copied too
 
 
 def _rendered(title: str, rows: list[tuple[Text, Text]]) -> str:

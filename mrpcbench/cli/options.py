@@ -14,6 +14,16 @@ from mrpcbench.schema.fields import flags_of
 
 # click's names for the sources of a value that is not a default.
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")
+# How the help shows a value, by what it names, and else by its type. A flag has no value; a choice shows its values.
+METAVARS: dict[Any, str] = {
+    "file": "FILE",
+    "folder": "DIR",
+    "name or path": "DIR|HUB-ID",
+    "repository": "HUB-ID",
+    str: "NAME",
+    int: "N",
+    float: "NUMBER",
+}
 
 
 def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -66,6 +76,7 @@ def given(context: typer.Context) -> frozenset[str]:
 
 def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
     default: Any = item.default
+    metavar = None if item.metadata["engine"] else _metavar(item, kind)
     if item.metadata["engine"]:
         names: Any = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
         kind = {str: names, str | None: names | None, tuple[str, ...]: tuple[names, ...]}[kind]
@@ -77,11 +88,22 @@ def _parameter(item: "dataclasses.Field[Any]", kind: Any) -> inspect.Parameter:
         kind, default = list[inner], list(default)
     bounds = {"min": item.metadata["minimum"], "max": item.metadata["maximum"]}
     option = typer.Option(
-        *flags_of(item), help=item.metadata["about"], rich_help_panel=item.metadata["group"], **bounds
+        *flags_of(item),
+        help=item.metadata["about"],
+        rich_help_panel=item.metadata["group"],
+        metavar=metavar,
+        **bounds,
     )
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+def _metavar(item: "dataclasses.Field[Any]", kind: Any) -> str | None:
+    if item.metadata["metavar"] or item.metadata["location"]:
+        return item.metadata["metavar"] or METAVARS[item.metadata["location"]]
+    # The type of a value may be optional, or that of the items of a tuple.
+    return next((METAVARS[one] for one in (kind, *get_args(kind)) if one in METAVARS), None)
 
 
 def _choice(names: tuple[str, ...]) -> Any:

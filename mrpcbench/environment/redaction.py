@@ -26,7 +26,7 @@ ALWAYS_CUT = {
     for module in (requests, bench_requests, gate_requests)
     for _, kind in inspect.getmembers(module, is_dataclass)
     for item in fields(kind)
-    if item.metadata["location"] in ("path", "repository")
+    if item.metadata["location"] not in (None, "name or path")
     for flag in flags_of(item)
 }
 

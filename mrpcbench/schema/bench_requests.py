@@ -20,7 +20,7 @@ class BenchPlan:
         default=None,
         group="Model and data",
     )
-    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path", metavar="DIR|NAME")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     scenario: tuple[Scenario, ...] = about(
         "single-stream: one pair at a time; offline: all pairs at once, in batches; server: requests at random times, "
@@ -88,7 +88,7 @@ class BenchControl:
         "Write a trace of spans and operators to this file, for ui.perfetto.dev or chrome://tracing.",
         default=None,
         group="Output",
-        location="path",
+        location="file",
     )
 
 
@@ -101,4 +101,5 @@ class BenchView:
         "offline batch 32'. CASE is a backend or a case of the preset. Repeatable.",
         default=(),
         group="Output",
+        metavar="CASE",
     )

@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeVar, dataclass_transform
 from mrpcbench.errors import UsageError
 
 # The panels of the help.
-Group = Literal["Model and data", "Recipe", "Timing", "Output", "Advanced"]
-# What the value of an option names: a file or folder; a hub id, a plain name or a path; a hub repository.
-Location = Literal["path", "name or path", "repository"]
+Group = Literal["Model and data", "Recipe", "Timing", "Limits", "Output", "Advanced"]
+# What the value of an option names: a file; a folder; a hub id, a plain name or a path; a hub repository.
+Location = Literal["file", "folder", "name or path", "repository"]
 
 T = TypeVar("T")
 
@@ -27,15 +27,17 @@ def about(
     engine: bool = False,
     group: Group | None = None,
     location: Location | None = None,
+    metavar: str | None = None,
 ) -> Any:
     """A dataclass field with `text` as the help of its option, or as the description of a record field.
 
     `flags` are the names of the option; by default, the field's name with dashes. `minimum` and `maximum` bound its
     value. `engine` is true if the value names an engine. `group` is the panel of the option in the help. `location` is
-    what the value names; records store such a value without folders and user names.
+    what the value names; records store such a value without folders and user names. `metavar` is how the help shows the
+    value; by default, it follows from the location or the type.
     """
     metadata = {"about": text, "flags": flags, "minimum": minimum, "maximum": maximum, "engine": engine}
-    return field(default=default, metadata={**metadata, "group": group, "location": location})
+    return field(default=default, metadata={**metadata, "group": group, "location": location, "metavar": metavar})
 
 
 # With this decorator, type checkers take a field without `default=` as required.

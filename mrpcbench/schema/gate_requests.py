@@ -36,15 +36,15 @@ class AbPlan:
         "Python interpreter of side A, with the libraries of its environment; default: this one.",
         default=None,
         group="Model and data",
-        location="path",
+        location="file",
     )
     b_python: str | None = about(
         "Python interpreter of side B, with the libraries of its environment; default: this one.",
         default=None,
         group="Model and data",
-        location="path",
+        location="file",
     )
-    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path", metavar="DIR|NAME")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     batch_size: int = about("Pairs in one forward pass.", default=1, minimum=1, group="Timing")
     calls: int = about(
@@ -56,7 +56,7 @@ class AbPlan:
     )
     seed: int = about("Seed of the pairs' order.", default=0, minimum=0, group="Advanced")
     policy: str | None = about(
-        "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
+        "File with the limits (TOML); default: the bundled gate.toml.", default=None, group="Limits", location="file"
     )
 
 
@@ -65,7 +65,7 @@ class ComparePlan:
     """The limits of `compare`."""
 
     policy: str | None = about(
-        "File with the limits (TOML); default: the bundled gate.toml.", default=None, location="path"
+        "File with the limits (TOML); default: the bundled gate.toml.", default=None, group="Limits", location="file"
     )
     margin: float | None = about(
         "evaluate records: require proof that accuracy fell by less than this share (non-inferiority test); 0.02 is "
@@ -73,20 +73,26 @@ class ComparePlan:
         default=None,
         minimum=0,
         maximum=MARGIN_BELOW,
+        group="Limits",
     )
     max_slowdown: float | None = about(
         "bench records: largest slowdown per pair that passes, as a share above 0; default: the policy's, 0.1.",
         default=None,
         minimum=0,
         maximum=LARGEST_SLOWDOWN,
+        group="Limits",
     )
     min: tuple[str, ...] = about(
-        "Smallest value that passes, as [ROW:]METRIC=NUMBER, such as f1=0.9; needs no baseline. Repeatable.",
+        "Smallest value that passes, such as f1=0.9; needs no baseline. Repeatable.",
         default=(),
+        group="Limits",
+        metavar="[ROW:]METRIC=NUMBER",
     )
     max: tuple[str, ...] = about(
         "Largest value that passes, such as p99_ms=2 or 'onnx single-stream:p99_ms=1'; needs no baseline. Repeatable.",
         default=(),
+        group="Limits",
+        metavar="[ROW:]METRIC=NUMBER",
     )
 
 
@@ -98,7 +104,7 @@ class BaselineFolder:
         "Folder of the baselines; each has its own folder in it.",
         default="results/baselines",
         group="Output",
-        location="path",
+        location="folder",
     )
 
 
@@ -114,11 +120,11 @@ class Publish:
     """Where to write a verdict, besides the terminal and, in GitHub Actions, the job's summary and annotations."""
 
     markdown: str | None = about(
-        "Write the verdict to this file as Markdown.", default=None, group="Output", location="path"
+        "Write the verdict to this file as Markdown.", default=None, group="Output", location="file"
     )
     junit: str | None = about(
         "Write the verdict to this file as JUnit XML, with a test case for each gated metric.",
         default=None,
         group="Output",
-        location="path",
+        location="file",
     )

@@ -43,12 +43,12 @@ class TrainRequest:
     """What `train` reads and writes. `TrainRecipe` holds how it trains."""
 
     model: str = about(WEIGHTS_HELP, default=DEFAULT_MODEL, group="Model and data", location="name or path")
-    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path", metavar="DIR|NAME")
     output_dir: str = about(
         "Folder for the checkpoints, the fine-tuned model and its model card.",
         default=DEFAULT_MODEL_DIR,
         group="Output",
-        location="path",
+        location="folder",
     )
     device: Device = about(DEVICE_HELP, default="auto", group="Model and data")
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
@@ -151,14 +151,14 @@ class BackendSpec:
         "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
-    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced")
+    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced", metavar="0=NAME,1=NAME")
 
 
 @described
 class EvaluatePlan:
     """The pairs that `evaluate` scores."""
 
-    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path")
+    data: str = about(DATA_HELP, default="hub", group="Model and data", location="name or path", metavar="DIR|NAME")
     split: Split = about(SPLIT_HELP, default="validation", group="Model and data")
     batch_size: int | None = about(
         "Pairs in one forward pass; default: 8 on a CPU, 32 on a GPU.", default=None, minimum=1, group="Advanced"
@@ -167,7 +167,7 @@ class EvaluatePlan:
         "Folder for the predictions file; default: the folder of the record.",
         default=None,
         group="Output",
-        location="path",
+        location="folder",
     )
 
 
@@ -182,7 +182,11 @@ class ExportPlan:
         location="name or path",
     )
     data: str = about(
-        DATA_HELP + " The export is verified on it.", default="hub", group="Model and data", location="name or path"
+        DATA_HELP + " The export is verified on it.",
+        default="hub",
+        group="Model and data",
+        location="name or path",
+        metavar="DIR|NAME",
     )
     split: Split = about("Split on which the export is verified.", default="validation", group="Model and data")
     output_dir: str | None = about(
@@ -190,7 +194,7 @@ class ExportPlan:
         "model folder of your own: ./NAME-onnx, or ./NAME-random-init-onnx with --random-init.",
         default=None,
         group="Output",
-        location="path",
+        location="folder",
     )
     optimize: Optimize = about(
         "Graph. none: Optimum's, which runs anywhere. cpu, cuda: smaller graphs for ModernBERT. int8: the cpu graph "
@@ -211,7 +215,7 @@ class ExportPlan:
         group="Advanced",
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
-    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced")
+    label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced", metavar="0=NAME,1=NAME")
 
 
 @described
@@ -219,7 +223,7 @@ class QuickstartRequest:
     """Where `quickstart` writes."""
 
     output_dir: str = about(
-        "Folder for the model and the records.", default="mrpcbench_quickstart", group="Output", location="path"
+        "Folder for the model and the records.", default="mrpcbench_quickstart", group="Output", location="folder"
     )
 
 
@@ -228,7 +232,7 @@ class Output:
     """Where to write a record, and how to show it."""
 
     results: str | None = about(
-        "File for the record; default: results/<time>-<command>.json.", default=None, group="Output", location="path"
+        "File for the record; default: results/<time>-<command>.json.", default=None, group="Output", location="file"
     )
     json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")
 

@@ -1,6 +1,7 @@
 """Tests of mrpcbench.cli.options: Typer options from dataclasses, frozen instances back, and the help."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from conftest import Outcome
 from typer.testing import CliRunner, Result
 
 from mrpcbench.cli import app as cli
+from mrpcbench.cli.help import EXAMPLES
 from mrpcbench.cli.options import given, with_options
 from mrpcbench.errors import UsageError
 from mrpcbench.schema.bench_requests import BenchPlan
@@ -188,6 +190,61 @@ def test_options_of_a_command_are_in_groups(mrpcbench: Callable[..., Outcome]) -
     places = [shown.index(f"─ {name} ─") for name in ("Model and data", "Timing", "Output", "Advanced", "Options")]
     assert places == sorted(places)
     assert "─ Recipe ─" in mrpcbench("train", "--help").out
+
+
+def test_every_command_has_two_examples_which_its_parser_accepts(mrpcbench: Callable[..., Outcome]) -> None:
+    root = typer.main.get_command(cli.app)
+    found = dict(commands(root))
+    for name in {"", *EXAMPLES, *map(" ".join, found)}:
+        assert len(EXAMPLES.get(name, ())) == 2, name
+        shown = mrpcbench(*name.split(), "--help").out
+        for example in EXAMPLES[name]:
+            assert example.replace("\n", "\n  ") in shown
+            program, *arguments = shlex.split(example.replace("\\\n", " "))
+            assert program == "mrpcbench"
+            parsed(root, arguments)
+
+
+def parsed(group: Any, arguments: list[str]) -> None:
+    """Parse a command line as the program does, without running it. Raises for an unknown command or option."""
+    name, command, rest = group.resolve_command(group.make_context("mrpcbench", []), arguments)
+    if hasattr(command, "commands"):
+        parsed(command, rest)
+    else:
+        command.make_context(name, rest)
+
+
+def test_an_example_with_an_unknown_option_is_found() -> None:
+    root = typer.main.get_command(cli.app)
+    for wrong in ("trian", "train --modle x", "bench --rounds 0", "baseline get x"):
+        with pytest.raises(typer.TyperException):
+            parsed(root, wrong.split())
+
+
+def test_a_value_has_the_name_of_what_it_is(mrpcbench: Callable[..., Outcome]) -> None:
+    expected = {
+        "train": "--model DIR|HUB-ID, --data DIR|NAME, --output-dir DIR, --results FILE, --push-to-hub HUB-ID, "
+        "--seed N, --learning-rate NUMBER, --optim NAME",
+        "bench": "--profile FILE, --pairs N, --slo-ms NUMBER, --relative-to CASE",
+        "ab": "--a-python FILE, --b-model DIR|HUB-ID, --policy FILE",
+    }
+    for command, options in expected.items():
+        shown = mrpcbench(command, "--help").out
+        assert not re.search(r"<(str|int|float)>", shown)
+        for option in options.split(", "):
+            assert f"│ {option} " in shown
+
+
+def test_each_summary_fits_on_a_line(mrpcbench: Callable[..., Outcome]) -> None:
+    shown = mrpcbench("--help").out
+    for path, command in commands(typer.main.get_command(cli.app)):
+        if len(path) == 1:
+            summary = command.help.split("\n")[0]
+            assert re.search(rf"│ {path[0]} +{re.escape(summary)} +│", shown), path
+
+
+def test_the_version_has_a_short_option(mrpcbench: Callable[..., Outcome]) -> None:
+    assert mrpcbench("-V").out == mrpcbench("--version").out != ""
 
 
 def test_a_number_out_of_its_bounds_is_refused_while_parsing(mrpcbench: Callable[..., Outcome]) -> None:
