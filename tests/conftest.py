@@ -2,7 +2,7 @@
 
 import os
 
-# As the command line does, and before torch is imported: see cli._prepare_process.
+# As the command line does, and before torch is imported: see cli/process.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -16,7 +16,7 @@ HEAVY = (
     "numpy torch transformers datasets pydantic evaluate optimum onnx onnxruntime openvino pyarrow huggingface_hub "
     "scipy"
 ).split()
-COMMANDS = tuple("train evaluate export bench compare ab baseline quickstart env".split())
+COMMANDS = tuple("train evaluate export bench compare ab baseline report quickstart env".split())
 
 
 def module_name(path: Path) -> str:
@@ -126,6 +126,7 @@ def test_the_command_line_imports_no_work_before_a_command_runs() -> None:
                 "cli.errors",
                 "cli.help",
                 "cli.options",
+                "cli.process",
                 "environment.variables",
                 "errors",
                 "schema.bench_requests",

@@ -19,7 +19,7 @@ from gpu_stages import goals, work
 from gpu_stages.jobs import Job, Runner
 
 from mrpcbench.benchmark.presets import PRESETS, Entry
-from mrpcbench.cli.app import prepare_process
+from mrpcbench.cli.process import prepare_process
 from mrpcbench.errors import ExitStatus
 from mrpcbench.models.sources import ONNX_FILE, graph_folder
 from mrpcbench.records.store import write_text

@@ -4,7 +4,6 @@ Results go to stdout, everything else to stderr.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +12,11 @@ import typer
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
+from mrpcbench.cli.process import prepare_process
 from mrpcbench.environment.variables import check_variables, ensure_user
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
-from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
+from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish, ReportPlan
 from mrpcbench.schema.records import AbRecord, ExportRecord, Record
 from mrpcbench.schema.requests import (
     BackendSpec,
@@ -218,6 +218,23 @@ def compare(
 
 
 @app.command(cls=PanelCommand)
+@with_options(ReportPlan, JsonOption)
+def report(
+    plan: ReportPlan,
+    form: JsonOption,
+    context: typer.Context,
+    records: Annotated[
+        list[Path], typer.Argument(help="Record, or a folder that is read recursively.", metavar="RECORD...")
+    ],
+) -> None:
+    """Say in a few lines what records hold."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.report import report as run
+
+    terminal.report(run(records, plan, terminal), as_json=form.json)
+
+
+@app.command(cls=PanelCommand)
 @with_options(AbPlan, Publish, Output)
 def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
     """Compare the speed of two setups live, in fresh processes.
@@ -324,25 +341,3 @@ def _show_and_exit(record: Record, path: Path, output: Output, terminal: "Termin
 def _verdict(record: Record) -> Verdict | None:
     """The verdict in `record`; None for a command that gives none."""
     return record.verdict if isinstance(record, ExportRecord | AbRecord) else None
-
-
-def prepare_process() -> None:
-    """Set the environment variables that libraries read on import; values that the user has set stay."""
-    # Idle threads of GNU OpenMP spin 300,000 times before they sleep. On a busy machine they take the cores from the
-    # threads that they wait for: one pair through a tiny model then takes hundreds of ms (docs/architecture.md).
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # These variables could make transformers ignore the installed torch.
-    for name in ("USE_TORCH", "USE_TF", "USE_FLAX", "FORCE_TF_AVAILABLE"):
-        os.environ.pop(name, None)
-    # Messages of libraries would mix with the output of the commands, which report what matters.
-    for name, value in {
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DATASETS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "" if sys.stderr.isatty() else "1",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-    }.items():
-        if value:
-            os.environ.setdefault(name, value)

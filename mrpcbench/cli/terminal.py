@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from mrpcbench.cli.streams import printable_json
-from mrpcbench.display import comparison, render
+from mrpcbench.display import comparison, overview, render
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
+from mrpcbench.records.reports import Report
 from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
 from mrpcbench.schema.records import Record, RunRecord
@@ -176,3 +177,10 @@ class Terminal:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.baseline(found), soft_wrap=True)
+
+    def report(self, found: Report, *, as_json: bool) -> None:
+        """Show what records hold."""
+        if as_json:
+            sys.stdout.write(printable_json(store.to_json(found), sys.stdout.encoding) + "\n")
+        else:
+            self._out.print(overview.overview(found), soft_wrap=True)

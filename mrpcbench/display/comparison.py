@@ -174,5 +174,5 @@ def headline(verdict: Verdict) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, which a name or a reason may contain."""
-    return " ".join(text.split())
+    """`text` without line breaks and control characters, which a name or a reason may contain."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,4 +1,4 @@
-"""The requests of `compare`, `ab` and `baseline set`. Standard library only."""
+"""The requests of `compare`, `ab`, `baseline set` and `report`. Standard library only."""
 
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.requests import DATA_HELP, DEFAULT_MODEL_DIR, SPLIT_HELP, Device, Dtype, Split
@@ -127,4 +127,24 @@ class Publish:
         default=None,
         group="Output",
         location="file",
+    )
+
+
+@described
+class ReportPlan:
+    """What `report` must know to recommend a benchmark case, and what it writes."""
+
+    max_f1_drop: float | None = about(
+        "Largest loss of F1, in points, against the reference case; the bound of the 95% interval counts.",
+        default=None,
+        minimum=0,
+        maximum=100,
+    )
+    max_p99_ms: float | None = about(
+        "Largest 99th percentile of the time of one pair, in milliseconds; the case needs a VALID single-stream row.",
+        default=None,
+        minimum=0,
+    )
+    price_per_hour: float | None = about(
+        "Price of this machine for an hour, above 0; adds the cost of a million pairs.", default=None, minimum=0
     )

@@ -1,0 +1,79 @@
+"""Records in a few lines each, as rich renderables. Prints nothing."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from mrpcbench.display.comparison import one_line, verdict_line
+from mrpcbench.display.numbers import fixed, interval, logged, score
+from mrpcbench.display.tables import machine_line, model_line, placement_line
+from mrpcbench.records.figures import best_epoch, speed
+from mrpcbench.records.ranking import best
+from mrpcbench.records.reports import Report
+from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.results import EvaluateSection, ExportSection, TrainSection
+
+
+def overview(report: Report) -> RenderableType:
+    """Each record in a few lines: what it is of, and its result."""
+    parts: list[RenderableType] = []
+    for name, record in report.records:
+        moment = f"{record.environment.started_at[:16].replace('T', ' ')} UTC"
+        state = "" if record.complete else "; INCOMPLETE: the run did not end"
+        parts.append(Text(one_line(f"{name}: {record.command}, {moment}{state}"), "bold"))
+        parts.append(Text(f"  {one_line(model_line(record.model))}", "dim"))
+        parts += (Text.assemble("  ", line) for line in _lines(record))
+        parts.append(Text())
+    return Group(*parts)
+
+
+def _lines(record: Record) -> Iterator[str | Text]:
+    match record:
+        case TrainRecord():
+            yield from _train(record.train)
+        case EvaluateRecord():
+            yield from _evaluate(record.evaluate)
+        case ExportRecord():
+            yield from _export(record.export)
+        case BenchRecord():
+            yield from _bench(record)
+        case AbRecord():
+            verdict = record.verdict
+            yield verdict_line(verdict) if verdict else "no verdict"
+
+
+def _train(section: TrainSection) -> Iterator[str]:
+    line = best_epoch(section)
+    if line is None:
+        yield "no epoch was saved"
+        return
+    yield (
+        f"step {line.step} of {section.total_steps}: accuracy {score(line.eval_accuracy_score)}, "
+        f"F1 {score(line.eval_f1_score)}, loss {logged(line.eval_loss)}; {fixed(section.train_s, 1)} s"
+    )
+    yield placement_line(section.placement)
+
+
+def _evaluate(section: EvaluateSection) -> Iterator[str]:
+    found = section.score
+    yield (
+        f"accuracy {score(found.accuracy)} ({interval(found.accuracy_interval)}), "
+        f"F1 {score(found.f1)} ({interval(found.f1_interval)}); majority class {score(found.majority_accuracy)}"
+    )
+    yield f"n = {found.pairs}; {placement_line(section.placement)}"
+
+
+def _export(section: ExportSection) -> Iterator[str | Text]:
+    yield verdict_line(section.gate.verdict) if section.gate else "no verdict"
+    yield f"{section.nodes} nodes, {sum(section.files.values()) / 1e6:.1f} MB, {section.dtype}"
+
+
+def _bench(record: BenchRecord) -> Iterator[str]:
+    rows = record.bench.rows
+    valid = [row for row in rows if row.broken_rules == ()]
+    place = f"; {machine_line(record.environment, rows[0].placement)}" if rows else ""
+    yield f"{len(rows)} rows, {len(valid)} VALID{place}"
+    fastest = ", ".join(f"{row.id} with {fixed(speed(row), 1)} pairs/s" for row in best(valid))
+    if fastest:
+        yield f"fastest VALID row: {fastest}"
