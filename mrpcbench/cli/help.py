@@ -44,6 +44,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "mrpcbench compare results/baselines/main current.json --junit gate.xml",
         "mrpcbench compare bench.json --min f1=0.9 --max p99_ms=2",
     ),
+    "report": (
+        "mrpcbench report results",
+        "mrpcbench report bench.json --max-f1-drop 0.5 --max-p99-ms 20 \\\n    --price-per-hour 2.99",
+    ),
     "ab": (
         "mrpcbench ab --a-model old --b-model new --data quickstart",
         "mrpcbench ab --a-model model --data quickstart \\\n    --a-python old/bin/python --b-python new/bin/python",

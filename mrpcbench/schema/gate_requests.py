@@ -139,11 +139,13 @@ class ReportPlan:
         default=None,
         minimum=0,
         maximum=100,
+        group="Limits",
     )
     max_p99_ms: float | None = about(
         "Largest 99th percentile of the time of one pair, in milliseconds; the case needs a VALID single-stream row.",
         default=None,
         minimum=0,
+        group="Limits",
     )
     price_per_hour: float | None = about(
         "Price of this machine for an hour, above 0; adds the cost of a million pairs.", default=None, minimum=0
