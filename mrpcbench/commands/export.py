@@ -51,7 +51,8 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
-    optimum.check(loaded.model, plan.optimize)
+    if not graphs.is_ours(plan.optimize):
+        optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     labelled = None if WITHHELD in labels else labels

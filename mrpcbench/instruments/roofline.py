@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
 from mrpcbench.environment.capture import device_name
+from mrpcbench.models.modernbert_config import is_local
 from mrpcbench.schema.bench_results import Ceilings, Work
 
 Clock = Callable[[], float]
@@ -50,11 +51,11 @@ class Encoder:
 
 
 def _modernbert(config: Any) -> Encoder:
-    window, every = config.local_attention // 2, config.global_attn_every_n_layers
+    window = config.local_attention // 2
     return Encoder(
         width=config.hidden_size,
         mlp_weights=3 * config.hidden_size * config.intermediate_size,  # the gate doubles the first matrix
-        windows=tuple(None if layer % every == 0 else window for layer in range(config.num_hidden_layers)),
+        windows=tuple(window if is_local(config, layer) else None for layer in range(config.num_hidden_layers)),
         table_rows=config.vocab_size,
         labels=config.num_labels,
     )
@@ -91,7 +92,8 @@ ENCODERS: Mapping[str, Callable[[Any], Encoder]] = {
 def encoder_of(config: PretrainedConfig) -> Encoder | None:
     """The dimensions of the classifier that `config` describes; None if its work is unknown."""
     # Causal attention, pruned heads and relative positions would each change the count.
-    if config.is_decoder or config.pruned_heads or getattr(config, "position_embedding_type", "absolute") != "absolute":
+    causal, pruned = getattr(config, "is_decoder", False), getattr(config, "pruned_heads", None)
+    if causal or pruned or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return None
     return ENCODERS[config.model_type](config) if config.model_type in ENCODERS else None
 

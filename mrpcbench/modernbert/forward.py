@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
+from mrpcbench.models.modernbert_config import is_local, rope_thetas, rope_types
 from mrpcbench.modernbert.packing import Packed
 
 ARCHITECTURE = "ModernBertForSequenceClassification"
@@ -29,7 +30,7 @@ def refusal(config: PretrainedConfig, architecture: str, *, training: bool = Fal
     remedy = "use --engine trainer" if training else "use --backend torch"
     if architecture != ARCHITECTURE:
         return f"{architecture} cannot run packed, only {ARCHITECTURE} can; {remedy}"
-    if getattr(config, "rope_scaling", None):
+    if rope_types(config):
         return f"{architecture} with rope_scaling cannot run packed; {remedy}"
     dropped = [name for name in DROPOUTS if training and getattr(config, name)]
     if dropped:
@@ -51,9 +52,8 @@ def rotary_table(config: PretrainedConfig, device: torch.device, dtype: torch.dt
     size = config.hidden_size // config.num_attention_heads
     exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
     places = torch.arange(config.max_position_embeddings, dtype=torch.float32)
-    local_theta = config.global_rope_theta if config.local_rope_theta is None else config.local_rope_theta
     kinds = []
-    for theta in (config.global_rope_theta, local_theta):
+    for theta in rope_thetas(config):
         angles = torch.outer(places, 1.0 / theta**exponents)
         sines = angles.sin()
         kinds.append(torch.stack((angles.cos().repeat(1, 2), torch.cat((-sines, sines), dim=-1)), dim=1))
@@ -114,7 +114,7 @@ class _Net:
 def _attended(net: _Net, states: torch.Tensor, index: int, rotations: torch.Tensor, attend: Attend) -> torch.Tensor:
     """States [T, hidden] after the attention of layer `index`; `rotations` are [T, 2, 2, 1, 1, D]."""
     layer, heads = f"model.layers.{index}", net.config.num_attention_heads
-    local = index % net.config.global_attn_every_n_layers != 0
+    local = is_local(net.config, index)
     # The embeddings are normalised already, so the first layer has no norm of its own.
     normed = (net.norm(states, f"{layer}.attn_norm") if index else states).to(rotations.dtype)
     qkv = net.linear(normed, f"{layer}.attn.Wqkv").view(len(states), 3, heads, -1)

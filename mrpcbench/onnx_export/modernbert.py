@@ -17,6 +17,7 @@ from onnx import TensorProto
 from transformers import ModernBertForSequenceClassification, PreTrainedModel
 
 from mrpcbench.errors import UsageError
+from mrpcbench.models.modernbert_config import has_window, is_local, rope_frequencies, rope_types
 from mrpcbench.onnx_export.writer import MICROSOFT, Writer
 
 # The first opset whose Attention node takes the number of real tokens per pair.
@@ -62,8 +63,7 @@ class Builder(ABC):
         count = self._config.num_hidden_layers
         for layer in range(count):
             name = f"model.layers.{layer}"
-            is_local = layer % self._config.global_attn_every_n_layers != 0
-            attention = self._attention(states, layer, window if is_local else "")
+            attention = self._attention(states, layer, window if is_local(self._config, layer) else "")
             states, residual = self._project(attention, residual, f"{name}.attn.Wo", f"{name}.mlp_norm")
             after = "model.final_norm" if layer == count - 1 else f"model.layers.{layer + 1}.attn_norm"
             states, residual = self._project(self._gated(states, f"{name}.mlp"), residual, f"{name}.mlp.Wo", after)
@@ -104,7 +104,7 @@ class Builder(ABC):
         It is [1, 1, S, S], or [B, 1, S, S] if it also masks padding. The positions are sliced from a constant, which
         stays on the GPU. A Range node would run on the CPU and need a copy, which CUDA graphs do not allow.
         """
-        if self._config.global_attn_every_n_layers == 1:
+        if not has_window(self._config):
             return ""
         write = self._writer
         columns = write.one("Shape", ["input_ids"], {"start": 1, "end": 2})
@@ -122,13 +122,11 @@ class Builder(ABC):
 
     def _rotary(self, layer: int) -> tuple[str, str]:
         """Cosines and sines [positions, half a head] of a layer, as its own module computes them."""
-        rotary: Any = self._model.model.layers[layer].attn.rotary_emb  # type: ignore[union-attr,index]
-        frequencies = rotary.inv_freq.detach().float().cpu()
+        found, scaling = rope_frequencies(self._model, layer)
+        frequencies = found.detach().float().cpu()
         name = f"{frequencies[-1].item():.6e}"  # layers with the same slowest rotation share a table
         angles = torch.arange(self._config.max_position_embeddings, dtype=torch.float32)[:, None] * frequencies[None, :]
-        cosines, sines = (
-            (turned * rotary.attention_scaling).numpy().astype(self._float) for turned in (angles.cos(), angles.sin())
-        )
+        cosines, sines = ((turned * scaling).numpy().astype(self._float) for turned in (angles.cos(), angles.sin()))
         return self._writer.constant(f"cosines_{name}", cosines), self._writer.constant(f"sines_{name}", sines)
 
     # --- pooling and head ---------------------------------------------------------------------------------------------
@@ -201,7 +199,5 @@ def _problem(model: PreTrainedModel) -> str | None:
     width = config.hidden_size // config.num_attention_heads
     if width % 2:
         return f"supports only heads of an even width, not {width}"
-    kind = model.model.layers[0].attn.rotary_emb.rope_type
-    if "dynamic" in kind or kind == "longrope":
-        return f"supports only rotary positions that do not depend on the length, not {kind}"
-    return None
+    depends = [kind for kind in rope_types(config) if "dynamic" in kind or kind == "longrope"]
+    return f"supports only rotary positions that do not depend on the length, not {depends[0]}" if depends else None

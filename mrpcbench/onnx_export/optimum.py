@@ -3,19 +3,17 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from optimum.exporters.onnx import onnx_export_from_model
-from optimum.onnxruntime import AutoOptimizationConfig, ORTOptimizer
-from optimum.onnxruntime.utils import ORTConfigManager
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from mrpcbench.errors import MrpcbenchError, UsageError, first_line
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.models.sources import ONNX_FILE
 from mrpcbench.schema.requests import GraphDtype, Optimize
 
@@ -27,12 +25,16 @@ LEVELS: Mapping[Optimize, str] = {"o3": "O3", "o4": "O4"}
 
 
 def check(model: PreTrainedModel, optimize: Optimize) -> None:
-    """Raise `UsageError` if Optimum's optimiser is requested and does not support the architecture of `model`."""
+    """Raise `UsageError` if Optimum's optimiser is requested and does not support the architecture of `model`.
+
+    Raises `MissingError` if Optimum cannot be imported beside the installed transformers.
+    """
     kind = model.config.model_type
+    library = _optimum(optimize)
     if optimize not in LEVELS:
         return
     try:
-        ORTConfigManager.check_optimization_supported_model(kind, None)
+        library.config_manager.check_optimization_supported_model(kind, None)
     except NotImplementedError as error:
         raise UsageError(
             f"--optimize {optimize}: Optimum's optimiser does not support {kind} models; use --optimize none"
@@ -50,7 +52,7 @@ def write(
     architecture = type(model).__name__
     try:
         with _quiet():
-            onnx_export_from_model(
+            _optimum(optimize).export(
                 model, folder, task="text-classification", opset=opset, device="cpu", do_validation=False
             )
     except Exception as error:  # Optimum and torch raise various types for an unsupported architecture
@@ -69,16 +71,40 @@ def write(
 
 def _optimise(model: PreTrainedModel, graph: Path, optimize: Optimize, *, cuda: bool) -> None:
     """Replace the file `graph` with its optimised version. O4 also converts it to float16."""
-    level = AutoOptimizationConfig.with_optimization_level(LEVELS[optimize], for_gpu=cuda)
+    library = _optimum(optimize)
+    level = library.levels.with_optimization_level(LEVELS[optimize], for_gpu=cuda)
     try:
         with tempfile.TemporaryDirectory(dir=graph.parent) as made, _quiet():
-            ORTOptimizer([graph], model.config).optimize(level, made, file_suffix=None)
+            library.optimizer([graph], model.config).optimize(level, made, file_suffix=None)
             (Path(made) / graph.name).replace(graph)
     except Exception as error:  # Optimum, onnx and ONNX Runtime raise their own types
         raise MrpcbenchError(
             f"--optimize {optimize}: Optimum's optimiser fails on {type(model).__name__} ({first_line(error)}); "
             "use --optimize none"
         ) from error
+
+
+class Optimum(NamedTuple):
+    """What this module uses of Optimum."""
+
+    export: Callable[..., Any]
+    levels: Any
+    optimizer: Any
+    config_manager: Any
+
+
+def _optimum(optimize: Optimize) -> Optimum:
+    """Optimum, which cannot be imported beside transformers 5."""
+    try:
+        from optimum.exporters.onnx import onnx_export_from_model
+        from optimum.onnxruntime import AutoOptimizationConfig, ORTOptimizer
+        from optimum.onnxruntime.utils import ORTConfigManager
+    except ImportError as error:
+        raise MissingError(
+            f"--optimize {optimize}: Optimum cannot be used here ({first_line(error)}); install optimum-onnx, which "
+            "needs transformers<4.58, or use our graphs with --optimize cpu, int8 or cuda"
+        ) from error
+    return Optimum(onnx_export_from_model, AutoOptimizationConfig, ORTOptimizer, ORTConfigManager)
 
 
 @contextmanager

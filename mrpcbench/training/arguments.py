@@ -1,7 +1,7 @@
 """A training recipe as the Hugging Face Trainer's arguments."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ LENGTH = "length"
 # The dataset column with the number of a pair, by which an error names it.
 ROW = "row"
 # Fields of the recipe that are not the Trainer's, or that it takes in another form. All others have its names.
-NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model"}
+NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model", "group_by_length"}
 
 
 class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped here
@@ -72,6 +72,7 @@ def training_arguments(
         return OneGpuArguments(
             **{name: value for name, value in asdict(recipe).items() if name not in NOT_THE_TRAINERS},
             output_dir=str(output_dir),
+            **_sampling(recipe),
             length_column_name=LENGTH,
             remove_unused_columns=False,  # the collator takes what the model takes
             bf16=precision == "bf16",
@@ -89,3 +90,12 @@ def training_arguments(
         )
     except (ValueError, TypeError) as error:
         raise UsageError(f"transformers rejected an option: {first_line(error)}") from error
+
+
+def _sampling(recipe: TrainRecipe) -> dict[str, object]:
+    """The Trainer's argument for `group_by_length`, which transformers 5 renamed."""
+    if not recipe.group_by_length:
+        return {}
+    old = "group_by_length"
+    known = {item.name for item in fields(TrainingArguments)}
+    return {old: True} if old in known else {"train_sampling_strategy": old}

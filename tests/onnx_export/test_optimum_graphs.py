@@ -1,6 +1,7 @@
 """Optimum's graphs: what its optimiser does, and how its failures are reported."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from conftest import Outcome
 from graph_models import modernbert
+from optimum.onnxruntime import ORTOptimizer
 
-from mrpcbench.errors import MrpcbenchError
+from mrpcbench.errors import MissingError, MrpcbenchError
 from mrpcbench.onnx_export import optimum
 from mrpcbench.schema.requests import GraphDtype, Optimize
 
@@ -44,6 +46,14 @@ def test_the_optimiser_fuses_gelu_into_its_approximation_and_keeps_the_logits_in
     assert [(item.name, item.type.tensor_type.elem_type) for item in graph.output] == [("logits", FLOAT)]
 
 
+def test_without_optimum_the_error_names_what_to_install_and_our_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optimum.onnxruntime", None)
+    with pytest.raises(MissingError) as caught:
+        optimum.check(modernbert(), "none")
+    assert "transformers<4.58" in str(caught.value)
+    assert "--optimize cpu" in str(caught.value)
+
+
 def test_the_optimisers_temporary_folder_is_removed(tmp_path: Path) -> None:
     written(tmp_path / "onnx", "o3")
     assert not [path for path in (tmp_path / "onnx").iterdir() if path.is_dir()]
@@ -53,7 +63,7 @@ def test_a_failing_optimiser_is_one_line_and_leaves_no_folder(tmp_path: Path, mo
     def fail(*given: object, **asked: object) -> None:
         raise RuntimeError("no such pattern\n  at a place")
 
-    monkeypatch.setattr(optimum.ORTOptimizer, "optimize", fail)
+    monkeypatch.setattr(ORTOptimizer, "optimize", fail)
     with pytest.raises(MrpcbenchError) as caught:
         written(tmp_path / "onnx", "o3")
     assert str(caught.value) == (
@@ -77,7 +87,7 @@ def test_an_export_with_a_failing_optimiser_keeps_the_old_folder(
     def fail(*given: object, **asked: object) -> None:
         raise RuntimeError("no such pattern")
 
-    monkeypatch.setattr(optimum.ORTOptimizer, "optimize", fail)
+    monkeypatch.setattr(ORTOptimizer, "optimize", fail)
     done = mrpcbench("export", "--model", model, "--data", small_data, "--device", "cpu", "--optimize", "o3")
     assert done.status == 1
     assert "(no such pattern); use --optimize none" in done.err
