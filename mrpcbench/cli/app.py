@@ -227,11 +227,16 @@ def report(
         list[Path], typer.Argument(help="Record, or a folder that is read recursively.", metavar="RECORD...")
     ],
 ) -> None:
-    """Say in a few lines what records hold."""
+    """Say what records hold, and which benchmark case to deploy.
+
+    With a limit, the exit code is 5 if every case misses it, and 6 if none is known to meet it.
+    """
     terminal = _terminal(context)
     from mrpcbench.commands.report import report as run
 
-    terminal.report(run(records, plan, terminal), as_json=form.json)
+    found = run(records, plan, terminal)
+    terminal.report(found, as_json=form.json)
+    raise typer.Exit(EXIT_STATUS[found.outcome])
 
 
 @app.command(cls=PanelCommand)

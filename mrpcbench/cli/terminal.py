@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from mrpcbench.cli.streams import printable_json
-from mrpcbench.display import comparison, overview, render
+from mrpcbench.display import comparison, flat, overview, render
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
 from mrpcbench.records.reports import Report
@@ -179,8 +179,8 @@ class Terminal:
             self._out.print(render.baseline(found), soft_wrap=True)
 
     def report(self, found: Report, *, as_json: bool) -> None:
-        """Show what records hold."""
+        """Show what records hold, and which case to deploy."""
         if as_json:
-            sys.stdout.write(printable_json(store.to_json(found), sys.stdout.encoding) + "\n")
+            sys.stdout.write(printable_json(store.to_json(flat.document(found)), sys.stdout.encoding) + "\n")
         else:
-            self._out.print(overview.overview(found), soft_wrap=True)
+            self._out.print(overview.overview(found))

@@ -1,32 +1,59 @@
-"""Say what records hold, in few lines: `mrpcbench report RECORD...`."""
+"""Say what records hold, and which benchmark case to deploy: `mrpcbench report RECORD...`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
+from mrpcbench.display.flat import csv_text
 from mrpcbench.environment.redaction import distinct_name
 from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.documents import read_json
+from mrpcbench.records.outputs import check_file
+from mrpcbench.records.recommendation import recommend
 from mrpcbench.records.reports import Report
-from mrpcbench.schema.fields import check
+from mrpcbench.schema.fields import check, flags_of
 from mrpcbench.schema.gate_requests import ReportPlan
-from mrpcbench.schema.records import RECORDS
+from mrpcbench.schema.records import RECORDS, BenchRecord
 
 
 def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Report:
     """Read the records in `paths`; a folder is read recursively, and its JSON files that are no records are skipped.
 
-    Raises `UsageError` if a file is not a valid record, or if there is no record.
+    With `plan.csv`, the benchmark rows are also written there. Raises `UsageError` if a file is not a valid record, if
+    there is no record, or no record of `bench` for an option that needs one.
     """
-    check(plan)
+    _check(plan)
     files = [file for path in paths for file in _files(path, observer)]
     files = list({file.resolve(): file for file in files}.values())
     if not files:
         raise UsageError(f"no record in {', '.join(map(str, paths))}; name a file, or a folder with records")
     absolute = [file.absolute() for file in files]
     names = [distinct_name(file, absolute) for file in absolute]
-    return Report(records=tuple(zip(names, map(store.load, files), strict=True)))
+    records = dict(zip(names, map(store.load, files), strict=True))
+    found = Report(
+        records=tuple(records.items()),
+        recommendations={
+            name: recommend(record, plan) for name, record in records.items() if isinstance(record, BenchRecord)
+        },
+        plan=plan,
+    )
+    asked = [flags_of(item)[0] for item in fields(plan) if getattr(plan, item.name) is not None]
+    if asked and not found.recommendations:
+        raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
+    if plan.csv:
+        store.write_text(Path(plan.csv), csv_text(found))
+    return found
+
+
+def _check(plan: ReportPlan) -> None:
+    """Raise `UsageError` for a value that cannot be meant, or a file that cannot be written."""
+    check(plan)
+    for option, value in (("--price-per-hour", plan.price_per_hour), ("--max-p99-ms", plan.max_p99_ms)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{option} {value:g}: must be above 0")
+    check_file("--csv", plan.csv)
 
 
 def _files(path: Path, observer: Observer) -> Iterator[Path]:

@@ -1,18 +1,22 @@
 """Records in a few lines each, as rich renderables. Prints nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from mrpcbench.display.comparison import one_line, verdict_line
 from mrpcbench.display.numbers import fixed, interval, logged, score
-from mrpcbench.display.tables import machine_line, model_line, placement_line
-from mrpcbench.records.figures import best_epoch, speed
-from mrpcbench.records.ranking import best
+from mrpcbench.display.recommendation import recommendation
+from mrpcbench.display.tables import machine_line, model_line, notes, placement_line
+from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.reports import Report
+from mrpcbench.schema.identity import ModelIdentity
 from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.results import EvaluateSection, ExportSection, TrainSection
+from mrpcbench.schema.verdicts import Verdict
 
 
 def overview(report: Report) -> RenderableType:
@@ -23,9 +27,18 @@ def overview(report: Report) -> RenderableType:
         state = "" if record.complete else "; INCOMPLETE: the run did not end"
         parts.append(Text(one_line(f"{name}: {record.command}, {moment}{state}"), "bold"))
         parts.append(Text(f"  {one_line(model_line(record.model))}", "dim"))
-        parts += (Text.assemble("  ", line) for line in _lines(record))
+        parts += (Text.assemble("  ", one_line(line) if isinstance(line, str) else line) for line in _lines(record))
+        if recommended := report.recommendations.get(name):
+            parts.append(Padding(recommendation(recommended), (0, 0, 0, 2)))
         parts.append(Text())
+    for note in notes(_models(report)):
+        parts += (Text(one_line(line)) for line in note.plain.splitlines())
     return Group(*parts)
+
+
+def _models(report: Report) -> Iterator[ModelIdentity]:
+    yield from (record.model for _, record in report.records)
+    yield from (row.model for _, record in report.benches for row in record.rows)
 
 
 def _lines(record: Record) -> Iterator[str | Text]:
@@ -39,8 +52,11 @@ def _lines(record: Record) -> Iterator[str | Text]:
         case BenchRecord():
             yield from _bench(record)
         case AbRecord():
-            verdict = record.verdict
-            yield verdict_line(verdict) if verdict else "no verdict"
+            yield _verdict(record.verdict)
+
+
+def _verdict(found: Verdict | None) -> Text:
+    return verdict_line(replace(found, reason=one_line(found.reason))) if found else Text("no verdict")
 
 
 def _train(section: TrainSection) -> Iterator[str]:
@@ -65,7 +81,7 @@ def _evaluate(section: EvaluateSection) -> Iterator[str]:
 
 
 def _export(section: ExportSection) -> Iterator[str | Text]:
-    yield verdict_line(section.gate.verdict) if section.gate else "no verdict"
+    yield _verdict(section.gate.verdict if section.gate else None)
     yield f"{section.nodes} nodes, {sum(section.files.values()) / 1e6:.1f} MB, {section.dtype}"
 
 
@@ -74,6 +90,3 @@ def _bench(record: BenchRecord) -> Iterator[str]:
     valid = [row for row in rows if row.broken_rules == ()]
     place = f"; {machine_line(record.environment, rows[0].placement)}" if rows else ""
     yield f"{len(rows)} rows, {len(valid)} VALID{place}"
-    fastest = ", ".join(f"{row.id} with {fixed(speed(row), 1)} pairs/s" for row in best(valid))
-    if fastest:
-        yield f"fastest VALID row: {fastest}"

@@ -1,20 +1,38 @@
 """Tests of `mrpcbench report`: what it reads, and what it says."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Listener, Outcome
-from records import COMMANDS, make_record
+from conftest import REPOSITORY, Listener, Outcome
+from records import (
+    COMMANDS,
+    MODEL,
+    TORCH,
+    make_bench,
+    make_evaluate,
+    make_export,
+    make_gate,
+    make_record,
+    make_row,
+    make_train,
+)
 
 from mrpcbench.commands.report import report
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
 from mrpcbench.schema.gate_requests import ReportPlan
+from mrpcbench.schema.identity import Command
+from mrpcbench.schema.records import BenchRecord
+from mrpcbench.schema.verdicts import Verdict
 
 Run = Callable[..., Outcome]
 PLAN = ReportPlan()
@@ -79,6 +97,138 @@ def test_report_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
     assert done.stdout.endswith("STATUS 0\nLOADED []\n"), done.stdout + done.stderr
 
 
-def test_json_is_one_document(mrpcbench: Run, tmp_path: Path) -> None:
+# --- recommendation ---------------------------------------------------------------------------------------------------
+
+PEERS = REPOSITORY / "results" / "peers-cpu" / "bench.json"
+QUICK = REPOSITORY / "results" / "quickstart" / "bench.json"
+
+
+def test_the_case_to_deploy_is_named_with_the_reason_for_each_other_case(mrpcbench: Run) -> None:
+    done = mrpcbench("report", PEERS, "--max-f1-drop", "0.5", "--price-per-hour", "2.99")
+    assert done.status == 0
+    record = store.load_as(BenchRecord, PEERS)
+    lines = dict(re.findall(r"^  (deploy|not \S+|Pareto front) +(.*)$", done.out, re.MULTILINE))
+    assert lines["deploy"].startswith("onnx-int8: 38.5 pairs/s (offline batch 32); F1 0.7416, as hf-autocast;")
+    assert "21.6 for a million pairs" in " ".join(done.out.split())
+    others = {row.case for row in record.rows} - {"onnx-int8"}
+    assert {name.removeprefix("not ") for name in lines} == {"deploy", "Pareto front"} | others
+    assert lines["not hf-autocast"].startswith(
+        "17.1 pairs/s (offline batch 32); onnx-int8 is 2.27x faster (95% CI 2.12"
+    )
+    assert lines["not torch-packed"].startswith("offline batch 32 is INVALID: unsteady")
+    assert "random-init: speed, memory and numerics" in done.out
+
+
+def test_the_exit_code_tells_whether_a_case_meets_the_limits(mrpcbench: Run) -> None:
+    """0 with a case; 5 if every case misses a limit; 6 if one could meet it, because its row is INVALID."""
+    statuses = {limit: mrpcbench("report", PEERS, "--max-p99-ms", limit).status for limit in ("120", "20")}
+    assert statuses == {"120": 0, "20": 6}
+    done = mrpcbench("report", QUICK, "--max-p99-ms", "0.1")
+    assert done.status == 5
+    assert "no case, because every case misses a limit" in done.out
+    assert mrpcbench("report", QUICK, "--max-p99-ms", "1").status == 0
+
+
+def test_an_unfinished_benchmark_cannot_meet_a_limit(mrpcbench: Run, tmp_path: Path) -> None:
+    store.save(make_record("bench", complete=False), tmp_path / "bench.json")
+    assert mrpcbench("report", "bench.json").status == 0
+    assert mrpcbench("report", "bench.json", "--max-p99-ms", "1000").status == 6
+
+
+def test_the_knee_on_a_gpu_is_named_with_its_memory(mrpcbench: Run) -> None:
+    done = mrpcbench("report", REPOSITORY / "results" / "h200" / "bench-torch-offline.json")
+    text = "128 has 92% of the pairs/s of 512 and takes 1841 MiB of GPU memory"
+    assert text in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--price-per-hour", "0"), "--price-per-hour 0: must be above 0"),
+        (("--price-per-hour", "-1"), "Invalid value for '--price-per-hour'"),
+        (("--price-per-hour", "nan"), "--price-per-hour nan: not a finite number"),
+        (("--max-p99-ms", "0"), "--max-p99-ms 0: must be above 0"),
+        (("--max-f1-drop", "101"), "Invalid value for '--max-f1-drop'"),
+        (("--max-f1-drop", "half"), "Invalid value for '--max-f1-drop'"),
+        (("--csv", "."), "--csv .: a folder"),
+        (("--csv", "bench.json/rows.csv"), "bench.json is a file"),
+        (("--best",), "No such option: --best"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_leaves_everything_as_it_was(
+    options: tuple[str, ...], message: str, mrpcbench: Run, tmp_path: Path
+) -> None:
     store.save(make_record("bench"), tmp_path / "bench.json")
-    assert json.loads(mrpcbench("report", "bench.json", "--json").out)["records"][0][0] == "bench.json"
+    before = (tmp_path / "bench.json").read_bytes()
+    done = mrpcbench("report", "bench.json", *options)
+    assert done.status == 2
+    assert message in done.err
+    assert (len(done.err.splitlines()), done.out) == (1, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json"}
+    assert (tmp_path / "bench.json").read_bytes() == before
+
+
+def test_an_option_for_benchmarks_needs_one(mrpcbench: Run, tmp_path: Path) -> None:
+    store.save(make_record("evaluate"), tmp_path / "evaluate.json")
+    for options in (("--max-f1-drop", "1"), ("--csv", "rows.csv")):
+        done = mrpcbench("report", "evaluate.json", *options)
+        assert done.status == 2
+        assert f"{options[0]}: needs a record of bench" in done.err
+    assert not (tmp_path / "rows.csv").exists()
+
+
+def test_json_is_one_document(mrpcbench: Run, tmp_path: Path) -> None:
+    for command in COMMANDS:
+        store.save(make_record(command), tmp_path / "runs" / f"{command}.json")
+    found = {one["command"]: one for one in json.loads(mrpcbench("report", "runs", "--json").out)["records"]}
+    assert set(found) == set(COMMANDS)
+    assert found["evaluate"]["figures"]["f1"] == pytest.approx(2 * 253 / (2 * 253 + 31 + 26))
+    assert found["ab"]["verdict"]["outcome"] == "PASS"
+    assert found["bench"]["recommendation"]["chosen"] is None
+    assert [row["row"] for row in found["bench"]["rows"]] == ["torch single-stream", "torch offline batch 32"]
+
+
+def test_the_csv_has_a_line_for_each_row(mrpcbench: Run, tmp_path: Path) -> None:
+    assert mrpcbench("report", PEERS, QUICK, "--csv", "out/rows.csv").status == 0
+    with (tmp_path / "out" / "rows.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    records = [store.load_as(BenchRecord, path) for path in (PEERS, QUICK)]
+    rows = [row for record in records for row in record.rows]
+    assert [line["row"] for line in lines] == [str(row.id) for row in rows]
+    first = rows[0].summary
+    assert first is not None
+    assert float(lines[0]["pairs_per_s"]) == first.pairs_per_s
+    assert (lines[0]["p99_ms"], lines[0]["reference"], lines[0]["validity"]) == ("", "", "VALID")
+    assert (lines[1]["validity"], lines[1]["broken_rules"]) == ("INVALID", "unsteady: the rounds vary by 11%")
+    assert {line["record"] for line in lines} == {"peers-cpu/bench.json", "quickstart/bench.json"}
+    assert lines[0]["model_sha256"] == records[0].model.model_sha256
+    assert lines[0]["machine_sha256"] == records[0].environment.machine_sha256
+
+
+def test_a_text_that_a_spreadsheet_would_run_gets_a_quote(mrpcbench: Run, tmp_path: Path) -> None:
+    names = ["=cmd()", "+1+1", "-2", "@SUM(A1)", "plain"]
+    rows = [make_row("offline", case=str(at), model=replace(MODEL, name=name)) for at, name in enumerate(names)]
+    store.save(make_record("bench", bench=make_bench(rows=tuple(rows))), tmp_path / "bench.json")
+    assert mrpcbench("report", "bench.json", "--csv", "rows.csv").status == 0
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        shown = [line["model"] for line in csv.DictReader(file)]
+    assert shown == ["'=cmd()", "'+1+1", "-2", "'@SUM(A1)", "plain"]
+
+
+def test_control_characters_of_a_record_are_not_printed(mrpcbench: Run, tmp_path: Path) -> None:
+    model = replace(MODEL, name="\x1b[31mred\x07")
+    place = replace(TORCH, provider="\x1b[32mgreen")
+    row = make_row("offline", broken_rules=("\x1b]0;title\x07",), model=replace(model, proven=False), placement=place)
+    gate = make_gate(verdict=Verdict(outcome="PASS", reason="\x1b[33myellow"))
+    changes: dict[Command, Any] = {
+        "bench": make_bench(rows=(row,)),
+        "evaluate": make_evaluate(placement=place),
+        "train": make_train(placement=place),
+        "export": make_export(gate=gate, dtype="\x1b[34mblue"),
+    }
+    for command, section in changes.items():
+        store.save(make_record(command, model=model, **{command: section}), tmp_path / "runs" / f"{command}.json")
+    shown = mrpcbench("report", "runs").out
+    for text in ("[31mred", "[32mgreen", "[33myellow", "[34mblue", "UNVERIFIED"):
+        assert text in shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown)

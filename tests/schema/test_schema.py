@@ -29,7 +29,7 @@ from mrpcbench.schema import (
     fields as schema_fields,
 )
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
-from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish
+from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish, ReportPlan
 from mrpcbench.schema.identity import Command, Lineage
 from mrpcbench.schema.records import RECORDS, RunRecord
 from mrpcbench.schema.requests import (
@@ -60,6 +60,7 @@ REQUESTS = {
     "compare": (ComparePlan, Publish, JsonOption),
     "ab": (AbPlan, Publish, Output),
     "baseline set": (BaselineFolder, BaselineRequest, JsonOption),
+    "report": (ReportPlan, JsonOption),
     "quickstart": (QuickstartRequest, JsonOption),
     "env": (JsonOption,),
 }
