@@ -2,12 +2,14 @@
 
 It computes the same as `ModernBertForSequenceClassification` with fewer than half of the kernels. It uses no padding
 and no autocast. Rotary tables and masks are computed once, not in each layer. Query and key are rotated together. If
-all weights have one dtype, each residual is added by the matrix product before it.
+all weights have one dtype, each residual is added by the matrix product before it. On a GPU, Triton kernels replace
+torch's operators between matrix products and attention.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import torch
 from torch.nn import functional
@@ -15,13 +17,14 @@ from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
 from mrpcbench.models.modernbert_config import is_local, rope_thetas, rope_types
+from mrpcbench.modernbert.operators import Affine, Operators
 from mrpcbench.modernbert.packing import Packed
 
 ARCHITECTURE = "ModernBertForSequenceClassification"
 DROPOUTS = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
 Weights = Mapping[str, torch.Tensor]
-# (query and key [T, 2, H, D], value [T, 1, H, D], whether the layer is local) -> [T, H, D]
-Attend = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+# (tensors [T, n, H, D] that together are query, key and value, whether the layer is local) -> [T, H, D]
+Attend = Callable[[Sequence[torch.Tensor], bool], torch.Tensor]
 Attention = Callable[[Packed, PretrainedConfig, torch.dtype], Attend]
 
 
@@ -66,24 +69,35 @@ def logits(
     packed: Packed,
     rotary: torch.Tensor,
     attention: Attention | None = None,
+    operators: type[Operators] | None = None,
 ) -> torch.Tensor:
     """Logits [pairs, labels] of the real segments, in the dtype of the head's weights.
 
     `weights` have the names of the model's `state_dict`: its own parameters, or copies in another dtype. The encoder's
     matrices have the dtype of `rotary`. The residual stream has that of the embeddings and norms, and the head may have
-    another: with these in float32 and the matrices in bf16 it computes as autocast does. `attention` is chosen by
-    `kernel_for` unless given. Without gradients, residuals are added in place.
+    another: with these in float32 and the matrices in bf16 it computes as autocast does. `attention` and `operators`
+    are chosen by `kernel_for` and `operators_for` unless given. Without gradients, residuals are added in place.
     """
     net = _Net(weights, config)
-    embedded = functional.embedding(packed.ids, weights["model.embeddings.tok_embeddings.weight"])
-    states = net.norm(embedded, "model.embeddings.norm")
-    rotations = rotary.index_select(0, packed.positions)
     attend = (attention or kernel_for(config, rotary.device, rotary.dtype))(packed, config, rotary.dtype)
-    activation = ACT2FN[config.hidden_activation]
+    between = (operators or operators_for(rotary.device))(config, packed.positions, rotary)
+    embedded = functional.embedding(packed.ids, weights["model.embeddings.tok_embeddings.weight"])
+    states = between.norm(embedded, net.affine("model.embeddings.norm"))
+    # The embeddings are normalised already, so the first layer has no norm of its own.
+    normed = states.to(rotary.dtype)
     for index in range(config.num_hidden_layers):
-        states = _attended(net, states, index, rotations, attend)
-        states = _transformed(net, states, index, rotary.dtype, activation)
-    return _classified(net, net.norm(states, "model.final_norm"), packed)[: packed.pairs]
+        layer, local = f"model.layers.{index}", is_local(config, index)
+        rotated = between.rotated(net.linear(normed, f"{layer}.attn.Wqkv"), local)
+        inner, mapping = attend(rotated, local).flatten(1), net.affine(f"{layer}.attn.Wo")
+        states, normed = between.added_norm(states, inner, mapping, net.affine(f"{layer}.mlp_norm"))
+        inner, mapping = between.gated(net.linear(normed, f"{layer}.mlp.Wi")), net.affine(f"{layer}.mlp.Wo")
+        if index + 1 < config.num_hidden_layers:
+            norm = net.affine(f"model.layers.{index + 1}.attn_norm")
+            states, normed = between.added_norm(states, inner, mapping, norm)
+        else:
+            states = between.added(states, inner, mapping)
+    states = between.norm(states, net.affine("model.final_norm"))
+    return _classified(net, states, packed)[: packed.pairs]
 
 
 @dataclass(frozen=True)
@@ -93,71 +107,15 @@ class _Net:
     weights: Weights
     config: PretrainedConfig
 
+    def affine(self, name: str) -> Affine:
+        return Affine(self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+
     def linear(self, states: torch.Tensor, name: str) -> torch.Tensor:
-        return functional.linear(states, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+        return functional.linear(states, *self.affine(name))
 
     def norm(self, states: torch.Tensor, name: str) -> torch.Tensor:
-        weight, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+        weight, bias = self.affine(name)
         return functional.layer_norm(states, weight.shape, weight, bias, self.config.norm_eps)
-
-    def added(self, states: torch.Tensor, inner: torch.Tensor, name: str) -> torch.Tensor:
-        """`states` plus the linear map of `inner`; in place without gradients. In one dtype it is one kernel."""
-        if states.dtype != inner.dtype:
-            mapped = self.linear(inner, name)
-            return states + mapped if torch.is_grad_enabled() else states.add_(mapped)
-        weight, bias = self.weights[f"{name}.weight"].t(), self.weights.get(f"{name}.bias")
-        if bias is not None:
-            states = states + bias
-        return states.addmm(inner, weight) if torch.is_grad_enabled() else states.addmm_(inner, weight)
-
-
-def _attended(net: _Net, states: torch.Tensor, index: int, rotations: torch.Tensor, attend: Attend) -> torch.Tensor:
-    """States [T, hidden] after the attention of layer `index`; `rotations` are [T, 2, 2, 1, 1, D]."""
-    layer, heads = f"model.layers.{index}", net.config.num_attention_heads
-    local = is_local(net.config, index)
-    # The embeddings are normalised already, so the first layer has no norm of its own.
-    normed = (net.norm(states, f"{layer}.attn_norm") if index else states).to(rotations.dtype)
-    qkv = net.linear(normed, f"{layer}.attn.Wqkv").view(len(states), 3, heads, -1)
-    query_key, value = qkv.split_with_sizes((2, 1), dim=1)
-    query_key = _Rotation.apply(query_key, *rotations[:, int(local)].unbind(1))  # type: ignore[no-untyped-call]
-    return net.added(states, attend(query_key, value, local).flatten(1), f"{layer}.attn.Wo")
-
-
-class _Rotation(torch.autograd.Function):
-    """Rotary embedding of [T, 2, H, D] by cosines and signed sines [T, 1, 1, D]: three kernels, as its gradient.
-
-    From the same operators, autograd makes a gradient of twice as many kernels.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(cosines, sines)
-        rotated, half = states * cosines, states.shape[-1] // 2
-        rotated[..., :half].addcmul_(states[..., half:], sines[..., :half])
-        rotated[..., half:].addcmul_(states[..., :half], sines[..., half:])
-        return rotated
-
-    @staticmethod
-    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,), (cosines, sines) = given, ctx.saved_tensors
-        found, half = gradient * cosines, gradient.shape[-1] // 2
-        found[..., :half].addcmul_(gradient[..., half:], sines[..., half:])
-        found[..., half:].addcmul_(gradient[..., :half], sines[..., :half])
-        return found, None, None
-
-
-def _transformed(
-    net: _Net,
-    states: torch.Tensor,
-    index: int,
-    dtype: torch.dtype,
-    activation: Callable[[torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
-    """States [T, hidden] after the gated linear unit of layer `index`, whose matrices have `dtype`."""
-    layer = f"model.layers.{index}"
-    normed = net.norm(states, f"{layer}.mlp_norm").to(dtype)
-    value, gate = net.linear(normed, f"{layer}.mlp.Wi").chunk(2, dim=-1)
-    return net.added(states, activation(value) * gate, f"{layer}.mlp.Wo")
 
 
 def _classified(net: _Net, states: torch.Tensor, packed: Packed) -> torch.Tensor:
@@ -171,7 +129,7 @@ def _classified(net: _Net, states: torch.Tensor, packed: Packed) -> torch.Tensor
     return net.linear(net.norm(ACT2FN[net.config.classifier_activation](pooled), "head.norm"), "classifier")
 
 
-# --- attention --------------------------------------------------------------------------------------------------------
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 
 def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Attention:
@@ -180,10 +138,34 @@ def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtyp
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
+@cache
+def operators_for(device: torch.device) -> type[Operators]:
+    """`fused.FusedOperators` on a GPU of compute capability 8 where Triton works, else torch's operators.
+
+    A warning says why Triton does not work: it is not installed, or it finds no C compiler.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8:
+        return Operators
+    try:
+        from mrpcbench.modernbert import fused
+
+        fused.probe(device)
+    except Exception as problem:  # any exception of Triton, of its compilers or of the driver
+        reason = (str(problem).strip() or repr(problem)).splitlines()[0]
+        logging.getLogger(__name__).warning("Triton's kernels do not work, so torch's are used: %s", reason)
+        return Operators
+    return fused.FusedOperators
+
+
 def kernels(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, *, captured: bool) -> str:
-    """The provider in a placement: the attention kernel, and whether it runs as CUDA graphs."""
-    attention = "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa"
-    return f"packed, {attention}" + (", CUDA graphs" if captured else "")
+    """The provider in a placement: the attention kernel, and whether there are fused kernels and CUDA graphs."""
+    parts = {
+        "packed": True,
+        "varlen attention" if kernel_for(config, device, dtype) is varlen else "sdpa": True,
+        "fused kernels": operators_for(device) is not Operators,
+        "CUDA graphs": captured,
+    }
+    return ", ".join(name for name, used in parts.items() if used)
 
 
 def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Attend:
@@ -194,11 +176,11 @@ def varlen(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Atte
     starts, longest, reach = packed.starts, packed.shape.longest, windowless(config) - 1
     no_dropout, causal, debug = 0.0, False, False
 
-    def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
+    def attend(given: Sequence[torch.Tensor], local: bool) -> torch.Tensor:
+        query, key, value = (one for each in given for one in each.unbind(1))
         window = reach if local and longest > reach + 1 else -1
-        query, key = query_key.unbind(1)
         found: torch.Tensor = torch.ops.aten._flash_attention_forward(
-            *(query, key, value.squeeze(1), starts, starts, longest, longest, no_dropout, causal, debug),
+            *(query, key, value, starts, starts, longest, longest, no_dropout, causal, debug),
             window_size_left=window,
             window_size_right=window,
         )[0]
@@ -223,12 +205,11 @@ def padded(packed: Packed, config: PretrainedConfig, dtype: torch.dtype) -> Atte
         # Queries of padding attend to everything: with nothing to attend to, they and their gradients would be NaN.
         masks[1] = _mask(real[:, None, None] & near | ~real[:, None, :, None], dtype)
 
-    def attend(query_key: torch.Tensor, value: torch.Tensor, local: bool) -> torch.Tensor:
-        heads = value.shape[2:]
-        query, key = query_key.index_select(0, there).view(count, width, 2, *heads).permute(2, 0, 3, 1, 4)
-        values = value.index_select(0, there).view(count, width, *heads).transpose(1, 2)
-        found = functional.scaled_dot_product_attention(query, key, values, attn_mask=masks[local])
-        return found.transpose(1, 2).reshape(count * width, *heads).index_select(0, back)
+    def attend(given: Sequence[torch.Tensor], local: bool) -> torch.Tensor:
+        spread = (each.index_select(0, there).view(count, width, *each.shape[1:]) for each in given)
+        query, key, value = (one.transpose(1, 2) for each in spread for one in each.unbind(2))
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=masks[local])
+        return found.transpose(1, 2).flatten(0, 1).index_select(0, back)
 
     return attend
 

@@ -169,7 +169,7 @@ def test_on_a_gpu_logits_match_float32_within_the_precision(
 ) -> None:
     session = on_cuda(dtype)
     kind = "sdpa" if ran == "fp32" else "varlen attention"
-    assert session.placement.provider == f"packed, {kind}, CUDA graphs"
+    assert session.placement.provider == f"packed, {kind}, fused kernels, CUDA graphs"
     assert session.placement.dtype == ran
     for size in (1, 7, 32, 1):
         cut = tokens.batches(size, order="given")
@@ -207,7 +207,7 @@ def test_on_a_gpu_varlen_attention_equals_padded_attention() -> None:
     for local in (False, True):
         answers = []
         for kernel in (packed.varlen, packed.padded):
-            found = kernel(given, config, torch.bfloat16)(query_key, value, local)
+            found = kernel(given, config, torch.bfloat16)((query_key, value), local)
             answers.append((found, *torch.autograd.grad(found.float().square().sum(), (query_key, value))))
         for one, other in zip(*answers, strict=True):
             torch.testing.assert_close(one.float(), other.float(), rtol=0.05, atol=0.05)

@@ -1,5 +1,6 @@
 """ModernBERT without padding, compared with Hugging Face: logits, gradients, windows, filler and kernels."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,17 @@ from packed_models import LENGTHS, difference, gradients, made, theirs
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, DistilBertConfig, ModernBertConfig, ModernBertForSequenceClassification
 
-from mrpcbench.modernbert.forward import Attend, Weights, logits, padded, refusal, rotary_table, windowless
+from mrpcbench.modernbert.forward import (
+    Attend,
+    Weights,
+    logits,
+    operators_for,
+    padded,
+    refusal,
+    rotary_table,
+    windowless,
+)
+from mrpcbench.modernbert.operators import Operators
 from mrpcbench.modernbert.packing import Packed, Shape, pack, shape_for, unpadded
 
 CPU = torch.device("cpu")
@@ -38,7 +49,7 @@ def ours(net: ModernBertForSequenceClassification, packed: Packed, attention: An
 def without_window(packed: Packed, config: ModernBertConfig, dtype: torch.dtype) -> Attend:
     """Attention as if every layer were global."""
     attend = padded(packed, config, dtype)
-    return lambda query_key, value, local: attend(query_key, value, False)
+    return lambda given, local: attend(given, False)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -240,6 +251,21 @@ def test_torchs_flash_attention_takes_the_arguments_that_a_gpu_run_gives_it() ->
     sequences = ["query", "key", "value", "cum_seq_q", "cum_seq_k", "max_q", "max_k"]
     assert names[:10] == [*sequences, "dropout_p", "is_causal", "return_debug_mask"]
     assert {"window_size_left", "window_size_right"} <= set(names)
+
+
+def test_without_triton_a_gpu_uses_torchs_operators_and_a_warning_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert operators_for(CPU) is Operators
+    assert caplog.text == ""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(sys.modules, "triton", None)  # an import of it then fails
+    monkeypatch.delitem(sys.modules, "mrpcbench.modernbert.triton_kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "mrpcbench.modernbert.fused", raising=False)
+    assert operators_for.__wrapped__(torch.device("cuda")) is Operators
+    assert "torch's are used: import of triton halted" in caplog.text
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert operators_for.__wrapped__(torch.device("cuda")) is Operators
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

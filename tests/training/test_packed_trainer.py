@@ -188,6 +188,6 @@ def test_on_a_gpu_it_trains_like_the_trainer_within_bf16_precision(
     recipe = replace(RECIPE, max_steps=24, learning_rate=1e-4, precision="bf16")
     run(replace(request_, device="cuda", output_dir=str(tmp_path / "trainer")), recipe)
     section = run(replace(request_, device="cuda"), replace(recipe, engine="packed")).train
-    assert section.placement.provider == "packed, varlen attention, CUDA graphs"
+    assert section.placement.provider == "packed, varlen attention, fused kernels, CUDA graphs"
     assert section.cold_s
     np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=0.05)
