@@ -13,7 +13,7 @@ from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
 from mrpcbench.cli.options import given, with_options
 from mrpcbench.cli.process import prepare_process
-from mrpcbench.environment.variables import check_variables, ensure_user
+from mrpcbench.environment.variables import check_variables, ensure_user, is_first_process
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish, ReportPlan
@@ -110,7 +110,9 @@ def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: t
     from mrpcbench.commands.train import train as run
 
     path = _record_path(output, "train")
-    _show_and_exit(run(request, recipe, path, terminal), path, output, terminal)
+    record = run(request, recipe, path, terminal)
+    if is_first_process():
+        _show_and_exit(record, path, output, terminal)
 
 
 @app.command(cls=PanelCommand)

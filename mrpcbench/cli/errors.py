@@ -11,8 +11,15 @@ import typer
 
 from mrpcbench.cli.help import PanelGroup
 from mrpcbench.cli.streams import safe_streams
-from mrpcbench.environment.variables import blamed_variable
-from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
+from mrpcbench.environment.variables import blamed_variable, is_first_process
+from mrpcbench.errors import (
+    ExitStatus,
+    InterruptedRunError,
+    MrpcbenchError,
+    ReportedError,
+    UsageError,
+    first_line,
+)
 from mrpcbench.progress import Detail
 
 if TYPE_CHECKING:
@@ -48,6 +55,9 @@ class Invocation:
         """
         if self.traceback:
             print_exc()
+        # All processes of a launch have the same command line, so one of them says what is wrong with it.
+        if isinstance(error, ReportedError) or (isinstance(error, typer.TyperException) and not is_first_process()):
+            return ExitStatus(getattr(error, "status", ExitStatus.USAGE))
         if isinstance(error, InterruptedRunError) and error.record is not None:
             with suppress(Exception):  # a failure to show the record must not hide the error
                 self.terminal.partial(error.record, error.view)

@@ -28,8 +28,16 @@ from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.training import checkpoints, launch, model_card
-from mrpcbench.training.arguments import LENGTH, ROW, resolve_engine, resolve_precision, training_arguments
+from mrpcbench.training.arguments import (
+    LENGTH,
+    ROW,
+    resolve_engine,
+    resolve_precision,
+    training_arguments,
+    with_batch_sizes,
+)
 from mrpcbench.training.callbacks import Interruptible
+from mrpcbench.training.distributed import World
 from mrpcbench.training.epoch_log import epochs_of, metrics_csv
 from mrpcbench.training.packed_trainer import PackedTrainer
 from mrpcbench.training.trainer import LABELS, ObservedTrainer
@@ -42,14 +50,18 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
 
     The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
     and `MissingError` if the device cannot train as requested. Ctrl-C saves a checkpoint, from which `resume`
-    continues, and raises `InterruptedRunError`.
+    continues, and raises `InterruptedRunError`. Of several processes that a launcher has started, the first one writes;
+    the others return the record as it is when the training ends.
     """
     check(request, recipe)
-    with launch.alone(request, recipe, observer):
-        return _train_alone(request, recipe, results, observer)
+    with launch.launched(request, recipe, observer) as (world, shown):
+        recipe = with_batch_sizes(recipe, world.size)
+        return _train_in(world, request, recipe, results if world.is_first else None, shown)
 
 
-def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer) -> TrainRecord:
+def _train_in(
+    world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
+) -> TrainRecord:
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
     torch.set_num_threads(resolve_threads())
@@ -83,21 +95,23 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
         if done := checkpoints.finished(run, output_dir):
             observer.say(f"the run in {output_dir} is finished; nothing is left to train, and this is its record")
             store.save(done, results)
-            _push(request, observer)
+            if world.is_first:
+                _push(request, observer)
             return done
         checkpoints.check_best(checkpoints.newest_checkpoint(output_dir), output_dir)
     made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
     tokens = {name: _tokens(split, source) for name, split in pairs.items()}
     source.tell(observer)
-    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world)
     newest = checkpoints.newest_checkpoint(output_dir) if request.resume else None
     begun_at = checkpoints.state_of(newest).global_step if newest else 0
     check_space("--output-dir", output_dir, checkpoints.bytes_to_write(trainer, recipe, begun_at))
-    checkpoint = checkpoints.start(request, run, observer)
+    world.wait()  # for the checks of all
+    checkpoint = checkpoints.start(request, run, observer) if world.is_first else newest
     record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
-    return _finish(trainer, loaded, record, request, results, observer)
+    return record if not world.is_first else _finish(trainer, loaded, record, request, results, observer)
 
 
 def _with_engine(
@@ -146,11 +160,12 @@ def _trainer(
     tokens: dict[str, Dataset],
     observer: Observer,
     precision: str,
+    world: World,
 ) -> ObservedTrainer:
     """The trainer for the engine of `recipe`. Raises `MissingError` if it would train in another precision."""
     if recipe.engine == "packed":
-        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
-    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision, world=world)
+    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, world=world)
     if trainer.precision != precision:
         raise MissingError(
             f"--precision {recipe.precision}: requested {precision}, but {trainer.precision} would be used"
@@ -169,6 +184,8 @@ def _first_record(
     section = TrainSection(
         recipe=recipe,
         placement=trainer.placement,
+        processes=trainer.world.size,
+        devices=tuple(trainer.world.gather(trainer.placement.device)),
         base_model=loaded.identity,
         load_report=loaded.report,
         aligned_tokens={},
@@ -199,7 +216,7 @@ def _run(
     def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
         store.save(replace(record, train=replace(begun, epochs=epochs)), results)
 
-    interruptible = Interruptible(save_epoch)
+    interruptible = Interruptible(save_epoch, trainer.world)
     trainer.add_callback(interruptible)
     begin, spent = time.monotonic(), dict[str, Any]()
     reached = checkpoints.state_of(checkpoint) if checkpoint else None
@@ -214,14 +231,15 @@ def _run(
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
     if aligned:
         observer.say(f"special tokens aligned with the tokenizer: {', '.join(aligned)}")
+    real_tokens, padding_tokens = trainer.world.totals(trainer.counted.real_tokens, trainer.counted.padding_tokens)
     section = replace(
         begun,
         aligned_tokens=aligned,
         epochs=epochs_of(trainer.state.log_history),
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         **spent,
-        real_tokens=trainer.counted.real_tokens,
-        padding_tokens=trainer.counted.padding_tokens,
+        real_tokens=real_tokens,
+        padding_tokens=padding_tokens,
     )
     return replace(record, train=section)
 

@@ -27,7 +27,7 @@ from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, Expo
 from mrpcbench.schema.results import EvalScore, ExportGate, ExportSection, TrainSection
 
 RECIPE_SHOWN = (
-    "learning_rate lr_scheduler_type warmup_steps num_train_epochs max_steps per_device_train_batch_size "
+    "learning_rate lr_scheduler_type warmup_steps num_train_epochs max_steps batch_size "
     "gradient_accumulation_steps optim adam_beta1 adam_beta2 adam_epsilon weight_decay max_grad_norm precision seed "
     "metric_for_best_model"
 ).split()

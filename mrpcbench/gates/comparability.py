@@ -99,7 +99,9 @@ def facts(record: Record) -> Facts:
 def _train(record: TrainRecord) -> Facts:
     section, base = record.train, record.train.base_model
     # The requested precision may be 'auto'; the placement holds the one that was used.
-    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
+    # The batch of all processes counts, not the share of one.
+    left_out = {"seed", "precision", "per_device_train_batch_size"}
+    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in left_out}
     # Newly initialised weights depend on the seed, and are part of the base model's hash.
     identity = _loaded(section) if _has_new_weights(section) else {"base_model_sha256": base.model_sha256}
     return Facts(
@@ -112,6 +114,7 @@ def _train(record: TrainRecord) -> Facts:
         may_differ={
             **_where(section.placement),
             **_settings(record),
+            "processes": section.processes,
             "resumed_from_step": section.resumed_from_step,
         },
         match_within_side=_prefixed("recipe", recipe),

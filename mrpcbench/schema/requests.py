@@ -8,6 +8,8 @@ from typing import Literal
 from mrpcbench.schema.fields import about, described
 
 DEFAULT_MODEL = "answerdotai/ModernBERT-base"
+# Pairs in a training batch of the reference run.
+DEFAULT_BATCH_SIZE = 32
 DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
 QUICKSTART = "quickstart"
 
@@ -74,10 +76,15 @@ class TrainRecipe:
     What the notebook does not set (weight decay, gradient clipping, the seed) has the default of the Trainer.
     """
 
-    per_device_train_batch_size: int = about(
-        "Pairs in one training batch.",
-        default=32,
-        flags=("--batch-size", "--per-device-train-batch-size"),
+    batch_size: int | None = about(
+        f"Pairs in one training batch, over all processes; default: {DEFAULT_BATCH_SIZE}.",
+        default=None,
+        minimum=1,
+        group="Recipe",
+    )
+    per_device_train_batch_size: int | None = about(
+        "Pairs in one training batch of one process; default: --batch-size divided by the number of processes.",
+        default=None,
         minimum=1,
         group="Recipe",
     )

@@ -76,7 +76,9 @@ class TrainSection:
     """Results of `train`."""
 
     recipe: TrainRecipe = about("The requested recipe, with the engine that trained in place of 'auto'.")
-    placement: Placement = about("Where and in which precision it trained.")
+    placement: Placement = about("Where and in which precision it trained; of several processes, the first.")
+    processes: int = about("Processes that shared each batch.", default=1)
+    devices: tuple[str, ...] = about("The device of each process; empty in older records.", default=())
     base_model: ModelIdentity = about("The model that training started from.")
     load_report: LoadReport = about("Keys that did not match when the base model was loaded.")
     aligned_tokens: dict[str, int | None] = about("Special tokens of the config that were aligned with the tokenizer.")
@@ -95,8 +97,8 @@ class TrainSection:
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
     save_s: float | None = about("Part of train_s for saving checkpoints.", default=None)
-    real_tokens: int = about("Training tokens that are not padding, in this process.")
-    padding_tokens: int = about("Training tokens that are padding, in this process.")
+    real_tokens: int = about("Training tokens that are not padding, since the start or the resumption.")
+    padding_tokens: int = about("Training tokens that are padding, since the start or the resumption.")
 
 
 @described

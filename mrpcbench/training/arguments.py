@@ -1,7 +1,7 @@
 """A training recipe as the Hugging Face Trainer's arguments."""
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.modernbert.forward import refusal
-from mrpcbench.schema.requests import Engine, Precision, TrainRecipe
+from mrpcbench.schema.requests import DEFAULT_BATCH_SIZE, Engine, Precision, TrainRecipe
 
 # transformers' names of torch's AdamW.
 ADAMW = ("adamw_torch", "adamw_torch_fused")
@@ -19,7 +19,7 @@ LENGTH = "length"
 # The dataset column with the number of a pair, by which an error names it.
 ROW = "row"
 # Fields of the recipe that are not the Trainer's, or that it takes in another form. All others have its names.
-NOT_THE_TRAINERS = {"engine", "precision", "metric_for_best_model", "group_by_length"}
+NOT_THE_TRAINERS = {"batch_size", "engine", "precision", "metric_for_best_model", "group_by_length"}
 
 
 class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped here
@@ -61,6 +61,27 @@ def resolve_engine(recipe: TrainRecipe, net: PreTrainedModel, device: str) -> En
     return "packed" if device == "cpu" and supported else "trainer"
 
 
+def with_batch_sizes(recipe: TrainRecipe, processes: int) -> TrainRecipe:
+    """`recipe` with the batch of all `processes`, and the equal share of each one.
+
+    Raises `UsageError` if the batch cannot be divided, or if both sizes are given and contradict each other.
+    """
+    share, batch = recipe.per_device_train_batch_size, recipe.batch_size
+    if share is None:
+        batch = batch or DEFAULT_BATCH_SIZE
+        if batch % processes:
+            raise UsageError(
+                f"--batch-size {batch}: {processes} processes cannot share it equally; use a multiple of {processes}"
+            )
+        share = batch // processes
+    elif batch is not None and batch != share * processes:
+        raise UsageError(
+            f"--batch-size {batch} contradicts --per-device-train-batch-size {share} with {processes} "
+            f"process{'' if processes == 1 else 'es'}; leave one of them out"
+        )
+    return replace(recipe, batch_size=share * processes, per_device_train_batch_size=share)
+
+
 def training_arguments(
     recipe: TrainRecipe, output_dir: Path, *, device: str, precision: str, report_to: str
 ) -> TrainingArguments:
@@ -87,6 +108,8 @@ def training_arguments(
             disable_tqdm=True,
             dataloader_pin_memory=device == "cuda",
             report_to=[report_to],
+            # All weights of a classifier take part in its loss, and a search for others costs time in every step.
+            ddp_find_unused_parameters=False,
         )
     except (ValueError, TypeError) as error:
         raise UsageError(f"transformers rejected an option: {first_line(error)}") from error

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -24,7 +25,7 @@ from mrpcbench.training.trainer import ObservedTrainer
 RUN_FILE = "mrpcbench-run.json"
 # The record of a finished run, next to its model.
 RECORD_FILE = "mrpcbench-train.json"
-CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def check_output(request: TrainRequest) -> None:
@@ -132,8 +133,7 @@ def bytes_to_write(trainer: ObservedTrainer, recipe: TrainRecipe, begun_at: int)
     A checkpoint holds the weights in float32, and AdamW's two moments of each.
     """
     weights: int = 4 * sum(weight.numel() for weight in trainer.model.parameters())
-    epoch = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
-    epoch = math.ceil(epoch / recipe.gradient_accumulation_steps)
+    epoch = trainer.steps_per_epoch
     saves = math.ceil(trainer.total_steps / epoch) - begun_at // epoch
     files = saves * (3 if recipe.optim.startswith("adamw_torch") else 1) + 1
     return int(weights * files)
@@ -144,13 +144,20 @@ def newest_checkpoint(output_dir: Path) -> Path | None:
     numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
     steps = {int(number): path for path, number in numbered if number.isdigit()}
     for step in sorted(steps, reverse=True):
-        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
+        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES) and _has_generators(steps[step]):
             try:
                 state_of(steps[step])
             except (ValueError, TypeError):
                 continue
             return steps[step]
     return None
+
+
+def _has_generators(checkpoint: Path) -> bool:
+    """Whether a checkpoint has the state of the random generators of every process of its run."""
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    return all((checkpoint / name).exists() for name in names)
 
 
 def state_of(checkpoint: Path) -> TrainerState:

@@ -42,6 +42,7 @@ from mrpcbench.schema.requests import (
     TrainRecipe,
     TrainRequest,
 )
+from mrpcbench.training.arguments import with_batch_sizes
 
 MODULES = (requests, bench_requests, gate_requests, verdicts, identity, results, bench_results, records)
 CLASSES = [
@@ -188,7 +189,7 @@ def test_every_table_mentions_random_weights(weights: Any, origin: Any, label: s
 
 def test_the_default_recipe_is_the_reference_run() -> None:
     """The arguments of the published notebook, and otherwise the defaults of the Trainer."""
-    recipe = TrainRecipe()
+    recipe = with_batch_sizes(TrainRecipe(), 1)
     assert (recipe.per_device_train_batch_size, recipe.per_device_eval_batch_size) == (32, 32)
     assert (recipe.num_train_epochs, recipe.max_steps) == (2.0, -1)
     assert (recipe.learning_rate, recipe.lr_scheduler_type, recipe.warmup_steps) == (8e-5, "linear", 0)
