@@ -28,7 +28,7 @@ from mrpcbench.schema.requests import (
     TrainRecipe,
     TrainRequest,
 )
-from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Verdict
+from mrpcbench.schema.verdicts import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:
     from mrpcbench.cli.terminal import Terminal
@@ -79,6 +79,7 @@ def main(
     invocation = context.obj
     invocation.detail = "verbose" if verbose else "quiet" if quiet else "normal"
     invocation.traceback = traceback
+    invocation.command = context.invoked_subcommand
 
 
 def _terminal(context: typer.Context) -> "Terminal":
@@ -144,18 +145,22 @@ def evaluate(
 
 
 @app.command(cls=PanelCommand)
-@with_options(ExportPlan, Output)
-def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
+@with_options(ExportPlan, Publish, Output)
+def export(plan: ExportPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
     """Export a model to ONNX, and verify that its answers match.
 
     Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
     code is 5, and the files are kept but marked UNVERIFIED.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.export import export as run
-
+    context.obj.publish_to(publish_request)
     path = _record_path(output, "export")
-    _show_and_exit(run(plan, path, terminal), path, output, terminal)
+    from mrpcbench.commands.export import export as run
+    from mrpcbench.gates.export import comparison_of
+
+    record = run(plan, path, terminal)
+    context.obj.publish(comparison_of(record, path.name))
+    _show_and_exit(record, path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -204,10 +209,9 @@ def compare(
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
     terminal = _terminal(context)
+    context.obj.publish_to(publish_request)
     from mrpcbench.commands.compare import compare as run
-    from mrpcbench.display.ci import check_publish
 
-    check_publish(publish_request)
     if len(records) > 2:
         raise UsageError(f"{len(records)} records; name the baseline and the record, or the record alone")
     found = run(records[:1] if len(records) > 1 else None, records[-1:], plan)
@@ -215,7 +219,7 @@ def compare(
         terminal.print_json(found)
     else:
         terminal.comparison(found)
-    _publish(found, publish_request, terminal)
+    context.obj.publish(found)
     raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
 
 
@@ -249,21 +253,14 @@ def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Co
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """
     terminal = _terminal(context)
-    from mrpcbench.commands.ab import ab as run
-    from mrpcbench.display.ci import check_publish
-
-    check_publish(publish_request)
+    context.obj.publish_to(publish_request)
     path = _record_path(output, "ab")
+    from mrpcbench.commands.ab import ab as run
+
     record = run(plan, path, terminal)
     if record.ab.comparison:
-        _publish(record.ab.comparison, publish_request, terminal)
+        context.obj.publish(record.ab.comparison)
     _show_and_exit(record, path, output, terminal)
-
-
-def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") -> None:
-    from mrpcbench.display.ci import publish
-
-    terminal.annotate(publish(found, publish_request, os.environ))
 
 
 baseline_app = typer.Typer(

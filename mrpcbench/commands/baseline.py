@@ -5,13 +5,12 @@ so `mrpcbench compare` reads it like any folder.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
-from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
+from mrpcbench.gates.comparability import BASELINE_NAME, COMPARED, SEVERAL, comparability
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch, best_load
@@ -20,7 +19,6 @@ from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.results import EvaluateSection
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PREDICTIONS = ".predictions.jsonl"
 
 
@@ -57,7 +55,7 @@ def set_baseline(
 
 
 def _folder(name: str, location: BaselineFolder) -> Path:
-    if not NAME.fullmatch(name):
+    if not BASELINE_NAME.fullmatch(name):
         raise UsageError(
             f"{name!r}: not a valid baseline name; use a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
         )

@@ -18,6 +18,7 @@
 - A value that is 'unknown' on one side, such as the origin of a downloaded model, is a warning.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, product
@@ -27,6 +28,7 @@ from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.identity import Command, ModelIdentity, Placement
 from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
 from mrpcbench.schema.results import TrainSection
+from mrpcbench.schema.verdicts import Compared
 
 Named = tuple[str, Record]
 # The commands whose records can be compared; a record of ab already has a verdict.
@@ -34,6 +36,8 @@ COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
 
 # The commands of which a baseline may hold several records: different seeds, and repeated runs on one machine.
 SEVERAL: tuple[Command, ...] = ("train", "bench")
+# What a baseline may be called.
+BASELINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 UNKNOWN = "unknown"
 # Settings that only choose how many threads an engine uses.
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,6 +54,27 @@ class Facts:
     must_match: Mapping[str, object]
     may_differ: Mapping[str, object]
     match_within_side: Mapping[str, object] = field(default_factory=dict)
+
+
+def compared_of(record: Record, name: str) -> Compared:
+    """What a comparison shows of `record`, which it calls `name`."""
+    match record:
+        case TrainRecord():
+            placement: Placement | None = record.train.placement
+        case EvaluateRecord():
+            placement = record.evaluate.placement
+        case ExportRecord():
+            placement = record.export.placement
+        case BenchRecord() | AbRecord():
+            placement = None  # each row or side has its own
+    return Compared(
+        name=name,
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        model=f"{record.model.name} ({record.model.label})",
+        model_sha256=record.model.model_sha256,
+        engine=placement.description if placement else None,
+    )
 
 
 def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:

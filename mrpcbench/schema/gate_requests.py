@@ -94,6 +94,11 @@ class ComparePlan:
         group="Limits",
         metavar="[ROW:]METRIC=NUMBER",
     )
+    allow_missing_baseline: bool = about(
+        "Exit with 0 if the baseline does not exist yet and no limit is set; show the command that creates it.",
+        default=False,
+        group="Limits",
+    )
 
 
 @described

@@ -81,6 +81,10 @@ class Comparison:
     differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
     warnings: tuple[str, ...] = about("Allowed differences.", default=())
     metrics: tuple[MetricResult, ...] = about("The metrics, the gated ones first.", default=())
+    missing_baseline: bool = about(
+        "Whether the baseline did not exist, and --allow-missing-baseline let the comparison go on without one.",
+        default=False,
+    )
     verdict: Verdict = about("The outcome of the comparison.")
 
 
