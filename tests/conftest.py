@@ -2,11 +2,7 @@
 
 import os
 
-<<<<<<< HEAD
 # As the command line does, and before torch is imported: see cli/process.py.
-=======
-# As the command line does, and before torch is imported: see mrpcbench/cli/process.py.
->>>>>>> 1e4f54e (compare names the command that creates a missing baseline, and --allow-missing-baseline exits with 0; export writes JUnit, Markdown and annotations too, and an error takes the place of a verdict in them)
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # What a test reports is not a result of the CI job that runs the tests.
