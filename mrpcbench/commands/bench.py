@@ -77,7 +77,7 @@ def _saved(record: BenchRecord, results: Path | None) -> BenchRecord:
 
 def _pairs(plan: BenchPlan, observer: Observer) -> Dataset:
     """The pairs in the seeded order, which is the same for every engine."""
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
     if plan.pairs is not None and plan.pairs > len(pairs):
         raise UsageError(f"--pairs {plan.pairs}: the {plan.split} split has {len(pairs)}")
     order = np.random.default_rng(plan.seed).permutation(len(pairs))

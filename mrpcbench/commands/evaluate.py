@@ -39,7 +39,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     check_writable("--output-dir", plan.output_dir)
     environment = capture()
     source = resolve(spec)
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     order = source.label_order(loading.label_names(pairs), spec.label_map)
     tokens = source.reader.encode(pairs)

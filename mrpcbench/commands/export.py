@@ -47,8 +47,8 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     folder = _output_folder(plan)
     check_writable("--output-dir", folder.parent / "onnx")
     check_file("--results", results)
-    source = weights_source(plan.model)
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split, labelled=False)
+    source = weights_source(plan.model, random_init=plan.random_init)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
     if not graphs.is_ours(plan.optimize):

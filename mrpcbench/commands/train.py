@@ -42,6 +42,7 @@ from mrpcbench.training.epoch_log import epochs_of, metrics_csv
 from mrpcbench.training.packed_trainer import PackedTrainer
 from mrpcbench.training.trainer import LABELS, ObservedTrainer
 
+SPLITS = ("train", "validation")
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
@@ -70,14 +71,14 @@ def _train_in(
     device = resolve_device(request.device)
     exact_float32()
     precision = resolve_precision(recipe.precision, device)
-    splits = loading.load(request.data, observer)
-    pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
+    splits = loading.load(request.data, observer, SPLITS)
+    pairs = {name: loading.split_of(splits, request.data, name) for name in SPLITS}
     checkpoints.check_output(request)
     check_writable("--output-dir", output_dir)
     check_file("--results", results)
     if request.push_to_hub:
         model_card.check_repository(request.push_to_hub)
-    source = weights_source(request.model, to_train=True)
+    source = weights_source(request.model, to_train=True, random_init=request.random_init)
     loaded = load_classifier(
         source,
         label_names=loading.label_names(pairs["train"]),
@@ -285,6 +286,7 @@ def _finish(
         loaded.identity,
         name=public_name(request.output_dir),
         weights="fine-tuned",
+        revision=None,
         model_sha256=weights_sha256(model),
     )
     finished = replace(record, complete=True, model=identity)

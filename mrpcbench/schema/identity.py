@@ -92,6 +92,7 @@ class ModelIdentity:
     """The weights of a model, and its graph."""
 
     name: str = about("Hub id, or the folder's last part.")
+    revision: str | None = about("Commit of the hub repository that it was read from; null for a folder.", default=None)
     architecture: str = about("Class name in config.json.")
     parameters: int = about("Number of weights.")
     weights: Weights = about("pretrained (no classifier yet), fine-tuned, or random-init (never trained).")
@@ -134,7 +135,9 @@ class Lineage:
     base_model: str | None = about(
         "Hub id or folder name of the model that training started from; null if unknown.", default=None
     )
+    base_model_revision: str | None = about("Commit of that model on the hub; null for a folder.", default=None)
     base_model_sha256: str | None = about("Hash of the weights that training started from.", default=None)
+    data_revision: str | None = about("Commit of the hub dataset; null for a folder.", default=None)
     train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
     validation_data_sha256: str | None = about("Hash of the pairs that selected the best epoch.", default=None)
     recipe: TrainRecipe | None = about("How it was trained; null if this project did not train it.", default=None)
@@ -147,6 +150,7 @@ class DataIdentity:
     """The pairs of a record."""
 
     source: str = about("Where the pairs came from.")
+    revision: str | None = about("Commit of the hub dataset; null for a folder.", default=None)
     split: str = about("Split name.")
     pairs: int = about("Number of pairs.")
     positives: int = about("Pairs of the positive class, label 1.")

@@ -97,6 +97,7 @@ class TrainSection:
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
     save_s: float | None = about("Part of train_s for saving checkpoints.", default=None)
+    pushed: str | None = about("Address of the commit that --push-to-hub made; null if there is none.", default=None)
     real_tokens: int = about("Training tokens that are not padding, since the start or the resumption.")
     padding_tokens: int = about("Training tokens that are padding, since the start or the resumption.")
 
@@ -188,5 +189,6 @@ class ExportSection:
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
     placement: Placement = about("Where the graph ran for the export gate.")
+    pushed: str | None = about("Address of the commit that --push-to-hub made; null if there is none.", default=None)
     reference: Placement = about("Where the original model ran for the export gate.")
     gate: ExportGate | None = about("The result of the export gate; null until it is done.")

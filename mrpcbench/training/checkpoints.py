@@ -49,7 +49,9 @@ def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdent
     return Lineage(
         model=base,
         base_model=base.name,
+        base_model_revision=base.revision,
         base_model_sha256=base.model_sha256,
+        data_revision=identities[0].revision,
         train_data_sha256=identities[0].data_sha256,
         validation_data_sha256=identities[1].data_sha256,
         recipe=recipe,
@@ -83,7 +85,7 @@ def check_same_run(now: Lineage, folder: Path) -> None:
     if before.precision != now.precision:
         changed.append(f"precision {before.precision} (now {now.precision})")
     if before.base_model_sha256 != now.base_model_sha256:
-        changed.append(f"a model other than {now.base_model}")
+        changed.append(_other_model(before, now))
     if before.train_data_sha256 != now.train_data_sha256:
         changed.append("other training pairs")
     if before.validation_data_sha256 != now.validation_data_sha256:
@@ -98,7 +100,7 @@ def finished(run: Lineage, folder: Path) -> TrainRecord | None:
     Raises `UsageError` if the weights in `folder` are others than those that `run` wrote.
     """
     lineage = store.load_lineage(folder)
-    if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
+    if lineage is None or lineage != _at_commits_of(lineage, run) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
     if folder_sha256(ModelSource(str(folder), folder)) != lineage.model.model_sha256:
         raise UsageError(
@@ -109,6 +111,18 @@ def finished(run: Lineage, folder: Path) -> TrainRecord | None:
         record = store.load_as(TrainRecord, folder / RECORD_FILE)
         return record if record.model == lineage.model else None
     return None
+
+
+def _at_commits_of(lineage: Lineage, run: Lineage) -> Lineage:
+    """`run` with the model and the commits of `lineage`: another commit of the hub can hold the same files."""
+    commits = {name: getattr(lineage, name) for name in ("base_model_revision", "data_revision")}
+    return replace(run, model=lineage.model, **commits)
+
+
+def _other_model(before: Lineage, now: Lineage) -> str:
+    if before.base_model_revision and before.base_model == now.base_model:
+        return f"commit {before.base_model_revision} of {now.base_model} (pass {now.base_model}@COMMIT)"
+    return f"a model other than {now.base_model}"
 
 
 def check_best(checkpoint: Path | None, folder: Path) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Outcome
-from datasets import load_dataset
 from engines import engine
+from localhub import LocalHub
 from pages import example_of, missing_line
 
-from mrpcbench import hub
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.data.batches import Batch
 from mrpcbench.instruments.fake_engine import FakeSession
@@ -26,20 +25,10 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def stand_in_hub(small_data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def stand_in_hub(local_hub: LocalHub, glue_files: dict[str, bytes]) -> None:
     """A hub whose ModernBERT is the shipped checkpoint and whose MRPC is a small folder of Parquet files."""
-    folder = tmp_path_factory.mktemp("hub")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    for split in ("train", "validation", "test"):
-        loaded = load_dataset("json", data_files=str(small_data / f"{split}.jsonl"), split="train", cache_dir=cache)
-        (folder / "mrpc").mkdir(exist_ok=True)
-        loaded.to_parquet(folder / "mrpc" / f"{split}-00000-of-00001.parquet")
-
-    def snapshot(repo_id: str, *, kind: str, patterns: list[str]) -> Path:
-        assert repo_id == {"model": "answerdotai/ModernBERT-base", "dataset": "nyu-mll/glue"}[kind]
-        return CHECKPOINT_DIR if kind == "model" else folder
-
-    monkeypatch.setattr(hub, "snapshot", snapshot)
+    local_hub.put("models", "answerdotai/ModernBERT-base", CHECKPOINT_DIR)
+    local_hub.put("datasets", "nyu-mll/glue", glue_files)
 
 
 def test_the_four_commands_chain_without_any_option(mrpcbench: Run, stand_in_hub: None, tmp_path: Path) -> None:
@@ -157,21 +146,15 @@ def test_cuda_on_a_machine_without_it_is_exit_code_3(
 
 
 def test_an_unreachable_hub_is_one_line_that_names_the_alternatives(
-    mrpcbench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mrpcbench: Run, local_hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "snapshot_download", _unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     for command in ("train", "train --data quickstart"):
         done = mrpcbench(*command.split())
         assert done.status == 1
         line = _one_line(done)
-        assert all(way in line for way in ("--model DIR", "--data DIR", "quickstart"))
+        assert all(way in line for way in ("cannot be reached", "--model DIR", "--data DIR", "quickstart"))
     assert list(tmp_path.iterdir()) == []
-
-
-def _unreachable(*arguments: object, **options: object) -> None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    raise LocalEntryNotFoundError("no route to the hub")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Outcome
+from localhub import LocalHub
 
-from mrpcbench import hub
 from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.models.sources import find_sources
 
@@ -27,39 +26,18 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-def lookups(exported_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The patterns of each request for a snapshot; the hub's only model is the exported one."""
-    asked: list[list[str]] = []
-
-    def snapshot(repo_id: str, *, patterns: list[str], **_: Any) -> Path:
-        assert repo_id == HUB_ID
-        asked.append(patterns)
-        return exported_model
-
-    monkeypatch.setattr(hub, "snapshot", snapshot)
-    return asked
-
-
 def test_each_command_resolves_its_model_once(
-    mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
+    mrpcbench: Callable[..., Outcome], local_hub: LocalHub, exported_model: Path, small_data: Path
 ) -> None:
+    local_hub.put("models", HUB_ID, exported_model)
     wrong = {}
     for name, arguments in COMMANDS.items():
-        lookups.clear()
+        local_hub.forget()
         outcome = mrpcbench(*arguments, "--data", small_data)
+        lookups = [line for line in local_hub.requests if "/revision/" in line]
         if len(lookups) != 1 or outcome.status not in (0, 5, 6):
             wrong[name] = (len(lookups), outcome.status, outcome.err[-300:])
     assert not wrong
-
-
-def test_weights_and_graph_of_a_hub_model_are_resolved_once(
-    mrpcbench: Callable[..., Outcome], lookups: list[list[str]], small_data: Path
-) -> None:
-    mrpcbench(*COMMANDS["bench"], "--data", small_data)
-    (patterns,) = lookups
-    assert "*.safetensors" in patterns
-    assert "onnx/model.onnx*" in patterns
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
@@ -82,9 +60,9 @@ def test_a_missing_graph_of_the_bundled_model_is_looked_for_where_export_writes_
     with pytest.raises(
         UsageError, match=r"run `mrpcbench export --model quickstart` first, then use --model quickstart-onnx$"
     ):
-        find_sources([("quickstart", True)])
+        find_sources([("quickstart", "graph")])
     for graph in ("quickstart-onnx-cpu", "quickstart-onnx"):
         (tmp_path / graph).mkdir()
         (tmp_path / graph / "model.onnx").touch()
         with pytest.raises(UsageError, match=f"; use --model {graph}$"):
-            find_sources([("quickstart", True)])
+            find_sources([("quickstart", "graph")])
