@@ -179,8 +179,10 @@ class Terminal:
             self._out.print(render.baseline(found), soft_wrap=True)
 
     def report(self, found: Report, *, as_json: bool) -> None:
-        """Show what records hold, and which case to deploy."""
+        """Show what records hold, and which case to deploy; if quiet, in one line each."""
         if as_json:
             sys.stdout.write(printable_json(store.to_json(flat.document(found)), sys.stdout.encoding) + "\n")
+        elif self._detail == "quiet":
+            self._out.print(overview.brief(found), soft_wrap=True)
         else:
             self._out.print(overview.overview(found))

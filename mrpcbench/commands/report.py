@@ -24,36 +24,43 @@ def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Repor
     With `plan.csv`, the benchmark rows are also written there. Raises `UsageError` if a file is not a valid record, if
     there is no record, or no record of `bench` for an option that needs one.
     """
-    _check(plan)
+    _check_values(plan)
     files = [file for path in paths for file in _files(path, observer)]
     files = list({file.resolve(): file for file in files}.values())
     if not files:
         raise UsageError(f"no record in {', '.join(map(str, paths))}; name a file, or a folder with records")
     absolute = [file.absolute() for file in files]
     names = [distinct_name(file, absolute) for file in absolute]
-    records = dict(zip(names, map(store.load, files), strict=True))
+    records = [store.load(file) for file in files]
     found = Report(
-        records=tuple(records.items()),
-        recommendations={
-            name: recommend(record, plan) for name, record in records.items() if isinstance(record, BenchRecord)
-        },
+        records=tuple(zip(names, records, strict=True)),
+        recommendations=tuple(
+            recommend(record, plan) if isinstance(record, BenchRecord) else None for record in records
+        ),
         plan=plan,
     )
-    asked = [flags_of(item)[0] for item in fields(plan) if getattr(plan, item.name) is not None]
-    if asked and not found.recommendations:
-        raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
+    _check_plan(plan, found, files)
     if plan.csv:
         store.write_text(Path(plan.csv), csv_text(found))
     return found
 
 
-def _check(plan: ReportPlan) -> None:
+def _check_values(plan: ReportPlan) -> None:
     """Raise `UsageError` for a value that cannot be meant, or a file that cannot be written."""
     check(plan)
     for option, value in (("--price-per-hour", plan.price_per_hour), ("--max-p99-ms", plan.max_p99_ms)):
         if value is not None and value <= 0:
             raise UsageError(f"{option} {value:g}: must be above 0")
     check_file("--csv", plan.csv)
+
+
+def _check_plan(plan: ReportPlan, found: Report, files: Sequence[Path]) -> None:
+    """Raise `UsageError` for an option that needs a record of `bench`, or a file that would replace a record."""
+    asked = [flags_of(item)[0] for item in fields(plan) if getattr(plan, item.name) is not None]
+    if asked and not found.benches:
+        raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
+    if plan.csv and Path(plan.csv).resolve() in [file.resolve() for file in files]:
+        raise UsageError(f"--csv {plan.csv}: one of the records; name another file")
 
 
 def _files(path: Path, observer: Observer) -> Iterator[Path]:

@@ -24,7 +24,7 @@ def recommendation(found: Recommendation) -> RenderableType:
 def short_recommendation(found: Recommendation) -> list[str]:
     """The recommendation in at most three lines, for the end of a benchmark."""
     if found.best is None:
-        return [_none(found)]
+        return [f"Deploy {_none(found)}"]
     lines = [f"Deploy {_chosen(found.best, found)}"]
     if excluded := [one.case for one in found.candidates if one.outcome != "PASS"]:
         lines.append(f"Not eligible: {', '.join(excluded)}; `mrpcbench report` says why")
