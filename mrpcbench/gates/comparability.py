@@ -123,8 +123,7 @@ def facts(record: Record) -> Facts:
 
 def _train(record: TrainRecord) -> Facts:
     section, base = record.train, record.train.base_model
-    # The requested precision may be 'auto'; the placement holds the one that was used.
-    # The batch of all processes counts, not the share of one.
+    # The placement holds the precision that was used. The batch of all processes counts, not the share of one.
     left_out = {"seed", "precision", "per_device_train_batch_size"}
     recipe = {name: value for name, value in asdict(section.recipe).items() if name not in left_out}
     # Newly initialised weights depend on the seed, and are part of the base model's hash.

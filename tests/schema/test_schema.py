@@ -253,7 +253,7 @@ OTHER_HELP = {
     "device": {"export"},  # the export itself always runs on the CPU
     "dtype": {"export"},
     "backend": {"bench"},
-    "batch_size": {"bench", "evaluate"},  # evaluate's default depends on the device
+    "batch_size": {"train", "bench", "evaluate"},  # train's is of all processes, evaluate's depends on the device
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
     "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
