@@ -10,7 +10,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.documents import read_json
-from mrpcbench.records.outputs import check_file
+from mrpcbench.records.outputs import check_file, write_output
 from mrpcbench.records.recommendation import recommend
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.fields import check, flags_of
@@ -41,7 +41,7 @@ def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Repor
     )
     _check_plan(plan, found, files)
     if plan.csv:
-        store.write_text(Path(plan.csv), csv_text(found))
+        write_output("--csv", plan.csv, csv_text(found))
     return found
 
 

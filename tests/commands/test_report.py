@@ -178,6 +178,14 @@ def test_quiet_shows_one_line_for_each_record(mrpcbench: Run, tmp_path: Path) ->
     assert second.startswith("bench.json: Deploy onnx-int8: 38.5 pairs/s (offline batch 32)")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_file_that_the_system_refuses_is_a_usage_error(mrpcbench: Run, tmp_path: Path) -> None:
+    store.save(make_record("bench"), tmp_path / "bench.json")
+    done = mrpcbench("report", "bench.json", "--csv", "/dev/full")
+    assert done.status == 2
+    assert done.err == "error: --csv /dev/full: cannot be written (No space left on device); name another path\n"
+
+
 def test_an_option_for_benchmarks_needs_one(mrpcbench: Run, tmp_path: Path) -> None:
     store.save(make_record("evaluate"), tmp_path / "evaluate.json")
     for options in (("--max-f1-drop", "1"), ("--csv", "rows.csv")):
