@@ -110,6 +110,7 @@ def is_package(path: Path) -> bool:
 def test_only_a_few_modules_import_lazily() -> None:
     lazy = {
         *("__main__", "api", "cli.app", "cli.errors", "backends.registry", "models.sources", "statistics"),
+        "display.report.drawing",  # only `report --output` needs vl-convert
         "instruments.roofline",  # of the rows, only int8 needs ONNX Runtime there
         "onnx_export.optimum",  # Optimum cannot be imported beside transformers 5, where our own graphs work
     }

@@ -16,7 +16,7 @@ def recommendation(found: Recommendation) -> RenderableType:
     shown = Table.grid(padding=(0, 2, 0, 0))
     shown.add_column(overflow="fold")
     shown.add_column(overflow="fold")
-    for at, (name, text) in enumerate(_lines(found)):
+    for at, (name, text) in enumerate(reasons(found)):
         shown.add_row(name, Text(one_line(text)), style="" if at else "bold")
     return shown
 
@@ -33,7 +33,8 @@ def short_recommendation(found: Recommendation) -> list[str]:
     return [one_line(line) for line in lines]
 
 
-def _lines(found: Recommendation) -> Iterator[tuple[str, str]]:
+def reasons(found: Recommendation) -> Iterator[tuple[str, str]]:
+    """The case to deploy, why each other case lost, the Pareto front and the knee: names and texts."""
     yield "deploy", _chosen(found.best, found) if found.best else _none(found)
     for one in found.candidates:
         if one.case != found.chosen:

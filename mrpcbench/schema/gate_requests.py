@@ -152,6 +152,12 @@ class ReportPlan:
         minimum=0,
         group="Limits",
     )
+    output: str | None = about(
+        "Write all records to this file as a web page with figures; it ends in .html. Needs mrpcbench[report].",
+        default=None,
+        group="Output",
+        location="file",
+    )
     price_per_hour: float | None = about(
         "Price of this machine for an hour, above 0; adds the cost of a million pairs.", default=None, minimum=0
     )
