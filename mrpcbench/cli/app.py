@@ -308,7 +308,7 @@ def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Cont
         verdict = _verdict(record)
         if not form.json:
             terminal.heading(f"{len(records)}/4 {record.command}")
-            terminal.show(record, path, verdict)
+            terminal.show(record, path)
         if verdict and verdict.outcome != "PASS":
             break
     if form.json:
@@ -337,7 +337,7 @@ def _show_and_exit(record: Record, path: Path, output: Output, terminal: "Termin
     if output.json:
         terminal.print_json(record)
     else:
-        terminal.show(record, path, verdict)
+        terminal.show(record, path)
     if verdict and verdict.outcome != "PASS":
         raise typer.Exit(EXIT_STATUS[verdict.outcome])
 

@@ -18,7 +18,7 @@ from mrpcbench.records.reports import Report
 from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
 from mrpcbench.schema.records import Record, RunRecord
-from mrpcbench.schema.verdicts import Comparison, Verdict
+from mrpcbench.schema.verdicts import Comparison
 
 # Seconds between progress lines without a terminal: a CI log shows progress, and does not fill up.
 QUIET_LINE_EVERY_S = 10
@@ -113,16 +113,25 @@ class Terminal:
         self.close()
         if self._detail == "quiet" or self.json:
             return
+        verbose = self._detail == "verbose"
         if isinstance(record, Record):
-            self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
+            self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view, verbose=verbose))
 
-    def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
-        """Show the tables and the path of the record; if quiet, its verdict and its path."""
+    def _alert(self, record: object) -> None:
+        """Warn of what the tables would say, because they are not shown."""
+        if isinstance(record, Record):
+            for text in render.alerts(record):
+                self.warn(text)
+
+    def show(self, record: Record, path: Path) -> None:
+        """Show the tables and the path of the record; if quiet, its result in one line and its path."""
         self.close()
         if self._detail != "quiet":
-            self._out.print(render.render(record, self.view))
-        elif verdict is not None:
-            self._out.print(comparison.verdict_line(verdict), soft_wrap=True)
+            self._out.print(render.render(record, self.view, verbose=self._detail == "verbose"))
+        else:
+            self._alert(record)
+            if (line := render.headline(record)) is not None:
+                self._out.print(line, soft_wrap=True)
         self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
@@ -145,6 +154,7 @@ class Terminal:
         """Print one JSON document: a record, a comparison, or a list of records."""
         self.close()
         if isinstance(record, RunRecord | Comparison):
+            self._alert(record)
             document = store.dumps(record)
         else:
             document = "[" + ",".join(store.dumps(item) for item in record) + "]\n"

@@ -6,9 +6,11 @@ from dataclasses import fields
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from mrpcbench.benchmark.validity import invalid_sentence
 from mrpcbench.display.benchmark import bench
 from mrpcbench.display.comparison import comparison, verdict_line
 from mrpcbench.display.numbers import NOT_FINITE, difference, fixed, interval, logged, plain
+from mrpcbench.display.summary import fastest_line
 from mrpcbench.display.tables import (
     PlainTable,
     caption,
@@ -36,15 +38,18 @@ EPOCHS_PER_TABLE = 5
 BY_SPEED = BenchView()
 
 
-def render(record: Record, view: BenchView = BY_SPEED) -> RenderableType:
-    """The result of `record` as tables, each with the model and the machine below; `view` applies to a benchmark."""
-    parts = _parts(record, view)
+def render(record: Record, view: BenchView = BY_SPEED, *, verbose: bool = False) -> RenderableType:
+    """The result of `record` as tables with the model and the machine below; `verbose` adds long tables.
+
+    `view` applies to a benchmark.
+    """
+    parts = _parts(record, view, verbose=verbose)
     if record.complete:
         return Group(*parts)
     return Group(Text("INCOMPLETE: the run did not end. The finished part:", "bold"), *parts)
 
 
-def _parts(record: Record, view: BenchView) -> Iterator[RenderableType]:
+def _parts(record: Record, view: BenchView, *, verbose: bool) -> Iterator[RenderableType]:
     match record:
         case TrainRecord():
             return _train(record)
@@ -53,9 +58,26 @@ def _parts(record: Record, view: BenchView) -> Iterator[RenderableType]:
         case ExportRecord():
             return _export(record)
         case BenchRecord():
-            return bench(record, view)
+            return bench(record, view, verbose=verbose)
         case AbRecord():
             return _ab(record)
+
+
+def headline(record: Record) -> Text | None:
+    """The result of `record` in one line; None if it has none."""
+    match record:
+        case BenchRecord():
+            return Text(fastest_line(record.bench))
+        case ExportRecord() | AbRecord() if record.verdict:
+            return verdict_line(record.verdict)
+        case _:
+            return None
+
+
+def alerts(record: Record) -> Iterator[str]:
+    """What a reader must know who sees no table of `record`."""
+    if isinstance(record, BenchRecord) and (sentence := invalid_sentence(record.bench.rows)):
+        yield sentence
 
 
 def opening(record: RunRecord) -> RenderableType:
