@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mrpcbench.benchmark.validity import invalid_sentence
-from mrpcbench.display.benchmark import bench
+from mrpcbench.display.bench.result import bench
+from mrpcbench.display.bench.summary import fastest_line
 from mrpcbench.display.comparison import comparison, verdict_line
 from mrpcbench.display.numbers import NOT_FINITE, difference, fixed, interval, logged, plain
-from mrpcbench.display.summary import fastest_line
 from mrpcbench.display.tables import (
     PlainTable,
     caption,

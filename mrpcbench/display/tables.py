@@ -27,7 +27,7 @@ NARROW_BOX = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
 class PlainTable(Table):
     """A table whose cells are plain text: a name may contain brackets, which rich would read as markup.
 
-    The title and `below`, a caption, have the full width of the terminal; those of rich wrap at that of the table. A `tight`
+    The title and `below`, a caption, are as wide as the terminal; those of rich are as wide as the table. A `tight`
     table has two spaces between columns, or one if the terminal is too narrow.
     """
 

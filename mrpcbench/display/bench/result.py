@@ -7,9 +7,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mrpcbench.benchmark.validity import invalid_sentence
-from mrpcbench.display.details import details
+from mrpcbench.display.bench.details import details
+from mrpcbench.display.bench.summary import by_scenario, comparisons, fastest_line
 from mrpcbench.display.numbers import ABSENT, fixed, multiple, percent
-from mrpcbench.display.summary import by_scenario, comparisons, fastest_line
 from mrpcbench.display.tables import (
     Cell,
     PlainTable,

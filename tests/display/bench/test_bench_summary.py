@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from records import make_bench, make_row
 
-from mrpcbench.display.summary import comparisons, fastest_line
+from mrpcbench.display.bench.summary import comparisons, fastest_line
 from mrpcbench.records.figures import relative_speed
 from mrpcbench.records.ranking import fastest, reference, standings
 from mrpcbench.schema.bench_results import BenchRow, LoadPoint, ServerResult

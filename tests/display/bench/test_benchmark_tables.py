@@ -12,7 +12,7 @@ from records import MODEL, NOTHING, ONNX, TORCH, make_bench, make_record, make_r
 from rich.console import Console
 
 from mrpcbench.display import render
-from mrpcbench.display.benchmark import bench
+from mrpcbench.display.bench.result import bench
 from mrpcbench.display.tables import PlainTable
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store

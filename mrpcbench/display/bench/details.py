@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from mrpcbench.display.bench.ratio import ratio_table
+from mrpcbench.display.bench.resources import resources_table, spans_tables
+from mrpcbench.display.bench.summary import by_scenario
 from mrpcbench.display.numbers import fixed, mebibytes, score, short, whole_percent
-from mrpcbench.display.ratio import ratio_table
-from mrpcbench.display.resources import resources_table, spans_tables
-from mrpcbench.display.summary import by_scenario
 from mrpcbench.display.tables import (
     PlainTable,
     batch_label,
