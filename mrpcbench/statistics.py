@@ -87,7 +87,7 @@ def rate_upper_bound(events: int, trials: int, level: float = 0.95) -> float:
 def _proportion(successes: int, trials: int, level: float, method: str, alternative: str) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    if trials < 1:
+    if not 0 <= successes <= trials or trials < 1:  # scipy 1.18 answers with nan
         raise ValueError(f"{successes} of {trials} trials")
     found = binomtest(successes, trials, alternative=alternative).proportion_ci(level, method=method)
     return float(found.low), float(found.high)
