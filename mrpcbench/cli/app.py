@@ -11,13 +11,13 @@ import typer
 
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
-from mrpcbench.cli.options import given, with_options
+from mrpcbench.cli.options import given, parsed, with_options
 from mrpcbench.cli.process import prepare_process
+from mrpcbench.cli.results import record_path, show_and_exit, verdict_of
 from mrpcbench.environment.variables import check_variables, ensure_user, is_first_process
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish, ReportPlan
-from mrpcbench.schema.records import AbRecord, ExportRecord, Record
 from mrpcbench.schema.requests import (
     BackendSpec,
     EvaluatePlan,
@@ -25,10 +25,11 @@ from mrpcbench.schema.requests import (
     JsonOption,
     Output,
     QuickstartRequest,
+    StudyPlan,
     TrainRecipe,
     TrainRequest,
 )
-from mrpcbench.schema.verdicts import EXIT_STATUS, Verdict
+from mrpcbench.schema.verdicts import EXIT_STATUS
 
 if TYPE_CHECKING:
     from mrpcbench.cli.terminal import Terminal
@@ -90,16 +91,6 @@ def _terminal(context: typer.Context) -> "Terminal":
     return invocation.terminal
 
 
-def _record_path(output: Output, command: str) -> Path:
-    """The file for the record; raises `UsageError` for a folder."""
-    from mrpcbench.records.store import default_path
-
-    path = Path(output.results) if output.results else default_path(command)
-    if path.is_dir():
-        raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
-    return path
-
-
 @app.command(cls=PanelCommand)
 @with_options(TrainRequest, TrainRecipe, Output)
 def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: typer.Context) -> None:
@@ -110,10 +101,34 @@ def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: t
     terminal = _terminal(context)
     from mrpcbench.commands.train import train as run
 
-    path = _record_path(output, "train")
+    path = record_path(output, "train")
     record = run(request, recipe, path, terminal)
     if is_first_process():
-        _show_and_exit(record, path, output, terminal)
+        show_and_exit(record, path, output, terminal)
+
+
+@app.command(cls=PanelCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@with_options(StudyPlan, JsonOption)
+def study(plan: StudyPlan, form: JsonOption, context: typer.Context) -> None:
+    """Train a recipe with several seeds, and say what they show.
+
+    Takes the options of `train` as well, such as --model, --data and --max-steps, for every trial. The same command
+    continues a study. Without --set, it has one setting.
+    """
+    terminal = _terminal(context)
+    from mrpcbench.training.study.plan import check_request, seeds_of, settings_of
+
+    request, recipe = parsed(context, "train", TrainRequest, TrainRecipe)
+    check_request(request, recipe)
+    seeds_of(plan), settings_of(plan, recipe)  # errors in them come before torch is loaded
+    from mrpcbench.commands.study import STUDY_FILE
+    from mrpcbench.commands.study import study as run
+
+    record = run(plan, request, recipe, terminal)
+    show_and_exit(record, Path(plan.output_dir, STUDY_FILE), Output(json=form.json), terminal)
+    failed = [trial.folder for setting in record.study.settings for trial in setting.trials if trial.record is None]
+    if failed:
+        raise MrpcbenchError(f"{len(failed)} trials failed: {', '.join(failed)}; the same command repeats them")
 
 
 @app.command(cls=PanelCommand)
@@ -140,8 +155,8 @@ def evaluate(
     if pair is not None:
         terminal.answer(classify(spec, *pair), as_json=output.json)
         return
-    path = _record_path(output, "evaluate")
-    _show_and_exit(run(spec, plan, path, terminal), path, output, terminal)
+    path = record_path(output, "evaluate")
+    show_and_exit(run(spec, plan, path, terminal), path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -154,13 +169,13 @@ def export(plan: ExportPlan, publish_request: Publish, output: Output, context: 
     """
     terminal = _terminal(context)
     context.obj.publish_to(publish_request)
-    path = _record_path(output, "export")
+    path = record_path(output, "export")
     from mrpcbench.commands.export import export as run
     from mrpcbench.gates.export import comparison_of
 
     record = run(plan, path, terminal)
     context.obj.publish(comparison_of(record, path.name))
-    _show_and_exit(record, path, output, terminal)
+    show_and_exit(record, path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -179,10 +194,10 @@ def bench(
     from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
 
-    path = _record_path(output, "bench")
+    path = record_path(output, "bench")
     request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
     record, terminal.view = run(request, path, terminal)
-    _show_and_exit(record, path, output, terminal)
+    show_and_exit(record, path, output, terminal)
     if broken := [str(row.id) for row in record.bench.rows if row.failed and row.server is None]:
         raise MrpcbenchError(f"non-finite logits: {', '.join(broken)}; these rows are INVALID; use --dtype fp32")
     check_required(record.bench, terminal.view)
@@ -254,13 +269,13 @@ def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Co
     """
     terminal = _terminal(context)
     context.obj.publish_to(publish_request)
-    path = _record_path(output, "ab")
+    path = record_path(output, "ab")
     from mrpcbench.commands.ab import ab as run
 
     record = run(plan, path, terminal)
     if record.ab.comparison:
         context.obj.publish(record.ab.comparison)
-    _show_and_exit(record, path, output, terminal)
+    show_and_exit(record, path, output, terminal)
 
 
 baseline_app = typer.Typer(
@@ -305,7 +320,7 @@ def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Cont
     records = []
     for record, path in run(request, terminal):
         records.append(record)
-        verdict = _verdict(record)
+        verdict = verdict_of(record)
         if not form.json:
             terminal.heading(f"{len(records)}/4 {record.command}")
             terminal.show(record, path)
@@ -313,7 +328,7 @@ def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Cont
             break
     if form.json:
         terminal.print_json(records)
-    if verdict := _verdict(records[-1]):
+    if verdict := verdict_of(records[-1]):
         raise typer.Exit(EXIT_STATUS[verdict.outcome])
     if not form.json:
         model = Path(request.output_dir, "tiny_ModernBERT_ft")
@@ -329,19 +344,3 @@ def env(form: JsonOption, context: typer.Context) -> None:
     from mrpcbench.commands.env import env as run
 
     terminal.environment(run(), as_json=form.json)
-
-
-def _show_and_exit(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
-    """Show a finished record, and exit with the code of its verdict."""
-    verdict = _verdict(record)
-    if output.json:
-        terminal.print_json(record)
-    else:
-        terminal.show(record, path)
-    if verdict and verdict.outcome != "PASS":
-        raise typer.Exit(EXIT_STATUS[verdict.outcome])
-
-
-def _verdict(record: Record) -> Verdict | None:
-    """The verdict in `record`; None for a command that gives none."""
-    return record.verdict if isinstance(record, ExportRecord | AbRecord) else None

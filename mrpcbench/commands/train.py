@@ -1,7 +1,7 @@
 """Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +60,31 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
         return _train_in(world, request, recipe, results if world.is_first else None, shown)
 
 
-def _train_in(
-    world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
-) -> TrainRecord:
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to begin: its recipe with the engine that trains, its model, its pairs and its trainer."""
+
+    recipe: TrainRecipe
+    loaded: LoadedModel
+    identities: tuple[DataIdentity, ...]
+    trainer: ObservedTrainer
+
+
+def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world: World | None = None) -> Job:
+    """Check all of `request` and `recipe`, load model and pairs, and make the trainer; nothing is written.
+
+    Raises what `train` raises before its first step.
+    """
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
     torch.set_num_threads(resolve_threads())
-    environment = capture()
-    output_dir = Path(request.output_dir)
     device = resolve_device(request.device)
     exact_float32()
     precision = resolve_precision(recipe.precision, device)
     splits = loading.load(request.data, observer, SPLITS)
     pairs = {name: loading.split_of(splits, request.data, name) for name in SPLITS}
     checkpoints.check_output(request)
-    check_writable("--output-dir", output_dir)
-    check_file("--results", results)
+    check_writable("--output-dir", request.output_dir)
     if request.push_to_hub:
         model_card.check_repository(request.push_to_hub)
     source = weights_source(request.model, to_train=True, random_init=request.random_init)
@@ -89,8 +98,25 @@ def _train_in(
     recipe = _with_engine(recipe, loaded, device, precision, observer)
     _report_mismatches(loaded, observer)
     _report_labels(source, loaded, observer)
+    made = training_arguments(
+        recipe, Path(request.output_dir), device=device, precision=precision, report_to=request.report_to
+    )
+    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
+    source.tell(observer)
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world or World())
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
-    run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
+    return Job(recipe, loaded, identities, trainer)
+
+
+def _train_in(
+    world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
+) -> TrainRecord:
+    environment, output_dir = capture(), Path(request.output_dir)
+    check_file("--results", results)
+    job = job_of(request, recipe, observer, world)
+    recipe, loaded, trainer = job.recipe, job.loaded, job.trainer
+    run = checkpoints.run_of(recipe, loaded.identity, job.identities, trainer.precision)
+    newest = None
     if request.resume:
         checkpoints.check_same_run(run, output_dir)
         if done := checkpoints.finished(run, output_dir):
@@ -99,17 +125,13 @@ def _train_in(
             if world.is_first:
                 _push(request, observer)
             return done
-        checkpoints.check_best(checkpoints.newest_checkpoint(output_dir), output_dir)
-    made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
-    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
-    source.tell(observer)
-    trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world)
-    newest = checkpoints.newest_checkpoint(output_dir) if request.resume else None
+        newest = checkpoints.newest_checkpoint(output_dir)
+        checkpoints.check_best(newest, output_dir)
     begun_at = checkpoints.state_of(newest).global_step if newest else 0
     check_space("--output-dir", output_dir, checkpoints.bytes_to_write(trainer, recipe, begun_at))
     world.wait()  # for the checks of all
     checkpoint = checkpoints.start(request, run, observer) if world.is_first else newest
-    record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
+    record = _first_record(job, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
     return record if not world.is_first else _finish(trainer, loaded, record, request, results, observer)
@@ -174,16 +196,10 @@ def _trainer(
     return trainer
 
 
-def _first_record(
-    recipe: TrainRecipe,
-    loaded: LoadedModel,
-    identities: tuple[DataIdentity, ...],
-    trainer: ObservedTrainer,
-    environment: Environment,
-    checkpoint: Path | None,
-) -> TrainRecord:
+def _first_record(job: Job, environment: Environment, checkpoint: Path | None) -> TrainRecord:
+    loaded, trainer = job.loaded, job.trainer
     section = TrainSection(
-        recipe=recipe,
+        recipe=job.recipe,
         placement=trainer.placement,
         processes=trainer.world.size,
         devices=tuple(trainer.world.gather(trainer.placement.device)),
@@ -202,7 +218,7 @@ def _first_record(
         complete=False,
         environment=environment,
         model=loaded.identity,
-        data=identities,
+        data=job.identities,
         train=section,
     )
 

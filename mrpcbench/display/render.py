@@ -11,6 +11,7 @@ from mrpcbench.display.bench.result import bench
 from mrpcbench.display.bench.summary import fastest_line
 from mrpcbench.display.comparison import comparison, verdict_line
 from mrpcbench.display.numbers import NOT_FINITE, difference, fixed, interval, logged, plain
+from mrpcbench.display.study import study
 from mrpcbench.display.tables import (
     PlainTable,
     caption,
@@ -25,7 +26,16 @@ from mrpcbench.display.tables import (
 from mrpcbench.records.figures import stepping_s, steps_per_s
 from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
+from mrpcbench.schema.records import (
+    AbRecord,
+    BenchRecord,
+    EvaluateRecord,
+    ExportRecord,
+    Record,
+    RunRecord,
+    StudyRecord,
+    TrainRecord,
+)
 from mrpcbench.schema.results import EvalScore, ExportGate, ExportSection, TrainSection
 
 RECIPE_SHOWN = (
@@ -61,6 +71,8 @@ def _parts(record: Record, view: BenchView, *, verbose: bool) -> Iterator[Render
             return bench(record, view, verbose=verbose)
         case AbRecord():
             return _ab(record)
+        case StudyRecord():
+            return study(record)
 
 
 def headline(record: Record) -> Text | None:

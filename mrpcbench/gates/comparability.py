@@ -26,7 +26,7 @@ from itertools import combinations, product
 from mrpcbench.gates.machines import machine_differences
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.identity import Command, ModelIdentity, Placement
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
 from mrpcbench.schema.results import TrainSection
 from mrpcbench.schema.verdicts import Compared
 
@@ -65,7 +65,7 @@ def compared_of(record: Record, name: str) -> Compared:
             placement = record.evaluate.placement
         case ExportRecord():
             placement = record.export.placement
-        case BenchRecord() | AbRecord():
+        case _:
             placement = None  # each row or side has its own
     return Compared(
         name=name,
@@ -196,8 +196,8 @@ def _own_facts(record: Record) -> Facts:
             return _export(record)
         case BenchRecord():
             return _bench(record)
-        case AbRecord():
-            raise ValueError("a record of ab already has a verdict")
+        case _:
+            raise ValueError(f"a record of {record.command} is not compared itself")
 
 
 def _row(row: BenchRow, bench: BenchSection) -> Facts:

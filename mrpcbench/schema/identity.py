@@ -7,7 +7,7 @@ from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.requests import Optimize, TrainRecipe
 from mrpcbench.schema.version import SCHEMA_VERSION
 
-Command = Literal["train", "evaluate", "export", "bench", "ab"]
+Command = Literal["train", "evaluate", "export", "bench", "ab", "study"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
 

@@ -27,6 +27,8 @@ Scenario = Literal["single-stream", "offline", "server"]
 Order = Literal["length", "given"]
 Preset = Literal["peers"]
 Split = Literal["train", "validation", "test"]
+Launcher = Literal["local", "ray"]
+Keep = Literal["best", "all", "none"]
 
 
 WEIGHTS_HELP = "Hub id (OWNER/NAME), model folder, or 'quickstart' for the bundled tiny model."
@@ -132,6 +134,48 @@ class TrainRecipe:
         "Validation metric that selects the best epoch.", default="loss", group="Recipe"
     )
     seed: int = about("Seed of the new head, the data order and dropout.", default=42, minimum=0, group="Recipe")
+
+
+@described
+class StudyPlan:
+    """The trials of `study`, and how they are run. `TrainRequest` and `TrainRecipe` say what a trial trains."""
+
+    seeds: str = about(
+        "How many seeds, from 42 on, or a list of seeds such as 1,2,5.", default="6", group="Trials", metavar="N|LIST"
+    )
+    set: tuple[str, ...] = about(
+        "An option of train and the values to try, such as learning_rate=5e-5,8e-5; several options are combined. "
+        "Repeatable.",
+        default=(),
+        group="Trials",
+        metavar="NAME=VALUE,...",
+    )
+    output_dir: str = about(
+        "Folder for the trials and the record, study.json. For Ray, all machines must see it.",
+        default="mrpcbench_study",
+        group="Output",
+        location="folder",
+    )
+    launcher: Launcher = about(
+        "What runs the trials: local, processes on this machine; ray, a Ray cluster or a local Ray.",
+        default="local",
+        group="Trials",
+    )
+    address: str | None = about(
+        "Address of the Ray cluster; default: RAY_ADDRESS, or a local Ray.", default=None, group="Trials"
+    )
+    jobs: int = about(
+        "Trials at a time on one machine, which share its cores; 0: one for each GPU, or one.",
+        default=0,
+        minimum=0,
+        group="Trials",
+    )
+    nproc: int = about("Processes of one trial, which share its batch.", default=1, minimum=1, group="Trials")
+    keep: Keep = about(
+        "What stays of a finished trial besides its record. best: the model; all: also the checkpoints; none: nothing.",
+        default="best",
+        group="Output",
+    )
 
 
 @described

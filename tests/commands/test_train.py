@@ -92,7 +92,9 @@ def test_the_folder_has_a_model_that_loads_everywhere_with_its_lineage(tuned_mod
     assert lineage.model.weights == "fine-tuned"
     assert lineage.model.origin == "pretrained"
     assert lineage.base_model == "quickstart"
-    assert lineage.recipe == TrainRecipe(learning_rate=1e-3, engine="trainer", precision="fp32")
+    assert lineage.recipe == TrainRecipe(
+        batch_size=32, per_device_train_batch_size=32, learning_rate=1e-3, engine="trainer", precision="fp32"
+    )
 
 
 def test_the_saved_weights_are_those_of_the_best_epoch_also_in_a_moved_folder(

@@ -39,6 +39,7 @@ from mrpcbench.schema.requests import (
     JsonOption,
     Output,
     QuickstartRequest,
+    StudyPlan,
     TrainRecipe,
     TrainRequest,
 )
@@ -62,6 +63,7 @@ REQUESTS = {
     "ab": (AbPlan, Publish, Output),
     "baseline set": (BaselineFolder, BaselineRequest, JsonOption),
     "report": (ReportPlan, JsonOption),
+    "study": (StudyPlan, JsonOption),
     "quickstart": (QuickstartRequest, JsonOption),
     "env": (JsonOption,),
 }
@@ -256,7 +258,7 @@ OTHER_HELP = {
     "batch_size": {"train", "bench", "evaluate"},  # train's is of all processes, evaluate's depends on the device
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
-    "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
+    "output_dir": {"train", "study", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
 }
 
