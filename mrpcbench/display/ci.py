@@ -91,7 +91,7 @@ def _same(one: str, other: str) -> bool:
 
 def markdown(found: Comparison) -> str:
     """The verdict, its reason, the metrics as a table, and what was compared."""
-    lines = [f"## {headline(found.verdict)}: {_escaped(found.kind)}", "", _escaped(found.verdict.reason)]
+    lines = [f"## {headline(found.verdict)}: {_escaped(found.kind)}", "", _escaped(found.verdict.text)]
     if found.metrics:
         cells = columns(found)
         lines += ["", _row(_escaped(name) for name, _ in cells), _row(["---", *["---:"] * (len(cells) - 2), "---"])]
@@ -138,7 +138,7 @@ def junit(found: Comparison) -> str:
             kind = "error" if metric.verdict.outcome == "INCOMPARABLE" else "failure"
             _fault(case, kind, metric.verdict, [_figures(found, metric)])
     if found.missing_baseline:
-        SubElement(_case(suite, found, "baseline"), "skipped", message=_clean(found.verdict.reason))
+        SubElement(_case(suite, found, "baseline"), "skipped", message=_clean(found.verdict.text))
     shown = bool(gated or found.missing_baseline) and (
         found.verdict.outcome == "PASS" or any(item.verdict.outcome != "PASS" for item in gated)
     )
@@ -170,7 +170,7 @@ def _case(suite: Element, found: Comparison, name: str) -> Element:
 
 
 def _fault(case: Element, kind: str, verdict: Verdict, lines: Iterable[str]) -> None:
-    fault = SubElement(case, kind, type=verdict.outcome, message=_clean(verdict.reason))
+    fault = SubElement(case, kind, type=verdict.outcome, message=_clean(verdict.text))
     fault.text = "\n".join(_clean(line) for line in lines)
 
 
@@ -213,7 +213,7 @@ def annotations(found: Comparison) -> list[str]:
 
 def _command(found: Comparison, verdict: Verdict, name: str = "") -> str:
     title = _property(f"mrpcbench {found.kind}{name}: {verdict.outcome}")
-    return f"::{LEVELS[verdict.outcome]} title={title}::{_data(verdict.reason)}"
+    return f"::{LEVELS[verdict.outcome]} title={title}::{_data(verdict.text)}"
 
 
 def _data(text: str) -> str:
