@@ -49,7 +49,9 @@ def reasons(found: Recommendation) -> Iterator[tuple[str, str]]:
 def _none(found: Recommendation) -> str:
     if found.outcome == "REGRESSION":
         return "no case, because every case misses a limit"
-    return "no case, because none is known to be VALID and within the limits"
+    if all(" is INVALID: " in one.reason for one in found.candidates):
+        return "no case, because every case is INVALID"
+    return "no case, because none is known to be eligible"
 
 
 def _chosen(one: Candidate, found: Recommendation) -> str:
