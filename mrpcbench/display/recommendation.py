@@ -28,7 +28,7 @@ def short_recommendation(found: Recommendation) -> list[str]:
     lines = [f"Deploy {_chosen(found.best, found)}"]
     if excluded := [one.case for one in found.candidates if one.outcome != "PASS"]:
         lines.append(f"Not eligible: {', '.join(excluded)}; `mrpcbench report` says why")
-    if found.knee:
+    if found.knee and (found.knee.memory_bytes or found.knee.batch_size != found.best.batch_size):
         lines.append(f"Batch size: {_knee(found.knee)}")
     return [one_line(line) for line in lines]
 

@@ -4,9 +4,13 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+from conftest import REPOSITORY
+from records import make_record
 from rich.console import Console
 
+from mrpcbench.display import render
 from mrpcbench.display.recommendation import recommendation, short_recommendation
+from mrpcbench.records import store
 from mrpcbench.records.recommendation import Candidate, Knee, Recommendation
 
 BEST = Candidate(case="onnx", outcome="PASS", reason="", row="onnx offline batch 8", pairs_per_s=120.0, batch_size=8)
@@ -98,3 +102,24 @@ def test_the_short_form_has_at_most_three_lines() -> None:
     assert deploy == "Deploy onnx: 120.0 pairs/s (offline batch 8)"
     assert excluded == "Not eligible: openvino; `mrpcbench report` says why"
     assert size.startswith("Batch size: 8 has 95%")
+    repeated = replace(KNEE, best_batch_size=8, memory_bytes=None)
+    assert len(short_recommendation(made(BEST, SLOWER, knee=repeated))) == 1
+
+
+def test_a_benchmark_of_several_cases_ends_with_the_case_to_deploy() -> None:
+    def shown(name: str) -> list[str]:
+        text = StringIO()
+        Console(file=text, width=80).print(render.render(store.load(REPOSITORY / "results" / name / "bench.json")))
+        return text.getvalue().strip().splitlines()
+
+    several = shown("quickstart")
+    (at,) = (at for at, line in enumerate(several) if line.startswith("Deploy "))
+    assert several[at] == "Deploy onnx: 4652 pairs/s (offline batch 32); one pair p50 0.46 ms, p99 0.61 ms"
+    assert several[at - 1].startswith("Fastest: ")
+    assert at == len(several) - 1
+
+
+def test_a_benchmark_of_one_case_has_no_recommendation() -> None:
+    text = StringIO()
+    Console(file=text).print(render.render(make_record("bench")))
+    assert "Deploy" not in text.getvalue()

@@ -10,6 +10,7 @@ from mrpcbench.benchmark.validity import invalid_sentence
 from mrpcbench.display.bench.details import details
 from mrpcbench.display.bench.summary import by_scenario, comparisons, fastest_line
 from mrpcbench.display.numbers import ABSENT, fixed, multiple, percent
+from mrpcbench.display.recommendation import short_recommendation
 from mrpcbench.display.tables import (
     Cell,
     PlainTable,
@@ -33,6 +34,7 @@ from mrpcbench.records.figures import (
     speed,
 )
 from mrpcbench.records.ranking import best, ratio, reference
+from mrpcbench.records.recommendation import recommend
 from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.records import BenchRecord
@@ -47,7 +49,7 @@ LARGEST_DISCREPANCY = 0.05
 
 def bench(record: BenchRecord, view: BenchView, *, verbose: bool = False) -> Iterator[RenderableType]:
     """A table per scenario, with speedups over the first reference row; if verbose, the details; then the caption of
-    the run, what makes it unreliable, and the summary, whose last line names the fastest case."""
+    the run, what makes it unreliable, and the summary: comparisons, the fastest case, and which case to deploy."""
     section = record.bench
     for rows in by_scenario(section):
         yield _table(rows, section, view)
@@ -58,6 +60,9 @@ def bench(record: BenchRecord, view: BenchView, *, verbose: bool = False) -> Ite
     yield from notes((row.model for row in section.rows), *_warnings(section, verbose=verbose))
     yield Text("\n".join(["", *comparisons(section, view.relative_to)]))
     yield Text(fastest_line(section), "bold")
+    found = recommend(record)
+    if found and len(found.candidates) > 1:
+        yield Text("\n".join(short_recommendation(found)))
 
 
 # --- a scenario -------------------------------------------------------------------------------------------------------
