@@ -18,7 +18,8 @@ def resolve_all(specs: Iterable[BackendSpec]) -> Mapping[BackendSpec, ModelSourc
     does not exist, and `MrpcbenchError` if the hub cannot be reached.
     """
     wanted = {spec: (spec.model, _part(spec)) for spec in specs}
-    found = find_sources(wanted.values())
+    plain = {spec.model for spec in wanted if engine_of(spec.backend).plain_graphs}
+    found = find_sources(wanted.values(), plain=plain)
     return {spec: found[key] for spec, key in wanted.items()}
 
 

@@ -34,8 +34,6 @@ from mrpcbench.schema.verdicts import EXIT_STATUS
 if TYPE_CHECKING:
     from mrpcbench.cli.terminal import Terminal
 
-TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse got three books from the doctor."'
-
 app = typer.Typer(
     name="mrpcbench",
     cls=CommandLine,
@@ -57,10 +55,10 @@ def _version(requested: bool) -> None:
 def main(
     context: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the run.")
+        bool, typer.Option("--verbose", "-v", help="Also show the machine and recipe before the run, and all details.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show only the verdict, the record's path, warnings and errors.")
+        bool, typer.Option("--quiet", "-q", help="Show only the result in one line, the record, and warnings.")
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
     version: Annotated[
@@ -91,6 +89,17 @@ def _terminal(context: typer.Context) -> "Terminal":
     return invocation.terminal
 
 
+def _start(context: typer.Context, *requests: object) -> "Terminal":
+    """The terminal, which shows what is starting. Raises `UsageError` for what can be checked before slow imports."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.preflight import check_early, heading
+
+    check_early(*requests)
+    if is_first_process():
+        terminal.starting(heading(context.info_name or "", *requests))
+    return terminal
+
+
 @app.command(cls=PanelCommand)
 @with_options(TrainRequest, TrainRecipe, Output)
 def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: typer.Context) -> None:
@@ -98,7 +107,7 @@ def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: t
 
     Writes a record, and the model folder with checkpoints, metrics.csv and model card.
     """
-    terminal = _terminal(context)
+    terminal = _start(context, request, recipe, output)
     from mrpcbench.commands.train import train as run
 
     path = record_path(output, "train")
@@ -148,7 +157,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a fine-tuned model, with intervals and every prediction."""
-    terminal = _terminal(context)
+    terminal = _start(context, spec) if pair else _start(context, spec, plan, output)
     from mrpcbench.commands.evaluate import classify
     from mrpcbench.commands.evaluate import evaluate as run
 
@@ -167,8 +176,8 @@ def export(plan: ExportPlan, publish_request: Publish, output: Output, context: 
     Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
     code is 5, and the files are kept but marked UNVERIFIED.
     """
-    terminal = _terminal(context)
     context.obj.publish_to(publish_request)
+    terminal = _start(context, plan, output)
     path = record_path(output, "export")
     from mrpcbench.commands.export import export as run
     from mrpcbench.gates.export import comparison_of
@@ -189,7 +198,7 @@ def bench(
     context: typer.Context,
 ) -> None:
     """Measure the latency and throughput of engines on real pairs."""
-    terminal = _terminal(context)
+    terminal = _start(context, plan, spec, output)
     from mrpcbench.benchmark.failures import check_required
     from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
@@ -315,25 +324,10 @@ def baseline_set(
 def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Context) -> None:
     """Train, evaluate, export and bench a tiny bundled model."""
     terminal = _terminal(context)
-    from mrpcbench.commands.quickstart import quickstart as run
+    from mrpcbench.cli.quickstart import run
 
-    records = []
-    for record, path in run(request, terminal):
-        records.append(record)
-        verdict = verdict_of(record)
-        if not form.json:
-            terminal.heading(f"{len(records)}/4 {record.command}")
-            terminal.show(record, path)
-        if verdict and verdict.outcome != "PASS":
-            break
-    if form.json:
-        terminal.print_json(records)
-    if verdict := verdict_of(records[-1]):
+    if verdict := verdict_of(run(request, terminal)[-1]):
         raise typer.Exit(EXIT_STATUS[verdict.outcome])
-    if not form.json:
-        model = Path(request.output_dir, "tiny_ModernBERT_ft")
-        terminal.heading("Trained, evaluated, exported, verified and benchmarked. Try it:")
-        terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
 
 
 @app.command(cls=PanelCommand)

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from mrpcbench.data import loading
 from mrpcbench.data.labels import are_numbers, normal
 from mrpcbench.environment.capture import capture, exact_float32, resolve_device, resolve_threads
+from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
@@ -145,6 +146,8 @@ def _with_engine(
     chosen = [name for name in ("precision", "engine") if getattr(recipe, name) == "auto"]
     how = f" ({', '.join(f'--{name} auto' for name in chosen)})" if chosen else ""
     observer.say(f"training on {device} in {precision} with engine {engine}{how}")
+    if precision == "bf16" and device == "cpu" and not has_instructions(BF16):
+        observer.warn("--precision bf16: this processor has no bf16 instructions, so training is slow; use fp32")
     return replace(recipe, engine=engine)
 
 
@@ -246,8 +249,6 @@ def _run(
         spent = {"train_s": time.monotonic() - begin, **trainer.stopwatch.seconds}
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
-    if aligned:
-        observer.say(f"special tokens aligned with the tokenizer: {', '.join(aligned)}")
     real_tokens, padding_tokens = trainer.world.totals(trainer.counted.real_tokens, trainer.counted.padding_tokens)
     section = replace(
         begun,

@@ -15,17 +15,16 @@ from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, Va
 
 from mrpcbench.data.folders import COLUMNS, FILE_NAME, ORIGINAL_TEST, SPLIT_OF_STEM, SPLITS, WITHHELD, layout_of
 from mrpcbench.data.parts import Part, Record, agree
+from mrpcbench.data.places import check_folder, is_hub, local_folder
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError
 from mrpcbench.hub.repository import split_revision
 from mrpcbench.hub.snapshots import Snapshot, find
 from mrpcbench.progress import Observer, Silent
-from mrpcbench.quickstart import DATA_DIR
 from mrpcbench.schema.identity import DataIdentity
 from mrpcbench.schema.requests import QUICKSTART
 
 SILENT = Silent()
-HUB = "hub"
 HUB_DATASET, HUB_CONFIG = "nyu-mll/glue", "mrpc"
 HUB_FILE = re.compile(rf"{HUB_CONFIG}/{FILE_NAME}parquet")
 LABEL_OF_TEXT = {"0": 0, "1": 1, "-1": WITHHELD}
@@ -64,11 +63,6 @@ def _checked(split: str, part: Part, names: tuple[str, ...], dataset: str | None
     return Dataset.from_dict({**sentences, "label": labels}, features=features, info=info, split=split)
 
 
-def is_hub(source: str) -> bool:
-    """Whether `source` is the hub's dataset: hub or hub@REVISION."""
-    return split_revision(source)[0] == HUB
-
-
 def _from_hub(source: str, splits: Collection[str]) -> tuple[Path, str]:
     """The folder with the files of `splits`, and the name of the dataset with its commit."""
     revision = split_revision(source)[1]
@@ -87,16 +81,10 @@ def _files_of(snapshot: Snapshot, splits: Collection[str]) -> list[str]:
 
 def _parts(source: str, splits: Collection[str]) -> tuple[dict[str, Part], str | None]:
     """The rows of `source`, and, of the hub, the name of the dataset with its commit."""
-    dataset = None
-    if source == QUICKSTART:
-        folder = DATA_DIR
-    elif is_hub(source):
+    folder, dataset = local_folder(source), None
+    if folder is None:
         folder, dataset = _from_hub(source, splits)
-    else:
-        folder = Path(source)
-    if not folder.is_dir():
-        what = "is a file; pass its folder" if folder.is_file() else "no such folder"
-        raise UsageError(f"--data {source}: {what}; --data takes {HUB}, {QUICKSTART} or a folder")
+        check_folder(source, folder)
     return layout_of(source, folder).read(folder), dataset
 
 

@@ -5,7 +5,7 @@ worker processes of `ab` need neither.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from glob import escape
@@ -160,10 +160,13 @@ class ModelSource:
             )
 
 
-def find_sources(wanted: Iterable[tuple[str, "Part"]]) -> Mapping[tuple[str, "Part"], ModelSource]:
+def find_sources(
+    wanted: Iterable[tuple[str, "Part"]], *, plain: Collection[str] = ()
+) -> Mapping[tuple[str, "Part"], ModelSource]:
     """The source for each (`--model`, what is read of it). Each name is located once, so it is one commit of the hub.
 
-    A graph is in the model folder or in its `onnx/` folder. Raises `UsageError` if a model or its graph does not exist,
+    A graph is in the model folder or in its `onnx/` folder. An engine reads only Optimum's graph of the names in
+    `plain`. Raises `UsageError` if a model or its graph does not exist,
     and `MrpcbenchError` if the hub cannot be reached.
     """
     wanted = list(wanted)
@@ -175,7 +178,7 @@ def find_sources(wanted: Iterable[tuple[str, "Part"]]) -> Mapping[tuple[str, "Pa
     found = {}
     for name, part in wanted:
         at = located[name]
-        folder = onnx_folder(at.folder, name) if part == "graph" else at.folder
+        folder = onnx_folder(at.folder, name, plain=name in plain) if part == "graph" else at.folder
         found[name, part] = sources.setdefault((name, folder), ModelSource(name, folder, at.revision))
     return found
 
@@ -197,9 +200,21 @@ def _located(name: str, parts: "frozenset[Part]", *, to_train: bool = False) -> 
 def locate(model: str, *, to_train: bool = False) -> "Path | Snapshot":
     """What `--model` means: a folder, a bundled model's folder, or a commit of a hub repository.
 
-    `quickstart` means the bundled checkpoint with `to_train`, and the bundled fine-tuned classifier otherwise. Each
-    call with a hub id makes a request, so a command calls `find_sources` once instead. Raises `UsageError` if there is
-    no such model.
+    Each call with a hub id makes a request, so a command calls `find_sources` once instead. Raises `UsageError` if
+    there is no such model.
+    """
+    if (folder := local_folder(model, to_train=to_train)) is not None:
+        return folder
+    from mrpcbench.hub import snapshots
+
+    return snapshots.find(model, "model")
+
+
+def local_folder(model: str, *, to_train: bool = False) -> Path | None:
+    """The folder that `--model` means on this machine; None for a hub id, which is not looked up.
+
+    `quickstart` means the bundled checkpoint with `to_train`, and the bundled fine-tuned classifier otherwise. Raises
+    `UsageError` for a path that is no folder.
     """
     if model == QUICKSTART:
         return CHECKPOINT_DIR if to_train else CLASSIFIER_DIR
@@ -219,23 +234,25 @@ def locate(model: str, *, to_train: bool = False) -> "Path | Snapshot":
         raise UsageError(
             f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` writes graphs there"
         )
-    from mrpcbench.hub import snapshots
-
-    return snapshots.find(model, "model")
+    return None
 
 
-def onnx_folder(folder: Path, name: str) -> Path:
-    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` if neither has one."""
+def onnx_folder(folder: Path, name: str, *, plain: bool = False) -> Path:
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` if neither has one.
+
+    With `plain`, the error names only graphs of `mrpcbench export --optimize none`.
+    """
     for candidate in (folder, folder / "onnx"):
         if (candidate / ONNX_FILE).exists():
             return candidate
-    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {_other_graph(name)}")
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {_other_graph(name, plain=plain)}")
 
 
-def _other_graph(name: str) -> str:
+def _other_graph(name: str, *, plain: bool) -> str:
     """What to do if `--model name` has no graph: use one that `mrpcbench export` wrote elsewhere, or export it."""
     default = graph_folder(name, "none")
-    others = sorted(path.parent for path in default.parent.glob(f"{escape(default.name)}*/{ONNX_FILE}"))
+    names = escape(default.name) + ("" if plain else "*")
+    others = sorted(path.parent for path in default.parent.glob(f"{names}/{ONNX_FILE}"))
     if others:
         return f"use --model {shlex.quote(str(others[0]))}"
     export = f"run `{shlex.join(['mrpcbench', 'export', '--model', name])}` first"
@@ -250,6 +267,19 @@ def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Pat
     # The hub's cache is shared with other programs, and random weights do not belong to the model's folder.
     suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
     return Path(public_name(split_revision(model)[0]).rsplit("/", 1)[-1] + suffix)
+
+
+def export_command(graph: Path, data: str, optimize: str | None) -> str:
+    """The command that exports and verifies the graph in the folder `graph` again, with the pairs of `--data data`.
+
+    The model is the folder above the graph, if that has weights; else the command has MODEL in its place.
+    """
+    model = str(graph.parent) if any(graph.parent.glob("*.safetensors")) else "MODEL"
+    command = ["mrpcbench", "export", "--model", model, "--data", data]
+    form = optimize or "none"
+    command += [] if form == "none" else ["--optimize", form]
+    command += [] if graph_folder(model, form) == graph else ["--output-dir", str(graph)]
+    return shlex.join(command)
 
 
 def _check_json(path: Path, option: str) -> None:

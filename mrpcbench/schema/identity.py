@@ -81,7 +81,9 @@ class Environment:
         "Version of each installed package that can change a result; of ONNX Runtime's, the imported one."
     )
     settings: dict[str, str] = about("Environment variables that were set and affect the libraries.")
-    git_commit: str | None = about("Commit of the mrpcbench source, from git or MRPCBENCH_COMMIT; null if unknown.")
+    git_commit: str | None = about(
+        "Commit of the mrpcbench source: git's, or outside a checkout MRPCBENCH_COMMIT; null if unknown."
+    )
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
     source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
     machine: MachineTraits | None = about("The machine's traits; null in records without them.", default=None)

@@ -177,6 +177,17 @@ class ExportGate:
 
 
 @described
+class PairSpeed:
+    """Time of one pair in the graph and in the original model, called in turn on the device of the export gate."""
+
+    pairs: int = about("Number of pairs.")
+    graph_ms: float = about("Median time of one pair in the graph, in milliseconds.")
+    original_ms: float = about("Median time of one pair in the original model in float32, in milliseconds.")
+    speedup: float = about("Median over the pairs of the original model's time divided by the graph's.")
+    interval: Interval = about("Interval of the speedup.")
+
+
+@described
 class ExportSection:
     """Results of `export`: the graph, and whether it matches the model."""
 
@@ -192,3 +203,6 @@ class ExportSection:
     pushed: str | None = about("Address of the commit that --push-to-hub made; null if there is none.", default=None)
     reference: Placement = about("Where the original model ran for the export gate.")
     gate: ExportGate | None = about("The result of the export gate; null until it is done.")
+    pair_speed: PairSpeed | None = about(
+        "Time of one pair; null until it is measured, and in older records.", default=None
+    )

@@ -105,7 +105,7 @@ class PackedTrainer(ObservedTrainer):
         found = placement_of(self.model)
         captured = self.step.capture is not None
         provider = forward.kernels(self.model.config, self.args.device, self.step.dtype, captured=captured)
-        return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
+        return replace(found, provider=provider, dtype=self.precision)
 
     def _timed(self, capture: CaptureWork | None) -> CaptureWork | None:
         """`capture`, whose time counts as one-time work."""

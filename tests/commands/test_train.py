@@ -366,9 +366,14 @@ def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
         run(request_, replace(RECIPE, precision="fp16"))
 
 
-def test_bf16_training_runs_on_the_cpu_and_is_recorded(request_: TrainRequest) -> None:
-    record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
+def test_bf16_training_runs_on_the_cpu_and_is_recorded(
+    request_: TrainRequest, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrpcbench.commands.train.has_instructions", lambda names: False)
+    record = train(request_, replace(RECIPE, precision="bf16", max_steps=1), None, listener)
     assert record.train.placement.dtype == "bf16"
+    assert [line for line in listener.warnings if "no bf16 instructions" in line] == listener.warnings
+    assert len(listener.warnings) == 1
 
 
 def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest) -> None:

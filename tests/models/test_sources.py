@@ -8,8 +8,10 @@ import pytest
 from conftest import Outcome
 from localhub import LocalHub
 
+from mrpcbench.backends.reading import resolve
 from mrpcbench.errors import ExitStatus, UsageError
-from mrpcbench.models.sources import find_sources
+from mrpcbench.models.sources import export_command, find_sources
+from mrpcbench.schema.requests import BackendSpec
 
 HUB_ID = "owner/name"
 QUICK_AB = ("--process-pairs", "5", "--calls", "50", "--warmup", "0", "--a-threads", "1")
@@ -50,7 +52,7 @@ def test_a_repeated_key_in_a_models_file_is_rejected_with_its_line(
     (folder / name).write_text(text.replace("{", '{"mrpc": 1,\n"mrpc": 2,', 1), encoding="utf-8")
     outcome = mrpcbench("evaluate", "--model", folder, "--random-init", "--data", "quickstart", "--device", "cpu")
     assert outcome.status == ExitStatus.USAGE
-    assert outcome.err == f"error: {folder / name} line 2: key 'mrpc' is given twice; remove one\n"
+    assert outcome.err.splitlines()[-1] == f"error: {folder / name} line 2: key 'mrpc' is given twice; remove one"
 
 
 def test_a_missing_graph_of_the_bundled_model_is_looked_for_where_export_writes_it(
@@ -66,3 +68,30 @@ def test_a_missing_graph_of_the_bundled_model_is_looked_for_where_export_writes_
         (tmp_path / graph / "model.onnx").touch()
         with pytest.raises(UsageError, match=f"; use --model {graph}$"):
             find_sources([("quickstart", "graph")])
+
+
+def test_a_graph_that_an_engine_cannot_read_is_not_suggested(tmp_path: Path) -> None:
+    for graph in ("onnx-int8", "onnx-cpu"):
+        (tmp_path / graph).mkdir()
+        (tmp_path / graph / "model.onnx").touch()
+    with pytest.raises(UsageError, match=r"; use --model .*onnx-cpu$"):
+        find_sources([(str(tmp_path), "graph")])
+    with pytest.raises(UsageError, match=f"; run `mrpcbench export --model {tmp_path}` first$"):
+        resolve(BackendSpec(backend="openvino", model=str(tmp_path)))
+
+
+def test_the_command_that_verifies_a_graph_names_its_model_and_its_folder(tmp_path: Path) -> None:
+    model = tmp_path / "my model"
+    model.mkdir()
+    (model / "model.safetensors").touch()
+    assert export_command(model / "onnx", "quickstart", None) == (
+        f"mrpcbench export --model '{model}' --data quickstart"
+    )
+    assert export_command(model / "onnx-cpu", "hub", "cpu") == (
+        f"mrpcbench export --model '{model}' --data hub --optimize cpu"
+    )
+    elsewhere = tmp_path / "graph"
+    assert (
+        export_command(elsewhere, "hub", "none")
+        == f"mrpcbench export --model MODEL --data hub --output-dir {elsewhere}"
+    )
