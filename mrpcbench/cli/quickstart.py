@@ -1,4 +1,4 @@
-"""Runs `quickstart`, and shows its result as one panel: the scores, the verdict on the graph, the speeds, and what to run next."""
+"""Runs `quickstart`, and shows one panel: scores, the verdict on the graph, speeds, and what to run next."""
 
 import re
 import shlex

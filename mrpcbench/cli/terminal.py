@@ -159,7 +159,8 @@ class Terminal:
         if self._detail != "quiet" and not self.brief:
             self._out.print(render.render(record, self.view, verbose=self.is_verbose))
         else:
-            self._alert(record)
+            if not self.brief:  # the summary at the end says it
+                self._alert(record)
             if (line := render.headline(record)) is not None:
                 self._out.print(line, soft_wrap=True)
         if not self.brief:
