@@ -78,6 +78,7 @@ def every_kind() -> tuple[Named, ...]:
         ("bench.json", at(4, "bench", bench=make_bench(rows=rows()))),
         ("server.json", at(5, "bench", bench=make_bench(rows=(server_row(),)))),
         ("ab.json", at(6, "ab")),
+        ("study.json", at(6, "study")),
         ("later.json", at(7, "bench", bench=make_bench(rows=rows()))),
     )
 

@@ -132,7 +132,7 @@ def test_no_text_of_a_figure_leaves_it_or_is_too_small_to_read(
         ".map(([text, , ]) => text.textContent), Math.min(...found.map(([, box]) => box.height))]"
     )
     assert outside == []
-    assert smallest >= 9
+    assert smallest >= 10
 
 
 def test_every_figure_has_its_finding_in_the_accessibility_tree(pages: dict[str, Path], browser: Any) -> None:

@@ -723,7 +723,7 @@ def test_rows_are_validated_and_an_invalid_one_has_the_reason(
     done = mrpcbench(*options)
     assert done.status == 0
     shown = " ".join(done.out.split())
-    assert "rows are INVALID: fewer than 3 rounds (1); use more --rounds" in shown
+    assert "! INVALID, too few rounds: fake single-stream (1, at least 3 are needed), fake offline batch 8" in shown
 
 
 def test_the_server_finds_the_rate_that_its_engine_can_sustain(

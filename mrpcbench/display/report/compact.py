@@ -14,6 +14,8 @@ DEFAULTS["transform"] = "translate(0,0)"
 INHERITED = ("fill", "stroke", "stroke-width", "stroke-dasharray", "font-size", "text-anchor")
 LENGTHS = ("d", "transform", "x", "y", "x2", "y2", "width", "height")
 NOTHING = (None, "none")
+# The attributes of a line that say where it is.
+ENDS = {"transform", "x2", "y2"}
 
 register_namespace("", SVG)
 
@@ -28,6 +30,7 @@ def compact(svg: str, figure: str, title: str, description: str) -> str:
     for item in root.iter():
         _shorten(item, figure)
     _hand_up(root)
+    _join_lines(root)
     _dissolve(root)
     for key in ("width", "height"):
         del root.attrib[key]
@@ -85,6 +88,21 @@ def _hand_up(parent: Element) -> None:
                 parent.set(key, values.pop() or "")
                 for item in parent:
                     del item.attrib[key]
+
+
+def _join_lines(parent: Element) -> None:
+    """Replace the lines of a group, such as those of a grid, by one path, unless one has an attribute of its own."""
+    for item in parent:
+        _join_lines(item)
+    if len(parent) > 1 and all(item.tag == f"{{{SVG}}}line" and set(item.attrib) <= ENDS for item in parent):
+        starts = [re.findall(r"-?[\d.]+", item.get("transform", "0,0")) for item in parent]
+        path = "".join(
+            f"M{','.join(start)}l{item.get('x2', '0')},{item.get('y2', '0')}"
+            for start, item in zip(starts, parent, strict=True)
+        )
+        for item in list(parent):
+            parent.remove(item)
+        SubElement(parent, f"{{{SVG}}}path", {"d": path})
 
 
 def _dissolve(parent: Element) -> None:

@@ -19,7 +19,7 @@ Ends = tuple[float, float]
 VEGA_LITE = "6.4"
 # Width of a plot in pixels. A screen of 360 pixels shows it at about nine tenths of its size.
 WIDTH = 348
-PADDING = {"left": 10, "right": 14, "top": 4, "bottom": 4}
+PADDING = {"left": 10, "right": 18, "top": 4, "bottom": 4}
 # A slot is a line of text above a bar or an interval.
 SLOT, BAR = 38, 13
 INK, SOFT, LINE, GRID, ACCENT, PALE = "#1f2328", "#59636e", "#d1d9e0", "#e8ecf0", "#0b5cad", "#a9cdf0"
@@ -38,10 +38,10 @@ CONFIG = {
         "domainColor": LINE,
         "ticks": False,
         "labelColor": SOFT,
-        "labelFontSize": 11,
+        "labelFontSize": 12,
         "labelPadding": 5,
         "titleColor": SOFT,
-        "titleFontSize": 11,
+        "titleFontSize": 12,
         "titleFontWeight": "normal",
         "titlePadding": 8,
     },
@@ -80,13 +80,13 @@ def among(field: str, names: Sequence[str], values: Sequence[Any]) -> Row:
 # --- axes -------------------------------------------------------------------------------------------------------------
 
 
-def span(values: Sequence[float], *, log: bool = False, zero: bool = False) -> Ends:
-    """The ends of an axis for `values`, with some space; `zero`: from 0."""
+def span(values: Sequence[float], *, log: bool = False, zero: bool = False, room: float = 0.06) -> Ends:
+    """The ends of an axis for `values`, with the share `room` more at each end; `zero`: from 0."""
     low, high = min(values), max(values)
     if log:
-        factor = max((high / low) ** 0.08, 1.05)
+        factor = max((high / low) ** room, 1.05)
         return low / factor, high * factor
-    gap = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    gap = (high - low) * room or abs(high) * 0.1 or 1.0
     return (0.0 if zero else low - gap), high + gap
 
 
@@ -97,7 +97,7 @@ def is_wide(values: Sequence[float]) -> bool:
 
 def axis(field: str, title: str, ends: Ends, *, log: bool = False, **more: Any) -> Row:
     """A channel with an axis from one of `ends` to the other, and few marks."""
-    shown = {"title": title + (" (logarithmic)" if log else ""), "tickCount": 5, "labelFlush": True, **more}
+    shown = {"title": title + (" (logarithmic)" if log else ""), "tickCount": 5, **more}
     if log:
         shown = {"values": _powers(ends), "format": "~s" if ends[1] > 1e4 else "~g", **shown}
     scale = {"type": "log" if log else "linear", "domain": list(ends), "nice": False, "zero": False, "padding": 0}
@@ -107,7 +107,7 @@ def axis(field: str, title: str, ends: Ends, *, log: bool = False, **more: Any) 
 def upright(field: str, title: str, ends: Ends, *, log: bool = False) -> Row:
     """A vertical axis, whose title is above it."""
     placed = {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleY": -8, "titleX": 0}
-    return axis(field, title, ends, log=log, labelFlush=False, **placed)
+    return axis(field, title, ends, log=log, **placed)
 
 
 def _powers(ends: Ends) -> list[float]:

@@ -12,7 +12,7 @@ from mrpcbench.gates.stored_speed import ALPHA, FEWEST_RECORDS
 from mrpcbench.records.figures import best_epoch, time_us
 from mrpcbench.records.reports import Named
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
-from mrpcbench.statistics import prediction_limit
+from mrpcbench.statistics import EQUAL_WITHIN, prediction_limit
 
 # A slot is a line of text above a small plot of this height, in pixels.
 PLOT = 46
@@ -70,7 +70,11 @@ class Series:
     @property
     def outside(self) -> bool:
         """Whether the newest value lies outside of the band."""
-        return self.band is not None and not self.band[0] <= self.changes[-1] <= self.band[1]
+        if self.band is None:
+            return False
+        low, high = self.band
+        # Equal values differ in floating point from their mean.
+        return not low - EQUAL_WITHIN <= self.changes[-1] <= high + EQUAL_WITHIN
 
     @property
     def unit(self) -> str:

@@ -61,17 +61,14 @@ def _name(row: BenchRow) -> str:
 def _distributions(name: str, where: str, rows: Sequence[BenchRow]) -> Figure:
     slot = drawing.SLOT + CURVE
     height = slot * len(rows)
-    tops = [max(quantile(_samples(row), SHOWN), min(_samples(row)) * 1.01) for row in rows]
+    tops = [max(quantile(_samples(row), SHOWN), min(_samples(row)) * 1.01 or 1.0) for row in rows]
     values = [*(min(_samples(row)) for row in rows), *tops]
     log = drawing.is_wide(values)
     ends = drawing.span(values, log=log)
     curves, marks, texts = [], [], []
     for at, (row, top) in enumerate(zip(rows, tops, strict=True)):
         base = slot * at + 16 + CURVE + 8
-        curves += [
-            {"x": x, "y": base - y * CURVE, "base": base, "row": at, "fill": _fill(row)}
-            for x, y in _density(_samples(row), top, log=log)
-        ]
+        curves.append([{"x": x, "y": base - y * CURVE} for x, y in _density(_samples(row), top, log=log)])
         shown = [] if is_invalid(row) else [_percentile(row, share) for share in SHARES]
         marks += [
             {"x": one, "y": base - CURVE - 3, "base": base, "w": width}
@@ -79,14 +76,16 @@ def _distributions(name: str, where: str, rows: Sequence[BenchRow]) -> Figure:
             if one is not None and one <= ends[1]
         ]
         texts.append({"text": slot * at + 9, "label": _name(row), "value": _summary(row)})
-    x, y, y2 = drawing.axis("x", "ms", ends, log=log), drawing.pixels("y", height), {"field": "base"}
-    style = {"stroke": drawing.ACCENT, "strokeWidth": 1}
-    rule = {"color": drawing.INK}
+    x, y = drawing.axis("x", "ms", ends, log=log), drawing.pixels("y", height)
+    # A closed line is half as long as an area, which has its base point by point.
+    style = {"interpolate": "linear-closed", "stroke": drawing.ACCENT, "strokeWidth": 1}
+    rule, width = {"color": drawing.INK}, drawing.number("w", scale=None)
     layers = [
-        drawing.layer(
-            curves, "area", style, x=x, y=y, y2=y2, detail=drawing.name("row"), fill=drawing.as_given("fill")
+        *(
+            drawing.layer(curve, "line", {**style, "fill": _fill(row)}, x=x, y=y, order=drawing.number("x"))
+            for curve, row in zip(curves, rows, strict=True)
         ),
-        drawing.layer(marks, "rule", rule, x=x, y=y, y2=y2, strokeWidth=drawing.number("w", scale=None)),
+        drawing.layer(marks, "rule", rule, x=x, y=y, y2={"field": "base"}, strokeWidth=width),
         *drawing.texts(texts, height),
     ]
     title = _finding(rows)

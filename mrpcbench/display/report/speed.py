@@ -167,7 +167,7 @@ def breakdowns(records: Sequence[Named]) -> Section | None:
     """A figure per bench record whose rows have a time breakdown."""
     figures: list[Figure] = []
     for at, (name, record) in enumerate(benches(records)):
-        rows = sorted((row for row in record.rows if span_us(row)), key=rank)
+        rows = sorted((row for row in record.rows if sum(span_us(row).values()) > 0), key=rank)
         if rows:
             figures.append(_breakdown_figure(f"breakdown-{at}", source(name, record), rows))
     if not figures:

@@ -35,7 +35,7 @@ def tradeoffs(records: Sequence[Named]) -> Section | None:
         points = list(_points(record))
         if len(points) > 1:
             figures.append(_front(f"front-{at}", source(name, record), points))
-        loaded = [row for row in record.rows if row.server]
+        loaded = [row for row in record.rows if row.server and any(load.latencies_ms for load in row.server.curve)]
         if loaded:
             figures.append(_loads(f"load-{at}", source(name, record), loaded))
     if not figures:
@@ -86,7 +86,7 @@ def _front(name: str, where: str, points: Sequence[Point]) -> Figure:
     front = _on_front(points)
     times, rates = [one.latency_ms for one in points], [one.pairs_per_s for one in points]
     log_x, log_y = drawing.is_wide(times), drawing.is_wide(rates)
-    ends_x, ends_y = drawing.span(times, log=log_x), drawing.span(rates, log=log_y)
+    ends_x, ends_y = drawing.span(times, log=log_x), drawing.span(rates, log=log_y, room=0.12)
     x = drawing.axis("x", "p50 of one pair, ms", ends_x, log=log_x)
     y = drawing.upright("y", "pairs/s", ends_y, log=log_y)
     rows = [
@@ -105,7 +105,9 @@ def _front(name: str, where: str, points: Sequence[Point]) -> Figure:
         drawing.layer(rows, "point", dot, x=x, y=y, fill=drawing.as_given("fill")),
         *_point_labels(rows, (ends_x, log_x), (ends_y, log_y), height),
     ]
-    title = f"Pareto front: {', '.join(front)}" if front else "No case is VALID, so there is no Pareto front"
+    title = (
+        f"Pareto front: {', '.join(front)}" if front else "No case is known to be VALID, so there is no Pareto front"
+    )
     description = "Each case by the median time of one pair and its throughput; numbers in the table."
     return Figure(
         id=name,
@@ -199,7 +201,7 @@ def _loads(name: str, where: str, rows: Sequence[BenchRow]) -> Figure:
     names = list(dict.fromkeys(one["case"] for one in points))
     colour, shape = (drawing.among("case", names, one) for one in (drawing.SERIES, drawing.SHAPES))
     limit = [{"y": target, "label": f"target {target:g} ms"}]
-    above = {"align": "left", "dy": -7, "fontSize": 11, "color": drawing.INK}
+    above = {"align": "left", "dy": -7, "fontSize": 12, "color": drawing.INK}
     layers = [
         drawing.layer(limit, "rule", {"color": drawing.INK, "strokeDash": [4, 3]}, y=y),
         drawing.layer(limit, "text", above, x={"value": 4}, y=y, text=drawing.name("label")),

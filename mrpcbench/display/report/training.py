@@ -1,16 +1,16 @@
-"""The training curves of the HTML report."""
+"""The training curves of the HTML report, and the seeds of its studies."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mrpcbench.display.numbers import ABSENT, fixed, logged, score
+from mrpcbench.display.numbers import ABSENT, change, fixed, interval, logged, percent, probability, score
 from mrpcbench.display.report import drawing
 from mrpcbench.display.report.content import Figure, Section, Table, of_kind
 from mrpcbench.display.tables import placement_line
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.reports import Named
-from mrpcbench.schema.records import TrainRecord
+from mrpcbench.schema.records import SeedSummary, StudyRecord, TrainRecord
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 
 HEIGHT = 170
@@ -36,8 +36,14 @@ class Curve:
 
 
 def training(records: Sequence[Named]) -> Section | None:
-    """Loss and scores by epoch for each group of runs from the same weights and pairs, and a table of all runs."""
-    found = [(name, record) for name, record in of_kind(records, TrainRecord) if record.train.epochs]
+    """The seeds of each study, loss and scores by epoch for each group of runs from the same weights and pairs, and a
+    table of all runs. The trials of a study are runs."""
+    studies = [(name, record) for name, record in of_kind(records, StudyRecord) if _summaries(record)]
+    runs = [
+        *of_kind(records, TrainRecord),
+        *(trial for name, record in studies for trial in _trials(f"{name}, " if len(studies) > 1 else "", record)),
+    ]
+    found = [(name, record) for name, record in runs if record.train.epochs]
     if not found:
         return None
     groups: dict[tuple[str, ...], list[Trained]] = {}
@@ -45,12 +51,22 @@ def training(records: Sequence[Named]) -> Section | None:
         if len(record.train.epochs) > 1:
             key = (record.train.base_model.model_sha256, *(one.data_sha256 for one in record.data))
             groups.setdefault(key, []).append((name, record))
-    figures = [
+    figures = [_seeds(f"seeds-{at}", name, record) for at, (name, record) in enumerate(studies)]
+    figures += [
         figure
         for at, group in enumerate(groups.values())
         for figure in (_figure(f"loss-{at}", group, LOSSES), _figure(f"scores-{at}", group, SCORES))
     ]
-    return Section(id="training", title="Training", figures=tuple(figures), tables=(_runs(found),))
+    differences = tuple(_differences(name, record) for name, record in studies if record.study.comparisons)
+    return Section(id="training", title="Training", figures=tuple(figures), tables=(*differences, _runs(found)))
+
+
+def _trials(prefix: str, record: StudyRecord) -> Iterator[Trained]:
+    """The finished runs of a study, named after their setting and seed."""
+    for setting in record.study.settings:
+        for trial in setting.trials:
+            if trial.record is not None:
+                yield f"{prefix}{setting.name}, seed {trial.seed}", trial.record
 
 
 def _figure(figure: str, group: Sequence[Trained], metrics: dict[str, Value]) -> Figure:
@@ -82,10 +98,11 @@ def _figure(figure: str, group: Sequence[Trained], metrics: dict[str, Value]) ->
     title = _finding(group, metrics)
     description = f"{', '.join(names)}: {unit} by epoch; numbers in the table."
     base = first.train.base_model
+    where = ", ".join(name for name, _ in group) if len(group) <= 4 else f"{len(group)} runs"
     return Figure(
         id=figure,
         title=title,
-        source=f"{', '.join(name for name, _ in group)}: from {base.name} ({base.weights_label})",
+        source=f"{where}: from {base.name} ({base.weights_label})",
         description=description,
         svg=drawing.render(layers, figure, title, description, HEIGHT),
         table=_table(curves, unit),
@@ -163,4 +180,103 @@ def _runs(found: Sequence[tuple[str, TrainRecord]]) -> Table:
             for name, record in found
             for best in (best_epoch(record.train),)
         ),
+    )
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+def _summaries(record: StudyRecord) -> list[tuple[str, SeedSummary]]:
+    """The accuracy and F1 of each setting over its seeds."""
+    return [
+        (setting.name, one) for setting in record.study.settings for one in setting.summaries if one.metric != "loss"
+    ]
+
+
+def _seeds(figure: str, name: str, record: StudyRecord) -> Figure:
+    """A point for each seed, with the median and the majority class."""
+    found = _summaries(record)
+    places, height = drawing.slots(len(found))
+    points: list[drawing.Row] = []
+    marks: list[drawing.Row] = []
+    texts: list[drawing.Row] = []
+    for place, (setting, one) in zip(places, found, strict=True):
+        metric = "F1" if one.metric == "f1" else one.metric
+        texts.append({**place, "label": setting, "value": f"median {metric} {score(one.median)}"})
+        points += ({**place, "x": value} for value in one.values)
+        marks.append({**place, "x": one.median, "width": 4.0})
+        if one.majority is not None:
+            marks.append({**place, "x": one.majority, "width": 1.5})
+    low, high = drawing.span([row["x"] for row in (*points, *marks)])
+    x = drawing.axis("x", "score", (max(0.0, low), min(1.0, high)))
+    y = drawing.pixels("bar", height)
+    lines = [{**row, "top": row["bar"] - 8, "bar": row["bar"] + 8} for row in marks]
+    width = drawing.number("width", scale=None)
+    layers = [
+        drawing.layer(lines, "rule", {"color": drawing.INK}, x=x, y=y, y2={"field": "top"}, strokeWidth=width),
+        drawing.layer(points, "point", {"size": 50, "stroke": drawing.ACCENT, "fill": drawing.PALE}, x=x, y=y),
+        *drawing.texts(texts, height),
+    ]
+    title = _seeds_finding(found)
+    description = "The score of each seed at its best epoch, for each setting; numbers in the table."
+    return Figure(
+        id=figure,
+        title=title,
+        source=f"{name}: {record.model.name}, {len(record.study.seeds)} seeds",
+        description=description,
+        svg=drawing.render(layers, figure, title, description, height),
+        table=_seeds_table(found),
+        note="Points: seeds. Thick line: their median. Thin line: always answering the majority class.",
+    )
+
+
+def _seeds_finding(found: Sequence[tuple[str, SeedSummary]]) -> str:
+    accuracies = [(setting, one) for setting, one in found if one.metric == "accuracy"]
+    setting, best = max(accuracies, key=lambda item: item[1].median)
+    return (
+        f"{setting}: median accuracy {score(best.median)} over {len(best.values)} seeds, "
+        f"{best.at_or_below_majority} of them at or below the majority class"
+    )
+
+
+def _seeds_table(found: Sequence[tuple[str, SeedSummary]]) -> Table:
+    levels = {percent(one.median_interval.level) for _, one in found if one.median_interval}
+    return Table(
+        caption="Over seeds"
+        + (f"; the interval of the median has a level of {', '.join(sorted(levels))}" if levels else ""),
+        headers=("setting", "metric", "seeds", "median", "interval", "mean", "SD", "range", "majority class"),
+        rows=tuple(
+            (
+                setting,
+                one.metric,
+                str(len(one.values)),
+                score(one.median),
+                interval(one.median_interval) if one.median_interval else ABSENT,
+                score(one.mean),
+                fixed(one.standard_deviation, 4),
+                f"{score(one.smallest)} to {score(one.largest)}",
+                score(one.majority),
+            )
+            for setting, one in found
+        ),
+        names=2,
+    )
+
+
+def _differences(name: str, record: StudyRecord) -> Table:
+    return Table(
+        caption=f"{name}: differences of settings, paired by seed",
+        headers=("metric", "settings", "seeds", "mean difference", "p", "Holm p"),
+        rows=tuple(
+            (
+                one.metric,
+                f"{one.b} minus {one.a}",
+                str(len(one.seeds)),
+                f"{one.difference:+.4f}" if one.metric == "loss" else change(100 * one.difference, "points", "+"),
+                probability(one.p_value),
+                probability(one.adjusted_p),
+            )
+            for one in record.study.comparisons
+        ),
+        names=2,
     )

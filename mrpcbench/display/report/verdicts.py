@@ -14,7 +14,7 @@ from mrpcbench.records.recommendation import Recommendation
 from mrpcbench.records.reports import Named, Report
 from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.fields import flags_of
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, TrainRecord
+from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, StudyRecord, TrainRecord
 
 Fact = tuple[str, str, str]
 
@@ -64,7 +64,7 @@ def _card(records: Sequence[Named], report: Report) -> Card:
     return Card(
         title=model.name,
         subtitle=f"{model.parameters / 1e6:.1f} M parameters, {model.weights_label}, sha256 {model.model_sha256[:10]}",
-        facts=(*_scores(records), *_speeds(records), *_deployments(records, report)),
+        facts=(*_scores(records), *_studied(records), *_speeds(records), *_deployments(records, report)),
         badges=tuple(_badges(records)),
         notes=tuple(notes),
     )
@@ -83,7 +83,8 @@ def _deployments(records: Sequence[Named], report: Report) -> Iterator[Fact]:
     """The case to deploy according to each finished bench record."""
     for name, found in _recommended(records, report):
         _, reason = next(iter(reasons(found)))
-        yield "Deploy", found.chosen or "no case", f"{reason.removeprefix('no case, ')} ({name})"
+        known = reason.removeprefix(f"{found.chosen}: " if found.chosen else "no case, ")
+        yield "Deploy", found.chosen or "no case", f"{known} ({name})"
 
 
 def _scores(records: Sequence[Named]) -> Iterator[Fact]:
@@ -102,6 +103,17 @@ def _scores(records: Sequence[Named]) -> Iterator[Fact]:
     if epochs:
         yield "Accuracy", score(epochs[-1].eval_accuracy_score), "of the saved epoch; `evaluate` adds an interval"
         yield "F1", score(epochs[-1].eval_f1_score), "of the saved epoch"
+
+
+def _studied(records: Sequence[Named]) -> Iterator[Fact]:
+    """The median accuracy over the seeds of each setting of each study."""
+    for name, record in of_kind(records, StudyRecord):
+        for setting in record.study.settings:
+            for one in setting.summaries:
+                if one.metric == "accuracy":
+                    below = f"{one.at_or_below_majority} at or below the majority class, {score(one.majority)}"
+                    detail = f"median of {len(one.values)} seeds, {below} ({setting.name}, {name})"
+                    yield "Accuracy over seeds", score(one.median), detail
 
 
 def _badges(records: Sequence[Named]) -> Iterator[Badge]:
@@ -126,7 +138,7 @@ def _speeds(records: Sequence[Named]) -> Iterator[Fact]:
         yield (
             "Fastest",
             f"{fixed(_rate(row), 0 if _rate(row) >= 100 else 1)} pairs/s",
-            f"{row.id}{_speedup(row, record)}",
+            f"{row.id}{_speedup(row, record)}{'; UNCHECKED' if row.broken_rules is None else ''}",
         )
     elif benches:
         yield "Fastest", "not certain", f"all {len(benches)} rows are INVALID"

@@ -4,13 +4,14 @@ import math
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from records import make_bench, make_epoch, make_record, make_row, make_train
+from records import make_bench, make_epoch, make_record, make_row, make_study, make_train
 from reports import at, benched, rows
 
-from mrpcbench.display.report import drawing, history, speed, training
+from mrpcbench.display.report import drawing, history, latency, speed, training
 from mrpcbench.display.report.compact import SVG, compact
 from mrpcbench.display.report.history import history as over_time
 from mrpcbench.records.reports import Named
+from mrpcbench.schema.bench_results import BenchRow
 
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 
@@ -92,6 +93,28 @@ def test_a_speedup_is_claimed_with_its_interval_and_only_for_valid_rows() -> Non
     assert titles(slow, unchecked)[0].endswith("; UNCHECKED")
 
 
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+
+def test_percentiles_are_marked_only_where_the_row_is_valid_and_has_the_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[drawing.Layer] = []
+    monkeypatch.setattr(drawing, "render", lambda layers, *_: drawn.extend(layers) or "")
+
+    def marks(*of: BenchRow) -> list[float]:
+        drawn.clear()
+        latency.latencies([("bench.json", at(1, "bench", bench=make_bench(rows=of)))])
+        (rules,) = [one for one in drawn if one["mark"]["type"] == "rule"]
+        return [row["x"] for row in rules["data"]["values"]]
+
+    _, torch, _, _, _, int8 = rows()
+    assert marks(torch, int8) == pytest.approx([6.495, 6.89, 6.98], abs=0.02)
+    few = make_row("single-stream", samples=64)
+    assert len(marks(few)) == 2
+    assert len(marks(make_row("single-stream", samples=63))) == 1
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -113,6 +136,19 @@ def test_several_runs_from_the_same_weights_share_a_figure() -> None:
     assert section
     assert [figure.table.headers for figure in section.figures] == [("epoch", "a.json", "b.json")] * 2
     assert section.figures[1].title == "F1 of the best epochs: 0.8877 to 0.8877 over 2 runs"
+
+
+def test_a_study_has_its_seeds_and_its_runs() -> None:
+    scores = {"default": (0.84, 0.85, 0.60), "learning_rate=5e-05": (0.80, 0.81, 0.82)}
+    section = training.training([("study.json", at(1, "study", study=make_study(scores)))])
+    assert section
+    first, *_ = section.figures
+    assert first.title == "default: median accuracy 0.8400 over 3 seeds, 1 of them at or below the majority class"
+    assert first.table.rows[0][:4] == ("default", "accuracy", "3", "0.8400")
+    differences, runs = section.tables
+    assert "learning_rate=5e-05 minus default" in {row[1] for row in differences.rows}
+    assert runs.rows[0][0] == "default, seed 42"
+    assert len(runs.rows) == 6
 
 
 # --- SVG --------------------------------------------------------------------------------------------------------------
@@ -156,6 +192,11 @@ def test_marks_of_a_logarithmic_axis_are_round_numbers() -> None:
     assert drawing.axis("x", "ms", (1.2, 6.5), log=True)["axis"]["values"] == [1.5, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert drawing.is_wide([1.0, 21.0])
     assert not drawing.is_wide([0.0, 21.0])
+
+
+def test_the_texts_of_a_layer_have_no_control_characters() -> None:
+    (row,) = drawing.layer([{"label": "a\x1b\u202e<b>", "x": 1.5}], "text", {})["data"]["values"]
+    assert row == {"label": "a\ufffd\ufffd<b>", "x": 1.5}
 
 
 def test_a_text_too_long_for_its_slot_is_cut_with_an_ellipsis() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY
-from records import make_bench, make_record
+from records import make_ab, make_bench, make_epoch, make_export, make_record, make_row, make_train
 from reports import HOSTILE, RULE, SHOWN, Page, at, every_kind, hostile, parsed, report_of
 
 from mrpcbench.display.report.content import Table, clean
 from mrpcbench.display.report.page import html_report
 from mrpcbench.records.reports import Named
+from mrpcbench.schema.bench_results import LoadPoint, ServerResult, Span
 
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 
@@ -72,7 +73,7 @@ def test_the_first_section_has_accuracy_verdict_and_speed(page: Page) -> None:
         "over torch, batch 32 (95% CI",
         "One pair2.49 ms p50 of onnx; p99 2.98 ms",
         "INVALID benchmark rows: 4 of 13.",
-        "Deployonnx onnx: 76262 pairs/s",
+        "Deployonnx 76262 pairs/s (offline batch 32); one pair p50 2.49 ms",
     ):
         assert answer in text
 
@@ -196,3 +197,23 @@ def test_a_model_with_random_weights_says_that_its_accuracy_means_nothing() -> N
     model = record.model
     changed = at(1, "export", model=type(model)(**{**vars(model), "weights": "random-init"}))
     assert "accuracy has no meaning" in parsed(html_of((("export.json", changed),))).named("verdicts").text
+
+
+def test_records_in_which_little_was_measured_give_a_page_too() -> None:
+    still = make_row("single-stream", samples_ms=(0.0,) * 700, spans=(Span(name="compute", samples_ms=(0.0,)),))
+    load = LoadPoint(rate_per_s=9.0, sent=1, failed=1, latencies_ms=(), batch_sizes=(), duration_s=1.0, meets_slo=False)
+    server = ServerResult(slo_ms=1.0, window_ms=1.0, max_batch=1, seed=0, curve=(load,), best_rate_per_s=None)
+    lost = make_row("server", samples=0, server=server)
+    page = parsed(
+        html_of(
+            (
+                ("a.json", at(1, "bench", bench=make_bench(rows=(still, lost, make_row("offline", samples=1))))),
+                ("b.json", at(2, "export", export=make_export(gate=None), complete=False)),
+                ("c.json", at(3, "ab", ab=make_ab(comparison=None), complete=False)),
+                ("d.json", at(4, "train", train=make_train(epochs=(), best_step=None), complete=False)),
+                ("e.json", at(5, "train", train=make_train(epochs=(make_epoch(1), make_epoch(2, eval_loss=None))))),
+            )
+        )
+    )
+    assert sections(page) == "verdicts lineage training latency records".split()
+    assert page.named("verdicts").text.count("NO VERDICT") == 2
