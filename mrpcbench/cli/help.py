@@ -49,7 +49,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "mrpcbench compare bench.json --min f1=0.9 --max p99_ms=2",
     ),
     "report": (
-        "mrpcbench report results",
+        "mrpcbench report results --output report.html",
         "mrpcbench report bench.json --max-f1-drop 0.5 --max-p99-ms 20 \\\n    --price-per-hour 2.99",
     ),
     "ab": (
