@@ -19,7 +19,7 @@ from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_lin
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
-from mrpcbench.onnx_export import graphs, optimum
+from mrpcbench.onnx_export import graphs, optimum, publishing
 from mrpcbench.onnx_export.joined import joined_pairs
 from mrpcbench.onnx_export.pair_speed import pair_speed
 from mrpcbench.onnx_export.verification import Reference, run, verify
@@ -52,6 +52,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     check_writable("--output-dir", folder.parent / "onnx")
     check_file("--results", results)
     source = weights_source(plan.model, random_init=plan.random_init)
+    to = publishing.check_target(plan, source)
     pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
@@ -69,8 +70,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
-    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
-    session = open_onnx(spec, ModelSource(str(folder), folder))
+    session = _opened(folder, plan)
     record = ExportRecord(
         complete=False,
         environment=environment,
@@ -85,7 +85,13 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         record = _with_pair_speed(record, session, loaded, device, tokens, observer)
     session.close()
     store.save(record, results)
-    return record
+    return publishing.push(record, to, folder, results, observer)
+
+
+def _opened(folder: Path, plan: ExportPlan) -> Session:
+    """The exported graph, opened on the device that verifies it."""
+    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
+    return open_onnx(spec, ModelSource(str(folder), folder))
 
 
 def _rename_labels(loaded: LoadedModel, label_map: str | None) -> None:

@@ -63,12 +63,16 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready to begin: its recipe with the engine that trains, its model, its pairs and its trainer."""
+    """A run that is ready to begin: its recipe with the engine that trains, its model, its pairs and its trainer.
+
+    `base_folder` holds the files of the model that training starts from.
+    """
 
     recipe: TrainRecipe
     loaded: LoadedModel
     identities: tuple[DataIdentity, ...]
     trainer: ObservedTrainer
+    base_folder: Path
 
 
 def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world: World | None = None) -> Job:
@@ -86,9 +90,9 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
     pairs = {name: loading.split_of(splits, request.data, name) for name in SPLITS}
     checkpoints.check_output(request)
     check_writable("--output-dir", request.output_dir)
-    if request.push_to_hub:
-        model_card.check_repository(request.push_to_hub)
-    source = weights_source(request.model, to_train=True, random_init=request.random_init)
+    source = weights_source(
+        request.model, to_train=True, random_init=request.random_init, with_card=request.push_to_hub is not None
+    )
     loaded = load_classifier(
         source,
         label_names=loading.label_names(pairs["train"]),
@@ -106,7 +110,7 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
     source.tell(observer)
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world or World())
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
-    return Job(recipe, loaded, identities, trainer)
+    return Job(recipe, loaded, identities, trainer, source.folder)
 
 
 def _train_in(
@@ -114,6 +118,7 @@ def _train_in(
 ) -> TrainRecord:
     environment, output_dir = capture(), Path(request.output_dir)
     check_file("--results", results)
+    to = model_card.check_target(request) if world.is_first else None
     job = job_of(request, recipe, observer, world)
     recipe, loaded, trainer = job.recipe, job.loaded, job.trainer
     run = checkpoints.run_of(recipe, loaded.identity, job.identities, trainer.precision)
@@ -123,9 +128,7 @@ def _train_in(
         if done := checkpoints.finished(run, output_dir):
             observer.say(f"the run in {output_dir} is finished; nothing is left to train, and this is its record")
             store.save(done, results)
-            if world.is_first:
-                _push(request, observer)
-            return done
+            return model_card.push(done, request, to, job.base_folder, results, observer)
         newest = checkpoints.newest_checkpoint(output_dir)
         checkpoints.check_best(newest, output_dir)
     begun_at = checkpoints.state_of(newest).global_step if newest else 0
@@ -135,7 +138,10 @@ def _train_in(
     record = _first_record(job, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
-    return record if not world.is_first else _finish(trainer, loaded, record, request, results, observer)
+    if not world.is_first:
+        return record
+    record = _finish(job, record, request, results)
+    return model_card.push(record, request, to, job.base_folder, results, observer)
 
 
 def _with_engine(
@@ -285,15 +291,9 @@ def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:
     return {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
 
 
-def _finish(
-    trainer: ObservedTrainer,
-    loaded: LoadedModel,
-    record: TrainRecord,
-    request: TrainRequest,
-    results: Path | None,
-    observer: Observer,
-) -> TrainRecord:
+def _finish(job: Job, record: TrainRecord, request: TrainRequest, results: Path | None) -> TrainRecord:
     """Save the best model with its tokenizer, lineage, log and card, then the finished record."""
+    trainer, loaded = job.trainer, job.loaded
     section = record.train
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
@@ -317,14 +317,8 @@ def _finish(
         store.save_lineage(lineage, staged)
         store.save(finished, staged / checkpoints.RECORD_FILE)
         (staged / "metrics.csv").write_text(metrics_csv(section.epochs), encoding="utf-8")
-        (staged / "README.md").write_text(model_card.model_card(finished), encoding="utf-8")
+        (staged / "README.md").write_text(model_card.model_card(finished, job.base_folder), encoding="utf-8")
 
     store.write_folder(folder, write)
     store.save(finished, results)
-    _push(request, observer)
     return finished
-
-
-def _push(request: TrainRequest, observer: Observer) -> None:
-    if request.push_to_hub:
-        observer.say(f"uploading to {model_card.push(Path(request.output_dir), request.push_to_hub)}")

@@ -90,8 +90,8 @@ class Cache:
         path.unlink(missing_ok=True)
 
 
-def digest(path: Path, expected: str) -> str | None:
-    """The hash of the content of `path`, of the kind of `expected`; None if that is no hash of content."""
+def digest(path: Path, expected: str = "0" * 64) -> str | None:
+    """The hash of the content of `path`, of the kind of `expected`, by default SHA-256; None if that is no hash."""
     with path.open("rb") as file:
         if SHA256.fullmatch(expected):
             return hashlib.file_digest(file, "sha256").hexdigest()

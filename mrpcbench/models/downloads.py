@@ -12,8 +12,8 @@ from mrpcbench.models.files import WEIGHTS, WEIGHTS_INDEX
 from mrpcbench.records.store import LINEAGE_FILE
 
 # What a command reads of a model besides its configuration and its tokenizer.
-Part = Literal["weights", "graph", "configuration"]
-CONFIG, GRAPH = "config.json", "model.onnx"
+Part = Literal["weights", "graph", "configuration", "card"]
+CONFIG, GRAPH, CARD = "config.json", "model.onnx", "README.md"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # Read only if tokenizer_config.json lists no added tokens (transformers, PreTrainedTokenizerBase._from_pretrained).
 LEGACY_TOKENS = ("special_tokens_map.json", "added_tokens.json")
@@ -38,6 +38,8 @@ def download_model(snapshot: Snapshot, parts: frozenset[Part]) -> Path:
         small.insert(0, "")
     for prefix in small:
         _download_small(snapshot, prefix)
+    if "card" in parts:
+        snapshot.fetch({CARD} & snapshot.names)
     if "weights" in parts:
         snapshot.fetch(_weights(snapshot))
     if graph_at is not None:

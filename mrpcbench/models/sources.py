@@ -183,9 +183,12 @@ def find_sources(
     return found
 
 
-def weights_source(name: str, *, to_train: bool = False, random_init: bool = False) -> ModelSource:
-    """The source of the weights of `--model name`, for `train` and `export`; see `locate`."""
-    return _located(name, frozenset(["configuration" if random_init else "weights"]), to_train=to_train)
+def weights_source(
+    name: str, *, to_train: bool = False, random_init: bool = False, with_card: bool = False
+) -> ModelSource:
+    """The source of the weights of `--model name`, for `train` and `export`, with its model card; see `locate`."""
+    parts: list[Part] = ["configuration" if random_init else "weights"]
+    return _located(name, frozenset([*parts, "card"] if with_card else parts), to_train=to_train)
 
 
 def _located(name: str, parts: "frozenset[Part]", *, to_train: bool = False) -> ModelSource:

@@ -31,9 +31,12 @@ Launcher = Literal["local", "ray"]
 Keep = Literal["best", "all", "none"]
 
 
-WEIGHTS_HELP = "Hub id (OWNER/NAME), model folder, or 'quickstart' for the bundled tiny model."
-MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
-DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
+PUSH_HELP = "Hub repository (NAME or OWNER/NAME) for the upload: of train the model, of export its verified graph."
+WEIGHTS_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, or 'quickstart' for the bundled tiny model."
+MODEL_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
+DATA_HELP = (
+    "'hub' or 'hub@REVISION' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
+)
 DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
 RANDOM_HELP = "Use random weights, built from config.json only; every record says so."
 LABEL_MAP_HELP = (
@@ -64,11 +67,12 @@ class TrainRequest:
         "Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none", group="Output"
     )
     push_to_hub: str | None = about(
-        "Upload the finished model to this hub repository (OWNER/NAME).",
+        PUSH_HELP,
         default=None,
         group="Output",
         location="repository",
     )
+    private: bool = about("Make the repository of --push-to-hub private, if it is new.", default=False, group="Output")
 
 
 @described
@@ -267,6 +271,12 @@ class ExportPlan:
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
     label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced", metavar="0=NAME,1=NAME")
+    push_to_hub: str | None = about(
+        PUSH_HELP,
+        default=None,
+        group="Output",
+        location="repository",
+    )
 
 
 @described

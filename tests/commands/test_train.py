@@ -10,7 +10,6 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -303,6 +302,7 @@ def test_what_the_end_needs_is_checked_before_the_first_step(request_: TrainRequ
         "--output-dir .*file is a file": (replace(request_, output_dir=str(tmp_path / "file" / "model")), None),
         "--results .*file is a file": (request_, tmp_path / "file" / "r.json"),
         "--push-to-hub a/b/c: not a repository": (replace(request_, push_to_hub="a/b/c"), None),
+        "--private: applies to --push-to-hub": (replace(request_, private=True), None),
     }
     for message, (request, results) in cases.items():
         listener = Listener()
@@ -424,41 +424,6 @@ def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
     assert section.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
     assert record.model.weights_label == "fine-tuned from random-init"
     assert [item.pairs for item in record.data] == [3668, 408]
-
-
-def test_pushing_uploads_the_model_without_its_checkpoints(
-    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: dict[str, Any] = {}
-
-    class Hub:
-        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
-            calls["repo"] = repo_id
-            return type("Url", (), {"url": f"hub/{repo_id}"})()
-
-        def upload_folder(self, **values: Any) -> None:
-            calls.update(values)
-
-    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
-    listener = Listener()
-    run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1), listener)
-    assert calls["repo"] == calls["repo_id"] == "someone/model"
-    assert "checkpoint-*/**" in calls["ignore_patterns"]
-    assert any("hub/someone/model" in line for line in listener.lines)
-
-
-def test_a_failed_upload_keeps_the_model_and_the_record(
-    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Hub:
-        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
-            raise OSError("no route")
-
-    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
-    with pytest.raises(Exception, match="the upload failed"):
-        run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1))
-    assert store.load(Path(request_.output_dir).parent / "model.json").complete
-    assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
 # --- the Trainer's interface ------------------------------------------------------------------------------------------

@@ -22,7 +22,14 @@ FIRST_SEED = 42
 # The setting of a study without --set.
 DEFAULT_SETTING = "default"
 # The study chooses these for each trial.
-CHOSEN = {"output_dir": "--output-dir of study", "seed": "--seeds", "resume": "", "overwrite": "", "push_to_hub": ""}
+CHOSEN = {
+    "output_dir": "--output-dir of study",
+    "seed": "--seeds",
+    "resume": "",
+    "overwrite": "",
+    "push_to_hub": "",
+    "private": "",
+}
 
 
 @dataclass(frozen=True)
