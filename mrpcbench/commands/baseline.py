@@ -145,15 +145,17 @@ def _predictions(path: Path, section: EvaluateSection) -> Path:
 def _check_together(candidates: Sequence[_Candidate]) -> None:
     """Raise `UsageError` for a set of records that `compare` would reject as a baseline.
 
-    They must be of one command; only train and bench allow several; and no run may occur twice.
+    They must be of one command; only train and bench allow several; and no run may occur twice. Studies may stand
+    beside records of train or evaluate, of which they show the noise.
     """
     commands = sorted({item.record.command for item in candidates})
+    runs = [item for item in candidates if item.record.command != "study"]
+    if runs and runs[0].record.command in ("train", "evaluate"):
+        commands = [command for command in commands if command != "study"]
     if len(commands) > 1:
         raise UsageError(f"records of {' and '.join(commands)}; a baseline holds records of one command")
-    if len(candidates) > 1 and commands[0] not in SEVERAL:
-        raise UsageError(
-            f"{len(candidates)} records of {commands[0]}; a baseline holds one, so make a baseline for each"
-        )
+    if len(runs) > 1 and commands[0] not in SEVERAL:
+        raise UsageError(f"{len(runs)} records of {commands[0]}; a baseline holds one, so make a baseline for each")
     seen: dict[str, Path] = {}
     for item in candidates:
         content = hashlib.sha256(item.content).hexdigest()

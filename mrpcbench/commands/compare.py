@@ -22,16 +22,18 @@ from mrpcbench.gates.export import judge_export
 from mrpcbench.gates.limits import judge_limits
 from mrpcbench.gates.metrics import METRICS, names_of
 from mrpcbench.gates.policy import Policy
-from mrpcbench.gates.seeds import judge_train
+from mrpcbench.gates.seeds import judge_train, noise_notes
 from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.scores import confusion
 from mrpcbench.schema.gate_requests import BaselineFolder, ComparePlan
 from mrpcbench.schema.identity import Command
-from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, StudyRecord, TrainRecord
 from mrpcbench.schema.verdicts import Comparison, MetricResult, Verdict, overall
 
+# The record of a trial, in its folder of a study.
+TRIAL_FILE = "mrpcbench-train.json"
 DEFAULT_BASELINE = Path(BaselineFolder().folder, "main")
 
 
@@ -58,8 +60,8 @@ def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: Comp
             f"{missing}: no such baseline; --allow-missing-baseline goes on without it; to create it: "
             f"{_creation(missing, current)}"
         )
-    before = _side("baseline", baseline, several=SEVERAL) if baseline is not None and not missing else []
-    after = _side("current side", current, several=("train",))
+    before, studies = _side("baseline", baseline, several=SEVERAL) if baseline is not None and not missing else ([], [])
+    after, _ = _side("current side", current, several=("train",))
     command = (before or after)[0].record.command
     _check_options(plan, command, has_baseline=baseline is not None)
     limits = [limit for limit in (*policy.limits.min, *policy.limits.max) if METRICS[limit.metric].is_of(command)]
@@ -83,9 +85,24 @@ def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: Comp
         current=tuple(compared_of(item.record, names[item.path]) for item in after),
         differences=differences,
         warnings=warnings,
+        notes=_notes(studies, before, after),
         metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
         missing_baseline=missing is not None,
         verdict=_with_creation(missing, current, overall(differences, metrics), has_limits=bool(limits)),
+    )
+
+
+def _notes(studies: Sequence[_Loaded], before: Sequence[_Loaded], after: Sequence[_Loaded]) -> tuple[str, ...]:
+    """What the `studies` of the baseline say about a single run."""
+    run = after[0].record
+    if len(after) > 1 or not isinstance(run, TrainRecord | EvaluateRecord):
+        return ()
+    hashes = [item.record.model.model_sha256 for item in (*before, *after)]
+    return tuple(
+        line
+        for item in studies
+        if isinstance(item.record, StudyRecord)
+        for line in noise_notes(item.record, item.path.name, run, hashes)
     )
 
 
@@ -151,9 +168,21 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> list[_Loaded]:
-    """The records of one side: finished, of one command, and only one unless that command is among `several`."""
+def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> tuple[list[_Loaded], list[_Loaded]]:
+    """The records of one side: finished, of one command, and only one unless that command is among `several`.
+
+    A study is its train records; beside records of a run, it only says what its seeds show, and comes second.
+    """
     found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
+    studies = [item for item in found if isinstance(item.record, StudyRecord)]
+    for item in studies:
+        if problem := _problem(item.record):
+            raise UsageError(f"{item.path}: {problem}")
+    others = [item for item in found if not isinstance(item.record, StudyRecord)]
+    if not others:
+        found = [trial for item in studies for trial in _trials(item)]
+    elif others[0].record.command in ("train", "evaluate"):
+        found = others
     if not found:
         raise UsageError(f"no record on the {side}; name a file, or a folder with records")
     kinds = sorted({item.record.command for item in found})
@@ -169,13 +198,24 @@ def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> li
     for item in found:
         if problem := _problem(item.record):
             raise UsageError(f"{item.path}: {problem}")
-    return found
+    return found, studies
+
+
+def _trials(item: _Loaded) -> list[_Loaded]:
+    """The train records of a study of one setting; `UsageError` for several settings."""
+    assert isinstance(item.record, StudyRecord)
+    settings = item.record.study.settings
+    if len(settings) > 1:
+        names = ", ".join(str(item.path.parent / setting.name) for setting in settings)
+        raise UsageError(f"{item.path}: a study of {len(settings)} settings; name the folder of one: {names}")
+    trials = [(trial.folder, trial.record) for setting in settings for trial in setting.trials]
+    return [_Loaded(item.path.parent / folder / TRIAL_FILE, record) for folder, record in trials if record]
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.json"))
+    files = sorted(path.glob("*.json")) or sorted(path.glob(f"seed-*/{TRIAL_FILE}"))
     if not files:
         raise UsageError(f"{path}: no records in this folder")
     return files
@@ -184,7 +224,8 @@ def _files(path: Path) -> list[Path]:
 def _problem(record: Record) -> str | None:
     """Why `record` cannot be compared with any record; None if it can."""
     if not record.complete:
-        advice = "finish it, or run it again" if isinstance(record, TrainRecord) else "run it again"
+        resumable = isinstance(record, TrainRecord | StudyRecord)
+        advice = "finish it, or run it again" if resumable else "run it again"
         return f"the run was not finished (complete: false); {advice}"
     if not record.data or any(item.pairs < 1 for item in record.data):
         return "it has no pairs"

@@ -27,6 +27,7 @@ def comparison(found: Comparison) -> RenderableType:
         parts.append(_Fitting(_metrics(found, columns(found)), _metrics(found, _stacked(columns(found)))))
     lines = [*gate_lines(found)]  # the verdict has the differences
     lines += [f"warning: {line}" for line in found.warnings]
+    lines += found.notes
     if lines:
         parts.append(Text("\n".join(one_line(line) for line in lines) + "\n"))
     parts.append(facts("Compared", ((side, "\n".join(compared(record))) for side, record in sides(found))))

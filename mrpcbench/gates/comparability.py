@@ -32,7 +32,7 @@ from mrpcbench.schema.verdicts import Compared
 
 Named = tuple[str, Record]
 # The commands whose records can be compared; a record of ab already has a verdict.
-COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "study")
 
 # The commands of which a baseline may hold several records: different seeds, and repeated runs on one machine.
 SEVERAL: tuple[Command, ...] = ("train", "bench")

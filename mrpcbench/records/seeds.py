@@ -165,6 +165,32 @@ def sign_flip_smallest_p(n: int, *, two_sided: bool = True) -> float:
     return float(min(1.0, (2 if two_sided else 1) / 2**n))
 
 
+def sign_flip_bound(differences: Sequence[float], alpha: float) -> float:
+    """The largest mean d that `sign_flip_p` for "less" does not refute at `alpha`, for `differences` minus d.
+
+    All choices of signs are enumerated. Infinite if the differences are too few to refute any.
+    """
+    n = len(differences)
+    if sign_flip_smallest_p(n, two_sided=False) >= alpha:
+        return math.inf
+    import numpy as np
+
+    values = np.asarray(differences, dtype=np.float64)
+    signs = np.array(list(product((-1.0, 1.0), repeat=n)))
+
+    def is_refuted(mean: float) -> bool:
+        moved = values - mean
+        slack = EQUAL_WITHIN * float(np.abs(moved).max())
+        return bool((signs @ moved <= moved.sum() + slack).mean() < alpha)
+
+    # Above the largest difference only the observed signs give the smallest sum.
+    low, high = float(values.min()), float(values.max()) + 1e-6
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_refuted(middle) else (middle, high)
+    return low
+
+
 def smallest_significant(differences: Sequence[float], alpha: float) -> float | None:
     """The smallest mean that `differences` with this spread could have, and be two-sided significant at `alpha`.
 

@@ -90,6 +90,7 @@ class Comparison:
     current: tuple[Compared, ...] = about("The side that is judged.", default=())
     differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
     warnings: tuple[str, ...] = about("Allowed differences.", default=())
+    notes: tuple[str, ...] = about("What a study in the baseline says about the score of a single run.", default=())
     metrics: tuple[MetricResult, ...] = about("The metrics, the gated ones first.", default=())
     missing_baseline: bool = about(
         "Whether the baseline did not exist, and --allow-missing-baseline let the comparison go on without one.",

@@ -311,7 +311,9 @@ def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, 
 @pytest.mark.parametrize("kind", sorted(set(COMMANDS) - set(COMPARED)))
 def test_a_record_that_already_has_a_verdict_is_an_error(tmp_path: Path, kind: Command) -> None:
     path = saved(tmp_path / "one.json", make_record(kind))
-    expected = f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench"
+    expected = (
+        f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench, study"
+    )
     assert refused([path], [path]) == expected
 
 
