@@ -32,6 +32,7 @@ from mrpcbench.training import checkpoints, launch, model_card
 from mrpcbench.training.arguments import (
     LENGTH,
     ROW,
+    check_tracker,
     resolve_engine,
     resolve_precision,
     training_arguments,
@@ -82,6 +83,7 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
     """
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
+    check_tracker(request.report_to)
     torch.set_num_threads(resolve_threads())
     device = resolve_device(request.device)
     exact_float32()

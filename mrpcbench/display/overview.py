@@ -10,11 +10,20 @@ from rich.text import Text
 from mrpcbench.display.comparison import one_line, verdict_line
 from mrpcbench.display.numbers import fixed, interval, logged, score
 from mrpcbench.display.recommendation import recommendation, short_recommendation
+from mrpcbench.display.study import answers
 from mrpcbench.display.tables import machine_line, model_line, notes, placement_line
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.identity import ModelIdentity
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.records import (
+    AbRecord,
+    BenchRecord,
+    EvaluateRecord,
+    ExportRecord,
+    Record,
+    StudyRecord,
+    TrainRecord,
+)
 from mrpcbench.schema.results import EvaluateSection, ExportSection, TrainSection
 from mrpcbench.schema.verdicts import Verdict
 
@@ -69,6 +78,8 @@ def _results(record: Record) -> Iterator[str | Text]:
             yield from _bench(record)
         case AbRecord():
             yield _verdict(record.verdict)
+        case StudyRecord():
+            yield from answers(record)
 
 
 def _verdict(found: Verdict | None) -> Text:

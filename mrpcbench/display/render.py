@@ -11,7 +11,7 @@ from mrpcbench.display.bench.summary import fastest_line
 from mrpcbench.display.comparison import comparison, verdict_line
 from mrpcbench.display.export import export
 from mrpcbench.display.numbers import fixed, interval, logged, plain, score
-from mrpcbench.display.study import study
+from mrpcbench.display.study import answers, study
 from mrpcbench.display.tables import (
     PlainTable,
     caption,
@@ -90,7 +90,7 @@ def headline(record: Record) -> Text | None:
         case BenchRecord():
             return Text(fastest_line(record.bench))
         case StudyRecord():
-            return None
+            return Text("\n").join(answers(record))
 
 
 def _scores(accuracy: float, f1: float) -> str:

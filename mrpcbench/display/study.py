@@ -18,14 +18,18 @@ SHARES = ("accuracy", "f1")
 def study(record: StudyRecord) -> Iterator[RenderableType]:
     """The answer of each setting in one line, then the tables."""
     section = record.study
-    for setting in section.settings:
-        yield _answer(setting)
+    yield from answers(record)
     yield Text("")
     for setting in section.settings:
         yield _seeds(record, setting)
     if section.comparisons:
         yield _comparisons(section.comparisons)
     yield from notes((record.model,))
+
+
+def answers(record: StudyRecord) -> Iterator[Text]:
+    """What the seeds of each setting show, in one line each."""
+    yield from map(_answer, record.study.settings)
 
 
 def _answer(setting: StudySetting) -> Text:

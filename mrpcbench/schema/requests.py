@@ -64,7 +64,9 @@ class TrainRequest:
         "Discard the run in --output-dir and retrain; its checkpoints are removed.", default=False, group="Output"
     )
     report_to: str = about(
-        "Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none", group="Output"
+        "Experiment tracker that the Trainer reports to (tensorboard, trackio, wandb, ...).",
+        default="none",
+        group="Output",
     )
     push_to_hub: str | None = about(
         PUSH_HELP,

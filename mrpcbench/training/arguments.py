@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.errors import MissingError, UsageError, first_line
@@ -18,6 +19,8 @@ ADAMW = ("adamw_torch", "adamw_torch_fused")
 LENGTH = "length"
 # The dataset column with the number of a pair, by which an error names it.
 ROW = "row"
+# Trackers whose package has another name.
+PACKAGES_OF_TRACKERS = {"azure_ml": "azureml-core", "comet_ml": "comet-ml", "flyte": "flytekit"}
 # Fields of the recipe that are not the Trainer's, or that it takes in another form. All others have its names.
 NOT_THE_TRAINERS = {"batch_size", "engine", "precision", "metric_for_best_model", "group_by_length"}
 
@@ -113,6 +116,21 @@ def training_arguments(
         )
     except (ValueError, TypeError) as error:
         raise UsageError(f"transformers rejected an option: {first_line(error)}") from error
+
+
+def check_tracker(name: str) -> None:
+    """Raise `UsageError` for an experiment tracker that transformers does not know, `MissingError` without its package.
+
+    "all" means those that are installed, so it needs none.
+    """
+    if name in ("none", "all"):
+        return
+    if name not in INTEGRATION_TO_CALLBACK:
+        known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+        raise UsageError(f"--report-to {name}: not a tracker that transformers knows; use none, all, {known}")
+    if name not in get_available_reporting_integrations():
+        package = PACKAGES_OF_TRACKERS.get(name, name)
+        raise MissingError(f"--report-to {name}: its package is missing; install it with pip install {package}")
 
 
 def _sampling(recipe: TrainRecipe) -> dict[str, object]:

@@ -71,7 +71,7 @@ class PairCollator:
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer that reports each step to an observer.
 
-    Raises `UsageError` for a tracker in `report_to` that is unknown or not installed.
+    Raises `UsageError` for a tracker in `report_to` that does not start.
     """
 
     data_collator: Any

@@ -345,9 +345,15 @@ def test_zero_steps_are_refused(request_: TrainRequest) -> None:
             run(request_, replace(RECIPE, max_steps=steps))
 
 
-def test_a_missing_tracker_is_a_usage_error(request_: TrainRequest) -> None:
-    with pytest.raises(UsageError, match="--report-to nonsense"):
+def test_a_tracker_that_is_unknown_or_not_installed_is_one_line(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--report-to nonsense: not a tracker that transformers knows; use none"):
         run(replace(request_, report_to="nonsense"))
+    monkeypatch.setattr("mrpcbench.training.arguments.get_available_reporting_integrations", list)
+    monkeypatch.setattr("mrpcbench.commands.train.load_classifier", None)  # the model is not loaded before
+    with pytest.raises(MissingError, match=r"--report-to comet_ml: its package is missing; .* pip install comet-ml"):
+        run(replace(request_, report_to="comet_ml"))
 
 
 def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequest) -> None:
