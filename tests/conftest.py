@@ -177,8 +177,7 @@ def mrpcbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 @pytest.fixture
 def local_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> "Iterator[LocalHub]":
     """An empty hub on the loopback, an empty cache, and short waits, for the commands in this process."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import reset_sessions
+    from huggingface_hub import constants, utils
     from localhub import LocalHub
 
     from mrpcbench.hub import client
@@ -192,11 +191,12 @@ def local_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(client, "LOOKUP_S", 1.0)
     monkeypatch.setattr(client, "READ_S", 0.3)
-    reset_sessions()
+    forget_sessions = getattr(utils, "reset_sessions", None) or utils.close_session  # of versions 0 and 1
+    forget_sessions()
     yield server
     server.shutdown()
     server.server_close()
-    reset_sessions()
+    forget_sessions()
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ class RefusedError(Exception):
 
 
 class LocalHub(ThreadingHTTPServer):
-    """The server. `requests` are the method and path of each request, `sent` the bytes of all bodies."""
+    """The server. `requests` are the method and path of each request, `ranges` the byte ranges, `sent` all bytes."""
 
     daemon_threads = True
 
@@ -86,6 +86,7 @@ class LocalHub(ThreadingHTTPServer):
         self.large: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.ranges: list[str] = []
         self.users: set[str | None] = set()
         self.sent = 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -105,7 +106,7 @@ class LocalHub(ThreadingHTTPServer):
 
     def forget(self) -> None:
         """Forget faults and requests."""
-        self.faults, self.requests, self.sent, self.users = [], [], 0, set()
+        self.faults, self.requests, self.ranges, self.sent, self.users = [], [], [], 0, set()
 
     def fault_for(self, request: str) -> Fault | None:
         for fault in self.faults:
@@ -132,6 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         self.data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append(f"{self.command} {self.path}")
         self.server.users.add(self.user)
+        self.server.ranges += [found] if (found := self.headers.get("Range")) else []
         self.fault = self.server.fault_for(f"{self.command} {self.path}")
         try:
             if self.fault and self.fault.do == "hang":

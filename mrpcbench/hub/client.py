@@ -5,11 +5,10 @@ from collections.abc import Collection
 from typing import Any
 
 import requests
-from huggingface_hub import constants
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+from huggingface_hub import constants, get_token
 
 from mrpcbench.environment.versions import own_version
-from mrpcbench.hub.failures import failure, unreachable
+from mrpcbench.hub.failures import failure, has_token, unreachable
 from mrpcbench.hub.repository import Repository
 
 # Seconds to connect, and to wait for the next bytes. A look-up that has a cached copy to fall back on ends sooner.
@@ -26,7 +25,8 @@ PARTIAL, NO_SUCH_RANGE = 206, 416
 def headers() -> dict[str, str]:
     """The headers of a request to the hub itself, with the token if there is one."""
     # Compressed bodies have another length, and no byte ranges.
-    return {**build_hf_headers(library_name="mrpcbench", library_version=own_version()), "Accept-Encoding": "identity"}
+    found = {"User-Agent": f"mrpcbench/{own_version()}", "Accept-Encoding": "identity"}
+    return {**found, "Authorization": f"Bearer {get_token()}"} if has_token() else found
 
 
 def request(
