@@ -4,6 +4,7 @@ Results go to stdout, everything else to stderr.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,12 +125,12 @@ def study(plan: StudyPlan, form: JsonOption, context: typer.Context) -> None:
     Takes the options of `train` as well, such as --model, --data and --max-steps, for every trial. The same command
     continues a study. Without --set, it has one setting.
     """
-    terminal = _terminal(context)
+    request, recipe = parsed(context, "train", TrainRequest, TrainRecipe)
     from mrpcbench.training.study.plan import check_request, seeds_of, settings_of
 
-    request, recipe = parsed(context, "train", TrainRequest, TrainRecipe)
     check_request(request, recipe)
     seeds_of(plan), settings_of(plan, recipe)  # errors in them come before torch is loaded
+    terminal = _start(context, replace(request, output_dir=plan.output_dir), recipe)
     from mrpcbench.commands.study import STUDY_FILE
     from mrpcbench.commands.study import study as run
 
