@@ -36,6 +36,12 @@ class OneGpuArguments(TrainingArguments):  # type: ignore[misc]  # transformers 
         """GPUs that the Trainer uses: 1, or 0 on the CPU."""
         return min(int(super().n_gpu), 1)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of this process. On a CPU accelerate numbers it, and torch restores no checkpoint to cpu:0."""
+        found: torch.device = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
+
 
 def resolve_precision(asked: Precision, device: str) -> str:
     """`bf16`, `fp16` or `fp32`. Raises `MissingError` if `device` cannot train in the precision that was asked for.
@@ -97,6 +103,7 @@ def training_arguments(
             **{name: value for name, value in asdict(recipe).items() if name not in NOT_THE_TRAINERS},
             output_dir=str(output_dir),
             **_sampling(recipe),
+            **_tracking(),
             length_column_name=LENGTH,
             remove_unused_columns=False,  # the collator takes what the model takes
             bf16=precision == "bf16",
@@ -131,6 +138,13 @@ def check_tracker(name: str) -> None:
     if name not in get_available_reporting_integrations():
         package = PACKAGES_OF_TRACKERS.get(name, name)
         raise MissingError(f"--report-to {name}: its package is missing; install it with pip install {package}")
+
+
+def _tracking() -> dict[str, object]:
+    """Has trackio keep its log on this machine; transformers would upload it, unless TRACKIO_SPACE_ID names a Space."""
+    name = "trackio_space_id"
+    known = {item.name for item in fields(TrainingArguments)}
+    return {name: os.environ.get("TRACKIO_SPACE_ID")} if name in known else {}
 
 
 def _sampling(recipe: TrainRecipe) -> dict[str, object]:
