@@ -5,6 +5,7 @@ tests/training/test_distributed.py starts it, once alone and once in two process
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 from mrpcbench.commands.train import train
 from mrpcbench.progress import Silent
+from mrpcbench.records import store
 from mrpcbench.schema.requests import Engine, TrainRecipe, TrainRequest
 from mrpcbench.training.divergence import DivergenceGuard
 
@@ -46,9 +48,21 @@ def trained(folder: Path, engine: Engine, data: str) -> list[tuple[int, list[int
     return noted
 
 
+def resumed(folder: Path, data: str) -> None:
+    """Repeat the last step of the packed run, from its checkpoint before that step."""
+    steps, model = STEPS["packed"], folder / "packed"
+    if os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(model / f"checkpoint-{steps}")
+        (model / store.LINEAGE_FILE).unlink()
+    recipe = TrainRecipe(max_steps=steps, engine="packed", precision="fp32")
+    request = TrainRequest(model="quickstart", data=data, output_dir=str(model), device="cpu", resume=True)
+    train(request, recipe, folder / "resumed.json", Silent())
+
+
 if __name__ == "__main__":
     target, pairs, *engines = sys.argv[1:]
     for name in engines:
         found = trained(Path(target), name, pairs)  # type: ignore[arg-type]
         rank = os.environ.get("RANK", "0")
         Path(target, f"{name}-{rank}.steps").write_text(json.dumps(found), encoding="utf-8")
+    resumed(Path(target), pairs)

@@ -117,3 +117,12 @@ def test_the_record_of_two_processes_holds_both_and_the_scores_of_one(
         assert now.train_loss == pytest.approx(was.train_loss, abs=1e-4)
         assert now.eval_loss == pytest.approx(was.eval_loss, abs=1e-4)
         assert now.train_grad_norm == pytest.approx(was.train_grad_norm, rel=1e-3)
+
+
+def test_two_processes_resume_with_the_weights_of_a_run_without_interruption(
+    runs: tuple[dict[str, Steps], dict[str, tuple[Steps, Steps]], Path],
+) -> None:
+    _, _, folder = runs
+    whole, resumed = (store.load_as(TrainRecord, folder / f"{name}.json") for name in ("packed", "resumed"))
+    assert resumed.train.resumed_from_step == STEPS["packed"] - 1
+    assert resumed.model.model_sha256 == whole.model.model_sha256
