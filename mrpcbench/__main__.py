@@ -6,12 +6,13 @@ import sys
 def main() -> None:
     """Run the command line. A failure before its error handling is loaded is one line on stderr too."""
     try:
-        from mrpcbench.cli.app import app
-    except KeyboardInterrupt:
+        try:
+            from mrpcbench.cli.app import app
+        except Exception as error:
+            _end(f"mrpcbench cannot start ({type(error).__name__}: {error}); install it again", 1)
+        app(prog_name="mrpcbench")
+    except KeyboardInterrupt:  # before or after the command's own error handling
         _end("interrupted", 130)
-    except Exception as error:
-        _end(f"mrpcbench cannot start ({type(error).__name__}: {error}); install it again", 1)
-    app(prog_name="mrpcbench")
 
 
 def _end(message: str, status: int) -> None:

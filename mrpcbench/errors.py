@@ -52,6 +52,14 @@ class MissingError(MrpcbenchError):
     status = ExitStatus.MISSING
 
 
+class ReportedError(MrpcbenchError):
+    """Another process of the run reports the error, so this one ends silently with `status`."""
+
+    def __init__(self, status: ExitStatus) -> None:
+        super().__init__("reported by another process")
+        self.status = status
+
+
 def reason_of(error: BaseException) -> str:
     """Why something failed, in one line: the message of an error of ours, else the class of `error` and its message."""
     if isinstance(error, MrpcbenchError):

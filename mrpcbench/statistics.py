@@ -87,7 +87,7 @@ def rate_upper_bound(events: int, trials: int, level: float = 0.95) -> float:
 def _proportion(successes: int, trials: int, level: float, method: str, alternative: str) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    if trials < 1:
+    if not 0 <= successes <= trials or trials < 1:  # scipy 1.18 answers with nan
         raise ValueError(f"{successes} of {trials} trials")
     found = binomtest(successes, trials, alternative=alternative).proportion_ci(level, method=method)
     return float(found.low), float(found.high)
@@ -159,6 +159,8 @@ def mcnemar_p(gains: int, losses: int) -> float:
     `gains` counts pairs that were wrong and are now right, `losses` the reverse. 1 without any flip. ValueError for a
     negative count. (McNemar 1947; Fagerland, Lydersen & Laake 2013.)
     """
+    if min(gains, losses) < 0:  # scipy 1.18 answers with nan
+        raise ValueError(f"{gains} gains and {losses} losses")
     if gains == losses == 0:
         return 1.0
     from scipy.stats import binomtest

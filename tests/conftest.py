@@ -5,14 +5,18 @@ import os
 # As the command line does, and before torch is imported: see cli/process.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# What a test reports is not a result of the CI job that runs the tests.
+os.environ.pop("GITHUB_ACTIONS", None)
+os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +24,9 @@ from typer.testing import CliRunner
 from mrpcbench.backends import registry
 from mrpcbench.quickstart import CHECKPOINT_DIR, DATA_DIR
 from mrpcbench.schema.records import RunRecord
+
+if TYPE_CHECKING:
+    from localhub import LocalHub
 
 registry.register("fake", "mrpcbench.instruments.fake_engine:open_fake")
 
@@ -165,6 +172,45 @@ def mrpcbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def local_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> "Iterator[LocalHub]":
+    """An empty hub on the loopback, an empty cache, and short waits, for the commands in this process."""
+    from huggingface_hub import constants, utils
+    from localhub import LocalHub
+
+    from mrpcbench.hub import client
+
+    server = LocalHub()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nowhere")
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(client, "LOOKUP_S", 1.0)
+    monkeypatch.setattr(client, "READ_S", 0.3)
+    forget_sessions = getattr(utils, "reset_sessions", None) or utils.close_session  # of versions 0 and 1
+    forget_sessions()
+    yield server
+    server.shutdown()
+    server.server_close()
+    forget_sessions()
+
+
+@pytest.fixture(scope="session")
+def glue_files(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> dict[str, bytes]:
+    """The files of a hub dataset whose MRPC is `small_data`."""
+    from datasets import load_dataset
+
+    folder, found = tmp_path_factory.mktemp("glue"), {"README.md": b"# GLUE", "cola/train-00000-of-00001.parquet": b"?"}
+    for split in ("train", "validation", "test"):
+        file = folder / f"{split}-00000-of-00001.parquet"
+        rows = load_dataset("json", data_files=str(small_data / f"{split}.jsonl"), split="train", cache_dir=str(folder))
+        rows.to_parquet(str(file))
+        found[f"mrpc/{file.name}"] = file.read_bytes()
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,17 @@
 """Small valid records of every command for tests, and the private strings that no record may contain."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mrpcbench.records.seeds import summarised as with_summaries
 from mrpcbench.records.summary import summarised
 from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide, BenchRow, BenchSection, Resources
 from mrpcbench.schema.gate_requests import AbPlan
 from mrpcbench.schema.identity import Command, DataIdentity, Environment, ModelIdentity, Placement
-from mrpcbench.schema.records import RECORDS, Record
+from mrpcbench.schema.records import RECORDS, Record, StudySection, StudySetting, StudyTrial, TrainRecord
 from mrpcbench.schema.requests import BackendSpec, TrainRecipe
 from mrpcbench.schema.results import (
     Confusion,
@@ -25,7 +26,7 @@ from mrpcbench.schema.results import (
 )
 from mrpcbench.schema.verdicts import Compared, Comparison, Interval, MetricResult, Verdict
 
-COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab")
+COMMANDS: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "ab", "study")
 
 ENVIRONMENT = Environment(
     started_at="2025-01-02T03:04:05+00:00",
@@ -259,6 +260,36 @@ def make_ab(**changes: Any) -> AbSection:
     return replace(section, **changes)
 
 
+def make_study(scores: Mapping[str, Sequence[float]] | None = None, **changes: Any) -> StudySection:
+    """Six seeds of the reference recipe; `scores` are the accuracies of the seeds of each setting."""
+    settings = tuple(
+        StudySetting(
+            name=name,
+            values=dict(part.split("=") for part in name.split(",") if "=" in part),
+            trials=tuple(_make_trial(name, 42 + index, score) for index, score in enumerate(accuracies)),
+        )
+        for name, accuracies in (scores or {"default": (0.84, 0.85, 0.86, 0.87, 0.68, 0.88)}).items()
+    )
+    seeds = tuple(dict.fromkeys(trial.seed for setting in settings for trial in setting.trials))
+    section = StudySection(
+        recipe=TrainRecipe(), seeds=seeds, launcher="local", threads=2, processes=1, settings=settings
+    )
+    return replace(with_summaries(section, make_data()), **changes)
+
+
+def _make_trial(setting: str, seed: int, accuracy: float) -> StudyTrial:
+    last = replace(make_epoch(2), eval_accuracy_score=accuracy, eval_f1_score=accuracy)
+    section = make_train(recipe=TrainRecipe(seed=seed), epochs=(make_epoch(1), last))
+    record = TrainRecord(
+        complete=True,
+        environment=ENVIRONMENT,
+        model=replace(MODEL, model_sha256=f"{seed:064x}"),
+        data=(make_data("train"), make_data()),
+        train=section,
+    )
+    return StudyTrial(seed=seed, folder=f"{setting}/seed-{seed}", record=record)
+
+
 def make_record(command: Command, **changes: Any) -> Record:
     """A finished record of `command`; `changes` are fields of the record, its section among them."""
     proven = replace(MODEL, graph_sha256="e" * 64, proven=True)
@@ -268,6 +299,7 @@ def make_record(command: Command, **changes: Any) -> Record:
         "export": make_export,
         "bench": make_bench,
         "ab": make_ab,
+        "study": make_study,
     }
     fields: dict[str, Any] = {
         "complete": True,

@@ -48,7 +48,7 @@ class OpenVinoSession(SteppedSession):
 
     def __init__(self, graph: Graph, identity: ModelIdentity, *, dtype: str, threads: int) -> None:
         self.model = identity
-        self._file = f"{graph.path.name} of {identity.name}"
+        self._file = str(graph.path)
         core = openvino.Core()
         check_dtype(dtype, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         options = {

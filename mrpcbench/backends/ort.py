@@ -93,7 +93,8 @@ def provider_problem(name: str) -> str | None:
     probe = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.log_severity_level = LOG_ERRORS + 1
-    load_cuda_libraries()
+    if name == "cuda":
+        load_cuda_libraries()
     try:
         with redirect_stdout(sys.stderr):
             session = ort.InferenceSession(probe.SerializeToString(), options, providers=[provider.name])

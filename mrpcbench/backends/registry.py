@@ -19,12 +19,14 @@ class Engine:
     """An engine. `opener` names the function that opens a session, as `MODULE:FUNCTION`.
 
     The function takes a `BackendSpec` and the `ModelSource` of its model. If `reads_onnx`, the engine reads the
-    exported graph, so a model folder means its `onnx/` folder. `problem` names a function of a device (cpu, cuda) that
-    says why the engine cannot run there, or None. `extra` is the extra of this package that installs the engine.
+    exported graph, so a model folder means its `onnx/` folder; with `plain_graphs`, it reads only Optimum's graphs.
+    `problem` names a function of a device (cpu, cuda) that says why the engine cannot run there, or None. `extra` is
+    the extra of this package that installs the engine.
     """
 
     opener: str
     reads_onnx: bool = False
+    plain_graphs: bool = False
     problem: str = ""
     extra: str = ""
 
@@ -42,6 +44,7 @@ BACKENDS = {
     "openvino": Engine(
         "mrpcbench.backends.openvino:open_openvino",
         reads_onnx=True,
+        plain_graphs=True,
         problem="mrpcbench.backends.openvino:device_problem",
         extra="openvino",
     ),
@@ -53,9 +56,17 @@ RESOLVE = "mrpcbench.backends.reading:resolve"
 NO_METER = "mrpcbench.backends.session:Unmetered"
 
 
-def register(name: str, opener: str, *, reads_onnx: bool = False, problem: str = "", extra: str = "") -> None:
+def register(
+    name: str,
+    opener: str,
+    *,
+    reads_onnx: bool = False,
+    plain_graphs: bool = False,
+    problem: str = "",
+    extra: str = "",
+) -> None:
     """Add an engine under `name`, or replace it: see `Engine`. Register before the command line is imported."""
-    BACKENDS[name] = Engine(opener, reads_onnx, problem, extra)
+    BACKENDS[name] = Engine(opener, reads_onnx, plain_graphs, problem, extra)
 
 
 def engine_of(name: str) -> Engine:
@@ -65,6 +76,13 @@ def engine_of(name: str) -> Engine:
     return BACKENDS[name]
 
 
+def check_spec(spec: BackendSpec) -> None:
+    """Raise `UsageError` for an unknown engine, or a dtype that it never computes in. Imports no engine."""
+    engine_of(spec.backend)
+    if spec.dtype == "bf16-autocast" and spec.backend != "torch":
+        raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: only for --backend torch; use --dtype auto")
+
+
 def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Session":
     """Load the model of `spec` into its engine.
 
@@ -72,8 +90,7 @@ def open_session(spec: BackendSpec, source: "ModelSource | None" = None) -> "Ses
     this function resolves the model. Raises `MissingError` if the requested engine, device or dtype is not available,
     and `UsageError` if there is no such engine or the engine does not support the dtype.
     """
-    if spec.dtype == "bf16-autocast" and spec.backend != "torch":
-        raise UsageError(f"--dtype bf16-autocast --backend {spec.backend}: only for --backend torch; use --dtype auto")
+    check_spec(spec)
     engine = engine_of(spec.backend)
     if spec.random_init and engine.reads_onnx:
         raise UsageError(

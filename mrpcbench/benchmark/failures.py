@@ -47,11 +47,11 @@ class RunningRows:
             self._leave_out(case, stage, error)
             if len(self.failed) == len(self._cases):
                 raise MissingError(f"no case could be measured: {_reasons(self.failed)}") from error
+            self._observer.warn(f"{case.name} failed during {stage} and is left out: {reason_of(error)}")
             return None
 
     def _leave_out(self, case: Case, stage: Stage, error: Exception) -> None:
         reason = reason_of(error)
-        self._observer.warn(f"{case.name} failed during {stage} and is left out: {reason}")
         self.failed.append(FailedCase(case=case.name, stage=stage, reason=public_text(reason, [case.spec.model])))
         before = self._sessions()
         self.rows = [row for row in self.rows if row.case.name != case.name]
@@ -72,11 +72,12 @@ class RunningRows:
 def check_required(section: BenchSection, view: BenchView) -> None:
     """Raise `MissingError` if a case failed that is not optional.
 
-    A case is optional if a preset chose it, and no speedup in `view` is relative to it.
+    A case is optional if a preset chose it, and no speedup in `view` is relative to it. The observer has got the reason
+    when the case failed, and the record has it.
     """
     required = {*section.plan.backend, *(RowSelector.parse(text).case for text in view.relative_to)}
-    if failed := [item for item in section.failed if item.case in required]:
-        raise MissingError(f"failed and left out: {_reasons(failed)}; the other rows are complete")
+    if failed := [item.case for item in section.failed if item.case in required]:
+        raise MissingError(f"failed and left out: {', '.join(failed)}; the other rows are complete")
 
 
 def _reasons(failed: Sequence[FailedCase]) -> str:

@@ -10,7 +10,6 @@ from mrpcbench.environment.capture import resolve_device
 from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.errors import UsageError
 from mrpcbench.models.sources import ONNX_FILE, graph_folder, locate
-from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL
 from mrpcbench.records.ranking import check_view
 from mrpcbench.schema.bench_requests import BenchPlan, BenchView
 from mrpcbench.schema.cases import BenchRequest, Case, Suite, suite_of_backends
@@ -120,7 +119,7 @@ def choose(request: BenchRequest) -> tuple[Suite, BenchPlan, BenchView]:
         suite = _suite(preset, spec, plan, request.cases)
     check_view(request.view, suite)
     if "rounds" not in given:
-        plan = replace(plan, rounds=enough_rounds(plan, is_compared=bool(request.view.relative_to)))
+        plan = replace(plan, rounds=enough_rounds(plan))
     return suite, plan, replace(request.view, relative_to=request.view.relative_to or suite.relative_to)
 
 
@@ -135,16 +134,15 @@ def _given(request: BenchRequest) -> set[str]:
     }
 
 
-def enough_rounds(plan: BenchPlan, *, is_compared: bool) -> int:
+def enough_rounds(plan: BenchPlan) -> int:
     """The default number of rounds of `plan`: as many as its tables need.
 
-    A speedup has a confidence interval from `ROUNDS_FOR_INTERVAL` rounds on. A single-stream row of a preset has a p99
-    from `samples_needed(0.99)` samples on, which needs more rounds if there are few pairs.
+    A single-stream row of a preset has a p99 from `samples_needed(0.99)` samples on, which needs more rounds if there
+    are few pairs.
     """
-    rounds = max(plan.rounds, ROUNDS_FOR_INTERVAL) if plan.preset or is_compared else plan.rounds
     if plan.preset and plan.pairs and "single-stream" in (plan.scenario or BOTH):
-        return max(rounds, math.ceil(samples_needed(0.99) / plan.pairs))
-    return rounds
+        return max(plan.rounds, math.ceil(samples_needed(0.99) / plan.pairs))
+    return plan.rounds
 
 
 def _suite(preset: Preset, spec: BackendSpec, plan: BenchPlan, cases: Collection[str] | None) -> Suite:

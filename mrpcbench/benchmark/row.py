@@ -1,7 +1,7 @@
 """The measurement of one benchmark row: its engine, workload, clock and samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from mrpcbench.backends.session import Event, PeakMemory, Session, computed_padding, first_of_each_shape, probe_of
 from mrpcbench.benchmark.scoring import Answers, Labels, accuracy_and_f1, agreement
-from mrpcbench.benchmark.server import FEWEST_REQUESTS, Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.benchmark.server import FEWEST_REQUESTS, MOST_LOADS, Load, arrivals, find_rate, requests_at, serve
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
 from mrpcbench.environment.redaction import public
 from mrpcbench.instruments.clock import Clock, WallClock, timed
 from mrpcbench.instruments.spans import Pipeline, Tokenise
 from mrpcbench.instruments.telemetry import Meter
+from mrpcbench.progress import Observer
+from mrpcbench.records.figures import bracket
 from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.bench_results import BenchRow, LoadPoint, ServerResult, Span, Work
 from mrpcbench.schema.cases import Case
@@ -26,6 +28,8 @@ from mrpcbench.schema.rows import RowId
 # The search does not try rates at which a load would take longer than this. Otherwise it would keep halving the rate
 # for an engine that never meets the target.
 LONGEST_LOAD_S = 30.0
+# How many loads a search usually takes: a few to bracket the rate, then four halvings of a factor of two down to 10%.
+USUAL_LOADS = 6
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ class Workload:
 
 @dataclass
 class RowMeasurement(ABC):
-    """A row that is being measured. `open_ms` is the time to load the model into `session`; rows may share one."""
+    """A row that is being measured. `open_ms` is the time to load the model into `session`; rows may share one.
+
+    `call_ms` is the mean time of a warm-up call; without any, the time of the first call.
+    """
 
     id: RowId
     case: Case
@@ -56,18 +63,28 @@ class RowMeasurement(ABC):
     meter: Meter
     first_ms: float = 0.0
     cold_ms: float | None = None
+    call_ms: float = 0.0
     samples_ms: list[float] = field(default_factory=list)
     answers: Answers | None = None
     peak: PeakMemory = field(default_factory=PeakMemory)
     spans: tuple[Span, ...] | None = None
 
     def warm_up(self, calls: int) -> None:
-        """Time the first call, then one call of each other shape that the engine prepares; then make `calls` more."""
+        """Time the first call, then one call of each other shape that the engine prepares; then make `calls` more.
+
+        These are spread over the pass, whose batches differ in length.
+        """
         batches = self.workload.batches
         _, self.first_ms = timed(partial(self.session.infer, batches[0]))
         if firsts := first_of_each_shape(self.session, batches):
             self.cold_ms = self.first_ms + self._ms_of(firsts[1:])
-        self._logits([batches[index % len(batches)] for index in range(calls)])
+        spread = [batches[(2 * index + 1) * len(batches) // (2 * calls)] for index in range(calls)]
+        _, total_ms = timed(partial(self._logits, spread))
+        self.call_ms = total_ms / calls if calls else self.first_ms
+
+    @abstractmethod
+    def expected_s(self, plan: BenchPlan) -> float:
+        """About how many seconds the row will take, according to the warm-up calls."""
 
     def _logits(self, batches: list[Batch]) -> list[NDArray[np.float32]]:
         """The logits of `batches`, by the same calls as the row's samples."""
@@ -143,6 +160,10 @@ class RowMeasurement(ABC):
 class SteadyRow(RowMeasurement):
     """A single-stream or offline row. It is measured in rounds, each over all pairs."""
 
+    def expected_s(self, plan: BenchPlan) -> float:
+        """The rounds of the plan, without added ones, and the time breakdown, which is one more pass at most."""
+        return self.call_ms / 1e3 * len(self.workload.batches) * (plan.rounds + (self.pipeline is not None))
+
     def run_round(self) -> None:
         """Time one pass over all pairs, and keep the answers of the timed calls."""
         batches = self.workload.batches
@@ -172,25 +193,33 @@ class ServerRow(RowMeasurement):
 
     server: ServerResult | None = None
 
-    def find_rate(self, plan: BenchPlan, report: Callable[[Load], None], clock: Clock | None = None) -> None:
-        """Search for the largest rate that meets the target, and keep the answers at that rate.
+    def expected_s(self, plan: BenchPlan) -> float:
+        """`USUAL_LOADS` at the rate of the warm-up calls, which are of the largest batch."""
+        rate = self.id.batch_size * 1e3 / max(self.call_ms, 1e-3)
+        return USUAL_LOADS * requests_at(rate, slo_ms=plan.slo_ms) / rate
 
-        Calls `report` after each load.
-        """
+    def find_rate(self, plan: BenchPlan, observer: Observer, clock: Clock | None = None) -> None:
+        """Search for the largest rate that meets the target, and keep the answers at that rate."""
         loads: dict[float, Load] = {}
 
         def run_at(rate: float) -> LoadPoint:
+            requests = requests_at(rate, slo_ms=plan.slo_ms)
+            detail = f"load {len(loads) + 1} of at most {MOST_LOADS}: {self.id}, {rate:.1f} requests/s"
             loads[rate] = serve(
                 self.session.infer,
                 self.workload.tokens,
-                arrivals(rate, requests_at(rate, slo_ms=plan.slo_ms), plan.seed),
+                arrivals(rate, requests, plan.seed),
                 rate_per_s=rate,
                 window_ms=plan.window_ms,
                 max_batch=self.id.batch_size,
                 slo_ms=plan.slo_ms,
                 clock=clock or WallClock(),
+                progress=lambda answered: observer.advance("server", answered, requests, detail),
             )
-            report(loads[rate])
+            verdict = "meets" if loads[rate].point.meets_slo else "misses"
+            observer.advance("server", requests, requests, f"{detail} {verdict} the target")
+            if loads[rate].error:
+                observer.warn(f"{self.id}: engine failed ({loads[rate].error})")
             return loads[rate].point
 
         start_rate, least_rate = self._warm_up_every_size(), FEWEST_REQUESTS / LONGEST_LOAD_S

@@ -8,20 +8,23 @@ miss that delay (coordinated omission: Tene, How NOT to Measure Latency, 2013).
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrpcbench.data.batches import Batch, EncodedPairs
 from mrpcbench.instruments.clock import Clock
+from mrpcbench.records.figures import bracket, load_percentile_ms
 from mrpcbench.schema.bench_results import LoadPoint
-from mrpcbench.statistics import quantile, samples_needed
+from mrpcbench.statistics import samples_needed
 
 SHARE = 0.99  # the percentile that must meet the target
 FEWEST_REQUESTS = samples_needed(SHARE)  # per load: fewer samples do not bound that percentile
 TOLERANCE = 0.10  # the search ends when the smallest failing rate is within this of the largest passing one
+MOST_LOADS = 10  # the search ends after this many loads
+PROGRESS_EVERY_S = 0.2  # between two reports of the progress, so that they take no time from the engine
 
 Infer = Callable[[Batch], NDArray[np.float32]]
 
@@ -80,9 +83,11 @@ class _Tally:
             latencies_ms=tuple(self.latencies_ms),
             batch_sizes=tuple(self.batch_sizes),
             duration_s=duration_s,
-            # A cut load needs no extra rule: too many late among all scheduled is also too many among those sent.
-            meets_slo=not self.failed and quantile(self.latencies_ms, SHARE) <= self.slo_ms,
+            meets_slo=False,
         )
+        # A cut load needs no extra rule: too many late among all scheduled is also too many among those sent.
+        p99_ms = load_percentile_ms(point, SHARE)
+        point = replace(point, meets_slo=not self.failed and p99_ms is not None and p99_ms <= self.slo_ms)
         rows = np.concatenate([np.empty(0, np.int64), *self.rows])
         logits = np.concatenate([np.empty((0, 2), np.float32), *self.logits])
         return Load(point, rows, logits, self.real_tokens, self.padding_tokens, cut, self.error)
@@ -117,6 +122,7 @@ def serve(
     max_batch: int,
     slo_ms: float,
     clock: Clock,
+    progress: Callable[[int], None] = lambda answered: None,
 ) -> Load:
     """Answer requests scheduled at `schedule` (seconds from now, ascending, not empty). Request i is pair i mod N.
 
@@ -127,8 +133,9 @@ def serve(
     If a call raises an `Exception`, or returns the wrong number of answers, its requests count as failed and serving
     continues. As soon as too many requests are late or failed to meet `slo_ms`, no more are sent. Requests scheduled by
     then are still answered, so sent = answered + failed, and `meets_slo` is False. `rate_per_s` is only recorded.
+    From time to time, `progress` gets the number of requests that have run.
     """
-    begin = clock.now()
+    begin = reported = clock.now()
     due: list[float] = (begin + schedule).tolist()
     # With this many late requests, the order statistic just below the percentile is late, however fast the others are.
     too_many_late = len(due) - math.floor(SHARE * (len(due) - 1))
@@ -145,19 +152,12 @@ def serve(
         now = clock.now()
         tally.add(batch, outcome, [(now - moment) * 1e3 for moment in due[first:after]])
         first = after
+        if now - reported >= PROGRESS_EVERY_S:
+            progress(first)
+            reported = now
         if end == len(due) and tally.late + tally.failed >= too_many_late:
             end = bisect_right(due, now, first)
     return tally.load(rate_per_s, now - due[0], cut=end < len(due))
-
-
-def bracket(curve: Sequence[LoadPoint]) -> tuple[float | None, float | None]:
-    """The largest rate of `curve` that meets the target, and the smallest rate above it that misses it.
-
-    Either is None if there is none. The first is the result of the search; the second bounds its error.
-    """
-    low = max((point.rate_per_s for point in curve if point.meets_slo), default=None)
-    missed = (point.rate_per_s for point in curve if not point.meets_slo)
-    return low, min((rate for rate in missed if low is None or rate > low), default=None)
 
 
 def find_rate(
@@ -165,7 +165,7 @@ def find_rate(
     *,
     slo_ms: float,
     start_rate: float,
-    max_loads: int = 10,
+    max_loads: int = MOST_LOADS,
     least_rate: float = 0.0,
 ) -> tuple[LoadPoint, ...]:
     """Search for the largest rate that meets the target. Returns all loads tried; `bracket` extracts the result.

@@ -15,7 +15,6 @@ from mrpcbench.backends.session import Session
 from mrpcbench.benchmark.failures import RunningRows
 from mrpcbench.benchmark.row import RowMeasurement, ServerRow, SteadyRow, Workload
 from mrpcbench.benchmark.scoring import Labels, label_text, labels_in
-from mrpcbench.benchmark.server import Load
 from mrpcbench.benchmark.validity import broken_rules, needs_rounds
 from mrpcbench.data import loading
 from mrpcbench.data.batches import EncodedPairs, Reader
@@ -140,13 +139,14 @@ def measure(section: BenchSection, running: RunningRows, truth: Labels, observer
     """
     for row in running.rows:
         running.attempt(row.case, "warm-up", partial(row.warm_up, section.plan.warmup))
+    _say_expected(running, section.plan, observer)
     controls: list[float] = []
     for rounds_done in _rounds(running, section.plan, truth, controls, observer):
         section = _grown(replace(section, rounds_done=rounds_done, control_us=tuple(controls)), running, truth)
         yield section
     for row in running.rows:
         if isinstance(row, ServerRow):
-            find_rate = partial(row.find_rate, section.plan, partial(_say_load, observer, row))
+            find_rate = partial(row.find_rate, section.plan, observer)
             running.attempt(row.case, "measurement", find_rate)
             section = _grown(section, running, truth)
             yield section
@@ -190,33 +190,33 @@ def _rounds(
         done += 1
         last_s = clock.now() - begin
         added_s += last_s if done > plan.rounds else 0.0
-        if done == total and (noisy := _noisy(_steady(running), truth, fixed_shape=plan.seq_len is not None)):
+        if done == total and _is_noisy(_steady(running), truth, fixed_shape=plan.seq_len is not None):
             left = (plan.max_s - added_s) / last_s
             if left >= 1:
                 total, most = total + 1, done + int(left)
-            else:
-                _say_noisy(noisy, done, plan, observer)
 
 
-def _noisy(rows: Sequence[SteadyRow], truth: Labels, *, fixed_shape: bool) -> list[BenchRow]:
-    """The rows that are invalid but may become valid with more rounds."""
+def _is_noisy(rows: Sequence[SteadyRow], truth: Labels, *, fixed_shape: bool) -> bool:
+    """Whether a row is invalid but may become valid with more rounds."""
     made, answers = _rows_so_far(rows, truth, fixed_shape=fixed_shape)
     reference = _row_of(answers, made)
-    return [row for row in made if needs_rounds(row, reference)]
+    return any(needs_rounds(row, reference) for row in made)
 
 
-def _say_noisy(noisy: Sequence[BenchRow], rounds: int, plan: BenchPlan, observer: Observer) -> None:
-    names = ", ".join(str(row.id) for row in noisy)
-    observer.warn(
-        f"still noisy after {rounds} rounds: {names}; stop other programs, or raise --max-seconds {plan.max_s:g}"
-    )
+def _say_expected(running: RunningRows, plan: BenchPlan, observer: Observer) -> None:
+    """Say how long the measurement will take. Rounds that are added take up to `max_s` more."""
+    rows = running.rows
+    seconds = sum(row.expected_s(plan) for row in rows)
+    more = f", at most {roughly(plan.max_s)} more if they are noisy" if plan.max_s and _steady(running) else ""
+    count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
+    observer.say(f"measuring {count}: about {roughly(seconds)}{more}")
 
 
-def _say_load(observer: Observer, row: RowMeasurement, load: Load) -> None:
-    verdict = "meets the target" if load.point.meets_slo else "misses the target"
-    observer.say(f"{row.id}: {load.point.rate_per_s:.1f} requests/s {verdict}")
-    if load.error:
-        observer.warn(f"{row.id}: engine failed ({load.error})")
+def roughly(seconds: float) -> str:
+    """A duration without false precision, such as '20 s' or '4 min'."""
+    if seconds < 10:
+        return f"{max(1, round(seconds))} s"
+    return f"{5 * round(seconds / 5)} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _grown(section: BenchSection, running: RunningRows, truth: Labels) -> BenchSection:

@@ -5,7 +5,9 @@ judge how precisely the time of a row is known, not how much its rounds vary. So
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from statistics import median
@@ -60,6 +62,49 @@ def needs_rounds(row: BenchRow, reference: BenchRow | None = None) -> bool:
     return bool(noise) and noise == broken_rules(row, reference)
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """Broken rules of one kind: how their texts begin, what happened, in one clause, and what may help."""
+
+    begins: str
+    clause: str
+    advice: str = ""
+
+
+_QUIETER, _MORE_ROUNDS = "close other programs", "allow more time with --max-seconds"
+_KINDS = (
+    _Kind("unsteady", f"times varied by more than {LARGEST_UNCERTAINTY:.0%}", f"{_QUIETER} or {_MORE_ROUNDS}"),
+    _Kind("(still )?drifting", "the machine's speed changed", f"{_QUIETER} or {_MORE_ROUNDS}"),
+    _Kind("busy machine", "other programs used the cores", _QUIETER),
+    _Kind("too few rounds", f"fewer than {FEWEST_ROUNDS} rounds", "use more --rounds"),
+    _Kind("other labels", "labels differ from the reference", "check the model or the graph"),
+    _Kind("no load meets", "no load met the target", "raise --slo-ms"),
+    _Kind("the engine failed", "the engine failed requests"),
+    _Kind(r"\d+ other processes", "other processes used the GPU", "free the GPU"),
+    _Kind("the GPU throttled", "the GPU throttled", "cool the GPU"),
+    _Kind("", "another rule"),
+)
+
+
+def invalid_sentence(rows: Sequence[BenchRow]) -> str | None:
+    """How many of `rows` are INVALID, which kinds of rules they break, and what may help; None if all are VALID."""
+    invalid = [row for row in rows if row.broken_rules]
+    if not invalid:
+        return None
+    counts: dict[_Kind, int] = {}
+    for row in invalid:
+        kinds = {next(kind for kind in _KINDS if re.match(kind.begins, rule)) for rule in row.broken_rules or ()}
+        for kind in kinds:
+            counts[kind] = counts.get(kind, 0) + 1
+    found = [kind for kind in _KINDS if kind in counts]
+    clauses = ", ".join(f"{kind.clause} ({counts[kind]})" for kind in found)
+    advice = list(dict.fromkeys(kind.advice for kind in found if kind.advice))
+    # The first advice about noise includes that of the others.
+    advice = [text for text in advice if not any(text != other and other.startswith(text) for other in advice)]
+    verb = "is" if len(invalid) == 1 else "are"
+    return f"{len(invalid)} of {len(rows)} rows {verb} INVALID: {clauses}" + "".join(f"; {text}" for text in advice)
+
+
 def _broken(row: BenchRow, reference: BenchRow | None) -> Iterator[str]:
     if row.failed:
         yield f"the engine failed {row.failed} requests"
@@ -107,7 +152,7 @@ def _unsteady(rounds: Sequence[float]) -> Iterator[str]:
     drift = drift_of(rounds)
     if abs(drift) > LARGEST_DRIFT:
         way = "slower" if drift > 0 else "faster"
-        yield f"drifting: the last third of the rounds is {abs(drift):.0%} {way} than the first"
+        yield f"drifting: the machine's speed changed; the last third of the rounds is {abs(drift):.0%} {way}"
     uncertainty = uncertainty_of(rounds)
     if uncertainty > LARGEST_UNCERTAINTY:
         yield f"unsteady: the time is known to ±{uncertainty:.1%}, at most ±{LARGEST_UNCERTAINTY:.0%} is allowed"

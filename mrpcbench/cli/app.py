@@ -4,6 +4,7 @@ Results go to stdout, everything else to stderr.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,13 @@ import typer
 
 from mrpcbench.cli.errors import CommandLine, Invocation
 from mrpcbench.cli.help import PanelCommand, PanelGroup
-from mrpcbench.cli.options import given, with_options
+from mrpcbench.cli.options import given, parsed, with_options
 from mrpcbench.cli.process import prepare_process
-from mrpcbench.environment.variables import check_variables, ensure_user
+from mrpcbench.cli.results import record_path, show_and_exit, verdict_of
+from mrpcbench.environment.variables import check_variables, ensure_user, is_first_process
 from mrpcbench.errors import ExitStatus, MrpcbenchError, UsageError
 from mrpcbench.schema.bench_requests import BenchControl, BenchPlan, BenchView
 from mrpcbench.schema.gate_requests import AbPlan, BaselineFolder, BaselineRequest, ComparePlan, Publish, ReportPlan
-from mrpcbench.schema.records import AbRecord, ExportRecord, Record
 from mrpcbench.schema.requests import (
     BackendSpec,
     EvaluatePlan,
@@ -25,15 +26,14 @@ from mrpcbench.schema.requests import (
     JsonOption,
     Output,
     QuickstartRequest,
+    StudyPlan,
     TrainRecipe,
     TrainRequest,
 )
-from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Verdict
+from mrpcbench.schema.verdicts import EXIT_STATUS
 
 if TYPE_CHECKING:
     from mrpcbench.cli.terminal import Terminal
-
-TRY_PAIR = '"The doctor gave 3 books to the nurse in Oslo." "In Oslo, the nurse got three books from the doctor."'
 
 app = typer.Typer(
     name="mrpcbench",
@@ -56,10 +56,10 @@ def _version(requested: bool) -> None:
 def main(
     context: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also show machine, model, data and recipe before the run.")
+        bool, typer.Option("--verbose", "-v", help="Also show the machine and recipe before the run, and all details.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show only the verdict, the record's path, warnings and errors.")
+        bool, typer.Option("--quiet", "-q", help="Show only the result in one line, the record, and warnings.")
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised.")] = False,
     version: Annotated[
@@ -79,6 +79,7 @@ def main(
     invocation = context.obj
     invocation.detail = "verbose" if verbose else "quiet" if quiet else "normal"
     invocation.traceback = traceback
+    invocation.command = context.invoked_subcommand
 
 
 def _terminal(context: typer.Context) -> "Terminal":
@@ -89,14 +90,15 @@ def _terminal(context: typer.Context) -> "Terminal":
     return invocation.terminal
 
 
-def _record_path(output: Output, command: str) -> Path:
-    """The file for the record; raises `UsageError` for a folder."""
-    from mrpcbench.records.store import default_path
+def _start(context: typer.Context, *requests: object) -> "Terminal":
+    """The terminal, which shows what is starting. Raises `UsageError` for what can be checked before slow imports."""
+    terminal = _terminal(context)
+    from mrpcbench.commands.preflight import check_early, heading
 
-    path = Path(output.results) if output.results else default_path(command)
-    if path.is_dir():
-        raise UsageError(f"--results {path}: a folder; name a file in it, such as {path / command}.json")
-    return path
+    check_early(*requests)
+    if is_first_process():
+        terminal.starting(heading(context.info_name or "", *requests))
+    return terminal
 
 
 @app.command(cls=PanelCommand)
@@ -106,11 +108,37 @@ def train(request: TrainRequest, recipe: TrainRecipe, output: Output, context: t
 
     Writes a record, and the model folder with checkpoints, metrics.csv and model card.
     """
-    terminal = _terminal(context)
+    terminal = _start(context, request, recipe, output)
     from mrpcbench.commands.train import train as run
 
-    path = _record_path(output, "train")
-    _show_and_exit(run(request, recipe, path, terminal), path, output, terminal)
+    path = record_path(output, "train")
+    record = run(request, recipe, path, terminal)
+    if is_first_process():
+        show_and_exit(record, path, output, terminal)
+
+
+@app.command(cls=PanelCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@with_options(StudyPlan, JsonOption)
+def study(plan: StudyPlan, form: JsonOption, context: typer.Context) -> None:
+    """Train a recipe with several seeds, and say what they show.
+
+    Takes the options of `train` as well, such as --model, --data and --max-steps, for every trial. The same command
+    continues a study. Without --set, it has one setting.
+    """
+    request, recipe = parsed(context, "train", TrainRequest, TrainRecipe)
+    from mrpcbench.training.study.plan import check_request, seeds_of, settings_of
+
+    check_request(request, recipe)
+    seeds_of(plan), settings_of(plan, recipe)  # errors in them come before torch is loaded
+    terminal = _start(context, replace(request, output_dir=plan.output_dir), recipe)
+    from mrpcbench.commands.study import STUDY_FILE
+    from mrpcbench.commands.study import study as run
+
+    record = run(plan, request, recipe, terminal)
+    show_and_exit(record, Path(plan.output_dir, STUDY_FILE), Output(json=form.json), terminal)
+    failed = [trial.folder for setting in record.study.settings for trial in setting.trials if trial.record is None]
+    if failed:
+        raise MrpcbenchError(f"{len(failed)} trials failed: {', '.join(failed)}; the same command repeats them")
 
 
 @app.command(cls=PanelCommand)
@@ -130,30 +158,34 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a fine-tuned model, with intervals and every prediction."""
-    terminal = _terminal(context)
+    terminal = _start(context, spec) if pair else _start(context, spec, plan, output)
     from mrpcbench.commands.evaluate import classify
     from mrpcbench.commands.evaluate import evaluate as run
 
     if pair is not None:
         terminal.answer(classify(spec, *pair), as_json=output.json)
         return
-    path = _record_path(output, "evaluate")
-    _show_and_exit(run(spec, plan, path, terminal), path, output, terminal)
+    path = record_path(output, "evaluate")
+    show_and_exit(run(spec, plan, path, terminal), path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
-@with_options(ExportPlan, Output)
-def export(plan: ExportPlan, output: Output, context: typer.Context) -> None:
+@with_options(ExportPlan, Publish, Output)
+def export(plan: ExportPlan, publish_request: Publish, output: Output, context: typer.Context) -> None:
     """Export a model to ONNX, and verify that its answers match.
 
     Both classify every pair of the split, the graph at three batch sizes and paddings. If the answers differ, the exit
     code is 5, and the files are kept but marked UNVERIFIED.
     """
-    terminal = _terminal(context)
+    context.obj.publish_to(publish_request)
+    terminal = _start(context, plan, output)
+    path = record_path(output, "export")
     from mrpcbench.commands.export import export as run
+    from mrpcbench.gates.export import comparison_of
 
-    path = _record_path(output, "export")
-    _show_and_exit(run(plan, path, terminal), path, output, terminal)
+    record = run(plan, path, terminal)
+    context.obj.publish(comparison_of(record, path.name))
+    show_and_exit(record, path, output, terminal)
 
 
 @app.command(cls=PanelCommand)
@@ -167,15 +199,15 @@ def bench(
     context: typer.Context,
 ) -> None:
     """Measure the latency and throughput of engines on real pairs."""
-    terminal = _terminal(context)
+    terminal = _start(context, plan, spec, output)
     from mrpcbench.benchmark.failures import check_required
     from mrpcbench.commands.bench import bench as run
     from mrpcbench.schema.cases import BenchRequest
 
-    path = _record_path(output, "bench")
+    path = record_path(output, "bench")
     request = BenchRequest(spec=spec, plan=plan, control=control, view=view, given=given(context))
     record, terminal.view = run(request, path, terminal)
-    _show_and_exit(record, path, output, terminal)
+    show_and_exit(record, path, output, terminal)
     if broken := [str(row.id) for row in record.bench.rows if row.failed and row.server is None]:
         raise MrpcbenchError(f"non-finite logits: {', '.join(broken)}; these rows are INVALID; use --dtype fp32")
     check_required(record.bench, terminal.view)
@@ -202,10 +234,9 @@ def compare(
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE; 2 if a record cannot be read.
     """
     terminal = _terminal(context)
+    context.obj.publish_to(publish_request)
     from mrpcbench.commands.compare import compare as run
-    from mrpcbench.display.ci import check_publish
 
-    check_publish(publish_request)
     if len(records) > 2:
         raise UsageError(f"{len(records)} records; name the baseline and the record, or the record alone")
     found = run(records[:1] if len(records) > 1 else None, records[-1:], plan)
@@ -213,7 +244,7 @@ def compare(
         terminal.print_json(found)
     else:
         terminal.comparison(found)
-    _publish(found, publish_request, terminal)
+    context.obj.publish(found)
     raise typer.Exit(EXIT_STATUS[found.verdict.outcome])
 
 
@@ -247,21 +278,14 @@ def ab(plan: AbPlan, publish_request: Publish, output: Output, context: typer.Co
     The exit code is the verdict: 0 PASS, 5 REGRESSION, 6 INCONCLUSIVE, 4 INCOMPARABLE.
     """
     terminal = _terminal(context)
+    context.obj.publish_to(publish_request)
+    path = record_path(output, "ab")
     from mrpcbench.commands.ab import ab as run
-    from mrpcbench.display.ci import check_publish
 
-    check_publish(publish_request)
-    path = _record_path(output, "ab")
     record = run(plan, path, terminal)
     if record.ab.comparison:
-        _publish(record.ab.comparison, publish_request, terminal)
-    _show_and_exit(record, path, output, terminal)
-
-
-def _publish(found: Comparison, publish_request: Publish, terminal: "Terminal") -> None:
-    from mrpcbench.display.ci import publish
-
-    terminal.annotate(publish(found, publish_request, os.environ))
+        context.obj.publish(record.ab.comparison)
+    show_and_exit(record, path, output, terminal)
 
 
 baseline_app = typer.Typer(
@@ -301,25 +325,10 @@ def baseline_set(
 def quickstart(request: QuickstartRequest, form: JsonOption, context: typer.Context) -> None:
     """Train, evaluate, export and bench a tiny bundled model."""
     terminal = _terminal(context)
-    from mrpcbench.commands.quickstart import quickstart as run
+    from mrpcbench.cli.quickstart import run
 
-    records = []
-    for record, path in run(request, terminal):
-        records.append(record)
-        verdict = _verdict(record)
-        if not form.json:
-            terminal.heading(f"{len(records)}/4 {record.command}")
-            terminal.show(record, path, verdict)
-        if verdict and verdict.outcome != "PASS":
-            break
-    if form.json:
-        terminal.print_json(records)
-    if verdict := _verdict(records[-1]):
+    if verdict := verdict_of(run(request, terminal)[-1]):
         raise typer.Exit(EXIT_STATUS[verdict.outcome])
-    if not form.json:
-        model = Path(request.output_dir, "tiny_ModernBERT_ft")
-        terminal.heading("Trained, evaluated, exported, verified and benchmarked. Try it:")
-        terminal.heading(f"mrpcbench evaluate --model {model} --pair {TRY_PAIR}")
 
 
 @app.command(cls=PanelCommand)
@@ -330,19 +339,3 @@ def env(form: JsonOption, context: typer.Context) -> None:
     from mrpcbench.commands.env import env as run
 
     terminal.environment(run(), as_json=form.json)
-
-
-def _show_and_exit(record: Record, path: Path, output: Output, terminal: "Terminal") -> None:
-    """Show a finished record, and exit with the code of its verdict."""
-    verdict = _verdict(record)
-    if output.json:
-        terminal.print_json(record)
-    else:
-        terminal.show(record, path, verdict)
-    if verdict and verdict.outcome != "PASS":
-        raise typer.Exit(EXIT_STATUS[verdict.outcome])
-
-
-def _verdict(record: Record) -> Verdict | None:
-    """The verdict in `record`; None for a command that gives none."""
-    return record.verdict if isinstance(record, ExportRecord | AbRecord) else None

@@ -11,12 +11,21 @@ import typer
 
 from mrpcbench.cli.help import PanelGroup
 from mrpcbench.cli.streams import safe_streams
-from mrpcbench.environment.variables import blamed_variable
-from mrpcbench.errors import ExitStatus, InterruptedRunError, MrpcbenchError, UsageError, first_line
+from mrpcbench.environment.variables import blamed_variable, is_first_process
+from mrpcbench.errors import (
+    ExitStatus,
+    InterruptedRunError,
+    MrpcbenchError,
+    ReportedError,
+    UsageError,
+    first_line,
+)
 from mrpcbench.progress import Detail
 
 if TYPE_CHECKING:
     from mrpcbench.cli.terminal import Terminal
+    from mrpcbench.schema.gate_requests import Publish
+    from mrpcbench.schema.verdicts import Comparison
 
 
 class Invocation:
@@ -25,6 +34,8 @@ class Invocation:
     def __init__(self) -> None:
         self.detail: Detail = "normal"
         self.traceback = False
+        self.command = ""
+        self._publish: Publish | None = None
         self._terminal: Terminal | None = None
 
     @property
@@ -35,6 +46,30 @@ class Invocation:
 
             self._terminal = Terminal(self.detail)
         return self._terminal
+
+    def publish_to(self, request: "Publish") -> None:
+        """Write the verdict, or the error that takes its place, where `request` says; `UsageError` if it is invalid."""
+        from mrpcbench.display.ci import check_publish
+
+        check_publish(request)
+        self._publish = request
+
+    def publish(self, found: "Comparison") -> None:
+        """Write the verdict to the files of `publish_to`, and for GitHub Actions."""
+        from mrpcbench.display.ci import publish
+
+        if self._publish:
+            self.terminal.annotate(publish(found, self._publish, os.environ))
+
+    def _publish_error(self, message: str, status: ExitStatus) -> None:
+        if self._publish is None and os.environ.get("GITHUB_ACTIONS") != "true":
+            return
+        with suppress(Exception):  # a failure to publish the error must not hide it
+            from mrpcbench.display.ci import publish_error
+            from mrpcbench.schema.gate_requests import Publish
+
+            for line in publish_error(self.command, message, status, self._publish or Publish(), os.environ):
+                typer.echo(line, err=True)
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -48,6 +83,9 @@ class Invocation:
         """
         if self.traceback:
             print_exc()
+        # All processes of a launch have the same command line, so one of them says what is wrong with it.
+        if isinstance(error, ReportedError) or (isinstance(error, typer.TyperException) and not is_first_process()):
+            return ExitStatus(getattr(error, "status", ExitStatus.USAGE))
         if isinstance(error, InterruptedRunError) and error.record is not None:
             with suppress(Exception):  # a failure to show the record must not hide the error
                 self.terminal.partial(error.record, error.view)
@@ -57,6 +95,7 @@ class Invocation:
         message, status = (variable, ExitStatus.USAGE) if variable else _explain(error)
         label = typer.style("error:", fg=typer.colors.RED, bold=True)
         typer.echo(f"{label} {' '.join(message.split())}", err=True)
+        self._publish_error(message, status)
         return status
 
 

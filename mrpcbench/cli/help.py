@@ -15,7 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 # Panels are shown in this order; others follow in the order of their options.
-PANELS = ("Arguments", "Model and data", "Recipe", "Timing", "Limits", "Output", "Advanced", "Options")
+PANELS = ("Arguments", "Model and data", "Recipe", "Trials", "Timing", "Limits", "Output", "Advanced", "Options")
 WIDTH = 80
 NAMES_WIDTH = 32
 # Two commands to copy for each command; "" is the program itself.
@@ -27,6 +27,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "train": (
         "mrpcbench train --model quickstart --data quickstart --output-dir model",
         "mrpcbench train --data ./mrpc --seed 1 --output-dir model-1",
+    ),
+    "study": (
+        "mrpcbench study --model quickstart --data quickstart --max-steps 40",
+        "mrpcbench study --seeds 8 --set learning_rate=5e-5,8e-5",
     ),
     "evaluate": (
         "mrpcbench evaluate --model model --data quickstart",
@@ -45,7 +49,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "mrpcbench compare bench.json --min f1=0.9 --max p99_ms=2",
     ),
     "report": (
-        "mrpcbench report results",
+        "mrpcbench report results --output report.html",
         "mrpcbench report bench.json --max-f1-drop 0.5 --max-p99-ms 20 \\\n    --price-per-hour 2.99",
     ),
     "ab": (

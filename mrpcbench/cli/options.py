@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from os.path import expanduser
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from mrpcbench.backends.registry import BACKENDS
+from mrpcbench.errors import UsageError
 from mrpcbench.schema.fields import flags_of
 
 # click's names for the sources of a value that is not a default.
@@ -42,16 +43,7 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
                 owner.setdefault(item.name, request)
 
         def run(**values: Any) -> None:
-            built = [
-                request(
-                    **{
-                        item.name: _frozen(item, values[item.name])
-                        for item in dataclasses.fields(request)
-                        if owner[item.name] is request
-                    }
-                )
-                for request in requests
-            ]
+            built = [_built(request, values, owner) for request in requests]
             command(*built, **{item.name: values[item.name] for item in own})
 
         options = [
@@ -66,6 +58,27 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
         return run
 
     return decorate
+
+
+def _built(request: type, values: Mapping[str, Any], owner: Mapping[str, type]) -> Any:
+    """An instance of `request` with its own of `values`."""
+    own = [item for item in dataclasses.fields(request) if owner.get(item.name) is request]
+    return request(**{item.name: _frozen(item, values[item.name]) for item in own})
+
+
+def parsed(context: typer.Context, command: str, *requests: type) -> tuple[Any, ...]:
+    """The arguments that the command of `context` does not know, as options of another `command`: its `requests`.
+
+    Raises a usage error for an argument that the other command does not know either, and for an option of it that is
+    not a field of `requests`.
+    """
+    root = context.find_root().command
+    other = root.get_command(context, command)  # type: ignore[attr-defined]
+    made = other.make_context(context.info_name, list(context.args), parent=context.parent)
+    fields = {item.name: request for request in requests for item in dataclasses.fields(request)}
+    for name in given(made) - fields.keys():
+        raise UsageError(f"--{name.replace('_', '-')}: not for {context.info_name}")
+    return tuple(_built(request, made.params, fields) for request in requests)
 
 
 def given(context: typer.Context) -> frozenset[str]:

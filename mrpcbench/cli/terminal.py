@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.text import Text
 
 from mrpcbench.cli.streams import printable_json
@@ -18,7 +19,7 @@ from mrpcbench.records.reports import Report
 from mrpcbench.schema.bench_requests import BenchView
 from mrpcbench.schema.identity import EnvironmentReport, PairAnswer, SavedBaseline
 from mrpcbench.schema.records import Record, RunRecord
-from mrpcbench.schema.verdicts import Comparison, Verdict
+from mrpcbench.schema.verdicts import Comparison
 
 # Seconds between progress lines without a terminal: a CI log shows progress, and does not fill up.
 QUIET_LINE_EVERY_S = 10
@@ -34,39 +35,64 @@ def _pipe_width() -> int:
 class Terminal:
     """Shows the progress and the result of one command; `view` says how to show a benchmark.
 
-    `quiet` shows only the verdict, the path of the record and warnings. `verbose` also shows what is about to run. With
-    `json`, stdout gets one JSON document and nothing else.
+    `quiet` shows only the result in one line, the path of the record and warnings. `verbose` also shows what is about
+    to run, and long tables. With `json`, stdout gets one JSON document and nothing else. `brief` hides the messages of
+    the work and its finished progress bars: a command of several steps shows a line for each step instead.
     """
 
     def __init__(self, detail: Detail = "normal") -> None:
         self._detail = detail
         self.view = BenchView()
         self.json = False
+        self.brief = False
         width = None if sys.stdout.isatty() else _pipe_width()
         # A model name may contain brackets or colons, which rich would interpret.
         self._out = Console(width=width, markup=False, emoji=False, highlight=False)
         width = None if sys.stderr.isatty() else _pipe_width()
         self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
         self._progress: Progress | None = None
+        self._spinner: Status | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = 0.0
 
+    @property
+    def is_verbose(self) -> bool:
+        """Whether details are shown."""
+        return self._detail == "verbose"
+
+    def starting(self, text: str) -> None:
+        """Show what is starting, unless quiet; on a terminal, with a spinner until the next output."""
+        self.close()
+        if self._detail == "quiet":
+            return
+        self._err.print(Text(text, "bold"), soft_wrap=True)
+        if self._err.is_terminal:
+            self._spinner = self._err.status("loading")
+            self._spinner.start()
+
     def close(self) -> None:
-        """Stop the progress bars."""
+        """Stop the spinner and the progress bars."""
+        self._stop_spinner()
         if self._progress is not None:
             self._progress.stop()
         self._progress, self._tasks = None, {}
+
+    def _stop_spinner(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+        self._spinner = None
 
     # --- the Observer protocol ---
 
     def began(self, record: RunRecord) -> None:
         """Show what is about to run, if verbose."""
-        if self._detail == "verbose":
+        if self.is_verbose:
+            self._stop_spinner()
             self._err.print(render.opening(record))
 
     def say(self, text: str) -> None:
-        """Print a line on stderr, unless quiet."""
-        if self._detail != "quiet":
+        """Print a line on stderr, unless quiet or brief."""
+        if self._detail != "quiet" and not self.brief:
             self._print_line(text)
 
     def warn(self, text: str) -> None:
@@ -74,14 +100,18 @@ class Terminal:
         self._print_line(f"warning: {text}")
 
     def _print_line(self, text: str) -> None:
-        (self._progress.console if self._progress else self._err).print(text)
+        self._stop_spinner()
+        (self._progress.console if self._progress else self._err).print(text, soft_wrap=True)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Update the progress bar; without a terminal, print a line from time to time and at the end."""
         if self._detail == "quiet":
             return
+        self._stop_spinner()
         if self._err.is_terminal:
             self._bar(task, done, total, detail)
+            return
+        if self.brief:
             return
         now = time.monotonic()
         if done == total or (detail and now - self._last_line >= QUIET_LINE_EVERY_S):
@@ -97,7 +127,7 @@ class Terminal:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[detail]}"),
                 console=self._err,
-                transient=False,
+                transient=self.brief,
             )
             self._progress.start()
         if task not in self._tasks:
@@ -114,16 +144,27 @@ class Terminal:
         if self._detail == "quiet" or self.json:
             return
         if isinstance(record, Record):
-            self._out.print(render.render(record, view if isinstance(view, BenchView) else self.view))
+            view = view if isinstance(view, BenchView) else self.view
+            self._out.print(render.render(record, view, verbose=self.is_verbose))
 
-    def show(self, record: Record, path: Path, verdict: Verdict | None = None) -> None:
-        """Show the tables and the path of the record; if quiet, its verdict and its path."""
+    def _alert(self, record: object) -> None:
+        """Warn of what the tables would say, because they are not shown."""
+        if isinstance(record, Record):
+            for text in render.alerts(record):
+                self.warn(text)
+
+    def show(self, record: Record, path: Path) -> None:
+        """Show the tables of a record and its path; if quiet or brief, its result in one line instead of the tables."""
         self.close()
-        if self._detail != "quiet":
-            self._out.print(render.render(record, self.view))
-        elif verdict is not None:
-            self._out.print(comparison.verdict_line(verdict), soft_wrap=True)
-        self._out.print(f"record: {path}" + ("" if self._detail == "quiet" else "\n"), soft_wrap=True)
+        if self._detail != "quiet" and not self.brief:
+            self._out.print(render.render(record, self.view, verbose=self.is_verbose))
+        else:
+            if not self.brief:  # the summary at the end says it
+                self._alert(record)
+            if (line := render.headline(record)) is not None:
+                self._out.print(line, soft_wrap=True)
+        if not self.brief:
+            self._out.print(f"record: {path}", soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
         """Show a comparison; if quiet, its warnings and its verdict."""
@@ -145,20 +186,23 @@ class Terminal:
         """Print one JSON document: a record, a comparison, or a list of records."""
         self.close()
         if isinstance(record, RunRecord | Comparison):
+            self._alert(record)
             document = store.dumps(record)
         else:
             document = "[" + ",".join(store.dumps(item) for item in record) + "]\n"
         sys.stdout.write(printable_json(document, sys.stdout.encoding))
 
-    def heading(self, text: str) -> None:
-        """Print a heading for the next results, unless quiet."""
+    def summary(self, panel: RenderableType, line: str) -> None:
+        """Show the result of a command of several steps as a panel; if quiet, as one line."""
         self.close()
         if self._detail == "quiet":
-            return
-        self._out.print(Text(text, "bold"), soft_wrap=True)
+            self._out.print(line, soft_wrap=True)
+        else:
+            self._out.print(panel)
 
     def answer(self, found: PairAnswer, *, as_json: bool) -> None:
         """Show the answer of a model for one pair."""
+        self.close()
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
@@ -166,6 +210,7 @@ class Terminal:
 
     def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
         """Show which engines and devices work here."""
+        self.close()
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
@@ -173,14 +218,17 @@ class Terminal:
 
     def baseline(self, found: SavedBaseline, *, as_json: bool) -> None:
         """Show the records in a baseline."""
+        self.close()
         if as_json:
             sys.stdout.write(store.to_json(found) + "\n")
         else:
             self._out.print(render.baseline(found), soft_wrap=True)
 
     def report(self, found: Report, *, as_json: bool) -> None:
-        """Show what records hold, and which case to deploy."""
+        """Show what records hold, and which case to deploy; if quiet, in one line each."""
         if as_json:
             sys.stdout.write(printable_json(store.to_json(flat.document(found)), sys.stdout.encoding) + "\n")
+        elif self._detail == "quiet":
+            self._out.print(overview.brief(found), soft_wrap=True)
         else:
             self._out.print(overview.overview(found))

@@ -60,7 +60,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     sides: dict[Name, PreparedSide] = {
         name: _prepare(plan, name, specs[name], sources[specs[name]], observer) for name in NAMES
     }
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
     record = AbRecord(
         complete=False,
         environment=environment,

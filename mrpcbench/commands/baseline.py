@@ -5,13 +5,12 @@ so `mrpcbench compare` reads it like any folder.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
-from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
+from mrpcbench.gates.comparability import BASELINE_NAME, COMPARED, SEVERAL, comparability
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch, best_load
@@ -20,7 +19,6 @@ from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
 from mrpcbench.schema.results import EvaluateSection
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PREDICTIONS = ".predictions.jsonl"
 
 
@@ -57,7 +55,7 @@ def set_baseline(
 
 
 def _folder(name: str, location: BaselineFolder) -> Path:
-    if not NAME.fullmatch(name):
+    if not BASELINE_NAME.fullmatch(name):
         raise UsageError(
             f"{name!r}: not a valid baseline name; use a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
         )
@@ -147,15 +145,17 @@ def _predictions(path: Path, section: EvaluateSection) -> Path:
 def _check_together(candidates: Sequence[_Candidate]) -> None:
     """Raise `UsageError` for a set of records that `compare` would reject as a baseline.
 
-    They must be of one command; only train and bench allow several; and no run may occur twice.
+    They must be of one command; only train and bench allow several; and no run may occur twice. Studies may stand
+    beside records of train or evaluate, of which they show the noise.
     """
     commands = sorted({item.record.command for item in candidates})
+    runs = [item for item in candidates if item.record.command != "study"]
+    if runs and runs[0].record.command in ("train", "evaluate"):
+        commands = [command for command in commands if command != "study"]
     if len(commands) > 1:
         raise UsageError(f"records of {' and '.join(commands)}; a baseline holds records of one command")
-    if len(candidates) > 1 and commands[0] not in SEVERAL:
-        raise UsageError(
-            f"{len(candidates)} records of {commands[0]}; a baseline holds one, so make a baseline for each"
-        )
+    if len(runs) > 1 and commands[0] not in SEVERAL:
+        raise UsageError(f"{len(runs)} records of {commands[0]}; a baseline holds one, so make a baseline for each")
     seen: dict[str, Path] = {}
     for item in candidates:
         content = hashlib.sha256(item.content).hexdigest()

@@ -12,7 +12,7 @@ from mrpcbench.benchmark.presets import choose
 from mrpcbench.benchmark.row import RowMeasurement
 from mrpcbench.benchmark.suite import measure, open_suite, peak_rss_bytes
 from mrpcbench.data import loading
-from mrpcbench.environment.capture import capture
+from mrpcbench.environment.capture import capture, usable_cores
 from mrpcbench.environment.redaction import public
 from mrpcbench.errors import InterruptedRunError, UsageError, first_line
 from mrpcbench.instruments import trace
@@ -55,6 +55,7 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     )
     try:
         observer.began(record)
+        _say_unusual(running.rows, len(pairs), observer)
         for updated in measure(section, running, np.asarray(pairs["label"], dtype=np.int64), observer):
             record = _saved(replace(record, model=running.rows[0].session.model, bench=updated), results)
             section = updated
@@ -69,6 +70,18 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     return record, view
 
 
+def _say_unusual(rows: Sequence[RowMeasurement], pairs: int, observer: Observer) -> None:
+    """Warn of more threads than cores, and say which batches the pairs do not fill."""
+    placements = [row.session.placement for row in rows if row.session.placement.device == "cpu"]
+    threads, cores = max((placed.threads for placed in placements), default=1), usable_cores()
+    if threads > cores:
+        observer.warn(f"--threads {threads}: this process can use {cores} cores; threads that share one wait for it")
+    sizes = sorted({row.id.batch_size for row in rows if row.id.scenario == "offline" and row.id.batch_size > pairs})
+    if sizes:
+        named = " and ".join(map(str, sizes))
+        observer.say(f"--batch-size {named}: there are {pairs} pairs, so each pass is one batch of {pairs}")
+
+
 def _saved(record: BenchRecord, results: Path | None) -> BenchRecord:
     """Save `record` and return it, so that after an interrupt the record shown equals the file."""
     store.save(record, results)
@@ -77,7 +90,7 @@ def _saved(record: BenchRecord, results: Path | None) -> BenchRecord:
 
 def _pairs(plan: BenchPlan, observer: Observer) -> Dataset:
     """The pairs in the seeded order, which is the same for every engine."""
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
     if plan.pairs is not None and plan.pairs > len(pairs):
         raise UsageError(f"--pairs {plan.pairs}: the {plan.split} split has {len(pairs)}")
     order = np.random.default_rng(plan.seed).permutation(len(pairs))

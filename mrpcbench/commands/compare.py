@@ -5,9 +5,10 @@ comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,24 @@ from mrpcbench.environment.redaction import distinct_name
 from mrpcbench.errors import UsageError
 from mrpcbench.gates import policy as policies
 from mrpcbench.gates.accuracy import ScoredPredictions, judge_evaluate
-from mrpcbench.gates.comparability import COMPARED, SEVERAL, comparability
+from mrpcbench.gates.comparability import BASELINE_NAME, COMPARED, SEVERAL, comparability, compared_of
 from mrpcbench.gates.export import judge_export
 from mrpcbench.gates.limits import judge_limits
 from mrpcbench.gates.metrics import METRICS, names_of
 from mrpcbench.gates.policy import Policy
-from mrpcbench.gates.seeds import judge_train
+from mrpcbench.gates.seeds import judge_train, noise_notes
 from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.scores import confusion
-from mrpcbench.schema.gate_requests import ComparePlan
-from mrpcbench.schema.identity import Command, Placement
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
-from mrpcbench.schema.verdicts import Compared, Comparison, MetricResult, overall
+from mrpcbench.schema.gate_requests import BaselineFolder, ComparePlan
+from mrpcbench.schema.identity import Command
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, StudyRecord, TrainRecord
+from mrpcbench.schema.verdicts import Comparison, MetricResult, Verdict, overall
+
+# The record of a trial, in its folder of a study.
+TRIAL_FILE = "mrpcbench-train.json"
+DEFAULT_BASELINE = Path(BaselineFolder().folder, "main")
 
 
 @dataclass(frozen=True)
@@ -43,19 +48,27 @@ class _Loaded:
 def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: ComparePlan) -> Comparison:
     """Compare the records of `current` with those of `baseline` and with the limits; a folder means all records in it.
 
-    If `baseline` is None, only the limits are checked. A side is one record. For `train` either side may have several
-    seeds; for `bench` the baseline may have several runs. Raises `UsageError` if a side or the policy is invalid, or
-    if there is neither a baseline nor a limit. A regression is a verdict, not an error.
+    If `baseline` is None, only the limits are checked; also if it does not exist and the plan allows that. A side is
+    one record. For `train` either side may have several seeds; for `bench` the baseline may have several runs. Raises
+    `UsageError` if a side or the policy is invalid, or if there is neither a baseline nor a limit. A regression is a
+    verdict, not an error.
     """
     policy = policies.policy_of(plan)
-    before = _side("baseline", baseline, several=SEVERAL) if baseline is not None else []
-    after = _side("current side", current, several=("train",))
-    command = (before or after)[0].record.command
-    _check_options(plan, command, has_baseline=bool(before))
-    limits = [limit for limit in (*policy.limits.min, *policy.limits.max) if METRICS[limit.metric].is_of(command)]
-    if not before and not limits:
+    missing = baseline[0] if baseline and all(map(_is_missing, baseline)) else None
+    if missing and not plan.allow_missing_baseline:
         raise UsageError(
-            f"nothing to compare the record of {command} with: name a baseline before it, or set --min or --max"
+            f"{missing}: no such baseline; --allow-missing-baseline goes on without it; to create it: "
+            f"{_creation(missing, current)}"
+        )
+    before, studies = _side("baseline", baseline, several=SEVERAL) if baseline is not None and not missing else ([], [])
+    after, _ = _side("current side", current, several=("train",))
+    command = (before or after)[0].record.command
+    _check_options(plan, command, has_baseline=baseline is not None)
+    limits = [limit for limit in (*policy.limits.min, *policy.limits.max) if METRICS[limit.metric].is_of(command)]
+    if baseline is None and not limits:
+        raise UsageError(
+            f"nothing to compare the record of {command} with: name a baseline before it, or set --min or --max; "
+            f"{_creation(DEFAULT_BASELINE, current)} creates {DEFAULT_BASELINE}"
         )
     paths = [item.path for item in (*before, *after)]
     names = {path: distinct_name(path, paths) for path in paths}
@@ -64,19 +77,61 @@ def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: Comp
     metrics: tuple[MetricResult, ...] = ()
     if not differences:
         metrics = (*(_judged(before, after, policy) if before else ()), *judge_limits(named[1], limits))
+    if missing:
+        warnings = (f"{missing}: no such baseline, so nothing was compared with it",)
     return Comparison(
         kind=command,
-        baseline=tuple(_compared(item, names) for item in before),
-        current=tuple(_compared(item, names) for item in after),
+        baseline=tuple(compared_of(item.record, names[item.path]) for item in before),
+        current=tuple(compared_of(item.record, names[item.path]) for item in after),
         differences=differences,
         warnings=warnings,
+        notes=_notes(studies, before, after),
         metrics=tuple(sorted(metrics, key=lambda metric: not metric.gated)),
-        verdict=overall(differences, metrics),
+        missing_baseline=missing is not None,
+        verdict=_with_creation(missing, current, overall(differences, metrics), has_limits=bool(limits)),
     )
+
+
+def _notes(studies: Sequence[_Loaded], before: Sequence[_Loaded], after: Sequence[_Loaded]) -> tuple[str, ...]:
+    """What the `studies` of the baseline say about a single run."""
+    run = after[0].record
+    if len(after) > 1 or not isinstance(run, TrainRecord | EvaluateRecord):
+        return ()
+    hashes = [item.record.model.model_sha256 for item in (*before, *after)]
+    return tuple(
+        line
+        for item in studies
+        if isinstance(item.record, StudyRecord)
+        for line in noise_notes(item.record, item.path.name, run, hashes)
+    )
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether a baseline is absent, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _creation(baseline: Path, current: Sequence[Path]) -> str:
+    """The command that makes a baseline of the records of `current`; at `baseline`, if that can be a baseline."""
+    if baseline.suffix == ".json" or not BASELINE_NAME.fullmatch(baseline.name):
+        baseline = DEFAULT_BASELINE
+    files = " ".join(f"{quote(str(path))}/*.json" if path.is_dir() else quote(str(path)) for path in current)
+    folder = "" if baseline.parent == DEFAULT_BASELINE.parent else f" --folder {quote(str(baseline.parent))}"
+    return f"`mrpcbench baseline set {baseline.name} {files}{folder}`"
+
+
+def _with_creation(missing: Path | None, current: Sequence[Path], verdict: Verdict, *, has_limits: bool) -> Verdict:
+    """`verdict`, whose reason ends with the command that makes the `missing` baseline; PASS if there is no limit."""
+    if missing is None:
+        return verdict
+    outcome, reason = (verdict.outcome, verdict.reason) if has_limits else ("PASS", "nothing was compared")
+    return Verdict(outcome=outcome, reason=f"{reason}; to create the baseline: {_creation(missing, current)}")
 
 
 def _check_options(plan: ComparePlan, command: Command, *, has_baseline: bool) -> None:
     """Raise `UsageError` for an option that cannot apply to records of `command`."""
+    if plan.allow_missing_baseline and not has_baseline:
+        raise UsageError("--allow-missing-baseline: name the baseline before the record")
     for option, value, kind in (("--margin", plan.margin, "evaluate"), ("--max-slowdown", plan.max_slowdown, "bench")):
         if value is not None and command != kind:
             raise UsageError(f"{option}: only for records of {kind}; these are of {command}")
@@ -110,37 +165,24 @@ def _judged(before: Sequence[_Loaded], after: Sequence[_Loaded], policy: Policy)
     return judge_train(runs[0], runs[1], policy)
 
 
-def _compared(item: _Loaded, names: Mapping[Path, str]) -> Compared:
-    record = item.record
-    return Compared(
-        name=names[item.path],
-        started_at=record.environment.started_at,
-        git_commit=record.environment.git_commit,
-        model=f"{record.model.name} ({record.model.label})",
-        model_sha256=record.model.model_sha256,
-        engine=placement.description if (placement := _placement(record)) else None,
-    )
-
-
-def _placement(record: Record) -> Placement | None:
-    """The placement of a record's model; None if each row or side has its own."""
-    match record:
-        case TrainRecord():
-            return record.train.placement
-        case EvaluateRecord():
-            return record.evaluate.placement
-        case ExportRecord():
-            return record.export.placement
-        case BenchRecord() | AbRecord():
-            return None
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> list[_Loaded]:
-    """The records of one side: finished, of one command, and only one unless that command is among `several`."""
+def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> tuple[list[_Loaded], list[_Loaded]]:
+    """The records of one side: finished, of one command, and only one unless that command is among `several`.
+
+    A study is its train records; beside records of a run, it only says what its seeds show, and comes second.
+    """
     found = [_Loaded(file, store.load(file)) for path in paths for file in _files(path)]
+    studies = [item for item in found if isinstance(item.record, StudyRecord)]
+    for item in studies:
+        if problem := _problem(item.record):
+            raise UsageError(f"{item.path}: {problem}")
+    others = [item for item in found if not isinstance(item.record, StudyRecord)]
+    if not others:
+        found = [trial for item in studies for trial in _trials(item)]
+    elif others[0].record.command in ("train", "evaluate"):
+        found = others
     if not found:
         raise UsageError(f"no record on the {side}; name a file, or a folder with records")
     kinds = sorted({item.record.command for item in found})
@@ -156,13 +198,24 @@ def _side(side: str, paths: Sequence[Path], *, several: Sequence[Command]) -> li
     for item in found:
         if problem := _problem(item.record):
             raise UsageError(f"{item.path}: {problem}")
-    return found
+    return found, studies
+
+
+def _trials(item: _Loaded) -> list[_Loaded]:
+    """The train records of a study of one setting; `UsageError` for several settings."""
+    assert isinstance(item.record, StudyRecord)
+    settings = item.record.study.settings
+    if len(settings) > 1:
+        names = ", ".join(str(item.path.parent / setting.name) for setting in settings)
+        raise UsageError(f"{item.path}: a study of {len(settings)} settings; name the folder of one: {names}")
+    trials = [(trial.folder, trial.record) for setting in settings for trial in setting.trials]
+    return [_Loaded(item.path.parent / folder / TRIAL_FILE, record) for folder, record in trials if record]
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.json"))
+    files = sorted(path.glob("*.json")) or sorted(path.glob(f"seed-*/{TRIAL_FILE}"))
     if not files:
         raise UsageError(f"{path}: no records in this folder")
     return files
@@ -171,7 +224,8 @@ def _files(path: Path) -> list[Path]:
 def _problem(record: Record) -> str | None:
     """Why `record` cannot be compared with any record; None if it can."""
     if not record.complete:
-        advice = "finish it, or run it again" if isinstance(record, TrainRecord) else "run it again"
+        resumable = isinstance(record, TrainRecord | StudyRecord)
+        advice = "finish it, or run it again" if resumable else "run it again"
         return f"the run was not finished (complete: false); {advice}"
     if not record.data or any(item.pairs < 1 for item in record.data):
         return "it has no pairs"

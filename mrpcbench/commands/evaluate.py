@@ -16,7 +16,7 @@ from mrpcbench.data.labels import LABEL_NAMES, are_numbers, normal, parsed_map
 from mrpcbench.environment.capture import capture
 from mrpcbench.environment.redaction import public
 from mrpcbench.errors import MrpcbenchError, UsageError
-from mrpcbench.models.sources import ModelSource
+from mrpcbench.models.sources import ModelSource, export_command
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.outputs import check_file, check_writable
@@ -25,7 +25,7 @@ from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import PairAnswer
 from mrpcbench.schema.records import EvaluateRecord
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
-from mrpcbench.schema.results import EvaluateSection
+from mrpcbench.schema.results import EvalScore, EvaluateSection
 
 
 def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observer: Observer) -> EvaluateRecord:
@@ -39,7 +39,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     check_writable("--output-dir", plan.output_dir)
     environment = capture()
     source = resolve(spec)
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
     labels = np.asarray(pairs["label"], dtype=np.int64)
     order = source.label_order(loading.label_names(pairs), spec.label_map)
     tokens = source.reader.encode(pairs)
@@ -76,7 +76,21 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
         evaluate=section,
     )
     store.save(record, results)
+    _warn_of_chance(section.score, observer)
+    if session.model.proven is False:
+        command = export_command(source.folder, plan.data, session.model.optimize)
+        observer.warn(f"the graph of {spec.model} is UNVERIFIED; to verify it, run `{command}`")
     return record
+
+
+def _warn_of_chance(found: EvalScore, observer: Observer) -> None:
+    """Warn if the accuracy may be that of a model that always answers the larger class."""
+    low, majority = found.accuracy_interval.low, found.majority_accuracy
+    if low <= majority:
+        observer.warn(
+            f"accuracy {found.accuracy:.4f} does not clearly beat the majority class ({majority:.4f}): its 95% "
+            f"interval begins at {low:.4f}"
+        )
 
 
 def _answered(session: Session, batches: Sequence[Batch], observer: Observer) -> NDArray[np.float32]:

@@ -9,18 +9,19 @@ import torch
 
 from mrpcbench.backends.ort import graph_device, open_onnx, provider_problem
 from mrpcbench.backends.pytorch import TorchSession
-from mrpcbench.backends.session import Relabelled
+from mrpcbench.backends.session import Relabelled, Session
 from mrpcbench.data import loading
 from mrpcbench.data.batches import BATCH_SIZES, EncodedPairs
 from mrpcbench.data.folders import WITHHELD
 from mrpcbench.data.labels import parsed_map
 from mrpcbench.environment.capture import capture, resolve_threads
-from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
+from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
-from mrpcbench.onnx_export import graphs, optimum
+from mrpcbench.onnx_export import graphs, optimum, publishing
 from mrpcbench.onnx_export.joined import joined_pairs
+from mrpcbench.onnx_export.pair_speed import pair_speed
 from mrpcbench.onnx_export.verification import Reference, run, verify
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
@@ -30,6 +31,9 @@ from mrpcbench.schema.identity import Lineage, Placement
 from mrpcbench.schema.records import ExportRecord
 from mrpcbench.schema.requests import BackendSpec, ExportPlan
 from mrpcbench.schema.results import ExportGate, ExportSection
+
+# Pairs for the quick measurement of speed, drawn with a seed; a slow model runs fewer within its time.
+SPEED_PAIRS = 96
 
 
 def export(plan: ExportPlan, results: Path | None, observer: Observer) -> ExportRecord:
@@ -47,8 +51,9 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     folder = _output_folder(plan)
     check_writable("--output-dir", folder.parent / "onnx")
     check_file("--results", results)
-    source = weights_source(plan.model)
-    pairs = loading.split_of(loading.load(plan.data, observer), plan.data, plan.split, labelled=False)
+    source = weights_source(plan.model, random_init=plan.random_init)
+    to = publishing.check_target(plan, source)
+    pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split, labelled=False)
     loaded = load_classifier(source, random_init=plan.random_init)
     graphs.check(loaded.model, plan.optimize)
     if not graphs.is_ours(plan.optimize):
@@ -65,8 +70,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
     _refresh_lineage(loaded, plan)
-    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
-    session = open_onnx(spec, ModelSource(str(folder), folder))
+    session = _opened(folder, plan)
     record = ExportRecord(
         complete=False,
         environment=environment,
@@ -76,8 +80,18 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     )
     store.save(record, results)
     gate = verify(Relabelled(session, order), *references, plan.dtype, observer, labelled)
+    record = _conclude(record, gate, device, folder)
+    if gate.verdict.outcome == "PASS":
+        record = _with_pair_speed(record, session, loaded, device, tokens, observer)
     session.close()
-    return _conclude(record, gate, device, folder, results)
+    store.save(record, results)
+    return publishing.push(record, to, folder, results, observer)
+
+
+def _opened(folder: Path, plan: ExportPlan) -> Session:
+    """The exported graph, opened on the device that verifies it."""
+    spec = BackendSpec(backend="onnx", model=str(folder), device=plan.device)
+    return open_onnx(spec, ModelSource(str(folder), folder))
 
 
 def _rename_labels(loaded: LoadedModel, label_map: str | None) -> None:
@@ -195,13 +209,29 @@ def _section(folder: Path, plan: ExportPlan, placement: Placement, reference: Pl
     )
 
 
-def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path, results: Path | None) -> ExportRecord:
-    """Store in the lineage whether the graph passed the gate, and save the finished record."""
+def _with_pair_speed(
+    record: ExportRecord,
+    session: Session,
+    loaded: LoadedModel,
+    device: str,
+    tokens: EncodedPairs,
+    observer: Observer,
+) -> ExportRecord:
+    """`record` with the time of one pair. The verdict does not depend on it, so a failure is only a warning."""
+    try:
+        original = TorchSession(loaded, device, torch.float32, resolve_threads())
+        found = pair_speed(session, original, tokens.drawn(1, SPEED_PAIRS, seed=0))
+    except Exception as error:  # torch has its own exception types, such as for memory
+        observer.warn(f"the time of one pair was not measured: engine failed ({first_line(error)})")
+        return record
+    return replace(record, export=replace(record.export, pair_speed=found))
+
+
+def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path) -> ExportRecord:
+    """Store in the lineage whether the graph passed the gate; returns the complete record."""
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)
     assert lineage is not None
     identity = replace(lineage.model, proven=proven, proven_on=device if proven else None)
     store.save_lineage(replace(lineage, model=identity), folder)
-    finished = replace(record, complete=True, model=identity, export=replace(record.export, gate=gate))
-    store.save(finished, results)
-    return finished
+    return replace(record, complete=True, model=identity, export=replace(record.export, gate=gate))

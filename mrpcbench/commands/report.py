@@ -5,12 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from mrpcbench.display.flat import csv_text
+from mrpcbench.display.report.drawing import renderer
+from mrpcbench.display.report.page import html_report
 from mrpcbench.environment.redaction import distinct_name
 from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.documents import read_json
-from mrpcbench.records.outputs import check_file
+from mrpcbench.records.outputs import check_file, write_output
 from mrpcbench.records.recommendation import recommend
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.fields import check, flags_of
@@ -21,39 +23,58 @@ from mrpcbench.schema.records import RECORDS, BenchRecord
 def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Report:
     """Read the records in `paths`; a folder is read recursively, and its JSON files that are no records are skipped.
 
-    With `plan.csv`, the benchmark rows are also written there. Raises `UsageError` if a file is not a valid record, if
-    there is no record, or no record of `bench` for an option that needs one.
+    With `plan.csv`, the benchmark rows are also written there, with `plan.output` the page. Raises `UsageError` if a
+    file is not a valid record, if there is no record, or no record of `bench` for an option that needs one, and
+    `MissingError` without the extra that draws the page.
     """
-    _check(plan)
+    _check_values(plan)
     files = [file for path in paths for file in _files(path, observer)]
     files = list({file.resolve(): file for file in files}.values())
     if not files:
         raise UsageError(f"no record in {', '.join(map(str, paths))}; name a file, or a folder with records")
     absolute = [file.absolute() for file in files]
     names = [distinct_name(file, absolute) for file in absolute]
-    records = dict(zip(names, map(store.load, files), strict=True))
+    records = [store.load(file) for file in files]
     found = Report(
-        records=tuple(records.items()),
-        recommendations={
-            name: recommend(record, plan) for name, record in records.items() if isinstance(record, BenchRecord)
-        },
+        records=tuple(zip(names, records, strict=True)),
+        recommendations=tuple(
+            recommend(record, plan) if isinstance(record, BenchRecord) else None for record in records
+        ),
         plan=plan,
     )
-    asked = [flags_of(item)[0] for item in fields(plan) if getattr(plan, item.name) is not None]
-    if asked and not found.recommendations:
-        raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
+    _check_plan(plan, found, files)
     if plan.csv:
-        store.write_text(Path(plan.csv), csv_text(found))
+        write_output("--csv", plan.csv, csv_text(found))
+    if plan.output:
+        write_output("--output", plan.output, html_report(found))
+        observer.say(f"page: {plan.output}")
     return found
 
 
-def _check(plan: ReportPlan) -> None:
-    """Raise `UsageError` for a value that cannot be meant, or a file that cannot be written."""
+def _check_values(plan: ReportPlan) -> None:
+    """Raise an error for a value that cannot be meant, a file that cannot be written, or a page without its extra."""
     check(plan)
     for option, value in (("--price-per-hour", plan.price_per_hour), ("--max-p99-ms", plan.max_p99_ms)):
         if value is not None and value <= 0:
             raise UsageError(f"{option} {value:g}: must be above 0")
     check_file("--csv", plan.csv)
+    if plan.output is not None:
+        # A file of another kind that is named by mistake must not be replaced.
+        if Path(plan.output).suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--output {plan.output}: a web page; name a file that ends in .html")
+        check_file("--output", plan.output)
+        renderer()
+
+
+def _check_plan(plan: ReportPlan, found: Report, files: Sequence[Path]) -> None:
+    """Raise `UsageError` for an option that needs a record of `bench`, or a file that would replace a record."""
+    given = {flags_of(item)[0]: getattr(plan, item.name) for item in fields(plan)}
+    asked = [option for option, value in given.items() if value is not None and option != "--output"]
+    if asked and not found.benches:
+        raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
+    for option in ("--csv", "--output"):
+        if given[option] and Path(given[option]).resolve() in [file.resolve() for file in files]:
+            raise UsageError(f"{option} {given[option]}: one of the records; name another file")
 
 
 def _files(path: Path, observer: Observer) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from mrpcbench.data import loading
 from mrpcbench.data.labels import are_numbers, normal
 from mrpcbench.environment.capture import capture, exact_float32, resolve_device, resolve_threads
+from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
 from mrpcbench.models.classifier import LoadedModel, load_classifier
@@ -28,12 +29,22 @@ from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.schema.results import EpochMetrics, TrainSection
 from mrpcbench.training import checkpoints, launch, model_card
-from mrpcbench.training.arguments import LENGTH, ROW, resolve_engine, resolve_precision, training_arguments
+from mrpcbench.training.arguments import (
+    LENGTH,
+    ROW,
+    check_tracker,
+    resolve_engine,
+    resolve_precision,
+    training_arguments,
+    with_batch_sizes,
+)
 from mrpcbench.training.callbacks import Interruptible
+from mrpcbench.training.distributed import World
 from mrpcbench.training.epoch_log import epochs_of, metrics_csv
 from mrpcbench.training.packed_trainer import PackedTrainer
 from mrpcbench.training.trainer import LABELS, ObservedTrainer
 
+SPLITS = ("train", "validation")
 SPECIAL_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
@@ -42,30 +53,48 @@ def train(request: TrainRequest, recipe: TrainRecipe, results: Path | None, obse
 
     The record is saved after every epoch. Raises `UsageError` for an unsuitable model, data source or output folder,
     and `MissingError` if the device cannot train as requested. Ctrl-C saves a checkpoint, from which `resume`
-    continues, and raises `InterruptedRunError`.
+    continues, and raises `InterruptedRunError`. Of several processes that a launcher has started, the first one writes;
+    the others return the record as it is when the training ends.
     """
     check(request, recipe)
-    with launch.alone(request, recipe, observer):
-        return _train_alone(request, recipe, results, observer)
+    with launch.launched(request, recipe, observer) as (world, shown):
+        recipe = with_batch_sizes(recipe, world.size)
+        return _train_in(world, request, recipe, results if world.is_first else None, shown)
 
 
-def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer) -> TrainRecord:
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready to begin: its recipe with the engine that trains, its model, its pairs and its trainer.
+
+    `base_folder` holds the files of the model that training starts from.
+    """
+
+    recipe: TrainRecipe
+    loaded: LoadedModel
+    identities: tuple[DataIdentity, ...]
+    trainer: ObservedTrainer
+    base_folder: Path
+
+
+def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world: World | None = None) -> Job:
+    """Check all of `request` and `recipe`, load model and pairs, and make the trainer; nothing is written.
+
+    Raises what `train` raises before its first step.
+    """
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
+    check_tracker(request.report_to)
     torch.set_num_threads(resolve_threads())
-    environment = capture()
-    output_dir = Path(request.output_dir)
     device = resolve_device(request.device)
     exact_float32()
     precision = resolve_precision(recipe.precision, device)
-    splits = loading.load(request.data, observer)
-    pairs = {name: loading.split_of(splits, request.data, name) for name in ("train", "validation")}
+    splits = loading.load(request.data, observer, SPLITS)
+    pairs = {name: loading.split_of(splits, request.data, name) for name in SPLITS}
     checkpoints.check_output(request)
-    check_writable("--output-dir", output_dir)
-    check_file("--results", results)
-    if request.push_to_hub:
-        model_card.check_repository(request.push_to_hub)
-    source = weights_source(request.model, to_train=True)
+    check_writable("--output-dir", request.output_dir)
+    source = weights_source(
+        request.model, to_train=True, random_init=request.random_init, with_card=request.push_to_hub is not None
+    )
     loaded = load_classifier(
         source,
         label_names=loading.label_names(pairs["train"]),
@@ -76,28 +105,45 @@ def _train_alone(request: TrainRequest, recipe: TrainRecipe, results: Path | Non
     recipe = _with_engine(recipe, loaded, device, precision, observer)
     _report_mismatches(loaded, observer)
     _report_labels(source, loaded, observer)
+    made = training_arguments(
+        recipe, Path(request.output_dir), device=device, precision=precision, report_to=request.report_to
+    )
+    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
+    source.tell(observer)
+    trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world or World())
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
-    run = checkpoints.run_of(recipe, loaded.identity, identities, precision)
+    return Job(recipe, loaded, identities, trainer, source.folder)
+
+
+def _train_in(
+    world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
+) -> TrainRecord:
+    environment, output_dir = capture(), Path(request.output_dir)
+    check_file("--results", results)
+    to = model_card.check_target(request) if world.is_first else None
+    job = job_of(request, recipe, observer, world)
+    recipe, loaded, trainer = job.recipe, job.loaded, job.trainer
+    run = checkpoints.run_of(recipe, loaded.identity, job.identities, trainer.precision)
+    newest = None
     if request.resume:
         checkpoints.check_same_run(run, output_dir)
         if done := checkpoints.finished(run, output_dir):
             observer.say(f"the run in {output_dir} is finished; nothing is left to train, and this is its record")
             store.save(done, results)
-            _push(request, observer)
-            return done
-        checkpoints.check_best(checkpoints.newest_checkpoint(output_dir), output_dir)
-    made = training_arguments(recipe, output_dir, device=device, precision=precision, report_to=request.report_to)
-    tokens = {name: _tokens(split, source) for name, split in pairs.items()}
-    source.tell(observer)
-    trainer = _trainer(recipe, loaded, made, tokens, observer, precision)
-    newest = checkpoints.newest_checkpoint(output_dir) if request.resume else None
+            return model_card.push(done, request, to, job.base_folder, results, observer)
+        newest = checkpoints.newest_checkpoint(output_dir)
+        checkpoints.check_best(newest, output_dir)
     begun_at = checkpoints.state_of(newest).global_step if newest else 0
     check_space("--output-dir", output_dir, checkpoints.bytes_to_write(trainer, recipe, begun_at))
-    checkpoint = checkpoints.start(request, run, observer)
-    record = _first_record(recipe, loaded, identities, trainer, environment, checkpoint)
+    world.wait()  # for the checks of all
+    checkpoint = checkpoints.start(request, run, observer) if world.is_first else newest
+    record = _first_record(job, environment, checkpoint)
     observer.began(record)
     record = _run(trainer, record, checkpoint, results, observer)
-    return _finish(trainer, loaded, record, request, results, observer)
+    if not world.is_first:
+        return record
+    record = _finish(job, record, request, results)
+    return model_card.push(record, request, to, job.base_folder, results, observer)
 
 
 def _with_engine(
@@ -108,6 +154,8 @@ def _with_engine(
     chosen = [name for name in ("precision", "engine") if getattr(recipe, name) == "auto"]
     how = f" ({', '.join(f'--{name} auto' for name in chosen)})" if chosen else ""
     observer.say(f"training on {device} in {precision} with engine {engine}{how}")
+    if precision == "bf16" and device == "cpu" and not has_instructions(BF16):
+        observer.warn("--precision bf16: this processor has no bf16 instructions, so training is slow; use fp32")
     return replace(recipe, engine=engine)
 
 
@@ -146,11 +194,12 @@ def _trainer(
     tokens: dict[str, Dataset],
     observer: Observer,
     precision: str,
+    world: World,
 ) -> ObservedTrainer:
     """The trainer for the engine of `recipe`. Raises `MissingError` if it would train in another precision."""
     if recipe.engine == "packed":
-        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision)
-    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer)
+        return PackedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, precision, world=world)
+    trainer = ObservedTrainer(loaded, made, tokens["train"], tokens["validation"], observer, world=world)
     if trainer.precision != precision:
         raise MissingError(
             f"--precision {recipe.precision}: requested {precision}, but {trainer.precision} would be used"
@@ -158,17 +207,13 @@ def _trainer(
     return trainer
 
 
-def _first_record(
-    recipe: TrainRecipe,
-    loaded: LoadedModel,
-    identities: tuple[DataIdentity, ...],
-    trainer: ObservedTrainer,
-    environment: Environment,
-    checkpoint: Path | None,
-) -> TrainRecord:
+def _first_record(job: Job, environment: Environment, checkpoint: Path | None) -> TrainRecord:
+    loaded, trainer = job.loaded, job.trainer
     section = TrainSection(
-        recipe=recipe,
+        recipe=job.recipe,
         placement=trainer.placement,
+        processes=trainer.world.size,
+        devices=tuple(trainer.world.gather(trainer.placement.device)),
         base_model=loaded.identity,
         load_report=loaded.report,
         aligned_tokens={},
@@ -184,7 +229,7 @@ def _first_record(
         complete=False,
         environment=environment,
         model=loaded.identity,
-        data=identities,
+        data=job.identities,
         train=section,
     )
 
@@ -199,7 +244,7 @@ def _run(
     def save_epoch(epochs: tuple[EpochMetrics, ...]) -> None:
         store.save(replace(record, train=replace(begun, epochs=epochs)), results)
 
-    interruptible = Interruptible(save_epoch)
+    interruptible = Interruptible(save_epoch, trainer.world)
     trainer.add_callback(interruptible)
     begin, spent = time.monotonic(), dict[str, Any]()
     reached = checkpoints.state_of(checkpoint) if checkpoint else None
@@ -212,16 +257,15 @@ def _run(
         spent = {"train_s": time.monotonic() - begin, **trainer.stopwatch.seconds}
     after = _special_tokens(trainer.model.config)
     aligned = {name: after[name] for name in SPECIAL_TOKENS if after[name] != before[name]}
-    if aligned:
-        observer.say(f"special tokens aligned with the tokenizer: {', '.join(aligned)}")
+    real_tokens, padding_tokens = trainer.world.totals(trainer.counted.real_tokens, trainer.counted.padding_tokens)
     section = replace(
         begun,
         aligned_tokens=aligned,
         epochs=epochs_of(trainer.state.log_history),
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         **spent,
-        real_tokens=trainer.counted.real_tokens,
-        padding_tokens=trainer.counted.padding_tokens,
+        real_tokens=real_tokens,
+        padding_tokens=padding_tokens,
     )
     return replace(record, train=section)
 
@@ -249,15 +293,9 @@ def _special_tokens(config: PretrainedConfig) -> dict[str, int | None]:
     return {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
 
 
-def _finish(
-    trainer: ObservedTrainer,
-    loaded: LoadedModel,
-    record: TrainRecord,
-    request: TrainRequest,
-    results: Path | None,
-    observer: Observer,
-) -> TrainRecord:
+def _finish(job: Job, record: TrainRecord, request: TrainRequest, results: Path | None) -> TrainRecord:
     """Save the best model with its tokenizer, lineage, log and card, then the finished record."""
+    trainer, loaded = job.trainer, job.loaded
     section = record.train
     folder = Path(request.output_dir)
     model = trainer.model.to("cpu").float()
@@ -267,6 +305,7 @@ def _finish(
         loaded.identity,
         name=public_name(request.output_dir),
         weights="fine-tuned",
+        revision=None,
         model_sha256=weights_sha256(model),
     )
     finished = replace(record, complete=True, model=identity)
@@ -280,14 +319,8 @@ def _finish(
         store.save_lineage(lineage, staged)
         store.save(finished, staged / checkpoints.RECORD_FILE)
         (staged / "metrics.csv").write_text(metrics_csv(section.epochs), encoding="utf-8")
-        (staged / "README.md").write_text(model_card.model_card(finished), encoding="utf-8")
+        (staged / "README.md").write_text(model_card.model_card(finished, job.base_folder), encoding="utf-8")
 
     store.write_folder(folder, write)
     store.save(finished, results)
-    _push(request, observer)
     return finished
-
-
-def _push(request: TrainRequest, observer: Observer) -> None:
-    if request.push_to_hub:
-        observer.say(f"uploading to {model_card.push(Path(request.output_dir), request.push_to_hub)}")

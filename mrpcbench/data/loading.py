@@ -7,23 +7,26 @@ with withheld labels has only -1, as in GLUE. A bad row is an error with its pla
 
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, Value
 
-from mrpcbench import hub
-from mrpcbench.data.folders import COLUMNS, ORIGINAL_TEST, SPLITS, WITHHELD, layout_of
+from mrpcbench.data.folders import COLUMNS, FILE_NAME, ORIGINAL_TEST, SPLIT_OF_STEM, SPLITS, WITHHELD, layout_of
 from mrpcbench.data.parts import Part, Record, agree
+from mrpcbench.data.places import check_folder, is_hub, local_folder
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError
+from mrpcbench.hub.repository import split_revision
+from mrpcbench.hub.snapshots import Snapshot, find
 from mrpcbench.progress import Observer, Silent
-from mrpcbench.quickstart import DATA_DIR
 from mrpcbench.schema.identity import DataIdentity
 from mrpcbench.schema.requests import QUICKSTART
 
 SILENT = Silent()
-HUB = "hub"
 HUB_DATASET, HUB_CONFIG = "nyu-mll/glue", "mrpc"
+HUB_FILE = re.compile(rf"{HUB_CONFIG}/{FILE_NAME}parquet")
 LABEL_OF_TEXT = {"0": 0, "1": 1, "-1": WITHHELD}
 
 
@@ -45,7 +48,7 @@ def _label(record: Record) -> int:
     return label
 
 
-def _checked(split: str, part: Part, names: tuple[str, ...]) -> Dataset:
+def _checked(split: str, part: Part, names: tuple[str, ...], dataset: str | None) -> Dataset:
     if not part.records:
         raise UsageError(f"{part.place}: no pairs for {split}; add rows, or remove the file")
     sentences = {column: [_sentence(record, column) for record in part.records] for column in COLUMNS[:2]}
@@ -56,43 +59,56 @@ def _checked(split: str, part: Part, names: tuple[str, ...]) -> Dataset:
     features = Features(
         {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=list(names))}
     )
-    return Dataset.from_dict({**sentences, "label": labels}, features=features, split=split)
+    info = DatasetInfo(features=features, dataset_name=dataset)
+    return Dataset.from_dict({**sentences, "label": labels}, features=features, info=info, split=split)
 
 
-def _parts(source: str) -> dict[str, Part]:
-    if source == QUICKSTART:
-        folder = DATA_DIR
-    elif source == HUB:
-        folder = hub.snapshot(HUB_DATASET, kind="dataset", patterns=[f"{HUB_CONFIG}/*.parquet"]) / HUB_CONFIG
-    else:
-        folder = Path(source)
-    if not folder.is_dir():
-        what = "is a file; pass its folder" if folder.is_file() else "no such folder"
-        raise UsageError(f"--data {source}: {what}; --data takes {HUB}, {QUICKSTART} or a folder")
-    return layout_of(source, folder).read(folder)
+def _from_hub(source: str, splits: Collection[str]) -> tuple[Path, str]:
+    """The folder with the files of `splits`, and the name of the dataset with its commit."""
+    revision = split_revision(source)[1]
+    snapshot = find(HUB_DATASET if revision is None else f"{HUB_DATASET}@{revision}", "dataset")
+    snapshot.fetch(_files_of(snapshot, splits))
+    return snapshot.done() / HUB_CONFIG, f"{HUB_DATASET}@{snapshot.commit}"
+
+
+def _files_of(snapshot: Snapshot, splits: Collection[str]) -> list[str]:
+    """The files of `splits` in `snapshot`; raises `MrpcbenchError` if the cache lacks those of one."""
+    found = {name: SPLIT_OF_STEM[match["stem"]] for name in snapshot.names if (match := HUB_FILE.fullmatch(name))}
+    if snapshot.offline and (missing := [split for split in splits if split not in found.values()]):
+        raise snapshot.incomplete(f"{HUB_CONFIG}/{missing[0]}-*.parquet")
+    return sorted(name for name, split in found.items() if split in splits)
+
+
+def _parts(source: str, splits: Collection[str]) -> tuple[dict[str, Part], str | None]:
+    """The rows of `source`, and, of the hub, the name of the dataset with its commit."""
+    folder, dataset = local_folder(source), None
+    if folder is None:
+        folder, dataset = _from_hub(source, splits)
+        check_folder(source, folder)
+    return layout_of(source, folder).read(folder), dataset
 
 
 # The public interface
 
 
-def load(source: str, observer: Observer = SILENT) -> DatasetDict:
-    """Load `source`: "hub" (GLUE's MRPC), "quickstart" (the bundled pairs), or the path of a folder.
+def load(source: str, observer: Observer = SILENT, splits: Collection[str] = SPLITS) -> DatasetDict:
+    """Load `source`: "hub" or "hub@REVISION" (GLUE's MRPC), "quickstart" (the bundled pairs), or the path of a folder.
 
     Returns the available splits of train, validation and test, each with `sentence1`, `sentence2` and `label`, in the
     source's row order. Class names that the source declares are kept; the default is GLUE's. Label 1 is the positive
-    class: if a source declares it first, the labels are exchanged, and `observer` gets a message. For a folder called
-    hub or quickstart, write ./hub or ./quickstart.
+    class: if a source declares it first, the labels are exchanged, and `observer` gets a message. Of the hub, only the
+    files of `splits` are downloaded. For a folder called hub or quickstart, write ./hub or ./quickstart.
 
     Raises `UsageError` for an invalid source or row, and `MrpcbenchError` if the hub cannot be reached.
     """
-    parts = _parts(source)
+    parts, dataset = _parts(source, splits)
     if reversed_names := next((part.names for part in parts.values() if part.is_reversed), None):
         negative, positive = reversed_names
         observer.say(
             f"--data {source}: declares {positive}, {negative}; read as 0 = {negative}, 1 = {positive} (positive class)"
         )
     names = agree(f"--data {source}", parts.values())
-    return DatasetDict({split: _checked(split, parts[split], names) for split in SPLITS if split in parts})
+    return DatasetDict({split: _checked(split, parts[split], names, dataset) for split in SPLITS if split in parts})
 
 
 def split_of(dataset: DatasetDict, source: str, split: str, *, labelled: bool = True) -> Dataset:
@@ -104,7 +120,7 @@ def split_of(dataset: DatasetDict, source: str, split: str, *, labelled: bool = 
         raise UsageError(f"--split {split}: no such split; use {', '.join(SPLITS)}")
     if split not in dataset:
         message = f"--data {source}: no {split} split, only {', '.join(dataset)}"
-        if source not in (HUB, QUICKSTART):
+        if not is_hub(source) and source != QUICKSTART:
             layout = layout_of(source, Path(source))
             message += f"; the folder is read as {layout.name}, and the split would come from {layout.files[split]}"
         raise UsageError(message)
@@ -133,12 +149,13 @@ def identity(split: Dataset, source: str, name: str) -> DataIdentity:
     digest, labels = hashlib.sha256(), list(split["label"])
     for pair in zip(split["sentence1"], split["sentence2"], labels, strict=True):
         digest.update(json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
-    if source == HUB:
+    if is_hub(source):
         public = f"hub:{HUB_DATASET}/{HUB_CONFIG}"
     else:
         public = source if source == QUICKSTART else f"folder:{public_name(str(Path(source).resolve()))}"
     return DataIdentity(
         source=public,
+        revision=split_revision(split.info.dataset_name or "")[1],
         split=name,
         pairs=len(labels),
         positives=labels.count(1),

@@ -1,4 +1,4 @@
-"""A verdict for CI: Markdown, JUnit XML and GitHub annotations. Prints nothing.
+"""A verdict or an error for CI: Markdown, JUnit XML and GitHub annotations. Prints nothing.
 
 Each of the three looks like a pass only if the verdict is PASS.
 """
@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from mrpcbench.display.comparison import columns, compared, gate_lines, headline, one_line, ordered, sides
 from mrpcbench.display.numbers import ABSENT
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.records.outputs import check_no_folder
 from mrpcbench.records.store import write_text
 from mrpcbench.schema.gate_requests import Publish
@@ -43,12 +43,34 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
 
     Print them on stderr, which the runner reads too, because with `--json` stdout is one document.
     """
+    return _write(markdown(found), junit(found), annotations(found), request, environ)
+
+
+def publish_error(
+    command: str, message: str, status: ExitStatus, request: Publish, environ: Mapping[str, str]
+) -> list[str]:
+    """`publish` for a command that ended without a verdict, so that no file of an earlier run passes for its result."""
+    title, text = f"mrpcbench {command}".strip(), _clean(message)
+    suite = _suite(title, {"exit code": f"{status:d}"})
+    case = SubElement(suite, "testcase", name="verdict", classname=title.replace(" ", "."), time="0")
+    SubElement(case, "error", type=status.name, message=text)
+    return _write(
+        f"## ERROR (exit code {status:d}): {_escaped(title)}\n\n{_escaped(text)}\n",
+        _finished(suite, (), ()),
+        [f"::error title={_property(title)}::{_data(text)}"],
+        request,
+        environ,
+    )
+
+
+def _write(text: str, xml: str, commands: list[str], request: Publish, environ: Mapping[str, str]) -> list[str]:
+    """Write the files that `request` and `environ` name. Returns what to print: `commands` are for GitHub only."""
     lines: list[str] = []
-    text, summary = markdown(found), environ.get("GITHUB_STEP_SUMMARY")
+    summary = environ.get("GITHUB_STEP_SUMMARY")
     if request.markdown is not None and not (summary and _same(request.markdown, summary)):
         write_text(Path(request.markdown), text)
     if request.junit is not None:
-        write_text(Path(request.junit), junit(found))
+        write_text(Path(request.junit), xml)
     if summary:
         # Other steps write there too, so append. An empty line ends any paragraph or table that they left open.
         # The runner asks for it, not the user: a failure must not take the place of the verdict.
@@ -57,7 +79,7 @@ def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> 
                 file.write(f"\n{text}")
         except OSError as error:
             lines.append(f"warning: GITHUB_STEP_SUMMARY={summary}: {error.strerror}; the job has no summary")
-    return lines + (annotations(found) if environ.get("GITHUB_ACTIONS") == "true" else [])
+    return lines + (commands if environ.get("GITHUB_ACTIONS") == "true" else [])
 
 
 def _same(one: str, other: str) -> bool:
@@ -69,7 +91,7 @@ def _same(one: str, other: str) -> bool:
 
 def markdown(found: Comparison) -> str:
     """The verdict, its reason, the metrics as a table, and what was compared."""
-    lines = [f"## {headline(found.verdict)}: {_escaped(found.kind)}", "", _escaped(found.verdict.reason)]
+    lines = [f"## {headline(found.verdict)}: {_escaped(found.kind)}", "", _escaped(found.verdict.text)]
     if found.metrics:
         cells = columns(found)
         lines += ["", _row(_escaped(name) for name, _ in cells), _row(["---", *["---:"] * (len(cells) - 2), "---"])]
@@ -101,26 +123,43 @@ def junit(found: Comparison) -> str:
     """A test suite with a test case per gated metric, in the schema of Ant's JUnit reports.
 
     REGRESSION and INCONCLUSIVE are failures, INCOMPARABLE is an error. If no test case shows that the verdict is not
-    PASS, one more is added: without a gated metric, or if the records cannot be compared.
+    PASS, one more is added: without a gated metric, or if the records cannot be compared. A missing baseline that was
+    allowed is a skipped test case.
     """
-    suite = Element("testsuite", name=f"mrpcbench compare {_clean(found.kind)}")
-    properties = {"verdict": found.verdict.outcome, "exit code": f"{EXIT_STATUS[found.verdict.outcome]:d}"}
-    records = [(side, "; ".join(compared(record))) for side, record in sides(found)]
-    about = SubElement(suite, "properties")
-    for name, value in (*properties.items(), *records):
-        SubElement(about, "property", name=name, value=_clean(value))
+    suite = _suite(
+        f"mrpcbench {_clean(found.kind)}",
+        {"verdict": found.verdict.outcome, "exit code": f"{EXIT_STATUS[found.verdict.outcome]:d}"},
+        [(side, "; ".join(compared(record))) for side, record in sides(found)],
+    )
     gated = [metric for metric in ordered(found) if metric.gated]
     for metric in gated:
         case = _case(suite, found, metric.metric)
         if metric.verdict.outcome != "PASS":
             kind = "error" if metric.verdict.outcome == "INCOMPARABLE" else "failure"
             _fault(case, kind, metric.verdict, [_figures(found, metric)])
-    shown = bool(gated) and (found.verdict.outcome == "PASS" or any(item.verdict.outcome != "PASS" for item in gated))
+    if found.missing_baseline:
+        SubElement(_case(suite, found, "baseline"), "skipped", message=_clean(found.verdict.text))
+    shown = bool(gated or found.missing_baseline) and (
+        found.verdict.outcome == "PASS" or any(item.verdict.outcome != "PASS" for item in gated)
+    )
     if found.verdict.outcome == "INCOMPARABLE" or not shown:
         _fault(_case(suite, found, "comparable"), "error", found.verdict, found.differences)
     out = [f"{item.metric}: {_figures(found, item)}" for item in ordered(found)]
+    return _finished(suite, out, (*found.differences, *found.warnings))
+
+
+def _suite(name: str, properties: Mapping[str, str], records: Iterable[tuple[str, str]] = ()) -> Element:
+    suite = Element("testsuite", name=name)
+    about = SubElement(suite, "properties")
+    for key, value in (*properties.items(), *records):
+        SubElement(about, "property", name=key, value=_clean(value))
+    return suite
+
+
+def _finished(suite: Element, out: Iterable[str], err: Iterable[str]) -> str:
+    """The text of `suite`, with the lines of its output and its counts."""
     SubElement(suite, "system-out").text = "\n".join(_clean(line) for line in out)
-    SubElement(suite, "system-err").text = "\n".join(_clean(line) for line in (*found.differences, *found.warnings))
+    SubElement(suite, "system-err").text = "\n".join(_clean(line) for line in err)
     _count(suite)
     indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, encoding="unicode") + "\n"
@@ -131,7 +170,7 @@ def _case(suite: Element, found: Comparison, name: str) -> Element:
 
 
 def _fault(case: Element, kind: str, verdict: Verdict, lines: Iterable[str]) -> None:
-    fault = SubElement(case, kind, type=verdict.outcome, message=_clean(verdict.reason))
+    fault = SubElement(case, kind, type=verdict.outcome, message=_clean(verdict.text))
     fault.text = "\n".join(_clean(line) for line in lines)
 
 
@@ -174,7 +213,7 @@ def annotations(found: Comparison) -> list[str]:
 
 def _command(found: Comparison, verdict: Verdict, name: str = "") -> str:
     title = _property(f"mrpcbench {found.kind}{name}: {verdict.outcome}")
-    return f"::{LEVELS[verdict.outcome]} title={title}::{_data(verdict.reason)}"
+    return f"::{LEVELS[verdict.outcome]} title={title}::{_data(verdict.text)}"
 
 
 def _data(text: str) -> str:

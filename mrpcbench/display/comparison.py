@@ -25,12 +25,13 @@ def comparison(found: Comparison) -> RenderableType:
     parts: list[RenderableType] = []
     if found.metrics:
         parts.append(_Fitting(_metrics(found, columns(found)), _metrics(found, _stacked(columns(found)))))
-    lines = [*gate_lines(found), *(f"differs: {line}" for line in found.differences)]
+    lines = [*gate_lines(found)]  # the verdict has the differences
     lines += [f"warning: {line}" for line in found.warnings]
+    lines += found.notes
     if lines:
         parts.append(Text("\n".join(one_line(line) for line in lines) + "\n"))
     parts.append(facts("Compared", ((side, "\n".join(compared(record))) for side, record in sides(found))))
-    verdict = Text(f"{headline(found.verdict)}: {one_line(found.verdict.reason)}", "bold")
+    verdict = Text(f"{headline(found.verdict)}: {one_line(found.verdict.text)}", "bold")
     verdict.stylize(COLOURS[found.verdict.outcome], 0, len(found.verdict.outcome))
     parts.append(verdict)
     return Group(*parts)
@@ -38,7 +39,7 @@ def comparison(found: Comparison) -> RenderableType:
 
 def verdict_line(found: Verdict) -> Text:
     """The outcome in its colour, and the reason."""
-    return Text.assemble((found.outcome, COLOURS[found.outcome]), f": {found.reason}")
+    return Text.assemble((found.outcome, COLOURS[found.outcome]), f": {found.text}")
 
 
 class _Fitting:
@@ -144,7 +145,8 @@ def gate_lines(found: Comparison) -> Iterator[str]:
     for metric in ordered(found):
         # Without a baseline, the table has the limits.
         if metric.gated and (found.baseline or metric.verdict.outcome != "PASS"):
-            known = f"{metric.metric}: {metric.verdict.reason}" in found.verdict.reason
+            decides = metric.verdict.outcome == found.verdict.outcome
+            known = decides and metric.verdict.reason in found.verdict.reason
             limit = f"limit: {metric.limit}" if metric.limit and metric.limit not in metric.verdict.reason else ""
             parts = ["" if known else metric.verdict.reason, limit, f"test: {metric.test}" if metric.test else ""]
             lines.setdefault("; ".join(filter(None, parts)), []).append(metric.metric)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mrpcbench.gates.metrics import METRICS
+from mrpcbench.records.recommendation import Recommendation
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.bench_results import BenchRow, RowSummary
 from mrpcbench.schema.records import BenchRecord, Record
@@ -87,16 +88,15 @@ def document(report: Report) -> dict[str, Any]:
                 "started_at": record.environment.started_at,
                 "model": record.model.name,
                 "model_sha256": record.model.model_sha256,
-                **_results(name, record, report),
+                **_results(record, recommendation),
             }
-            for name, record in report.records
+            for (name, record), recommendation in zip(report.records, report.recommendations, strict=True)
         ],
     }
 
 
-def _results(name: str, record: Record, report: Report) -> dict[str, Any]:
+def _results(record: Record, found: Recommendation | None) -> dict[str, Any]:
     if isinstance(record, BenchRecord):
-        found = report.recommendations[name]
         return {
             "rows": [row_facts(record, row) for row in record.rows],
             "recommendation": asdict(found) if found else None,

@@ -9,26 +9,35 @@ from rich.text import Text
 
 from mrpcbench.display.comparison import one_line, verdict_line
 from mrpcbench.display.numbers import fixed, interval, logged, score
-from mrpcbench.display.recommendation import recommendation
+from mrpcbench.display.recommendation import recommendation, short_recommendation
+from mrpcbench.display.study import answers
 from mrpcbench.display.tables import machine_line, model_line, notes, placement_line
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.identity import ModelIdentity
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
+from mrpcbench.schema.records import (
+    AbRecord,
+    BenchRecord,
+    EvaluateRecord,
+    ExportRecord,
+    Record,
+    StudyRecord,
+    TrainRecord,
+)
 from mrpcbench.schema.results import EvaluateSection, ExportSection, TrainSection
 from mrpcbench.schema.verdicts import Verdict
 
 
 def overview(report: Report) -> RenderableType:
-    """Each record in a few lines: what it is of, and its result."""
+    """Each record in a few lines: what it is of, its result, and for a benchmark the case to deploy."""
     parts: list[RenderableType] = []
-    for name, record in report.records:
+    for (name, record), recommended in zip(report.records, report.recommendations, strict=True):
         moment = f"{record.environment.started_at[:16].replace('T', ' ')} UTC"
         state = "" if record.complete else "; INCOMPLETE: the run did not end"
         parts.append(Text(one_line(f"{name}: {record.command}, {moment}{state}"), "bold"))
         parts.append(Text(f"  {one_line(model_line(record.model))}", "dim"))
-        parts += (Text.assemble("  ", one_line(line) if isinstance(line, str) else line) for line in _lines(record))
-        if recommended := report.recommendations.get(name):
+        parts += (Text.assemble("  ", line) for line in _lines(record))
+        if recommended:
             parts.append(Padding(recommendation(recommended), (0, 0, 0, 2)))
         parts.append(Text())
     for note in notes(_models(report)):
@@ -36,12 +45,28 @@ def overview(report: Report) -> RenderableType:
     return Group(*parts)
 
 
+def brief(report: Report) -> RenderableType:
+    """One line for each record: its main result."""
+    lines = []
+    for (name, record), recommended in zip(report.records, report.recommendations, strict=True):
+        result = Text(short_recommendation(recommended)[0]) if recommended else next(_lines(record))
+        state = "" if record.complete else "INCOMPLETE; "
+        lines.append(Text.assemble(f"{one_line(name)}: {state}", result))
+    return Group(*lines)
+
+
 def _models(report: Report) -> Iterator[ModelIdentity]:
     yield from (record.model for _, record in report.records)
     yield from (row.model for _, record in report.benches for row in record.rows)
 
 
-def _lines(record: Record) -> Iterator[str | Text]:
+def _lines(record: Record) -> Iterator[Text]:
+    """The result of a record, the main line first."""
+    for line in _results(record):
+        yield Text(one_line(line)) if isinstance(line, str) else line
+
+
+def _results(record: Record) -> Iterator[str | Text]:
     match record:
         case TrainRecord():
             yield from _train(record.train)
@@ -53,6 +78,8 @@ def _lines(record: Record) -> Iterator[str | Text]:
             yield from _bench(record)
         case AbRecord():
             yield _verdict(record.verdict)
+        case StudyRecord():
+            yield from answers(record)
 
 
 def _verdict(found: Verdict | None) -> Text:

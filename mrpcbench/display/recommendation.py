@@ -16,7 +16,7 @@ def recommendation(found: Recommendation) -> RenderableType:
     shown = Table.grid(padding=(0, 2, 0, 0))
     shown.add_column(overflow="fold")
     shown.add_column(overflow="fold")
-    for at, (name, text) in enumerate(_lines(found)):
+    for at, (name, text) in enumerate(reasons(found)):
         shown.add_row(name, Text(one_line(text)), style="" if at else "bold")
     return shown
 
@@ -24,16 +24,17 @@ def recommendation(found: Recommendation) -> RenderableType:
 def short_recommendation(found: Recommendation) -> list[str]:
     """The recommendation in at most three lines, for the end of a benchmark."""
     if found.best is None:
-        return [_none(found)]
+        return [f"Deploy {_none(found)}"]
     lines = [f"Deploy {_chosen(found.best, found)}"]
     if excluded := [one.case for one in found.candidates if one.outcome != "PASS"]:
         lines.append(f"Not eligible: {', '.join(excluded)}; `mrpcbench report` says why")
-    if found.knee:
+    if found.knee and (found.knee.memory_bytes or found.knee.batch_size != found.best.batch_size):
         lines.append(f"Batch size: {_knee(found.knee)}")
     return [one_line(line) for line in lines]
 
 
-def _lines(found: Recommendation) -> Iterator[tuple[str, str]]:
+def reasons(found: Recommendation) -> Iterator[tuple[str, str]]:
+    """The case to deploy, why each other case lost, the Pareto front and the knee: names and texts."""
     yield "deploy", _chosen(found.best, found) if found.best else _none(found)
     for one in found.candidates:
         if one.case != found.chosen:
@@ -48,7 +49,9 @@ def _lines(found: Recommendation) -> Iterator[tuple[str, str]]:
 def _none(found: Recommendation) -> str:
     if found.outcome == "REGRESSION":
         return "no case, because every case misses a limit"
-    return "no case, because none is known to be VALID and within the limits"
+    if all(" is INVALID: " in one.reason for one in found.candidates):
+        return "no case, because every case is INVALID"
+    return "no case, because none is known to be eligible"
 
 
 def _chosen(one: Candidate, found: Recommendation) -> str:

@@ -12,10 +12,14 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from mrpcbench.display.numbers import fixed
+from mrpcbench.records.figures import percentile_ms
 from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.identity import Environment, ModelIdentity, Placement
+from mrpcbench.statistics import samples_needed
 
 Row = TypeVar("Row")
+Cell = str | Text
 # SIMPLE_HEAD with gaps in the line below the headers, to separate columns that are one space apart.
 NARROW_BOX = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
 
@@ -23,7 +27,7 @@ NARROW_BOX = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
 class PlainTable(Table):
     """A table whose cells are plain text: a name may contain brackets, which rich would read as markup.
 
-    `below` is a caption at the full width of the terminal; a caption of rich wraps at the width of the table. A `tight`
+    The title and `below`, a caption, are as wide as the terminal; those of rich are as wide as the table. A `tight`
     table has two spaces between columns, or one if the terminal is too narrow.
     """
 
@@ -40,7 +44,12 @@ class PlainTable(Table):
             self.box, self.padding = SIMPLE_HEAD, (0, 1, 0, 0)
             if console.measure(self, options=options.update(width=10_000)).maximum > options.max_width:
                 self.box, self.padding = NARROW_BOX, (0, 0, 0, 0)
+        # A title of rich wraps at the width of the table.
+        title, self.title = self.title, None
+        if title is not None:
+            yield title if isinstance(title, Text) else Text(title)
         yield from super().__rich_console__(console, options)
+        self.title = title
         if self.below:
             yield Text(("\n" if self.tight else "") + self.below, "dim italic")
         yield Text("")
@@ -79,7 +88,7 @@ def table(
 
 def table_of(
     title: str,
-    columns: Sequence[tuple[str, Callable[[Row], str]]],
+    columns: Sequence[tuple[str, Callable[[Row], Cell]]],
     rows: Iterable[Row],
     *,
     bold: Sequence[Row] = (),
@@ -94,7 +103,7 @@ def table_of(
     for row in rows:
         is_bold = any(row is one for one in bold)
         name, *cells = (cell(row) for _, cell in columns)
-        made.add_row(HyphenatedName(name), *cells, style="bold" if is_bold else None)
+        made.add_row(HyphenatedName(str(name)), *cells, style="bold" if is_bold else None)
     return made
 
 
@@ -165,9 +174,31 @@ def caption(model: ModelIdentity, placement: Placement, n: str) -> str:
     return f"{model_line(model)}\n{placement_line(placement)}; {n}"
 
 
+def unverified_label(row: BenchRow) -> str:
+    """The name of a row's case, with UNVERIFIED for a graph that did not pass the gate."""
+    return row.case + (" UNVERIFIED" if row.model.proven is False else "")
+
+
 def case_label(row: BenchRow) -> str:
-    """The name of a row's case, with UNVERIFIED for a graph that did not pass the gate, and ! for an INVALID row."""
-    return row.case + (" UNVERIFIED" if row.model.proven is False else "") + ("!" if row.broken_rules else "")
+    """`unverified_label`, with ! for an INVALID row."""
+    return unverified_label(row) + ("!" if row.broken_rules else "")
+
+
+def batch_label(row: BenchRow) -> str:
+    """The batch size, and the number of pairs if all of them fit into a smaller batch."""
+    small = row.scenario == "offline" and row.pairs < row.batch_size
+    return f"{row.batch_size} ({row.pairs})" if small else str(row.batch_size)
+
+
+def short_name(row: BenchRow) -> str:
+    """A row within its scenario, as `--relative-to` reads it: CASE for single-stream, else CASE:BATCH."""
+    return row.case if row.scenario == "single-stream" else f"{row.case}:{row.batch_size}"
+
+
+def percentile(row: BenchRow, share: float) -> str:
+    """A percentile of a row's samples in ms, or the number of samples that would bound it at 99% confidence."""
+    found = percentile_ms(row, share)
+    return f"n<{samples_needed(share)}" if found is None else fixed(found, 2)
 
 
 def name_header(rows: Iterable[BenchRow]) -> str:

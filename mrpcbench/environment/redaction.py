@@ -42,7 +42,7 @@ def public(request: T) -> T:
 
 def public_name(text: str) -> str:
     """A redacted model, data source or path: a hub id or a bare name is unchanged; a path is cut to its last part."""
-    looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) and not text.startswith((".", "~"))
+    looks_like_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", text) and not text.startswith((".", "~"))
     if looks_like_hub_id and not exists(text):  # noqa: PTH110 (Path's raises what this one does not)
         return text
     return _last_part(_resolved(Path(text)))

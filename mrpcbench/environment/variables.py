@@ -71,6 +71,11 @@ def check_variables(environ: MutableMapping[str, str]) -> None:
             raise UsageError(f"{name}={text}: not {meaning}; correct or unset it")
 
 
+def is_first_process(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process prints and writes: it is alone, or the first of those that a launcher has started."""
+    return environ.get("RANK", "0").strip() in ("", "-1", "0")
+
+
 def ensure_user(environ: MutableMapping[str, str]) -> None:
     """Give a user id that is not in the user database a name and an empty home folder, deleted at exit.
 

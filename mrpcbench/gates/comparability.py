@@ -18,6 +18,7 @@
 - A value that is 'unknown' on one side, such as the origin of a downloaded model, is a warning.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, product
@@ -25,15 +26,18 @@ from itertools import combinations, product
 from mrpcbench.gates.machines import machine_differences
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.identity import Command, ModelIdentity, Placement
-from mrpcbench.schema.records import AbRecord, BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, RunRecord, TrainRecord
 from mrpcbench.schema.results import TrainSection
+from mrpcbench.schema.verdicts import Compared
 
 Named = tuple[str, Record]
 # The commands whose records can be compared; a record of ab already has a verdict.
-COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench")
+COMPARED: tuple[Command, ...] = ("train", "evaluate", "export", "bench", "study")
 
 # The commands of which a baseline may hold several records: different seeds, and repeated runs on one machine.
 SEVERAL: tuple[Command, ...] = ("train", "bench")
+# What a baseline may be called.
+BASELINE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 UNKNOWN = "unknown"
 # Settings that only choose how many threads an engine uses.
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,6 +54,27 @@ class Facts:
     must_match: Mapping[str, object]
     may_differ: Mapping[str, object]
     match_within_side: Mapping[str, object] = field(default_factory=dict)
+
+
+def compared_of(record: Record, name: str) -> Compared:
+    """What a comparison shows of `record`, which it calls `name`."""
+    match record:
+        case TrainRecord():
+            placement: Placement | None = record.train.placement
+        case EvaluateRecord():
+            placement = record.evaluate.placement
+        case ExportRecord():
+            placement = record.export.placement
+        case _:
+            placement = None  # each row or side has its own
+    return Compared(
+        name=name,
+        started_at=record.environment.started_at,
+        git_commit=record.environment.git_commit,
+        model=f"{record.model.name} ({record.model.label})",
+        model_sha256=record.model.model_sha256,
+        engine=placement.description if placement else None,
+    )
 
 
 def comparability(baseline: Sequence[Named], current: Sequence[Named]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -98,8 +123,9 @@ def facts(record: Record) -> Facts:
 
 def _train(record: TrainRecord) -> Facts:
     section, base = record.train, record.train.base_model
-    # The requested precision may be 'auto'; the placement holds the one that was used.
-    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in {"seed", "precision"}}
+    # The placement holds the precision that was used. The batch of all processes counts, not the share of one.
+    left_out = {"seed", "precision", "per_device_train_batch_size"}
+    recipe = {name: value for name, value in asdict(section.recipe).items() if name not in left_out}
     # Newly initialised weights depend on the seed, and are part of the base model's hash.
     identity = _loaded(section) if _has_new_weights(section) else {"base_model_sha256": base.model_sha256}
     return Facts(
@@ -112,6 +138,7 @@ def _train(record: TrainRecord) -> Facts:
         may_differ={
             **_where(section.placement),
             **_settings(record),
+            "processes": section.processes,
             "resumed_from_step": section.resumed_from_step,
         },
         match_within_side=_prefixed("recipe", recipe),
@@ -169,8 +196,8 @@ def _own_facts(record: Record) -> Facts:
             return _export(record)
         case BenchRecord():
             return _bench(record)
-        case AbRecord():
-            raise ValueError("a record of ab already has a verdict")
+        case _:
+            raise ValueError(f"a record of {record.command} is not compared itself")
 
 
 def _row(row: BenchRow, bench: BenchSection) -> Facts:

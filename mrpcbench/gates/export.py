@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mrpcbench.gates.comparability import compared_of
 from mrpcbench.gates.simple_metrics import information
+from mrpcbench.schema.records import ExportRecord
 from mrpcbench.schema.results import ExportGate, ExportSection, ParityTrial
-from mrpcbench.schema.verdicts import Interval, MetricResult, Verdict
+from mrpcbench.schema.verdicts import Comparison, Interval, MetricResult, Verdict, overall
 
 
 def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[MetricResult, ...]:
@@ -14,18 +16,7 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
         max((trial.flips for trial in compared(section.gate.trials)), default=None) if section.gate else None
         for section in sections
     ]
-    gate = MetricResult(
-        metric="export gate",
-        gated=True,
-        verdict=_gate_verdict(current.gate),
-        baseline=flips[0],
-        current=flips[1],
-        unit="flips",
-        change=None,
-        change_unit="",
-        test="every pair of the split",
-        limit="the export gate of the current record",
-    )
+    gate = _gate_metric(current.gate, flips[0], flips[1], "the export gate of the current record")
     figures: Mapping[str, tuple[str, Callable[[ExportSection], float | None]]] = {
         "largest |delta|": ("logit", lambda section: largest_delta(section.gate.trials) if section.gate else None),
         "margin / error": ("times", lambda section: section.gate.headroom if section.gate else None),
@@ -35,6 +26,30 @@ def judge_export(baseline: ExportSection, current: ExportSection) -> tuple[Metri
     return (
         gate,
         *(information(name, figure(baseline), figure(current), unit) for name, (unit, figure) in figures.items()),
+    )
+
+
+def comparison_of(record: ExportRecord, name: str) -> Comparison:
+    """The verdict of an export in the form of a comparison; `name` is that of its file."""
+    gate = record.export.gate
+    flips = max((trial.flips for trial in compared(gate.trials)), default=None) if gate else None
+    metric = _gate_metric(gate, None, flips, f"at most {gate.flips_allowed}" if gate else "")
+    current = (compared_of(record, name),)
+    return Comparison(kind="export", current=current, metrics=(metric,), verdict=overall((), (metric,)))
+
+
+def _gate_metric(gate: ExportGate | None, baseline: float | None, current: float | None, limit: str) -> MetricResult:
+    return MetricResult(
+        metric="export gate",
+        gated=True,
+        verdict=_gate_verdict(gate),
+        baseline=baseline,
+        current=current,
+        unit="flips",
+        change=None,
+        change_unit="",
+        test="every pair of the split",
+        limit=limit,
     )
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from mrpcbench.gates.metrics import METRICS, Limit
-from mrpcbench.gates.simple_metrics import absence, limit_metric, undecided_metric, validity_problem
+from mrpcbench.gates.simple_metrics import Problem, absence, limit_metric, undecided_metric, validity_problem
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.records import BenchRecord, Record
 from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import MetricResult
 
 Named = tuple[str, Record]
+
+RERUN = "run it again on a quiet machine"
 
 
 def judge_limits(records: Sequence[Named], limits: Sequence[Limit]) -> tuple[MetricResult, ...]:
@@ -49,25 +51,27 @@ def _is_meant(row: BenchRow | None, limit: Limit) -> bool:
     return limit.row is None or (row is not None and row.id == limit.row)
 
 
-def _problem(record: Record, row: BenchRow | None, value: float | None, limit: Limit) -> str | None:
+def _problem(record: Record, row: BenchRow | None, value: float | None, limit: Limit) -> Problem | None:
     """Why a value cannot be judged; None if it can. A speedup is as reliable as its reference row."""
     if row and (found := validity_problem(row)):
-        return f"{found}; run it again on a quiet machine"
+        return Problem(found, RERUN)
+    if value is None and row:
+        return Problem(f"no {limit.metric}: too few samples", "use more --rounds")
     if value is None:
-        return f"no {limit.metric}: too few samples; use more --rounds" if row else f"the record has no {limit.metric}"
+        return Problem(f"the record has no {limit.metric}")
     if row and limit.metric == "speedup" and isinstance(record, BenchRecord) and row.summary:
         base = next(item for item in record.bench.rows if str(item.id) == row.summary.reference)
         if found := validity_problem(base):
-            return f"reference row {base.id}: {found}; run it again on a quiet machine"
+            return Problem(f"reference row {base.id}: {found}", RERUN)
     return None
 
 
-def _missing(record: Record, limit: Limit) -> str:
+def _missing(record: Record, limit: Limit) -> Problem:
     """Why no row of `record` has the metric of `limit`."""
     if not isinstance(record, BenchRecord):
-        return f"the record has no {limit.metric}"
+        return Problem(f"the record has no {limit.metric}")
     section: BenchSection = record.bench
     if limit.row is None:
-        return f"no row has {limit.metric}"
+        return Problem(f"no row has {limit.metric}")
     has_row = any(row.id == limit.row for row in section.rows)
-    return f"the row has no {limit.metric}" if has_row else absence(limit.row, section)
+    return Problem(f"the row has no {limit.metric}" if has_row else absence(limit.row, section))

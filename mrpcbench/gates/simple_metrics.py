@@ -1,11 +1,20 @@
 """Metrics without a statistical test: limits, and figures shown for information. Standard library only."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.rows import RowId
 from mrpcbench.schema.verdicts import MetricResult, Verdict
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something cannot be judged, and what to do about it."""
+
+    reason: str
+    advice: str = ""
+
 
 INFORMATION = Verdict(outcome="INCONCLUSIVE", reason="information only, no limit")
 _WORDS = {"min": "at least", "max": "at most"}
@@ -25,15 +34,17 @@ def limit_metric(name: str, value: float, bound: float, side: Literal["min", "ma
         change=None,
         change_unit="",
         limit=limit,
+        slack=(value - bound) * (1 if side == "min" else -1) / abs(bound) if bound else None,
     )
 
 
 def undecided_metric(
-    name: str, value: float | None, problem: str, bound: float, side: Literal["min", "max"], unit: str
+    name: str, value: float | None, problem: Problem, bound: float, side: Literal["min", "max"], unit: str
 ) -> MetricResult:
     """A limit that cannot be judged because of `problem`."""
     made = limit_metric(name, 0.0 if value is None else value, bound, side, unit)
-    return replace(made, verdict=Verdict(outcome="INCONCLUSIVE", reason=problem), current=value)
+    verdict = Verdict(outcome="INCONCLUSIVE", reason=problem.reason, advice=problem.advice)
+    return replace(made, verdict=verdict, current=value, slack=None)
 
 
 def floor_metric(name: str, before: float, after: float, floor: float | None) -> tuple[MetricResult, ...]:

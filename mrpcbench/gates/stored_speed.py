@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mrpcbench.gates.policy import Policy
-from mrpcbench.gates.simple_metrics import absence, validity_problem
+from mrpcbench.gates.simple_metrics import Problem, absence, validity_problem
 from mrpcbench.records.figures import JUDGED_QUANTILE, time_us
 from mrpcbench.schema.bench_results import BenchRow, BenchSection
 from mrpcbench.schema.rows import RowId
@@ -27,6 +27,7 @@ WIDEST_LIMIT = 0.25
 # another state. It varied by up to 8% within one state (108 runs), and by 40% between two states, like the rows.
 LARGEST_MACHINE_CHANGE = 0.10
 
+ADD_RECORDS = "add baseline records, or compare both versions live with `mrpcbench ab`"
 USE_AB = "rerun it on a quiet machine, or compare both versions live with `mrpcbench ab`"
 
 
@@ -76,7 +77,7 @@ class _History:
     """One row in the baseline records: its valid times in microseconds per pair, and the problems of the others."""
 
     times_us: tuple[float, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def mean_us(self) -> float | None:
@@ -106,13 +107,15 @@ class _Row:
         return self.now_us / self.history.mean_us - 1 if self.now_us and self.history.mean_us else None
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Problem | None:
         """Why the row cannot be judged; None if it can."""
         if not self.history.times_us:
             why, count = self.history.problems[0], len(self.history.problems)
-            return f"baseline: {why}" if count < 2 else f"baseline: none of {count} records can be used; {why}"
+            few = f"baseline: {why.reason}"
+            many = f"baseline: none of {count} records can be used; {why.reason}"
+            return replace(why, reason=few if count < 2 else many)
         found = _time_or_problem(self.current)
-        return f"current record: {found}" if isinstance(found, str) else None
+        return replace(found, reason=f"current record: {found.reason}") if isinstance(found, Problem) else None
 
 
 @dataclass(frozen=True)
@@ -140,18 +143,18 @@ def _history(name: RowId, baseline: Sequence[BenchSection], current: BenchSectio
         for section, row in zip(baseline, _found(name, baseline), strict=True)
     ]
     return _History(
-        times_us=tuple(item for item in found if not isinstance(item, str)),
-        problems=tuple(item for item in found if isinstance(item, str)),
+        times_us=tuple(item for item in found if not isinstance(item, Problem)),
+        problems=tuple(item for item in found if isinstance(item, Problem)),
     )
 
 
-def _time_or_problem(row: BenchRow | str) -> float | str:
+def _time_or_problem(row: BenchRow | str) -> float | Problem:
     """Microseconds per pair of a valid `row`, or why it has no valid time; a text is why there is no row."""
     if isinstance(row, str):
-        return row
+        return Problem(row)
     if problem := validity_problem(row):
-        return f"{problem}; {USE_AB}"
-    return time_us(row) or "the row has no samples"
+        return Problem(problem, USE_AB)
+    return time_us(row) or Problem("the row has no samples")
 
 
 def _geometric_mean(times_us: Sequence[float]) -> float:
@@ -159,7 +162,7 @@ def _geometric_mean(times_us: Sequence[float]) -> float:
     return math.exp(fmean(map(math.log, times_us)))
 
 
-def _machine_problem(before: BenchSection, current: BenchSection) -> str | None:
+def _machine_problem(before: BenchSection, current: BenchSection) -> Problem | None:
     """How the control differs from that of `before`, if the machine was in another state.
 
     None if it was not, or if a side has no control.
@@ -171,9 +174,10 @@ def _machine_problem(before: BenchSection, current: BenchSection) -> str | None:
     if max(ratio, 1 / ratio) <= 1 + LARGEST_MACHINE_CHANGE:
         return None
     way = "longer" if ratio > 1 else "less time"
-    return (
+    return Problem(
         f"the machine itself changed: a fixed task took {abs(ratio - 1):.0%} {way} than for the baseline "
-        f"(at most {LARGEST_MACHINE_CHANGE:.0%}); {USE_AB}"
+        f"(at most {LARGEST_MACHINE_CHANGE:.0%})",
+        USE_AB,
     )
 
 
@@ -213,7 +217,7 @@ def _predicted(rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Prediction | None]
 
 
 def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> MetricResult:
-    source = _source(row.history, found, max_slowdown)
+    source, limit = _source(row.history, found, max_slowdown), max(max_slowdown, found.limit if found else 0.0)
     metric = MetricResult(
         metric=str(row.name),
         gated=row.gated,
@@ -224,6 +228,7 @@ def _metric(row: _Row, found: _Prediction | None, max_slowdown: float) -> Metric
         change=None if row.slowdown is None else row.slowdown * 100,
         change_unit="%",
         limit=source,
+        slack=None if row.slowdown is None or not limit else 1 - row.slowdown / limit,
     )
     if found is None:
         return metric
@@ -248,14 +253,12 @@ def _source(history: _History, found: _Prediction | None, max_slowdown: float) -
 
 def _verdict(row: _Row, found: _Prediction | None, max_slowdown: float, source: str) -> Verdict:
     if row.problem:
-        return Verdict(outcome="INCONCLUSIVE", reason=row.problem)
+        return Verdict(outcome="INCONCLUSIVE", reason=row.problem.reason, advice=row.problem.advice)
     assert row.slowdown is not None
     change = f"{abs(row.slowdown):.1%} {'slower' if row.slowdown > 0 else 'faster'}"
     limit, widest = max(max_slowdown, found.limit if found else 0.0), max(max_slowdown, WIDEST_LIMIT)
     if limit > widest:
-        reason = (
-            f"{change}; limit {source} is above {widest * 100:g}%: the baseline is too noisy or has too few records; "
-            "add baseline records, or compare both versions live with `mrpcbench ab`"
-        )
-        return Verdict(outcome="INCONCLUSIVE", reason=reason)
+        noisy = "the baseline is too noisy or has too few records"
+        reason = f"{change}; limit {source} is above {widest * 100:g}%: {noisy}"
+        return Verdict(outcome="INCONCLUSIVE", reason=reason, advice=ADD_RECORDS)
     return Verdict(outcome="REGRESSION" if row.slowdown > limit else "PASS", reason=f"{change}; limit {source}")

@@ -14,7 +14,6 @@ from transformers import (
     set_seed,
 )
 
-from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.files import WEIGHTS, check_safetensors, weight_files
 from mrpcbench.models.finite import first_not_finite
@@ -78,7 +77,7 @@ def load_classifier(
         raise MrpcbenchError(f"--model {name}: its weight {broken} is not finite (NaN or infinity); train it again")
     model.eval()
     _align_padding(model, tokenizer, source, to_train=new_head)
-    identity = _identity(model, tokenizer, folder, name, random_init=random_init, report=report)
+    identity = _identity(model, tokenizer, source, random_init=random_init, report=report)
     if not random_init and not report.new_head:
         remember(folder, identity.model_sha256, stamp)
     return LoadedModel(model, tokenizer, identity, report)
@@ -232,22 +231,22 @@ def _read(folder: Path, name: str, config: PretrainedConfig, *, new_head: bool) 
 def _identity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    name: str,
+    source: ModelSource,
     *,
     random_init: bool,
     report: LoadReport,
 ) -> ModelIdentity:
     found = ModelIdentity(
-        name=public_name(name),
+        name=source.public_name,
         architecture=type(model).__name__,
         parameters=sum(weight.numel() for weight in model.parameters()),
         weights="random-init" if random_init else "pretrained" if report.new_head else "fine-tuned",
         origin="random-init" if random_init else "pretrained" if report.new_head else "unknown",
         model_sha256=weights_sha256(model),
         tokenizer_sha256=tokenizer_sha256(tokenizer),
+        revision=source.revision,
     )
-    lineage = None if random_init else store.load_lineage(folder)
+    lineage = None if random_init else store.load_lineage(source.folder)
     if lineage and lineage.model.model_sha256 == found.model_sha256:
         return replace(found, weights=lineage.model.weights, origin=lineage.model.origin)
     return found

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 
-from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models.classifier import folder_sha256
 from mrpcbench.models.files import weight_files
@@ -26,7 +25,7 @@ def graph_identity(source: ModelSource, graph: Graph) -> ModelIdentity:
         if lineage and lineage.model.graph_sha256:
             _warn(source, f"{ONNX_FILE} was changed since `mrpcbench export` wrote it")
         return _unknown(source, graph, found, tokenizer)
-    known = replace(lineage.model, tokenizer_sha256=tokenizer)
+    known = replace(lineage.model, tokenizer_sha256=tokenizer, revision=source.revision or lineage.model.revision)
     if tokenizer != lineage.model.tokenizer_sha256:
         _warn(source, "the tokenizer was changed since the graph was exported")
         known = _unverified(known)
@@ -45,7 +44,7 @@ def graph_identity(source: ModelSource, graph: Graph) -> ModelIdentity:
 
 def _unknown(source: ModelSource, graph: Graph, sha256: str, tokenizer: str) -> ModelIdentity:
     return ModelIdentity(
-        name=public_name(source.name),
+        name=source.public_name,
         architecture=str((source.config.architectures or ["unknown"])[0]),
         parameters=graph.parameters,
         weights="fine-tuned",
@@ -54,6 +53,7 @@ def _unknown(source: ModelSource, graph: Graph, sha256: str, tokenizer: str) -> 
         tokenizer_sha256=tokenizer,
         graph_sha256=sha256,
         proven=False,
+        revision=source.revision,
     )
 
 

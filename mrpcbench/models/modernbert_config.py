@@ -20,9 +20,10 @@ def is_local(config: PretrainedConfig, layer: int) -> bool:
 def rope_thetas(config: PretrainedConfig) -> tuple[float, float]:
     """The bases of the rotary embeddings (Su et al., RoFormer, 2021) of global and of local layers."""
     if kinds := getattr(config, "rope_parameters", None):
-        return float(kinds[GLOBAL]["rope_theta"]), float(kinds[LOCAL]["rope_theta"])
-    local = config.local_rope_theta
-    return float(config.global_rope_theta), float(config.global_rope_theta if local is None else local)
+        everywhere, local = kinds[GLOBAL]["rope_theta"], kinds[LOCAL]["rope_theta"]
+    else:
+        everywhere, local = config.global_rope_theta, config.local_rope_theta
+    return float(everywhere), float(everywhere if local is None else local)
 
 
 def rope_types(config: PretrainedConfig) -> list[str]:

@@ -5,7 +5,7 @@ worker processes of `ab` need neither.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from glob import escape
@@ -16,6 +16,7 @@ from mrpcbench.data.batches import Reader
 from mrpcbench.data.labels import are_numbers, normal, parsed_map
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
+from mrpcbench.hub.repository import split_revision
 from mrpcbench.models.files import unreadable, what_is
 from mrpcbench.progress import Observer
 from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
@@ -24,6 +25,9 @@ from mrpcbench.schema.requests import DEFAULT_MODEL_DIR, QUICKSTART
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from mrpcbench.hub.snapshots import Snapshot
+    from mrpcbench.models.downloads import Part
 
 ONNX_FILE = "model.onnx"
 # What transformers reads as JSON.
@@ -37,9 +41,6 @@ TOKENIZER_JSON = (
 )
 # The labels of paraphrase: not equivalent, equivalent.
 LABELS = 2
-# All files except weights in formats that can run code when they are loaded.
-HUB_WEIGHTS = ("*.json", "*.safetensors", "*.txt", "*.model")
-HUB_GRAPH = ("*.json", "*.txt", f"onnx/{ONNX_FILE}*")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ class ModelSource:
     """The files of a `--model`. A command resolves them once and passes them on.
 
     `name` is the value of `--model`, for messages. `folder` holds config.json and the tokenizer, with the weights or,
-    for the onnx backend, the ONNX graph. Each file is read at most once. `notes` are messages for the user about
-    settings that were corrected.
+    for the onnx backend, the ONNX graph. `revision` is the commit of a hub model. Each file is read at most once.
+    `notes` are messages for the user about settings that were corrected.
     """
 
     name: str
     folder: Path
+    revision: str | None = None
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
     noted: set[str] = field(default_factory=set, compare=False, repr=False)
 
@@ -92,6 +94,11 @@ class ModelSource:
         """Say each of `notes` once."""
         while self.notes:
             observer.say(self.notes.pop(0))
+
+    @property
+    def public_name(self) -> str:
+        """The name for records: a hub id without its revision, or the folder's last part."""
+        return split_revision(self.name)[0] if self.revision else public_name(self.name)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -153,36 +160,64 @@ class ModelSource:
             )
 
 
-def find_sources(wanted: Iterable[tuple[str, bool]]) -> Mapping[tuple[str, bool], ModelSource]:
-    """The source for each (`--model`, whether its ONNX graph is read). Each name is located once.
+def find_sources(
+    wanted: Iterable[tuple[str, "Part"]], *, plain: Collection[str] = ()
+) -> Mapping[tuple[str, "Part"], ModelSource]:
+    """The source for each (`--model`, what is read of it). Each name is located once, so it is one commit of the hub.
 
-    A graph is in the model folder or in its `onnx/` folder. Raises `UsageError` if a model or its graph does not exist,
+    A graph is in the model folder or in its `onnx/` folder. An engine reads only Optimum's graph of the names in
+    `plain`. Raises `UsageError` if a model or its graph does not exist,
     and `MrpcbenchError` if the hub cannot be reached.
     """
     wanted = list(wanted)
-    patterns: dict[str, list[str]] = {}
-    for name, on_graph in wanted:
-        patterns.setdefault(name, []).extend(HUB_GRAPH if on_graph else HUB_WEIGHTS)
-    located = {name: locate(name, hub_files=files) for name, files in patterns.items()}
+    parts: dict[str, set[Part]] = {}
+    for name, part in wanted:
+        parts.setdefault(name, set()).add(part)
+    located = {name: _located(name, frozenset(found)) for name, found in parts.items()}
     sources: dict[tuple[str, Path], ModelSource] = {}
     found = {}
-    for name, on_graph in wanted:
-        folder = onnx_folder(located[name], name) if on_graph else located[name]
-        found[name, on_graph] = sources.setdefault((name, folder), ModelSource(name, folder))
+    for name, part in wanted:
+        at = located[name]
+        folder = onnx_folder(at.folder, name, plain=name in plain) if part == "graph" else at.folder
+        found[name, part] = sources.setdefault((name, folder), ModelSource(name, folder, at.revision))
     return found
 
 
-def weights_source(name: str, *, to_train: bool = False) -> ModelSource:
-    """The source of the weights of `--model name`, for `train` and `export`; see `locate`."""
-    return ModelSource(name, locate(name, to_train=to_train))
+def weights_source(
+    name: str, *, to_train: bool = False, random_init: bool = False, with_card: bool = False
+) -> ModelSource:
+    """The source of the weights of `--model name`, for `train` and `export`, with its model card; see `locate`."""
+    parts: list[Part] = ["configuration" if random_init else "weights"]
+    return _located(name, frozenset([*parts, "card"] if with_card else parts), to_train=to_train)
 
 
-def locate(model: str, *, to_train: bool = False, hub_files: Iterable[str] = HUB_WEIGHTS) -> Path:
-    """The folder that `--model` means: a folder, a bundled model, or a snapshot of a hub repository.
+def _located(name: str, parts: "frozenset[Part]", *, to_train: bool = False) -> ModelSource:
+    found = locate(name, to_train=to_train)
+    if isinstance(found, Path):
+        return ModelSource(name, found)
+    from mrpcbench.models.downloads import download_model
 
-    `quickstart` means the bundled checkpoint with `to_train`, and the bundled fine-tuned classifier otherwise.
-    `hub_files` are patterns of the files to download from the hub. Each call with a hub id makes a request, so a
-    command calls `find_sources` once instead. Raises `UsageError` if there is no such model.
+    return ModelSource(name, download_model(found, parts), found.commit)
+
+
+def locate(model: str, *, to_train: bool = False) -> "Path | Snapshot":
+    """What `--model` means: a folder, a bundled model's folder, or a commit of a hub repository.
+
+    Each call with a hub id makes a request, so a command calls `find_sources` once instead. Raises `UsageError` if
+    there is no such model.
+    """
+    if (folder := local_folder(model, to_train=to_train)) is not None:
+        return folder
+    from mrpcbench.hub import snapshots
+
+    return snapshots.find(model, "model")
+
+
+def local_folder(model: str, *, to_train: bool = False) -> Path | None:
+    """The folder that `--model` means on this machine; None for a hub id, which is not looked up.
+
+    `quickstart` means the bundled checkpoint with `to_train`, and the bundled fine-tuned classifier otherwise. Raises
+    `UsageError` for a path that is no folder.
     """
     if model == QUICKSTART:
         return CHECKPOINT_DIR if to_train else CLASSIFIER_DIR
@@ -195,29 +230,32 @@ def locate(model: str, *, to_train: bool = False, hub_files: Iterable[str] = HUB
         )
     if folder.exists():
         raise UsageError(f"--model {model}: this is a file; pass the folder with config.json")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    repo_id, revision = split_revision(model)
+    if repo_id.startswith((".", "/", "~")) or repo_id.count("/") > 1:
         raise UsageError(f"--model {model}: no such folder")
-    if "/" in model and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
+    if "/" in repo_id and revision is None and folder.parent.is_dir():  # OWNER/NAME of the hub has no such folder here
         raise UsageError(
             f"--model {model}: no {folder.name} in {folder.parent}; `mrpcbench export` writes graphs there"
         )
-    from mrpcbench import hub
-
-    return hub.snapshot(model, kind="model", patterns=list(dict.fromkeys(hub_files)))
+    return None
 
 
-def onnx_folder(folder: Path, name: str) -> Path:
-    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` if neither has one."""
+def onnx_folder(folder: Path, name: str, *, plain: bool = False) -> Path:
+    """The folder with the graph: `folder` itself, or its `onnx/`. Raises `UsageError` if neither has one.
+
+    With `plain`, the error names only graphs of `mrpcbench export --optimize none`.
+    """
     for candidate in (folder, folder / "onnx"):
         if (candidate / ONNX_FILE).exists():
             return candidate
-    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {_other_graph(name)}")
+    raise UsageError(f"--model {name}: no {ONNX_FILE} in it or in its onnx/; {_other_graph(name, plain=plain)}")
 
 
-def _other_graph(name: str) -> str:
+def _other_graph(name: str, *, plain: bool) -> str:
     """What to do if `--model name` has no graph: use one that `mrpcbench export` wrote elsewhere, or export it."""
     default = graph_folder(name, "none")
-    others = sorted(path.parent for path in default.parent.glob(f"{escape(default.name)}*/{ONNX_FILE}"))
+    names = escape(default.name) + ("" if plain else "*")
+    others = sorted(path.parent for path in default.parent.glob(f"{names}/{ONNX_FILE}"))
     if others:
         return f"use --model {shlex.quote(str(others[0]))}"
     export = f"run `{shlex.join(['mrpcbench', 'export', '--model', name])}` first"
@@ -231,7 +269,20 @@ def graph_folder(model: str, optimize: str, *, random_init: bool = False) -> Pat
         return Path(model) / graph
     # The hub's cache is shared with other programs, and random weights do not belong to the model's folder.
     suffix = f"-random-init-{graph}" if random_init else f"-{graph}"
-    return Path(public_name(model).rsplit("/", 1)[-1] + suffix)
+    return Path(public_name(split_revision(model)[0]).rsplit("/", 1)[-1] + suffix)
+
+
+def export_command(graph: Path, data: str, optimize: str | None) -> str:
+    """The command that exports and verifies the graph in the folder `graph` again, with the pairs of `--data data`.
+
+    The model is the folder above the graph, if that has weights; else the command has MODEL in its place.
+    """
+    model = str(graph.parent) if any(graph.parent.glob("*.safetensors")) else "MODEL"
+    command = ["mrpcbench", "export", "--model", model, "--data", data]
+    form = optimize or "none"
+    command += [] if form == "none" else ["--optimize", form]
+    command += [] if graph_folder(model, form) == graph else ["--output-dir", str(graph)]
+    return shlex.join(command)
 
 
 def _check_json(path: Path, option: str) -> None:
@@ -266,6 +317,10 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     for file in MODEL_JSON:
         _check_json(folder / file, option)
     from transformers import AutoConfig
+
+    from mrpcbench.models.downloads import check_architecture
+
+    check_architecture(folder, option)
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

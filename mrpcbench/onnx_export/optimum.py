@@ -101,8 +101,8 @@ def _optimum(optimize: Optimize) -> Optimum:
         from optimum.onnxruntime.utils import ORTConfigManager
     except ImportError as error:
         raise MissingError(
-            f"--optimize {optimize}: Optimum cannot be used here ({first_line(error)}); install optimum-onnx, which "
-            "needs transformers<4.58, or use our graphs with --optimize cpu, int8 or cuda"
+            f"--optimize {optimize}: Optimum cannot be used here ({first_line(error.__cause__ or error)}); "
+            "install optimum-onnx, which needs transformers<4.58, or use our graphs with --optimize cpu, int8 or cuda"
         ) from error
     return Optimum(onnx_export_from_model, AutoOptimizationConfig, ORTOptimizer, ORTConfigManager)
 

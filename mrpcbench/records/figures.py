@@ -36,6 +36,16 @@ def best_load(row: BenchRow) -> LoadPoint | None:
     return next(best, None)
 
 
+def bracket(curve: Sequence[LoadPoint]) -> tuple[float | None, float | None]:
+    """The largest rate of `curve` that meets the target, and the smallest rate above it that misses it.
+
+    Either is None if there is none. The first is the result of the search for a rate; the second bounds its error.
+    """
+    low = max((point.rate_per_s for point in curve if point.meets_slo), default=None)
+    missed = (point.rate_per_s for point in curve if not point.meets_slo)
+    return low, min((rate for rate in missed if low is None or rate > low), default=None)
+
+
 def speed(row: BenchRow) -> float | None:
     """Pairs per second; for server, the rate of the best load. None without a load, or without samples above 0."""
     if row.scenario != "server":
@@ -93,19 +103,27 @@ def round_ms(row: BenchRow) -> list[float]:
 class RelativeSpeed:
     """Speedup of one row over another: the median over the rounds that both have run, and its 95% interval.
 
-    The interval is None with too few rounds.
+    The interval is None with too few rounds. For server there are no rounds: see `relative_speed`.
     """
 
     times: float
     interval: Interval | None
     rounds: int
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 1, so that one of the rows is faster."""
+        return self.interval is not None and not self.interval.low <= 1 <= self.interval.high
+
 
 def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
     """Speedup of `row` over `base`, paired by round, because what slows a round slows both of its interleaved rows.
 
-    As `median_speedup`, with a percentile bootstrap interval. None without a complete round.
+    As `median_speedup`, with a percentile bootstrap interval. None without a complete round. For server, the ratio of
+    the best loads, with the range in which it can lie, since each search ends between two rates; None without a load.
     """
+    if row.scenario == "server":
+        return _relative_load(row, base)
     logs = _log_ratios(row, base)
     times = median_speedup(row, base)
     if times is None:
@@ -113,6 +131,19 @@ def relative_speed(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
     found = median_interval(logs) if len(logs) >= ROUNDS_FOR_INTERVAL else None
     ends = replace(found, low=math.exp(found.low), high=math.exp(found.high)) if found else None
     return RelativeSpeed(times=times, interval=ends, rounds=len(logs))
+
+
+def _relative_load(row: BenchRow, base: BenchRow) -> RelativeSpeed | None:
+    """The ratio of the best loads; its range is None if a search found no rate that misses the target."""
+    mine, mine_above = bracket(row.server.curve if row.server else ())
+    other, other_above = bracket(base.server.curve if base.server else ())
+    if not mine or not other:
+        return None
+    found = None
+    if mine_above is not None and other_above is not None:
+        ends = mine / other_above, mine_above / other
+        found = Interval(low=ends[0], high=ends[1], level=1.0, method="rates between which both searches ended")
+    return RelativeSpeed(times=mine / other, interval=found, rounds=0)
 
 
 def median_speedup(row: BenchRow, base: BenchRow) -> float | None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
+from mrpcbench.records.store import write_text
 
 
 def check_writable(option: str, path: str | Path | None) -> None:
@@ -29,6 +30,14 @@ def check_no_folder(option: str, path: str | Path | None) -> None:
     """Raise `UsageError` if `path`, which is to be a file, is a folder."""
     if path is not None and Path(path).is_dir():
         raise UsageError(f"{option} {path}: a folder; name a file in it")
+
+
+def write_output(option: str, path: str | Path, text: str) -> None:
+    """Write `text` to `path` atomically, as `store.write_text`; raises `UsageError` if the system refuses."""
+    try:
+        write_text(Path(path), text)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written ({error.strerror}); name another path") from None
 
 
 def check_space(option: str, folder: Path, needed: int) -> None:

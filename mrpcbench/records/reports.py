@@ -15,11 +15,12 @@ Named = tuple[str, Record]
 class Report:
     """The records of one `report`, in the order of their files.
 
-    `recommendations` has one for each record of `bench`, by its name; None if the run did not end.
+    `recommendations` has an entry for each record: None if it is not of `bench`, or the run did not end. Two records
+    can have the same name, because names leave out folders that name a user.
     """
 
     records: tuple[Named, ...]
-    recommendations: dict[str, Recommendation | None]
+    recommendations: tuple[Recommendation | None, ...]
     plan: ReportPlan
 
     @property
@@ -32,5 +33,9 @@ class Report:
         """The worst outcome of the recommendations; PASS without a limit, because nothing was asked."""
         if self.plan.max_f1_drop is None and self.plan.max_p99_ms is None:
             return "PASS"
-        found = {one.outcome if one else "INCONCLUSIVE" for one in self.recommendations.values()}
+        found = {
+            one.outcome if one else "INCONCLUSIVE"
+            for (_, record), one in zip(self.records, self.recommendations, strict=True)
+            if isinstance(record, BenchRecord)
+        }
         return next(outcome for outcome in WORST_FIRST if outcome in found)

@@ -34,6 +34,22 @@ def f1_of(counts: Confusion) -> float:
     return _ratio(2 * counts.true_positive, 2 * counts.true_positive + counts.false_positive + counts.false_negative)
 
 
+def confusion_of(pairs: int, positives: int, accuracy: float, f1: float) -> Confusion:
+    """The four counts that `pairs` with `positives` of class 1 have for an `accuracy` and an `f1`.
+
+    With E wrong pairs, F1 = 2 TP / (2 TP + E), so TP = F1 E / (2 (1 - F1)). Without any, every positive is found.
+    """
+    wrong = round((1 - accuracy) * pairs)
+    found = positives if wrong == 0 else round(f1 * wrong / (2 * (1 - f1)))
+    missed = positives - found
+    return Confusion(
+        true_positive=found,
+        false_positive=wrong - missed,
+        false_negative=missed,
+        true_negative=pairs - positives - (wrong - missed),
+    )
+
+
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EvalScore:
     """The full score of `logits` [N, 2] against `labels` [N]; the prediction is the larger logit."""
     counts = confusion(logits.argmax(axis=1), labels)

@@ -6,6 +6,7 @@ In a checkout, `python -m mrpcbench.records.store` generates two files from `mrp
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -275,7 +276,7 @@ def json_schema() -> dict[str, Any]:
         body = schema["$defs"][kind.__name__]
         if issubclass(kind, RunRecord):  # both have a default in code, but are required in a file
             body["required"] = ["schema_version", "command", *body["required"]]
-        body["description"] = (kind.__doc__ or "").split("\n\n")[0]
+        body["description"] = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
         for item in dataclasses.fields(kind):
             body["properties"][item.name]["description"] = item.metadata["about"]
         if version := body["properties"].get("schema_version"):
@@ -317,7 +318,15 @@ def format_page() -> str:
     ]
     shared = dataclasses.fields(RunRecord)
     for kind in (RunRecord, *_record_kinds()):
-        lines += ["", f"## {kind.__name__}", "", kind.__doc__ or "", "", "| field | type | meaning |", "|---|---|---|"]
+        lines += [
+            "",
+            f"## {kind.__name__}",
+            "",
+            inspect.cleandoc(kind.__doc__ or ""),
+            "",
+            "| field | type | meaning |",
+            "|---|---|---|",
+        ]
         for item in dataclasses.fields(kind):
             if kind is not RunRecord and item in shared:
                 continue

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mrpcbench.records.figures import best_load, load_percentile_ms, median_speedup, percentile_ms, speed
-from mrpcbench.records.ranking import ratio, references
+from mrpcbench.records.ranking import ratio, reference
 from mrpcbench.schema.bench_results import BenchRow, BenchSection, RowSummary
 
 
@@ -20,7 +20,7 @@ def _summary(row: BenchRow, section: BenchSection) -> RowSummary:
     if rate is None:
         return RowSummary()
     rivals = [other for other in section.rows if other.scenario == row.scenario]
-    base = next(iter(references(rivals, (rivals[0].case,))), row)
+    base = reference(rivals)
     is_reference = base is row
     return RowSummary(
         pairs_per_s=rate,

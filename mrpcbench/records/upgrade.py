@@ -63,6 +63,7 @@ def upgrade(document: dict[str, Any]) -> dict[str, Any]:
                 del holder[old]
         for fill in FILLED:
             fill(made)
+    _name_batch_sizes(made)
     for holder, name in (*_fields_at(made, "schema_version"), *_fields_at(made, "ab.comparison.schema_version")):
         holder[name] = SCHEMA_VERSION
     return made
@@ -75,6 +76,17 @@ def _refuse_from_text(document: dict[str, Any]) -> None:
     """Samples of `--from-text` include tokenising, so they are not comparable with samples of the model alone."""
     if any(plan.get("from_text") for plan in _objects_at(document, "bench.plan")):
         raise ValueError("measured with --from-text, which this version does not support; measure again")
+
+
+# --- values that older records of version 2.0 omit --------------------------------------------------------------------
+
+
+def _name_batch_sizes(document: dict[str, Any]) -> None:
+    """Before several processes could share a batch, the batch of one process was the whole."""
+    for path in ("train.recipe", "recipe"):
+        for recipe in _objects_at(document, path):
+            if "per_device_train_batch_size" in recipe:
+                recipe.setdefault("batch_size", recipe["per_device_train_batch_size"])
 
 
 # --- values that version 1 omitted ------------------------------------------------------------------------------------

@@ -52,9 +52,9 @@ class BenchPlan:
         "Server: how long the first request of a batch waits to fill a batch.", default=2.0, minimum=0, group="Timing"
     )
     rounds: int = about(
-        "Rounds; in each, every row runs once over the pairs, in alternating order. The default is at least 5 with "
-        "--relative-to or --preset, and a preset with few --pairs adds rounds until p99 can be shown.",
-        default=3,
+        "Rounds; in each, every row runs once over the pairs, in alternating order. A preset with few --pairs adds "
+        "rounds until p99 can be shown.",
+        default=5,
         minimum=1,
         group="Timing",
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, dataclass_transform
 from mrpcbench.errors import UsageError
 
 # The panels of the help.
-Group = Literal["Model and data", "Recipe", "Timing", "Limits", "Output", "Advanced"]
+Group = Literal["Model and data", "Recipe", "Trials", "Timing", "Limits", "Output", "Advanced"]
 # What the value of an option names: a file; a folder; a hub id, a plain name or a path; a hub repository.
 Location = Literal["file", "folder", "name or path", "repository"]
 

@@ -94,6 +94,11 @@ class ComparePlan:
         group="Limits",
         metavar="[ROW:]METRIC=NUMBER",
     )
+    allow_missing_baseline: bool = about(
+        "Exit with 0 if the baseline does not exist yet and no limit is set; show the command that creates it.",
+        default=False,
+        group="Limits",
+    )
 
 
 @described
@@ -146,6 +151,12 @@ class ReportPlan:
         default=None,
         minimum=0,
         group="Limits",
+    )
+    output: str | None = about(
+        "Write all records to this file as a web page with figures; it ends in .html. Needs mrpcbench[report].",
+        default=None,
+        group="Output",
+        location="file",
     )
     price_per_hour: float | None = about(
         "Price of this machine for an hour, above 0; adds the cost of a million pairs.", default=None, minimum=0

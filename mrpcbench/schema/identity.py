@@ -7,7 +7,7 @@ from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.requests import Optimize, TrainRecipe
 from mrpcbench.schema.version import SCHEMA_VERSION
 
-Command = Literal["train", "evaluate", "export", "bench", "ab"]
+Command = Literal["train", "evaluate", "export", "bench", "ab", "study"]
 Weights = Literal["pretrained", "fine-tuned", "random-init"]
 Origin = Literal["pretrained", "random-init", "unknown"]
 
@@ -81,7 +81,9 @@ class Environment:
         "Version of each installed package that can change a result; of ONNX Runtime's, the imported one."
     )
     settings: dict[str, str] = about("Environment variables that were set and affect the libraries.")
-    git_commit: str | None = about("Commit of the mrpcbench source, from git or MRPCBENCH_COMMIT; null if unknown.")
+    git_commit: str | None = about(
+        "Commit of the mrpcbench source: git's, or outside a checkout MRPCBENCH_COMMIT; null if unknown."
+    )
     git_dirty: bool | None = about("Whether that checkout had uncommitted changes.")
     source_sha256: str | None = about("Hash over the Python files of mrpcbench.", default=None)
     machine: MachineTraits | None = about("The machine's traits; null in records without them.", default=None)
@@ -92,6 +94,7 @@ class ModelIdentity:
     """The weights of a model, and its graph."""
 
     name: str = about("Hub id, or the folder's last part.")
+    revision: str | None = about("Commit of the hub repository that it was read from; null for a folder.", default=None)
     architecture: str = about("Class name in config.json.")
     parameters: int = about("Number of weights.")
     weights: Weights = about("pretrained (no classifier yet), fine-tuned, or random-init (never trained).")
@@ -134,7 +137,9 @@ class Lineage:
     base_model: str | None = about(
         "Hub id or folder name of the model that training started from; null if unknown.", default=None
     )
+    base_model_revision: str | None = about("Commit of that model on the hub; null for a folder.", default=None)
     base_model_sha256: str | None = about("Hash of the weights that training started from.", default=None)
+    data_revision: str | None = about("Commit of the hub dataset; null for a folder.", default=None)
     train_data_sha256: str | None = about("Hash of the training pairs.", default=None)
     validation_data_sha256: str | None = about("Hash of the pairs that selected the best epoch.", default=None)
     recipe: TrainRecipe | None = about("How it was trained; null if this project did not train it.", default=None)
@@ -147,6 +152,7 @@ class DataIdentity:
     """The pairs of a record."""
 
     source: str = about("Where the pairs came from.")
+    revision: str | None = about("Commit of the hub dataset; null for a folder.", default=None)
     split: str = about("Split name.")
     pairs: int = about("Number of pairs.")
     positives: int = about("Pairs of the positive class, label 1.")

@@ -10,9 +10,12 @@ from typing import Literal
 from mrpcbench.schema.bench_results import AbSection, BenchRow, BenchSection
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.identity import Command, DataIdentity, Environment, ModelIdentity
+from mrpcbench.schema.requests import Launcher, TrainRecipe
 from mrpcbench.schema.results import EvalScore, EvaluateSection, ExportSection, TrainSection
-from mrpcbench.schema.verdicts import Verdict
+from mrpcbench.schema.verdicts import Interval, Verdict
 from mrpcbench.schema.version import SCHEMA_VERSION
+
+SeedMetric = Literal["accuracy", "f1", "loss"]
 
 
 @described
@@ -87,11 +90,93 @@ class AbRecord(RunRecord):
         return self.ab.comparison.verdict if self.ab.comparison else None
 
 
-Record = TrainRecord | EvaluateRecord | ExportRecord | BenchRecord | AbRecord
+# --- study ------------------------------------------------------------------------------------------------------------
+
+
+@described
+class StudyTrial:
+    """One run of `train` in a study. Its record is also in its folder, next to its log."""
+
+    seed: int = about("The seed of the run.")
+    folder: str = about("The folder of the run, in that of the study.")
+    record: TrainRecord | None = about("The record; null until the run has finished.", default=None)
+    error: tuple[str, ...] = about("The last lines of the log, if the run failed.", default=())
+
+
+@described
+class SeedSummary:
+    """One metric of one setting over the seeds: its value at the best epoch of each finished trial."""
+
+    metric: SeedMetric = about("accuracy, f1 or loss, on the validation pairs.")
+    seeds: tuple[int, ...] = about("The seeds.")
+    values: tuple[float, ...] = about("The value of each seed.")
+    median: float = about("The median.")
+    median_interval: Interval | None = about(
+        "Distribution-free interval of the median, with the level that it reaches; null for one seed."
+    )
+    mean: float = about("The mean.")
+    standard_deviation: float | None = about("The sample standard deviation; null for one seed.")
+    smallest: float = about("The smallest value.")
+    largest: float = about("The largest value.")
+    majority: float | None = about("The value of always answering the majority class; null for the loss.")
+    at_or_below_majority: int | None = about("Seeds that are not above that value; null for the loss.")
+
+
+@described
+class StudySetting:
+    """The trials of one setting: the recipe of the study with other values of some of its fields."""
+
+    name: str = about("The values, such as learning_rate=5e-05; 'default' if the recipe is unchanged.")
+    values: dict[str, str] = about("The fields of the recipe that were set, and their values.")
+    trials: tuple[StudyTrial, ...] = about("One trial for each seed.")
+    summaries: tuple[SeedSummary, ...] = about("One for each metric that a finished trial has.", default=())
+
+
+@described
+class SettingComparison:
+    """One metric of two settings, paired by the seeds that both have."""
+
+    metric: SeedMetric = about("The metric.")
+    a: str = about("Name of the first setting.")
+    b: str = about("Name of the second setting.")
+    seeds: tuple[int, ...] = about("The seeds that both have.")
+    difference: float = about("Mean of b minus a over these seeds.")
+    p_value: float = about("Two-sided p-value of the paired permutation test.")
+    adjusted_p: float = about("The p-value after Holm's correction over the pairs of settings.")
+    smallest_p: float = about("The smallest corrected p-value that this many seeds can give.")
+    smallest_difference: float | None = about(
+        "The smallest mean difference with this spread that would be significant at 5% after Bonferroni's correction; "
+        "null if none would, or for more than 16 seeds."
+    )
+
+
+@described
+class StudySection:
+    """Results of `study`."""
+
+    recipe: TrainRecipe = about("The requested recipe, without seed and settings.")
+    seeds: tuple[int, ...] = about("The requested seeds.")
+    launcher: Launcher = about("What ran the trials: local or ray.")
+    threads: int = about("CPU threads of each process of a trial.")
+    processes: int = about("Processes of each trial.")
+    settings: tuple[StudySetting, ...] = about("The settings, with their trials.")
+    comparisons: tuple[SettingComparison, ...] = about("Each metric of each pair of settings.", default=())
+
+
+@described
+class StudyRecord(RunRecord):
+    """One `study`: many runs of `train`."""
+
+    command: Literal["study"] = about("The command that ran.", default="study")
+    study: StudySection = about("Its result.")
+
+
+Record = TrainRecord | EvaluateRecord | ExportRecord | BenchRecord | AbRecord | StudyRecord
 RECORDS: Mapping[str, type[Record]] = {
     "train": TrainRecord,
     "evaluate": EvaluateRecord,
     "export": ExportRecord,
     "bench": BenchRecord,
     "ab": AbRecord,
+    "study": StudyRecord,
 }

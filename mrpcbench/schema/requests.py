@@ -8,6 +8,8 @@ from typing import Literal
 from mrpcbench.schema.fields import about, described
 
 DEFAULT_MODEL = "answerdotai/ModernBERT-base"
+# Pairs in a training batch of the reference run.
+DEFAULT_BATCH_SIZE = 32
 DEFAULT_MODEL_DIR = "aai_ModernBERT_mrpc_ft"
 QUICKSTART = "quickstart"
 
@@ -25,11 +27,16 @@ Scenario = Literal["single-stream", "offline", "server"]
 Order = Literal["length", "given"]
 Preset = Literal["peers"]
 Split = Literal["train", "validation", "test"]
+Launcher = Literal["local", "ray"]
+Keep = Literal["best", "all", "none"]
 
 
-WEIGHTS_HELP = "Hub id (OWNER/NAME), model folder, or 'quickstart' for the bundled tiny model."
-MODEL_HELP = "Hub id (OWNER/NAME), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
-DATA_HELP = "'hub' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
+PUSH_HELP = "Hub repository (NAME or OWNER/NAME) for the upload: of train the model, of export its verified graph."
+WEIGHTS_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, or 'quickstart' for the bundled tiny model."
+MODEL_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
+DATA_HELP = (
+    "'hub' or 'hub@REVISION' (GLUE MRPC), a folder with MRPC or with CSV, JSONL or Parquet files, or 'quickstart'."
+)
 DEVICE_HELP = "Where to run; 'auto' uses CUDA if it works, and the record says which was used."
 RANDOM_HELP = "Use random weights, built from config.json only; every record says so."
 LABEL_MAP_HELP = (
@@ -57,14 +64,17 @@ class TrainRequest:
         "Discard the run in --output-dir and retrain; its checkpoints are removed.", default=False, group="Output"
     )
     report_to: str = about(
-        "Experiment tracker that the Trainer reports to (tensorboard, wandb, ...).", default="none", group="Output"
+        "Experiment tracker that the Trainer reports to (tensorboard, trackio, wandb, ...).",
+        default="none",
+        group="Output",
     )
     push_to_hub: str | None = about(
-        "Upload the finished model to this hub repository (OWNER/NAME).",
+        PUSH_HELP,
         default=None,
         group="Output",
         location="repository",
     )
+    private: bool = about("Make the repository of --push-to-hub private, if it is new.", default=False, group="Output")
 
 
 @described
@@ -74,10 +84,15 @@ class TrainRecipe:
     What the notebook does not set (weight decay, gradient clipping, the seed) has the default of the Trainer.
     """
 
-    per_device_train_batch_size: int = about(
-        "Pairs in one training batch.",
-        default=32,
-        flags=("--batch-size", "--per-device-train-batch-size"),
+    batch_size: int | None = about(
+        f"Pairs in one training batch, over all processes; default: {DEFAULT_BATCH_SIZE}.",
+        default=None,
+        minimum=1,
+        group="Recipe",
+    )
+    per_device_train_batch_size: int | None = about(
+        "Pairs in one training batch of one process; default: --batch-size divided by the number of processes.",
+        default=None,
         minimum=1,
         group="Recipe",
     )
@@ -125,6 +140,48 @@ class TrainRecipe:
         "Validation metric that selects the best epoch.", default="loss", group="Recipe"
     )
     seed: int = about("Seed of the new head, the data order and dropout.", default=42, minimum=0, group="Recipe")
+
+
+@described
+class StudyPlan:
+    """The trials of `study`, and how they are run. `TrainRequest` and `TrainRecipe` say what a trial trains."""
+
+    seeds: str = about(
+        "How many seeds, from 42 on, or a list of seeds such as 1,2,5.", default="6", group="Trials", metavar="N|LIST"
+    )
+    set: tuple[str, ...] = about(
+        "An option of train and the values to try, such as learning_rate=5e-5,8e-5; several options are combined. "
+        "Repeatable.",
+        default=(),
+        group="Trials",
+        metavar="NAME=VALUE,...",
+    )
+    output_dir: str = about(
+        "Folder for the trials and the record, study.json. For Ray, all machines must see it.",
+        default="mrpcbench_study",
+        group="Output",
+        location="folder",
+    )
+    launcher: Launcher = about(
+        "What runs the trials: local, processes on this machine; ray, a Ray cluster or a local Ray.",
+        default="local",
+        group="Trials",
+    )
+    address: str | None = about(
+        "Address of the Ray cluster; default: RAY_ADDRESS, or a local Ray.", default=None, group="Trials"
+    )
+    jobs: int = about(
+        "Trials at a time on one machine, which share its cores; 0: one for each GPU, or one.",
+        default=0,
+        minimum=0,
+        group="Trials",
+    )
+    nproc: int = about("Processes of one trial, which share its batch.", default=1, minimum=1, group="Trials")
+    keep: Keep = about(
+        "What stays of a finished trial besides its record. best: the model; all: also the checkpoints; none: nothing.",
+        default="best",
+        group="Output",
+    )
 
 
 @described
@@ -216,6 +273,12 @@ class ExportPlan:
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
     label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced", metavar="0=NAME,1=NAME")
+    push_to_hub: str | None = about(
+        PUSH_HELP,
+        default=None,
+        group="Output",
+        location="repository",
+    )
 
 
 @described

@@ -76,7 +76,9 @@ class TrainSection:
     """Results of `train`."""
 
     recipe: TrainRecipe = about("The requested recipe, with the engine that trained in place of 'auto'.")
-    placement: Placement = about("Where and in which precision it trained.")
+    placement: Placement = about("Where and in which precision it trained; of several processes, the first.")
+    processes: int = about("Processes that shared each batch.", default=1)
+    devices: tuple[str, ...] = about("The device of each process; empty in older records.", default=())
     base_model: ModelIdentity = about("The model that training started from.")
     load_report: LoadReport = about("Keys that did not match when the base model was loaded.")
     aligned_tokens: dict[str, int | None] = about("Special tokens of the config that were aligned with the tokenizer.")
@@ -95,8 +97,9 @@ class TrainSection:
     )
     evaluate_s: float | None = about("Part of train_s for the evaluations.", default=None)
     save_s: float | None = about("Part of train_s for saving checkpoints.", default=None)
-    real_tokens: int = about("Training tokens that are not padding, in this process.")
-    padding_tokens: int = about("Training tokens that are padding, in this process.")
+    pushed: str | None = about("Address of the commit that --push-to-hub made; null if there is none.", default=None)
+    real_tokens: int = about("Training tokens that are not padding, since the start or the resumption.")
+    padding_tokens: int = about("Training tokens that are padding, since the start or the resumption.")
 
 
 @described
@@ -174,6 +177,17 @@ class ExportGate:
 
 
 @described
+class PairSpeed:
+    """Time of one pair in the graph and in the original model, called in turn on the device of the export gate."""
+
+    pairs: int = about("Number of pairs.")
+    graph_ms: float = about("Median time of one pair in the graph, in milliseconds.")
+    original_ms: float = about("Median time of one pair in the original model in float32, in milliseconds.")
+    speedup: float = about("Median over the pairs of the original model's time divided by the graph's.")
+    interval: Interval = about("Interval of the speedup.")
+
+
+@described
 class ExportSection:
     """Results of `export`: the graph, and whether it matches the model."""
 
@@ -186,5 +200,9 @@ class ExportSection:
     nodes: int = about("Nodes of the graph.")
     files: dict[str, int] = about("Files of the ONNX model and their sizes in bytes.")
     placement: Placement = about("Where the graph ran for the export gate.")
+    pushed: str | None = about("Address of the commit that --push-to-hub made; null if there is none.", default=None)
     reference: Placement = about("Where the original model ran for the export gate.")
     gate: ExportGate | None = about("The result of the export gate; null until it is done.")
+    pair_speed: PairSpeed | None = about(
+        "Time of one pair; null until it is measured, and in older records.", default=None
+    )

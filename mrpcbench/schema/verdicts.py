@@ -37,6 +37,12 @@ class Verdict:
 
     outcome: Outcome = about("PASS, REGRESSION, INCONCLUSIVE or INCOMPARABLE.")
     reason: str = about("The reason, in one line.")
+    advice: str = about("What to do about it, in one line; empty if nothing helps.", default="")
+
+    @property
+    def text(self) -> str:
+        """The reason and the advice, in one line."""
+        return "; ".join(filter(None, (self.reason, self.advice)))
 
 
 @described
@@ -56,6 +62,10 @@ class MetricResult:
     p_value: float | None = about("One-sided p-value for 'worse than the baseline'.", default=None)
     adjusted_p: float | None = about("The p-value after Holm's correction over the gated metrics.", default=None)
     limit: str = about("The limit, as text.", default="")
+    slack: float | None = about(
+        "How far the value is within the limit, as a share of the limit; negative beyond it; null if unknown.",
+        default=None,
+    )
 
 
 @described
@@ -80,7 +90,12 @@ class Comparison:
     current: tuple[Compared, ...] = about("The side that is judged.", default=())
     differences: tuple[str, ...] = about("Forbidden differences; any makes the comparison INCOMPARABLE.", default=())
     warnings: tuple[str, ...] = about("Allowed differences.", default=())
+    notes: tuple[str, ...] = about("What a study in the baseline says about the score of a single run.", default=())
     metrics: tuple[MetricResult, ...] = about("The metrics, the gated ones first.", default=())
+    missing_baseline: bool = about(
+        "Whether the baseline did not exist, and --allow-missing-baseline let the comparison go on without one.",
+        default=False,
+    )
     verdict: Verdict = about("The outcome of the comparison.")
 
 
@@ -94,6 +109,33 @@ def overall(differences: Sequence[str], metrics: Sequence[MetricResult]) -> Verd
     worst = next(outcome for outcome in WORST_FIRST if any(metric.verdict.outcome == outcome for metric in gated))
     decisive = [metric for metric in gated if metric.verdict.outcome == worst]
     if worst == "PASS":
-        names = ", ".join(metric.metric for metric in decisive)
-        return Verdict(outcome="PASS", reason=f"{names}: {decisive[0].verdict.reason}" if len(decisive) == 1 else names)
-    return Verdict(outcome=worst, reason="; ".join(f"{metric.metric}: {metric.verdict.reason}" for metric in decisive))
+        return Verdict(outcome="PASS", reason=_passed(decisive))
+    advice = dict.fromkeys(metric.verdict.advice for metric in decisive if metric.verdict.advice)
+    return Verdict(outcome=worst, reason=_reasons(decisive), advice="; ".join(advice))
+
+
+# A verdict gives this many reasons, or names this many metrics that pass; the metrics have the others.
+MOST_NAMED = 3
+
+
+def _passed(metrics: Sequence[MetricResult]) -> str:
+    """The metrics that pass; of many, their number, and the one that is closest to its limit."""
+    if len(metrics) == 1:
+        return f"{metrics[0].metric}: {metrics[0].verdict.reason}"
+    if len(metrics) <= MOST_NAMED:
+        return ", ".join(metric.metric for metric in metrics)
+    known = [(metric.slack, metric) for metric in metrics if metric.slack is not None]
+    if not known:
+        return f"{len(metrics)} limits met"
+    tightest = min(known, key=lambda item: item[0])[1]
+    return f"{len(metrics)} limits met; the tightest is {tightest.metric}: {tightest.verdict.reason}"
+
+
+def _reasons(metrics: Sequence[MetricResult]) -> str:
+    """Each reason once, with its metrics; beyond `MOST_NAMED` reasons, the number of the other metrics."""
+    named: dict[str, list[str]] = {}
+    for metric in metrics:
+        named.setdefault(metric.verdict.reason, []).append(metric.metric)
+    parts = [f"{', '.join(names)}: {reason}" for reason, names in list(named.items())[:MOST_NAMED]]
+    left = sum(len(names) for names in list(named.values())[MOST_NAMED:])
+    return "; ".join([*parts, *([f"and {left} more"] if left else [])])

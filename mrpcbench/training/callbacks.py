@@ -12,10 +12,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from mrpcbench.progress import Observer
 from mrpcbench.schema.results import EpochMetrics
+from mrpcbench.training.distributed import World
 from mrpcbench.training.epoch_log import epochs_of
 
 # Reading the loss waits for the GPU. Twice a second is often enough for a person and too rare to slow the training.
 DISPLAY_EVERY_S = 0.5
+# A process of several may get one Ctrl-C twice, from the terminal and from its launcher.
+SAME_SIGNAL_WITHIN_S = 1.0
 
 
 class Stopwatch:
@@ -114,7 +117,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         text = f"loss {float(self.loss) * accumulated:.4f}  lr {self._learning_rate:.2e}"
         assert self._first is not None
         first_step, first_end = self._first
-        if pairs := (step - first_step) * args.train_batch_size * accumulated:
+        if pairs := (step - first_step) * args.train_batch_size * args.world_size * accumulated:
             text += f"  {pairs / max(now - first_end, 1e-9):.0f} pairs/s"
         return text
 
@@ -126,8 +129,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Passes on the log after each evaluation, and turns Ctrl-C into a checkpoint."""
 
-    def __init__(self, on_epoch: Callable[[tuple[EpochMetrics, ...]], None]) -> None:
+    def __init__(self, on_epoch: Callable[[tuple[EpochMetrics, ...]], None], world: World) -> None:
         self.interrupted = False
+        self._world = world
+        self._noted_at = 0.0
         self._on_epoch = on_epoch
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -139,6 +144,8 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
         At the end of an epoch the Trainer saves by itself, after the evaluation that belongs to it.
         """
+        # The signal may reach the processes of a run in different steps.
+        self.interrupted = self._world.any(self.interrupted)
         at_an_end = float(state.epoch).is_integer() or state.global_step >= state.max_steps
         if self.interrupted and not at_an_end:
             control.should_save = True
@@ -146,6 +153,7 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is u
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End an interrupted run: its checkpoint is complete."""
         if self.interrupted:
+            self._world.wait()
             raise KeyboardInterrupt
 
     @contextmanager
@@ -153,9 +161,11 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is u
         """The first Ctrl-C asks for a checkpoint and an end; the second ends at once."""
 
         def note(number: int, frame: FrameType | None) -> None:
-            if self.interrupted:
+            again = self.interrupted and time.monotonic() - self._noted_at > SAME_SIGNAL_WITHIN_S
+            # torchrun passes on the signal that the terminal has sent to all processes.
+            if again or (self.interrupted and self._world.size == 1):
                 raise KeyboardInterrupt
-            self.interrupted = True
+            self.interrupted, self._noted_at = True, time.monotonic()
 
         previous = signal.signal(signal.SIGINT, note)
         try:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -24,7 +25,7 @@ from mrpcbench.training.trainer import ObservedTrainer
 RUN_FILE = "mrpcbench-run.json"
 # The record of a finished run, next to its model.
 RECORD_FILE = "mrpcbench-train.json"
-CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def check_output(request: TrainRequest) -> None:
@@ -48,7 +49,9 @@ def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdent
     return Lineage(
         model=base,
         base_model=base.name,
+        base_model_revision=base.revision,
         base_model_sha256=base.model_sha256,
+        data_revision=identities[0].revision,
         train_data_sha256=identities[0].data_sha256,
         validation_data_sha256=identities[1].data_sha256,
         recipe=recipe,
@@ -82,7 +85,7 @@ def check_same_run(now: Lineage, folder: Path) -> None:
     if before.precision != now.precision:
         changed.append(f"precision {before.precision} (now {now.precision})")
     if before.base_model_sha256 != now.base_model_sha256:
-        changed.append(f"a model other than {now.base_model}")
+        changed.append(_other_model(before, now))
     if before.train_data_sha256 != now.train_data_sha256:
         changed.append("other training pairs")
     if before.validation_data_sha256 != now.validation_data_sha256:
@@ -97,7 +100,7 @@ def finished(run: Lineage, folder: Path) -> TrainRecord | None:
     Raises `UsageError` if the weights in `folder` are others than those that `run` wrote.
     """
     lineage = store.load_lineage(folder)
-    if lineage is None or lineage != replace(run, model=lineage.model) or not (folder / SAFE_WEIGHTS_NAME).exists():
+    if lineage is None or lineage != _at_commits_of(lineage, run) or not (folder / SAFE_WEIGHTS_NAME).exists():
         return None
     if folder_sha256(ModelSource(str(folder), folder)) != lineage.model.model_sha256:
         raise UsageError(
@@ -108,6 +111,18 @@ def finished(run: Lineage, folder: Path) -> TrainRecord | None:
         record = store.load_as(TrainRecord, folder / RECORD_FILE)
         return record if record.model == lineage.model else None
     return None
+
+
+def _at_commits_of(lineage: Lineage, run: Lineage) -> Lineage:
+    """`run` with the model and the commits of `lineage`: another commit of the hub can hold the same files."""
+    commits = {name: getattr(lineage, name) for name in ("base_model_revision", "data_revision")}
+    return replace(run, model=lineage.model, **commits)
+
+
+def _other_model(before: Lineage, now: Lineage) -> str:
+    if before.base_model_revision and before.base_model == now.base_model:
+        return f"commit {before.base_model_revision} of {now.base_model} (pass {now.base_model}@COMMIT)"
+    return f"a model other than {now.base_model}"
 
 
 def check_best(checkpoint: Path | None, folder: Path) -> None:
@@ -132,8 +147,7 @@ def bytes_to_write(trainer: ObservedTrainer, recipe: TrainRecipe, begun_at: int)
     A checkpoint holds the weights in float32, and AdamW's two moments of each.
     """
     weights: int = 4 * sum(weight.numel() for weight in trainer.model.parameters())
-    epoch = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
-    epoch = math.ceil(epoch / recipe.gradient_accumulation_steps)
+    epoch = trainer.steps_per_epoch
     saves = math.ceil(trainer.total_steps / epoch) - begun_at // epoch
     files = saves * (3 if recipe.optim.startswith("adamw_torch") else 1) + 1
     return int(weights * files)
@@ -144,13 +158,20 @@ def newest_checkpoint(output_dir: Path) -> Path | None:
     numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
     steps = {int(number): path for path, number in numbered if number.isdigit()}
     for step in sorted(steps, reverse=True):
-        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES):
+        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES) and _has_generators(steps[step]):
             try:
                 state_of(steps[step])
             except (ValueError, TypeError):
                 continue
             return steps[step]
     return None
+
+
+def _has_generators(checkpoint: Path) -> bool:
+    """Whether a checkpoint has the state of the random generators of every process of its run."""
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    return all((checkpoint / name).exists() for name in names)
 
 
 def state_of(checkpoint: Path) -> TrainerState:

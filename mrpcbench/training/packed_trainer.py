@@ -23,6 +23,7 @@ from mrpcbench.modernbert.packing import Resident
 from mrpcbench.progress import Observer
 from mrpcbench.schema.identity import Placement
 from mrpcbench.training.arguments import LENGTH, ROW
+from mrpcbench.training.distributed import World
 from mrpcbench.training.packed_step import Labelled, PackedAdamW, PackedStep
 from mrpcbench.training.trainer import ObservedTrainer
 
@@ -60,6 +61,8 @@ class PackedTrainer(ObservedTrainer):
         validation: Dataset,
         observer: Observer,
         precision: str,
+        *,
+        world: World | None = None,
     ) -> None:
         config = loaded.model.config
         if reason := forward.refusal(config, type(loaded.model).__name__, training=True):
@@ -71,7 +74,10 @@ class PackedTrainer(ObservedTrainer):
         max_norm, arguments.max_grad_norm = arguments.max_grad_norm, 0.0
         counted = RowCollator()
         super().__init__(
-            loaded, arguments, _rows(train), _rows(validation), observer, collator=RowCollator(), counted=counted
+            *(loaded, arguments, _rows(train), _rows(validation), observer),
+            world=world,
+            collator=RowCollator(),
+            counted=counted,
         )
         device, filler = self.args.device, int(config.pad_token_id or 0)
         data, self._validation = (_labelled(split, device, filler) for split in (train, validation))
@@ -99,7 +105,7 @@ class PackedTrainer(ObservedTrainer):
         found = placement_of(self.model)
         captured = self.step.capture is not None
         provider = forward.kernels(self.model.config, self.args.device, self.step.dtype, captured=captured)
-        return replace(found, engine=f"packed step, {found.engine}", provider=provider, dtype=self.precision)
+        return replace(found, provider=provider, dtype=self.precision)
 
     def _timed(self, capture: CaptureWork | None) -> CaptureWork | None:
         """`capture`, whose time counts as one-time work."""
@@ -135,9 +141,12 @@ class PackedTrainer(ObservedTrainer):
         """Loss of the batch, divided by the number of accumulated batches; it stays on the device."""
         self._watch_gradient_norm()
         total = self.current_gradient_accumulation_steps
-        self.progress.loss = self.step.backward(inputs[ROW], scale=1 / total, adds=self._accumulated > 0)
+        scale = self.world.weight(len(inputs[ROW])) / total
+        self.progress.loss = self.step.backward(inputs[ROW], scale=scale, adds=self._accumulated > 0)
         self.guard.loss(self.step_now, inputs[ROW], self.progress.loss)
         self._accumulated = (self._accumulated + 1) % total
+        if self._accumulated == 0:
+            self.world.average(self.step.gradients)  # the optimiser clips them next
         return self.progress.loss
 
     def _watch_gradient_norm(self) -> None:

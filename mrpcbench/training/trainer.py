@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate.data_loader import DataLoaderShard
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import (
     EvalPrediction,
     PrinterCallback,
@@ -22,9 +24,11 @@ from mrpcbench.data.batches import padded, padding_of
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
+from mrpcbench.records.scores import cross_entropy
 from mrpcbench.schema.identity import Placement
 from mrpcbench.training.arguments import LENGTH, ROW
 from mrpcbench.training.callbacks import AtTheStart, Progress, Stopwatch
+from mrpcbench.training.distributed import Shares, World
 from mrpcbench.training.divergence import DivergenceGuard, check_logits, check_weights
 from mrpcbench.training.glue_metric import paraphrase_metric
 
@@ -67,7 +71,7 @@ class PairCollator:
 class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer that reports each step to an observer.
 
-    Raises `UsageError` for a tracker in `report_to` that is unknown or not installed.
+    Raises `UsageError` for a tracker in `report_to` that does not start.
     """
 
     data_collator: Any
@@ -80,10 +84,13 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         validation: Dataset,
         observer: Observer,
         *,
+        world: World | None = None,
         collator: Any = None,
         counted: Collator | None = None,
     ) -> None:
         """`collator` makes the batches of evaluation, `counted` those of training; by default padded ones."""
+        self.world = world or World()
+        self._weight = 1.0
         try:
             super().__init__(
                 model=loaded.model,
@@ -103,7 +110,8 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.remove_callback(PrinterCallback)
         self.counted: Collator = counted or PairCollator(loaded, with_rows=True)
         # Whether a batch of each shape is computed before it is trained on; see `warm_up`.
-        self.warms_up = counted is None and arguments.device.type == "cuda"
+        # Processes that share a batch have batches of different shapes, and would wait for each other.
+        self.warms_up = counted is None and arguments.device.type == "cuda" and self.world.size == 1
         self._observer = observer
         self._warm: set[tuple[int, ...]] = set()
         self.guard = DivergenceGuard()
@@ -130,17 +138,35 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         """Optimiser steps of the whole run, as the Trainer counts them."""
         if self.args.max_steps > 0:
             return int(self.args.max_steps)
-        batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size)
-        steps_per_epoch = math.ceil(batches / self.args.gradient_accumulation_steps)
-        return math.ceil(float(self.args.num_train_epochs) * int(steps_per_epoch))
+        return math.ceil(float(self.args.num_train_epochs) * self.steps_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch, as the Trainer counts them."""
+        batches = math.ceil(len(self.train_dataset) / self.batch_size)
+        return math.ceil(batches / int(self.args.gradient_accumulation_steps))
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs in a batch, over all processes."""
+        return int(self.args.train_batch_size) * self.world.size
 
     def get_train_dataloader(self) -> Any:
-        """The Trainer's own, whose batches are counted; those of evaluation are not."""
+        """The Trainer's own, whose batches are counted; those of evaluation are not.
+
+        Several processes share each batch of the one order. The Trainer would fill the last batch up with other pairs.
+        """
         plain, self.data_collator = self.data_collator, self.counted
         try:
-            return super().get_train_dataloader()
+            found = super().get_train_dataloader()
         finally:
             self.data_collator = plain
+        if self.world.size == 1:
+            return found
+        batches = Shares(found.get_sampler(), self.batch_size, self.world)
+        return DataLoaderShard(
+            found.dataset, device=self.args.device, batch_sampler=batches, collate_fn=found.collate_fn
+        )
 
     @property
     def step_now(self) -> int:
@@ -164,9 +190,15 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         rows = inputs.pop(ROW)
         if self.warms_up and tuple(inputs["input_ids"].shape) not in self._warm:
             self._compute_once(inputs)
+        self._weight = self.world.weight(len(rows))
         self.progress.loss = super().training_step(model, inputs, num_items_in_batch).detach()
         self.guard.loss(self.step_now, rows, self.progress.loss)
         return self.progress.loss
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **given: Any) -> Any:
+        """The Trainer's own; the loss of a training batch is weighted by this process's share of its pairs."""
+        found = super().compute_loss(model, inputs, return_outputs=return_outputs, **given)
+        return found if return_outputs else found * self._weight
 
     def warm_up(self, loader: Any) -> None:
         """Compute one batch of each shape that `loader` will give, the largest first; nothing on a CPU.
@@ -220,6 +252,13 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         with self.stopwatch.measuring("evaluate_s"):
             return super().evaluate(*args, **kwargs)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's own. Its mean loss counts the pairs twice that fill up the last batch of several processes."""
+        found = super().evaluation_loop(*args, **kwargs)
+        if self.world.size > 1:
+            found.metrics["eval_loss"] = cross_entropy(_logits(found.predictions), found.label_ids)
+        return found
+
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """The Trainer's own, with which the saving of a checkpoint begins; it ends with the callback `on_save`.
 
@@ -240,7 +279,13 @@ def compute_metrics(prediction: EvalPrediction, step: int) -> dict[str, float]:
 
     Raises `MrpcbenchError` if a logit is not finite.
     """
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    logits = _logits(prediction.predictions)
     check_logits(logits, step)
     found = paraphrase_metric().compute(predictions=np.argmax(logits, axis=1), references=prediction.label_ids)
     return {"accuracy_score": found["accuracy"], "f1_score": found["f1"]}
+
+
+def _logits(predictions: Any) -> NDArray[np.float32]:
+    """The logits [N, 2] among the outputs of a model."""
+    found: NDArray[np.float32] = predictions[0] if isinstance(predictions, tuple) else predictions
+    return found

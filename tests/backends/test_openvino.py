@@ -103,7 +103,9 @@ def test_a_graph_for_onnx_runtime_is_refused_with_the_graph_to_use(
         model=str(tuned_model), data=str(small_data), optimize="cpu", device="cpu", output_dir=str(tmp_path / "onnx")
     )
     export(plan, None, Silent())
-    refusal = r"model.onnx of .*: openvino .* cannot open it \(.*Attention.*\); .* graph of .*--optimize none`$"
+    refusal = (
+        rf"^{tmp_path}/onnx/model.onnx: openvino .* cannot open it \(.*Attention.*\); .* graph of .*--optimize none`$"
+    )
     with pytest.raises(UsageError, match=refusal) as found:
         open_session(spec(tmp_path / "onnx"))
     assert "\n" not in str(found.value)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrpcbench.benchmark.server import Load, arrivals, bracket, find_rate, requests_at, serve
+from mrpcbench.benchmark.server import Load, arrivals, find_rate, requests_at, serve
 from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.records.figures import bracket
 from mrpcbench.schema.bench_results import LoadPoint
 
 TICK = 1 / 64  # seconds: 15.625 ms

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from records import NOTHING, make_row
 
-from mrpcbench.benchmark.validity import broken_rules, drift_of, interval_ranks, needs_rounds, uncertainty_of
+from mrpcbench.benchmark.validity import (
+    broken_rules,
+    drift_of,
+    interval_ranks,
+    invalid_sentence,
+    needs_rounds,
+    uncertainty_of,
+)
 from mrpcbench.schema.bench_results import BenchRow, LoadPoint, ServerResult
 
 
@@ -85,7 +92,8 @@ def test_a_row_with_two_speeds_is_invalid_while_its_time_is_ambiguous() -> None:
 @pytest.mark.parametrize(("step", "word"), [(1.03, "slower"), (0.97, "faster")])
 def test_a_trend_is_drift_with_a_direction(step: float, word: str) -> None:
     rules = broken_rules(offline(*[10.0 * step**index for index in range(9)]))
-    assert any(rule.startswith("drifting: the last third") and word in rule for rule in rules)
+    begin = "drifting: the machine's speed changed; the last third of the rounds is "
+    assert any(rule.startswith(begin) and rule.endswith(word) for rule in rules)
 
 
 def test_a_throttled_second_half_is_drift() -> None:
@@ -215,3 +223,51 @@ def test_no_rounds_are_added_for_a_row_with_other_labels() -> None:
     noisy = replace(answered(1.0), samples_ms=offline(10.0, 11.5, 10.0).samples_ms)
     assert needs_rounds(noisy, answered(1.0))
     assert not needs_rounds(replace(noisy, agreement=0.0), answered(1.0))
+
+
+# --- the sentence about a run -----------------------------------------------------------------------------------------
+
+
+def breaking(*rules: str) -> BenchRow:
+    return make_row(broken_rules=rules)
+
+
+def test_the_invalid_rows_of_a_run_are_one_sentence_with_one_advice() -> None:
+    unsteady, drifting = broken_rules(offline(10.0, 11.5, 10.0))[0], "drifting: the machine's speed changed; x"
+    waiting = broken_rules(busy(1.0, 1.0, 1.1, 0.9))[0]
+    rows = [breaking(), breaking(unsteady), breaking(unsteady, drifting), breaking(waiting)]
+    assert invalid_sentence(rows) == (
+        "3 of 4 rows are INVALID: times varied by more than 5% (2), the machine's speed changed (1), other programs "
+        "used the cores (1); close other programs or allow more time with --max-seconds"
+    )
+    assert invalid_sentence([breaking(waiting)]) == (
+        "1 of 1 rows is INVALID: other programs used the cores (1); close other programs"
+    )
+
+
+def test_a_run_without_an_invalid_row_has_no_sentence() -> None:
+    assert invalid_sentence([]) is invalid_sentence([breaking(), make_row(broken_rules=None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "clause"),
+    [
+        (offline(10.0, 10.0), "fewer than 3 rounds (1); use more --rounds"),
+        (replace(offline(10.0, 10.0, 10.0), failed=3), "the engine failed requests (1)"),
+        (make_row("server", server=None), "no load met the target (1); raise --slo-ms"),
+        (replace(offline(1.0, 1.0, 1.0), resources=replace(NOTHING, gpu_foreign_processes=2)), "free the GPU"),
+        (
+            replace(offline(1.0, 1.0, 1.0), resources=replace(NOTHING, gpu_throttle_reasons=("hw_slowdown",))),
+            "the GPU throttled (1); cool the GPU",
+        ),
+        (replace(offline(1.0, 1.0, 1.0), agreement=0.5), "labels differ from the reference (1); check the model"),
+    ],
+)
+def test_every_rule_has_a_clause(row: BenchRow, clause: str) -> None:
+    rules = broken_rules(row, make_row(case="other"))
+    assert clause in (invalid_sentence([replace(row, broken_rules=rules)]) or "")
+
+
+def test_a_rule_of_another_version_is_counted_too() -> None:
+    assert invalid_sentence([breaking("melted: x")]) == "1 of 1 rows is INVALID: another rule (1)"
+    assert "the machine's speed changed (1)" in (invalid_sentence([breaking("still drifting: x")]) or "")

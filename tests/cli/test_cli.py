@@ -1,6 +1,7 @@
 """The command line as a user meets it: chaining, streams, exit codes and one-line errors."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Outcome
-from datasets import load_dataset
 from engines import engine
+from localhub import LocalHub
 from pages import example_of, missing_line
 
-from mrpcbench import hub
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.data.batches import Batch
 from mrpcbench.instruments.fake_engine import FakeSession
@@ -26,20 +26,10 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def stand_in_hub(small_data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def stand_in_hub(local_hub: LocalHub, glue_files: dict[str, bytes]) -> None:
     """A hub whose ModernBERT is the shipped checkpoint and whose MRPC is a small folder of Parquet files."""
-    folder = tmp_path_factory.mktemp("hub")
-    cache = str(tmp_path_factory.mktemp("cache"))
-    for split in ("train", "validation", "test"):
-        loaded = load_dataset("json", data_files=str(small_data / f"{split}.jsonl"), split="train", cache_dir=cache)
-        (folder / "mrpc").mkdir(exist_ok=True)
-        loaded.to_parquet(folder / "mrpc" / f"{split}-00000-of-00001.parquet")
-
-    def snapshot(repo_id: str, *, kind: str, patterns: list[str]) -> Path:
-        assert repo_id == {"model": "answerdotai/ModernBERT-base", "dataset": "nyu-mll/glue"}[kind]
-        return CHECKPOINT_DIR if kind == "model" else folder
-
-    monkeypatch.setattr(hub, "snapshot", snapshot)
+    local_hub.put("models", "answerdotai/ModernBERT-base", CHECKPOINT_DIR)
+    local_hub.put("datasets", "nyu-mll/glue", glue_files)
 
 
 def test_the_four_commands_chain_without_any_option(mrpcbench: Run, stand_in_hub: None, tmp_path: Path) -> None:
@@ -96,6 +86,13 @@ def test_quiet_shows_the_verdict_of_a_command_that_judges(mrpcbench: Run, tuned_
     assert verdict.startswith("PASS: ")
     assert record == "record: r"
     assert done.err == ""
+
+
+def test_quiet_shows_the_score(mrpcbench: Run, tuned_model: Path, small_data: Path) -> None:
+    done = mrpcbench("-q", "evaluate", "--model", tuned_model, "--data", small_data, "--results", "r")
+    score, record = done.out.splitlines()
+    assert re.fullmatch(r"accuracy \S+, F1 \S+ \(majority class: \S+, \S+\)", score)
+    assert record == "record: r"
 
 
 def test_one_pair_is_classified_without_a_record(mrpcbench: Run, tuned_model: Path, tmp_path: Path) -> None:
@@ -157,21 +154,15 @@ def test_cuda_on_a_machine_without_it_is_exit_code_3(
 
 
 def test_an_unreachable_hub_is_one_line_that_names_the_alternatives(
-    mrpcbench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mrpcbench: Run, local_hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "snapshot_download", _unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     for command in ("train", "train --data quickstart"):
         done = mrpcbench(*command.split())
         assert done.status == 1
         line = _one_line(done)
-        assert all(way in line for way in ("--model DIR", "--data DIR", "quickstart"))
+        assert all(way in line for way in ("cannot be reached", "--model DIR", "--data DIR", "quickstart"))
     assert list(tmp_path.iterdir()) == []
-
-
-def _unreachable(*arguments: object, **options: object) -> None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    raise LocalEntryNotFoundError("no route to the hub")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +233,9 @@ def test_the_version_is_that_of_the_package(mrpcbench: Run) -> None:
 def test_env_shows_what_works_here_and_what_is_missing(mrpcbench: Run) -> None:
     done = mrpcbench("env")
     assert done.status == 0
-    assert "torch on cuda" in done.out
+    assert "torch-packed" in done.out
+    assert done.err == ""
+    assert done.out.count("CPU build") <= 1
     found = json.loads(mrpcbench("env", "--json").out)
     assert dict(found["problems"])["torch on cpu"] is None
     assert found["environment"]["packages"]["torch"]
@@ -257,25 +250,30 @@ def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir:
     assert "accuracy and F1 are meaningless" in " ".join(done.out.split())
 
 
-def test_quickstart_trains_verifies_and_measures(mrpcbench: Run, tmp_path: Path) -> None:
+def test_quickstart_trains_verifies_and_measures(
+    mrpcbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As docs/quickstart.md shows it."""
     example = example_of("quickstart.md")
     assert example
     (step,) = example.steps
+    monkeypatch.setenv("COLUMNS", "80")
     done = mrpcbench(*step.arguments)
     assert done.status == 0, done.err
     assert missing_line(step.shown, done.out) is None
+    lines = [line for text in (done.out, done.err) for line in text.splitlines()]
+    assert sum(-(-len(line) // 80) or 1 for line in lines) <= 45
     results = tmp_path / "mrpcbench_quickstart" / "results"
     records = {name: store.load(results / f"{name}.json") for name in ("train", "evaluate", "export", "bench")}
-    for name in records:
-        assert f"record: mrpcbench_quickstart/results/{name}.json" in done.out
+    for number, name in enumerate(records, start=1):
+        assert f"{number}/4 {name}: " in done.err
     score = records["evaluate"].evaluate.score
     assert score.accuracy >= 0.9
     assert score.majority_accuracy == pytest.approx(0.67, abs=0.01)
     assert records["export"].export.gate is not None
     assert records["export"].export.gate.verdict.outcome == "PASS"
     assert {row.spec.backend for row in records["bench"].bench.rows} == {"torch", "onnx"}
-    assert all(row.accuracy == score.accuracy for row in records["bench"].bench.rows)
+    assert all(row.summary.p99_ms for row in records["bench"].bench.rows if row.scenario == "single-stream")
 
 
 def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: Run, tmp_path: Path) -> None:
@@ -317,10 +315,10 @@ def interrupted(mrpcbench: Run, small_data: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_interrupted_benchmark_shows_its_finished_rows_as_the_options_request(interrupted: Run) -> None:
-    done = interrupted("--relative-to", "fake")
+    done = interrupted("--batch-size", "16", "--relative-to", "fake:16")
     assert "INCOMPLETE" in done.out
     assert "single-stream" in done.out
-    assert "x fake" in done.out
+    assert "speedup over fake:16" in done.out
 
 
 def test_an_interrupted_benchmark_shows_no_tables_with_json_or_quiet(interrupted: Run, tmp_path: Path) -> None:

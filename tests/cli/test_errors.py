@@ -13,7 +13,14 @@ from conftest import REPOSITORY, Outcome
 
 from mrpcbench.backends import registry
 from mrpcbench.commands import env
-from mrpcbench.errors import ExitStatus, InterruptedRunError, MissingError, MrpcbenchError, UsageError
+from mrpcbench.errors import (
+    ExitStatus,
+    InterruptedRunError,
+    MissingError,
+    MrpcbenchError,
+    ReportedError,
+    UsageError,
+)
 
 Run = Callable[..., Outcome]
 
@@ -52,12 +59,14 @@ def below(kind: type[MrpcbenchError]) -> Iterator[type[MrpcbenchError]]:
 
 
 def test_every_error_class_has_its_own_failing_exit_code() -> None:
-    statuses = {kind: kind.status for kind in below(MrpcbenchError)}
+    kinds = (kind for kind in below(MrpcbenchError) if kind.__module__ == MrpcbenchError.__module__)
+    statuses = {kind: kind.status for kind in kinds}
     assert statuses == {
         MrpcbenchError: ExitStatus.FAILED,
         UsageError: ExitStatus.USAGE,
         InterruptedRunError: ExitStatus.INTERRUPTED,
         MissingError: ExitStatus.MISSING,
+        ReportedError: ExitStatus.FAILED,  # or that of the error that another process reports
     }
 
 
@@ -93,6 +102,17 @@ def test_an_error_of_several_lines_is_shown_on_one(kind: type[Exception], failin
     found = failing(kind("one\n\n  two\r\nthree"))
     assert "one two three" in found.err
     assert len(found.err.splitlines()) == 1
+
+
+def test_of_several_processes_one_reports_an_error(
+    failing: Callable[..., Outcome], mrpcbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = failing(ReportedError(ExitStatus.USAGE))
+    assert (found.status, found.out, found.err) == (2, "", "")
+    assert "No such option" in mrpcbench("env", "--nothing").err
+    monkeypatch.setenv("RANK", "1")
+    found = mrpcbench("env", "--nothing")
+    assert (found.status, found.out, found.err) == (2, "", "")
 
 
 def test_an_error_longer_than_the_terminal_stays_one_line(failing: Callable[..., Outcome]) -> None:

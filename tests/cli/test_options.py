@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import typer
+from command_lines import parse
 from conftest import Outcome
 from typer.testing import CliRunner, Result
 
@@ -193,8 +194,7 @@ def test_options_of_a_command_are_in_groups(mrpcbench: Callable[..., Outcome]) -
 
 
 def test_every_command_has_two_examples_which_its_parser_accepts(mrpcbench: Callable[..., Outcome]) -> None:
-    root = typer.main.get_command(cli.app)
-    found = dict(commands(root))
+    found = dict(commands(typer.main.get_command(cli.app)))
     for name in {"", *EXAMPLES, *map(" ".join, found)}:
         assert len(EXAMPLES.get(name, ())) == 2, name
         shown = mrpcbench(*name.split(), "--help").out
@@ -202,23 +202,13 @@ def test_every_command_has_two_examples_which_its_parser_accepts(mrpcbench: Call
             assert example.replace("\n", "\n  ") in shown
             program, *arguments = shlex.split(example.replace("\\\n", " "))
             assert program == "mrpcbench"
-            parsed(root, arguments)
-
-
-def parsed(group: Any, arguments: list[str]) -> None:
-    """Parse a command line as the program does, without running it. Raises for an unknown command or option."""
-    name, command, rest = group.resolve_command(group.make_context("mrpcbench", []), arguments)
-    if hasattr(command, "commands"):
-        parsed(command, rest)
-    else:
-        command.make_context(name, rest)
+            parse(arguments)
 
 
 def test_an_example_with_an_unknown_option_is_found() -> None:
-    root = typer.main.get_command(cli.app)
     for wrong in ("trian", "train --modle x", "bench --rounds 0", "baseline get x"):
         with pytest.raises(typer.TyperException):
-            parsed(root, wrong.split())
+            parse(wrong.split())
 
 
 def test_a_value_has_the_name_of_what_it_is(mrpcbench: Callable[..., Outcome]) -> None:

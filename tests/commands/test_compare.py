@@ -268,9 +268,11 @@ def test_no_baseline_is_an_error(tmp_path: Path) -> None:
     record = scored(tmp_path / "one.json", range(0))
     assert refused([], [record]).startswith("no record on the baseline; name a file")
     assert refused([record], []).startswith("no record on the current side")
-    assert refused([tmp_path / "none.json"], [record]) == f"{tmp_path / 'none.json'}: no such file"
-    (tmp_path / "empty").mkdir()
-    assert refused([tmp_path / "empty"], [record]) == f"{tmp_path / 'empty'}: no records in this folder"
+    assert refused([tmp_path / "none.json"], [record]).startswith(f"{tmp_path / 'none.json'}: no such baseline")
+    assert refused([record, tmp_path / "none.json"], [record]) == f"{tmp_path / 'none.json'}: no such file"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note.txt").touch()
+    assert refused([tmp_path / "other"], [record]) == f"{tmp_path / 'other'}: no records in this folder"
 
 
 def test_a_file_that_is_not_a_record_is_an_error(tmp_path: Path) -> None:
@@ -309,7 +311,9 @@ def test_a_run_that_was_not_finished_is_an_error_on_either_side(tmp_path: Path, 
 @pytest.mark.parametrize("kind", sorted(set(COMMANDS) - set(COMPARED)))
 def test_a_record_that_already_has_a_verdict_is_an_error(tmp_path: Path, kind: Command) -> None:
     path = saved(tmp_path / "one.json", make_record(kind))
-    expected = f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench"
+    expected = (
+        f"{path}: a record of {kind} already has a verdict; name records of train, evaluate, export, bench, study"
+    )
     assert refused([path], [path]) == expected
 
 

@@ -23,6 +23,7 @@ from transformers import (
 
 from mrpcbench.commands.evaluate import classify, evaluate
 from mrpcbench.commands.export import export
+from mrpcbench.data.batches import Batch
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.instruments.fake_engine import FakeSession
 from mrpcbench.records import store
@@ -99,6 +100,34 @@ def test_predictions_go_to_the_output_folder_if_one_is_given(
     plan = EvaluatePlan(data=str(small_data), output_dir=str(tmp_path / "out"))
     record = evaluate(BackendSpec(model=str(tuned_model), device="cpu"), plan, tmp_path / "r.json", Listener())
     assert (tmp_path / "out" / record.evaluate.predictions_file).exists()
+
+
+class Labelled(FakeSession):
+    """Gives each pair the label that `answers` holds for it."""
+
+    def __init__(self, answers: list[int]) -> None:
+        super().__init__()
+        self.answers = np.asarray(answers)
+
+    def infer(self, batch: Batch) -> np.ndarray:
+        return np.eye(2, dtype=np.float32)[self.answers[batch.rows]]
+
+
+@pytest.mark.parametrize("wrong", [0, 40])
+def test_a_score_that_does_not_beat_the_majority_class_is_a_warning(
+    wrong: int, small_data: Path, listener: Listener, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (small_data / "validation.jsonl").read_text().splitlines()]
+    labels = [row["label"] for row in rows]
+    majority = int(2 * sum(labels) >= len(labels))
+    answers = [majority] * wrong + labels[wrong:]
+    spec = BackendSpec(backend=engine("labelled", lambda: Labelled(answers)), model="quickstart")
+    record = evaluate(spec, EvaluatePlan(data=str(small_data)), tmp_path / "r.json", listener)
+    score = record.evaluate.score
+    assert score.accuracy == (score.majority_accuracy if wrong else 1)
+    said = f"accuracy {score.accuracy:.4f} does not clearly beat the majority class ({score.majority_accuracy:.4f})"
+    assert len(listener.warnings) == (1 if wrong else 0)
+    assert all(line.startswith(said) for line in listener.warnings)
 
 
 def test_a_split_without_labels_is_a_clear_error(tuned_model: Path, tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_the_exit_code_tells_whether_a_case_meets_the_limits(mrpcbench: Run) -> 
 def test_an_unfinished_benchmark_cannot_meet_a_limit(mrpcbench: Run, tmp_path: Path) -> None:
     store.save(make_record("bench", complete=False), tmp_path / "bench.json")
     assert mrpcbench("report", "bench.json").status == 0
-    assert mrpcbench("report", "bench.json", "--max-p99-ms", "1000").status == 6
+    for limit in ("--max-p99-ms", "--max-f1-drop"):
+        assert mrpcbench("report", "bench.json", limit, "100").status == 6
 
 
 def test_the_knee_on_a_gpu_is_named_with_its_memory(mrpcbench: Run) -> None:
@@ -152,6 +153,7 @@ def test_the_knee_on_a_gpu_is_named_with_its_memory(mrpcbench: Run) -> None:
         (("--max-f1-drop", "half"), "Invalid value for '--max-f1-drop'"),
         (("--csv", "."), "--csv .: a folder"),
         (("--csv", "bench.json/rows.csv"), "bench.json is a file"),
+        (("--csv", "./bench.json"), "--csv ./bench.json: one of the records; name another file"),
         (("--best",), "No such option: --best"),
     ],
 )
@@ -166,6 +168,22 @@ def test_a_bad_option_is_one_line_and_leaves_everything_as_it_was(
     assert (len(done.err.splitlines()), done.out) == (1, "")
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json"}
     assert (tmp_path / "bench.json").read_bytes() == before
+
+
+def test_quiet_shows_one_line_for_each_record(mrpcbench: Run, tmp_path: Path) -> None:
+    store.save(make_record("evaluate"), tmp_path / "evaluate.json")
+    done = mrpcbench("-q", "report", "evaluate.json", PEERS)
+    first, second = done.out.splitlines()
+    assert first.startswith("evaluate.json: accuracy 0.8603 (0.8233 to 0.8906), F1")
+    assert second.startswith("bench.json: Deploy onnx-int8: 38.5 pairs/s (offline batch 32)")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_file_that_the_system_refuses_is_a_usage_error(mrpcbench: Run, tmp_path: Path) -> None:
+    store.save(make_record("bench"), tmp_path / "bench.json")
+    done = mrpcbench("report", "bench.json", "--csv", "/dev/full")
+    assert done.status == 2
+    assert done.err == "error: --csv /dev/full: cannot be written (No space left on device); name another path\n"
 
 
 def test_an_option_for_benchmarks_needs_one(mrpcbench: Run, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -92,7 +91,9 @@ def test_the_folder_has_a_model_that_loads_everywhere_with_its_lineage(tuned_mod
     assert lineage.model.weights == "fine-tuned"
     assert lineage.model.origin == "pretrained"
     assert lineage.base_model == "quickstart"
-    assert lineage.recipe == TrainRecipe(learning_rate=1e-3, engine="trainer", precision="fp32")
+    assert lineage.recipe == TrainRecipe(
+        batch_size=32, per_device_train_batch_size=32, learning_rate=1e-3, engine="trainer", precision="fp32"
+    )
 
 
 def test_the_saved_weights_are_those_of_the_best_epoch_also_in_a_moved_folder(
@@ -301,6 +302,7 @@ def test_what_the_end_needs_is_checked_before_the_first_step(request_: TrainRequ
         "--output-dir .*file is a file": (replace(request_, output_dir=str(tmp_path / "file" / "model")), None),
         "--results .*file is a file": (request_, tmp_path / "file" / "r.json"),
         "--push-to-hub a/b/c: not a repository": (replace(request_, push_to_hub="a/b/c"), None),
+        "--private: applies to --push-to-hub": (replace(request_, private=True), None),
     }
     for message, (request, results) in cases.items():
         listener = Listener()
@@ -343,9 +345,15 @@ def test_zero_steps_are_refused(request_: TrainRequest) -> None:
             run(request_, replace(RECIPE, max_steps=steps))
 
 
-def test_a_missing_tracker_is_a_usage_error(request_: TrainRequest) -> None:
-    with pytest.raises(UsageError, match="--report-to nonsense"):
+def test_a_tracker_that_is_unknown_or_not_installed_is_one_line(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--report-to nonsense: not a tracker that transformers knows; use none"):
         run(replace(request_, report_to="nonsense"))
+    monkeypatch.setattr("mrpcbench.training.arguments.get_available_reporting_integrations", list)
+    monkeypatch.setattr("mrpcbench.commands.train.load_classifier", None)  # the model is not loaded before
+    with pytest.raises(MissingError, match=r"--report-to comet_ml: its package is missing; .* pip install comet-ml"):
+        run(replace(request_, report_to="comet_ml"))
 
 
 def test_a_run_that_was_never_checkpointed_resumes_at_step_0(request_: TrainRequest) -> None:
@@ -364,9 +372,14 @@ def test_fp16_training_on_the_cpu_is_refused(request_: TrainRequest) -> None:
         run(request_, replace(RECIPE, precision="fp16"))
 
 
-def test_bf16_training_runs_on_the_cpu_and_is_recorded(request_: TrainRequest) -> None:
-    record = run(request_, replace(RECIPE, precision="bf16", max_steps=1))
+def test_bf16_training_runs_on_the_cpu_and_is_recorded(
+    request_: TrainRequest, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrpcbench.commands.train.has_instructions", lambda names: False)
+    record = train(request_, replace(RECIPE, precision="bf16", max_steps=1), None, listener)
     assert record.train.placement.dtype == "bf16"
+    assert [line for line in listener.warnings if "no bf16 instructions" in line] == listener.warnings
+    assert len(listener.warnings) == 1
 
 
 def test_a_name_that_transformers_lacks_is_a_usage_error(request_: TrainRequest) -> None:
@@ -417,41 +430,6 @@ def test_real_mrpc_takes_230_steps_with_the_published_learning_rates(
     assert section.aligned_tokens == {"eos_token_id": None, "bos_token_id": None}
     assert record.model.weights_label == "fine-tuned from random-init"
     assert [item.pairs for item in record.data] == [3668, 408]
-
-
-def test_pushing_uploads_the_model_without_its_checkpoints(
-    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: dict[str, Any] = {}
-
-    class Hub:
-        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
-            calls["repo"] = repo_id
-            return type("Url", (), {"url": f"hub/{repo_id}"})()
-
-        def upload_folder(self, **values: Any) -> None:
-            calls.update(values)
-
-    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
-    listener = Listener()
-    run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1), listener)
-    assert calls["repo"] == calls["repo_id"] == "someone/model"
-    assert "checkpoint-*/**" in calls["ignore_patterns"]
-    assert any("hub/someone/model" in line for line in listener.lines)
-
-
-def test_a_failed_upload_keeps_the_model_and_the_record(
-    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Hub:
-        def create_repo(self, repo_id: str, exist_ok: bool) -> Any:
-            raise OSError("no route")
-
-    monkeypatch.setattr("mrpcbench.training.model_card.HfApi", Hub)
-    with pytest.raises(Exception, match="the upload failed"):
-        run(replace(request_, push_to_hub="someone/model"), replace(RECIPE, max_steps=1))
-    assert store.load(Path(request_.output_dir).parent / "model.json").complete
-    assert (Path(request_.output_dir) / "model.safetensors").exists()
 
 
 # --- the Trainer's interface ------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from localhub import LocalHub
 
-from mrpcbench import hub
 from mrpcbench.data import folders, loading
 from mrpcbench.errors import UsageError
 
@@ -235,18 +235,16 @@ def test_declared_class_names_apply_to_all_splits_and_default_to_glues(tmp_path:
     assert {loading.label_names(split) for split in loaded.values()} == {("different", "same")}
 
 
-def test_hub_reads_the_parquet_files_of_glue_mrpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-
-    def snapshot(repo_id: str, *, kind: str, patterns: list[str]) -> Path:
-        asked.extend((repo_id, kind, patterns))
-        return tmp_path
-
-    (tmp_path / "mrpc").mkdir()
-    write_parquet(tmp_path / "mrpc")
-    monkeypatch.setattr(hub, "snapshot", snapshot)
-    assert rows_of(loading.load("hub")["train"]) == PAIRS
-    assert asked == ["nyu-mll/glue", "dataset", ["mrpc/*.parquet"]]
+def test_hub_downloads_the_parquet_files_of_the_splits_alone(tmp_path: Path, local_hub: LocalHub) -> None:
+    write_parquet(tmp_path)
+    files = {f"mrpc/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
+    old = local_hub.put("datasets", "nyu-mll/glue", files, tag="v1")
+    new = local_hub.put("datasets", "nyu-mll/glue", files | {"README.md": b"newer"})
+    loaded = loading.load("hub@v1", splits=["train"])
+    assert rows_of(loaded["train"]) == PAIRS
+    assert list(loaded) == ["train"]
+    assert loading.identity(loaded["train"].select([0]), "hub@v1", "train").revision == old
+    assert loading.identity(loading.load("hub")["validation"], "hub", "validation").revision == new
 
 
 # The test labels that GLUE withholds

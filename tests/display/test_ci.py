@@ -25,8 +25,8 @@ from comparisons import (
 )
 
 from mrpcbench.cli.terminal import Terminal
-from mrpcbench.display.ci import annotations, check_publish, junit, markdown, publish
-from mrpcbench.errors import UsageError
+from mrpcbench.display.ci import annotations, check_publish, junit, markdown, publish, publish_error
+from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
 
@@ -63,13 +63,14 @@ ATTRIBUTES = {
     "testcase": {"name": TOKEN, "classname": TOKEN, "time": DECIMAL},
     "failure": {"type": ANY, "message": ANY},
     "error": {"type": ANY, "message": ANY},
+    "skipped": {"message": ANY},
     "system-out": {},
     "system-err": {},
 }
 CHILDREN = {
     "testsuite": (("properties", 1, 1), ("testcase", 0, MANY), ("system-out", 1, 1), ("system-err", 1, 1)),
     "properties": (("property", 0, MANY),),
-    "testcase": (("failure|error", 0, 1),),
+    "testcase": (("failure|error|skipped", 0, 1),),
 }
 WITH_TEXT = {"failure", "error", "system-out", "system-err"}
 
@@ -103,7 +104,7 @@ def suite_of(found: Comparison) -> Element:
 def shown_by(suite: Element) -> dict[str, str]:
     """Each case and what it shows."""
     return {
-        case.attrib["name"]: f"{case[0].tag} {case[0].attrib['type']}" if len(case) else "pass"
+        case.attrib["name"]: f"{case[0].tag} {case[0].attrib.get('type', '')}".strip() if len(case) else "pass"
         for case in suite.findall("testcase")
     }
 
@@ -122,7 +123,7 @@ def test_exactly_the_gated_metrics_are_test_cases() -> None:
     assert shown_by(suite_of(OF_EACH_OUTCOME["PASS"])) == {"accuracy": "pass", "F1": "pass"}
     suite = suite_of(SPEEDS)
     assert shown_by(suite) == {"onnx offline batch 32": "pass", "torch offline batch 32": "pass"}
-    assert suite.attrib["name"] == "mrpcbench compare bench"
+    assert suite.attrib["name"] == "mrpcbench bench"
     assert {case.attrib["classname"] for case in suite.findall("testcase")} == {"mrpcbench.bench"}
 
 
@@ -163,6 +164,15 @@ def test_a_report_is_all_green_only_if_the_verdict_is_pass(outcome: Outcome) -> 
 def test_a_pass_without_a_gate_is_not_green() -> None:
     found = make_comparison(PRECISION, verdict=Verdict(outcome="PASS", reason="nothing was asked"))
     assert suite_of(found).attrib["errors"] == "1"
+
+
+def test_a_missing_baseline_that_was_allowed_is_skipped_and_limits_decide() -> None:
+    verdict = Verdict(outcome="PASS", reason="nothing was compared; to create the baseline: `...`")
+    suite = suite_of(make_comparison(verdict=verdict, baseline=(), missing_baseline=True))
+    assert shown_by(suite) == {"baseline": "skipped"}
+    assert schema_faults(suite) == []
+    limits = make_comparison(make_metric("REGRESSION"), baseline=(), missing_baseline=True)
+    assert shown_by(suite_of(limits)) == {"accuracy": "failure REGRESSION", "baseline": "skipped"}
 
 
 def test_a_report_has_every_metric_the_records_and_the_warnings() -> None:
@@ -375,6 +385,20 @@ def test_a_folder_is_refused_before_any_work(option: str, tmp_path: Path) -> Non
         check_publish(Publish(**{option: str(tmp_path)}))
     check_publish(Publish(**{option: str(tmp_path / "new.file")}))
     check_publish(NOTHING)
+
+
+def test_an_error_is_published_like_a_verdict(tmp_path: Path) -> None:
+    request = Publish(markdown=str(tmp_path / "verdict.md"), junit=str(tmp_path / "junit.xml"))
+    publish(OF_EACH_OUTCOME["PASS"], request, {})
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    (line,) = publish_error("compare", f"r.json: {HOSTILE}", ExitStatus.USAGE, request, environ)
+    assert read_command(line)[:2] == ("error", "mrpcbench compare")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert schema_faults(suite) == []
+    assert shown_by(suite) == {"verdict": "error USAGE"}
+    text = (tmp_path / "verdict.md").read_text(encoding="utf-8")
+    assert text.startswith("## ERROR (exit code 2): mrpcbench compare\n\nr.json: a\\|b c ")
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == f"\n{text}"
 
 
 def test_one_file_cannot_be_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,12 @@ from rich.console import Console, RenderableType
 
 from mrpcbench.cli.terminal import PIPE_WIDTH, Terminal
 from mrpcbench.display import render
+from mrpcbench.display.export import export
 from mrpcbench.display.tables import PlainTable
 from mrpcbench.schema.identity import Command, EnvironmentReport, PairAnswer
 from mrpcbench.schema.records import RunRecord
 from mrpcbench.schema.requests import BackendSpec
-from mrpcbench.schema.results import ExportGate
+from mrpcbench.schema.results import ExportGate, PairSpeed
 from mrpcbench.schema.verdicts import Interval, Verdict
 
 RANDOM = replace(MODEL, weights="random-init", origin="random-init")
@@ -137,48 +138,60 @@ def test_the_tables_of_a_record_have_no_private_names_or_paths() -> None:
         assert given_away(text_of(render.render(make_record(command))).splitlines()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("train", "accuracy 0.8431, F1 0.8877"),
+        ("evaluate", "accuracy 0.8603, F1 0.8986 (majority class: 0.6838, 0.8122)"),
+        ("export", "PASS: 0 of 408 labels flip"),
+    ],
+)
+def test_the_result_of_a_record_fits_on_one_line(command: Command, line: str) -> None:
+    found = render.headline(make_record(command))
+    assert found is not None
+    assert found.plain.startswith(line)
+
+
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_epochs_of_a_training_are_shown_with_every_logged_metric() -> None:
+def test_the_epochs_of_a_training_are_shown_with_every_logged_metric_once() -> None:
     shown = words_of(render.render(make_record("train")))
     for part in (
-        "train_grad_norm 9.250000",
-        "train_learning_rate 8.000000e-05 4.000000e-05",
-        "1 0.551234 0.361234 0.843137 0.887719",
-        "2 0.275617 0.361234 0.843137 0.887719",
-        "best (saved) step 230: accuracy 0.843137, F1 0.887719, loss 0.361234",
+        "1 115 0.551234 9.250000 8.000000e-05 0.361234 0.843137 0.887719",
+        "2* 230 0.275617 9.250000 4.000000e-05 0.361234 0.843137 0.887719",
+        "* saved: the best epoch",
         "230/230",
         "23% of the tokens were padding",
         f"sha256 {'a' * 16}",
         "n = 408 validation pairs",
     ):
-        assert part in shown, part
+        assert shown.count(part) == 1, part
 
 
 def test_the_best_epoch_is_the_saved_one_and_not_the_last() -> None:
     section = make_train(epochs=(make_epoch(1, eval_accuracy_score=0.875), make_epoch(2)), best_step=115)
-    shown = words_of(render.render(make_record("train", train=section)))
-    assert "best (saved) step 115: accuracy 0.875000" in shown
-    assert "final step 230: accuracy 0.843137" in shown
-    assert shown.count("best (saved)") == 1
+    record = make_record("train", train=section)
+    shown = words_of(render.render(record))
+    assert "1* 115 " in shown
+    assert "2 230 " in shown
+    assert str(render.headline(record)).startswith("accuracy 0.8750, F1 ")
 
 
 @pytest.mark.parametrize("epochs", [5, 10, 30])
 def test_no_number_is_cut_in_a_table_of_many_epochs(epochs: int) -> None:
     lines = tuple(make_epoch(index + 1, eval_loss=0.4 + index / 997) for index in range(epochs))
-    shown = text_of(render.render(make_record("train", train=make_train(epochs=lines))))
+    shown = text_of(render.render(make_record("train", train=make_train(epochs=lines))), width=80)
     for line in lines:
         assert f" {line.train_learning_rate:.6e} " in shown, line.step
-        assert shown.count(f" {line.eval_loss:.6f} ") >= 2, line.step
+        assert shown.count(f" {line.eval_loss:.6f} ") == 1, line.step
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_loss_that_is_not_finite_is_shown_so() -> None:
     section = make_train(epochs=(make_epoch(1, train_loss=None, eval_loss=None),), best_step=115)
     shown = words_of(render.render(make_record("train", train=section)))
-    assert "1 not finite not finite 0.843137" in shown
-    assert "train_loss not finite" in shown
-    assert "loss not finite" in shown
+    assert "1* 115 not finite 9.250000 8.000000e-05 not finite 0.843137" in shown
 
 
 def test_a_training_without_an_epoch_can_be_shown() -> None:
@@ -252,7 +265,7 @@ def test_a_score_of_an_unverified_graph_is_labelled() -> None:
 
 
 def test_an_export_shows_its_graph_its_trials_and_its_verdict() -> None:
-    shown = words_of(render.render(make_record("export")))
+    shown = words_of(render.render(make_record("export"), verbose=True))
     for part in (
         "1834 nodes, opset 18, fp32",
         "model.onnx 598.5 MB",
@@ -265,6 +278,25 @@ def test_an_export_shows_its_graph_its_trials_and_its_verdict() -> None:
         "onnxruntime 1.31.0 CPUExecutionProvider fp32 on cpu, 2 threads",
     ):
         assert part in shown, part
+    short = words_of(render.render(make_record("export")))
+    assert "verdict PASS: 0 of 408 labels flip" in short
+    assert "Export gate" not in short
+    assert "smallest decision margin" not in short
+
+
+def test_an_export_shows_the_size_of_the_graph_and_the_speed_of_one_pair() -> None:
+    shown = words_of(render.render(make_record("export")))
+    assert "model.onnx 598.5 MB, 1.00x the 598.4 MB of the weights in float32" in shown
+    assert "one pair" not in shown
+    for speedup, low, high, said in (
+        (4.0, 3.5, 4.5, "4.00x faster (95% CI 3.50 to 4.50), measured over 96 pairs"),
+        (0.5, 0.4, 0.6, "0.50x as fast (95% CI 0.40 to 0.60), measured over 96 pairs"),
+        (1.5, 0.9, 2.0, "cannot tell which is faster (95% CI 0.90 to 2.00), measured over 96 pairs"),
+    ):
+        between = Interval(low=low, high=high, level=0.95, method="percentile bootstrap")
+        found = PairSpeed(pairs=96, graph_ms=2.5, original_ms=10.0, speedup=speedup, interval=between)
+        shown = words_of(render.render(make_record("export", export=make_export(pair_speed=found))))
+        assert f"one pair 2.50 ms, in PyTorch 10.00 ms: {said}" in shown
 
 
 def test_an_export_shows_its_graph_and_for_8_bits_the_f1() -> None:
@@ -287,7 +319,7 @@ def test_an_export_shows_joined_pairs_and_other_padding_with_their_limits() -> N
     padding = replace(joined, kind="padding", padding="joined, other padding tokens", max_abs_delta=0.125)
     gate = make_gate(trials=(split, joined, padding), logit_spread=2.5, p99_allowed=0.25, padding_delta_allowed=0.5)
     section = make_export(dtype="fp16", gate=gate)
-    shown = words_of(render.render(make_record("export", export=section)))
+    shown = words_of(render.render(make_record("export", export=section), verbose=True))
     assert "n = 408 pairs per row, 12 if joined" in shown
     assert "8 joined, 10 to 1024 tokens" in shown
     assert "p99 |Δlogit| 0.020 standard deviations of the logits; 0.1 is allowed" in shown
@@ -300,6 +332,7 @@ def test_an_export_shows_joined_pairs_and_other_padding_with_their_limits() -> N
 def test_a_failed_export_shows_the_reason() -> None:
     failed = make_gate(verdict=Verdict(outcome="REGRESSION", reason="3 of 408 labels flip; 0 may"))
     shown = words_of(render.render(make_record("export", export=make_export(gate=failed))))
+    assert "Export gate" in shown
     assert "REGRESSION: 3 of 408 labels flip; 0 may" in shown
     assert "PASS" not in shown
 
@@ -324,7 +357,7 @@ def test_a_graph_for_a_gpu_that_was_verified_on_the_cpu_has_a_note() -> None:
 def test_the_export_gates_table_keeps_all_its_columns_on_80() -> None:
     (shown,) = [
         part
-        for part in render._export(make_record("export", export=make_export(gate=wide_gate())))
+        for part in export(make_record("export", export=make_export(gate=wide_gate())), verbose=True)
         if isinstance(part, PlainTable) and str(part.title) == "Export gate"
     ]
     console = Console(width=80, record=True, file=StringIO())
@@ -344,7 +377,8 @@ def wide_gate() -> ExportGate:
 def test_an_unfinished_export_shows_no_verdict() -> None:
     shown = words_of(render.render(make_record("export", complete=False, export=make_export(gate=None))))
     assert "1834 nodes" in shown
-    assert "Verdict" not in shown
+    assert "not verified yet" in shown
+    assert "verdict" not in shown
 
 
 def test_equal_logits_and_non_finite_logits_have_no_margin() -> None:
@@ -366,16 +400,21 @@ def test_equal_logits_and_non_finite_logits_have_no_margin() -> None:
 # --- what is no record ------------------------------------------------------------------------------------------------
 
 
-def test_the_environment_shows_what_works_and_why_the_rest_does_not() -> None:
-    report = EnvironmentReport(
-        environment=ENVIRONMENT,
-        problems=(("torch on cpu", None), ("torch on cuda", "torch is a CPU build")),
-    )
-    shown = words_of(render.environment(report))
-    for part in ("torch on cpu yes", "torch on cuda no torch is a CPU build", "GPU none", "transformers 4.57.6"):
+def test_the_environment_shows_what_works_and_each_reason_once() -> None:
+    no_gpu = "torch is a CPU build"
+    places = [
+        (f"{name} on {device}", no_gpu if device == "cuda" else None) for name in "ab" for device in ("cpu", "cuda")
+    ]
+    shown = words_of(render.environment(EnvironmentReport(environment=ENVIRONMENT, problems=tuple(places))))
+    for part in ("engine on cpu on cuda", " a yes no ", " b yes no ", "GPU none", "transformers 4.57.6"):
         assert part in shown, part
+    assert shown.count(f"cuda {no_gpu}") == shown.count(no_gpu) == 1
+    places[3] = ("b on cuda", None)
+    shown = words_of(render.environment(EnvironmentReport(environment=ENVIRONMENT, problems=tuple(places))))
+    assert f"a on cuda {no_gpu}" in shown
     on_gpu = replace(ENVIRONMENT, gpu="NVIDIA H200", gpu_driver="570.1", cuda="12.8", git_dirty=True)
     shown = words_of(render.environment(EnvironmentReport(environment=on_gpu, problems=())))
+    assert "Problems" not in shown
     assert "NVIDIA H200, driver 570.1, CUDA 12.8" in shown
     assert "commit 0123456789ab (changed)" in shown
 
@@ -383,9 +422,9 @@ def test_the_environment_shows_what_works_and_why_the_rest_does_not() -> None:
 @pytest.mark.parametrize("place", ["[libcudart.so.12]", "[/usr/lib/libcudart.so]", "provider.cc:100:"])
 def test_a_problem_is_shown_word_for_word(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     problem = f"cannot load {place} no such file"
-    report = EnvironmentReport(environment=ENVIRONMENT, problems=(("onnx on cuda", problem),))
+    report = EnvironmentReport(environment=ENVIRONMENT, problems=(("torch on cuda", None), ("onnx on cuda", problem)))
     Terminal().environment(report, as_json=False)
-    assert f"onnx on cuda no {problem}" in words_in(capsys.readouterr().out)
+    assert f"onnx on cuda {problem}" in words_in(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("weights", ["fine-tuned", "random-init"])

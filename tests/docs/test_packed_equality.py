@@ -53,10 +53,8 @@ def test_the_record_holds_the_differences_of_its_own_runs(script: ModuleType) ->
     assert RECORD["environment"]["cpu"]
 
 
-def test_the_page_states_the_recorded_differences() -> None:
+def test_the_page_states_the_recorded_difference_of_accuracy() -> None:
     page = " ".join((REPOSITORY / "docs" / "train.md").read_text(encoding="utf-8").split())
-    loss, *scores = RECORD["differences"][NAME]
-    assert f"loss {loss['mean']:+.4f} ({loss['low']:+.4f} to {loss['high']:+.4f})" in page
-    for name, score in zip(("accuracy", "F1"), scores, strict=True):
-        mean, low, high = (100 * score[part] for part in ("mean", "low", "high"))
-        assert f"{name} {mean:+.2f} points ({low:+.2f} to {high:+.2f})" in page
+    _, accuracy, _ = RECORD["differences"][NAME]
+    mean, low, high = (100 * accuracy[part] for part in ("mean", "low", "high"))
+    assert f"accuracy {mean:+.2f} points ({low:+.2f} to {high:+.2f})" in page

@@ -1,9 +1,11 @@
 """README.md matches the results, the files and the commands."""
 
 import re
+import tomllib
 
 import pytest
 from conftest import REPOSITORY
+from pages import example_of
 
 from mrpcbench.records import store
 from mrpcbench.schema.records import Record
@@ -74,3 +76,16 @@ def test_every_command_is_in_the_table_of_commands() -> None:
 
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     assert set(re.findall(r"^\| `mrpcbench (\w+)`", README, re.MULTILINE)) == commands
+
+
+def test_the_page_is_short_and_its_program_is_one_that_is_tested() -> None:
+    assert len(README.splitlines()) < 120
+    example = example_of("python.md")
+    assert example
+    assert f"```python\n{example.text}```" in README
+
+
+def test_the_torch_to_install_is_the_one_that_the_package_needs() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (torch,) = (item for item in project["dependencies"] if item.startswith("torch"))
+    assert f"pip install '{torch}' --index-url https://download.pytorch.org/whl/cpu" in README

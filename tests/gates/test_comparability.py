@@ -187,7 +187,7 @@ ALLOWED: list[tuple[Command, str, Any, str]] = [
     ("export", "model__optimize", "cuda", "graph: none, now cuda"),
     ("bench", f"{ROW}model__optimize", "int8", "torch: graph: none, now int8"),
     ("bench", "model__weights", "random-init", "weights: fine-tuned, now random-init"),
-    ("bench", "bench__plan__rounds", 9, "rounds: 3, now 9"),
+    ("bench", "bench__plan__rounds", 9, "rounds: 5, now 9"),
     ("bench", "bench__plan__warmup", 9, "warmup: 3, now 9"),
     ("bench", "environment__cuda", "12.8", "cuda: none, now 12.8"),
     ("bench", "environment__settings", {"OMP_NUM_THREADS": "2"}, "settings.OMP_NUM_THREADS: none, now 2"),

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from mrpcbench import hub
 from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models import classifier, hashes, sources
 from mrpcbench.models.sources import weights_source
@@ -145,7 +144,7 @@ def test_a_folder_without_a_configuration_or_a_tokenizer_is_an_error(base: Path,
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~nowhere/x", "a/b/c"])
 def test_a_missing_path_is_not_looked_up_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    monkeypatch.setattr("mrpcbench.hub.snapshots.find", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(UsageError, match="no such folder"):
         sources.locate(name)
 

@@ -104,6 +104,15 @@ def test_a_slower_row_of_a_case_that_keeps_f1_is_taken() -> None:
     assert candidate(recommended(*rows, max_f1_drop=0.5), "onnx").row == "onnx offline batch 32"
 
 
+def test_a_case_with_a_row_that_cannot_be_judged_is_not_known_to_miss_the_limit() -> None:
+    worse = {"accuracy": 0.89, "f1": ONNX, "agreement": 0.99}
+    rows = offline("torch", 10), offline("onnx", 5, 8, **worse), offline("onnx", 6, broken_rules=("drift",))
+    one = candidate(recommended(*rows, offline("onnx", 7, 64, **worse), max_f1_drop=0.5), "onnx")
+    assert (one.outcome, one.reason) == ("INCONCLUSIVE", "offline batch 32 is INVALID: drift")
+    rows = offline("torch", 10), offline("onnx", 5, 8, **worse), offline("onnx", 6, **worse)
+    assert candidate(recommended(*rows, max_f1_drop=0.5), "onnx").outcome == "REGRESSION"
+
+
 def test_a_case_without_paired_answers_is_excluded_by_a_limit_of_f1() -> None:
     rows = offline("torch", 10, agreement=None), offline("onnx", 5, agreement=None)
     assert recommended(*rows, reference=None).chosen == "onnx"

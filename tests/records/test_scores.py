@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from mrpcbench.records.scores import (
+    accuracy_of,
     confusion,
+    confusion_of,
     cross_entropy,
     f1_difference_interval,
     f1_interval,
+    f1_of,
     finite_or_none,
     score,
 )
@@ -240,3 +243,10 @@ def test_a_difference_of_f1_needs_equal_non_empty_arrays_of_0_and_1() -> None:
         numbers[place, 1] = broken
         with pytest.raises(ValueError, match="neither 0 nor 1"):
             f1_difference_interval(*numbers)
+
+
+def test_the_counts_follow_from_accuracy_and_f1() -> None:
+    for predictions, references in some_cases():
+        counts = confusion(predictions, references)
+        positives = counts.true_positive + counts.false_negative
+        assert confusion_of(len(references), positives, accuracy_of(counts), f1_of(counts)) == counts

@@ -322,7 +322,7 @@ def test_a_command_without_records_is_refused_with_those_that_have_some(tmp_path
     path, document = written(tmp_path)
     for command in ("compare", "selftest", "", None, 3, ["bench"]):
         line = refusal(path, {**document, "command": command})
-        assert line.endswith(f"not a valid record: command {command!r} is none of train, evaluate, export, bench, ab")
+        assert line.endswith(f"not a valid record: command {command!r} is none of {', '.join(COMMANDS)}")
 
 
 # --- writing in one step ----------------------------------------------------------------------------------------------

@@ -39,9 +39,11 @@ from mrpcbench.schema.requests import (
     JsonOption,
     Output,
     QuickstartRequest,
+    StudyPlan,
     TrainRecipe,
     TrainRequest,
 )
+from mrpcbench.training.arguments import with_batch_sizes
 
 MODULES = (requests, bench_requests, gate_requests, verdicts, identity, results, bench_results, records)
 CLASSES = [
@@ -61,6 +63,7 @@ REQUESTS = {
     "ab": (AbPlan, Publish, Output),
     "baseline set": (BaselineFolder, BaselineRequest, JsonOption),
     "report": (ReportPlan, JsonOption),
+    "study": (StudyPlan, JsonOption),
     "quickstart": (QuickstartRequest, JsonOption),
     "env": (JsonOption,),
 }
@@ -188,7 +191,7 @@ def test_every_table_mentions_random_weights(weights: Any, origin: Any, label: s
 
 def test_the_default_recipe_is_the_reference_run() -> None:
     """The arguments of the published notebook, and otherwise the defaults of the Trainer."""
-    recipe = TrainRecipe()
+    recipe = with_batch_sizes(TrainRecipe(), 1)
     assert (recipe.per_device_train_batch_size, recipe.per_device_eval_batch_size) == (32, 32)
     assert (recipe.num_train_epochs, recipe.max_steps) == (2.0, -1)
     assert (recipe.learning_rate, recipe.lr_scheduler_type, recipe.warmup_steps) == (8e-5, "linear", 0)
@@ -252,10 +255,10 @@ OTHER_HELP = {
     "device": {"export"},  # the export itself always runs on the CPU
     "dtype": {"export"},
     "backend": {"bench"},
-    "batch_size": {"bench", "evaluate"},  # evaluate's default depends on the device
+    "batch_size": {"train", "bench", "evaluate"},  # train's is of all processes, evaluate's depends on the device
     "warmup": {"bench"},  # of each row, and not of each process
     "overwrite": {"baseline set"},  # a baseline, and not a run
-    "output_dir": {"train", "evaluate", "export", "quickstart"},  # each writes something else
+    "output_dir": {"train", "study", "evaluate", "export", "quickstart"},  # each writes something else
     "seed": {"train", "bench"},
 }
 

@@ -7,9 +7,9 @@ import pytest
 from conftest import Listener
 from training_runs import RECIPE, run
 
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import MissingError, UsageError
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
-from mrpcbench.training.launch import PREFIXES, SIZES, alone
+from mrpcbench.training.launch import PREFIXES, SIZES, launched
 
 REQUEST = TrainRequest(device="cpu")
 
@@ -25,10 +25,34 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     "variable",
     "WORLD_SIZE=2 WORLD_SIZE=two RANK=1 LOCAL_RANK=1 OMPI_COMM_WORLD_SIZE=4 PMI_RANK=3 LOCAL_WORLD_SIZE=8".split(),
 )
-def test_a_launch_of_several_processes_is_rejected_immediately(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_processes_that_cannot_meet_is_rejected(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*variable.split("="))
-    with pytest.raises(UsageError, match=f"{variable}: a launch of several processes"), alone(*asked()):
+    with pytest.raises(UsageError, match=f"{variable}: one of several processes, but not started by torchrun"):
+        enter()
+
+
+def enter(request: TrainRequest | None = None, recipe: TrainRecipe | None = None) -> None:
+    with launched(request or REQUEST, recipe or RECIPE, Listener()):
         pass
+
+
+def test_a_process_without_a_gpu_of_its_own_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    launch = "WORLD_SIZE=2 RANK=0 LOCAL_WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=nowhere MASTER_PORT=1".split()
+    for variable in launch:
+        monkeypatch.setenv(*variable.split("="))
+    with pytest.raises(MissingError, match="2 processes on this machine, and 1 GPU: each needs its own"):
+        enter(TrainRequest(device="cuda"))
+
+
+def test_one_process_on_a_machine_with_several_gpus_says_that_it_uses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    listener = Listener()
+    with launched(TrainRequest(), RECIPE, listener) as (world, shown):
+        assert (world.size, shown) == (1, listener)
+    assert listener.lines == ["training on one of 4 GPUs; torchrun --nproc-per-node 4 would use all"]
 
 
 def asked(request: TrainRequest = REQUEST, recipe: TrainRecipe = RECIPE) -> tuple[TrainRequest, TrainRecipe, Listener]:
@@ -45,7 +69,7 @@ def asked(request: TrainRequest = REQUEST, recipe: TrainRecipe = RECIPE) -> tupl
 )
 def test_a_variable_that_changes_the_recipe_is_rejected(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*variable.split("="))
-    with pytest.raises(UsageError, match=variable), alone(*asked()):
+    with pytest.raises(UsageError, match=variable), launched(*asked()):
         pass
 
 
@@ -53,12 +77,12 @@ def test_a_precision_or_device_that_contradicts_its_option_is_rejected(monkeypat
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with (
         pytest.raises(UsageError, match="contradicts --precision fp32"),
-        alone(*asked(recipe=TrainRecipe(precision="fp32"))),
+        launched(*asked(recipe=TrainRecipe(precision="fp32"))),
     ):
         pass
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    with pytest.raises(UsageError, match="contradicts --device cuda"), alone(*asked(TrainRequest(device="cuda"))):
+    with pytest.raises(UsageError, match="contradicts --device cuda"), launched(*asked(TrainRequest(device="cuda"))):
         pass
 
 
@@ -75,7 +99,7 @@ def test_variables_of_a_launcher_are_removed_and_restored_afterwards(monkeypatch
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     request, recipe, listener = asked()
-    with alone(request, recipe, listener):
+    with launched(request, recipe, listener):
         assert not set(given) & set(os.environ)
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # as the Trainer does
     assert {name: os.environ[name] for name in given} == given

@@ -108,7 +108,7 @@ def test_accumulated_batches_train_like_one_large_batch(request_: TrainRequest, 
 
 def test_the_record_names_the_engine_that_ran(uninterrupted: TrainRecord) -> None:
     section = uninterrupted.train
-    assert section.placement.engine.startswith("packed step, torch")
+    assert section.placement.engine.startswith("torch")
     assert section.placement.provider == "packed, sdpa"
     assert section.placement.dtype == "fp32"
     assert section.recipe.engine == "packed"

@@ -22,7 +22,7 @@ def train(engine: str, counted: int, timed: int) -> None:
     from mrpcbench.models.sources import weights_source
     from mrpcbench.progress import Silent
     from mrpcbench.schema.requests import TrainRecipe
-    from mrpcbench.training.arguments import training_arguments
+    from mrpcbench.training.arguments import training_arguments, with_batch_sizes
     from mrpcbench.training.packed_trainer import PackedTrainer
     from mrpcbench.training.trainer import ObservedTrainer
 
@@ -36,7 +36,7 @@ def train(engine: str, counted: int, timed: int) -> None:
     loaded = load_classifier(source, random_init=True, new_head=True)
     tokens = {name: _tokens(split, source) for name, split in loading.load(fakecuda.data()).items() if name != "test"}
     with tempfile.TemporaryDirectory() as folder:
-        recipe = TrainRecipe(max_steps=counted + timed)
+        recipe = with_batch_sizes(TrainRecipe(max_steps=counted + timed), 1)
         made = training_arguments(recipe, Path(folder), device="cuda", precision="bf16", report_to="none")
         made.save_strategy = made.eval_strategy = made.logging_strategy = "no"
         made.load_best_model_at_end = False

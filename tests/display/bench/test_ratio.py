@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from records import make_row
 
-from mrpcbench.display.ratio import ratio_table
+from mrpcbench.display.bench.ratio import ratio_table
 from mrpcbench.display.tables import PlainTable
 from mrpcbench.records.figures import ROUNDS_FOR_INTERVAL, relative_speed, round_ms
 from mrpcbench.schema.bench_results import BenchRow

@@ -1,0 +1,1 @@
+"""The HTML report of records: figures and tables in one file."""
