@@ -138,7 +138,6 @@ def kernel_for(config: PretrainedConfig, device: torch.device, dtype: torch.dtyp
     return varlen if fits and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else padded
 
 
-@cache
 def operators_for(device: torch.device) -> type[Operators]:
     """`fused.FusedOperators` on a GPU of compute capability 8 where Triton works, else torch's operators.
 
@@ -146,10 +145,16 @@ def operators_for(device: torch.device) -> type[Operators]:
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8:
         return Operators
+    return _fused_operators(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@cache
+def _fused_operators(index: int) -> type[Operators]:
+    """The operators of the GPU with this index, tried once in a process."""
     try:
         from mrpcbench.modernbert import fused
 
-        fused.probe(device)
+        fused.probe(torch.device("cuda", index))
     except Exception as problem:  # any exception of Triton, of its compilers or of the driver
         reason = (str(problem).strip() or repr(problem)).splitlines()[0]
         logging.getLogger(__name__).warning("Triton's kernels do not work, so torch's are used: %s", reason)

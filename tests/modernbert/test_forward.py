@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from packed_models import LENGTHS, difference, gradients, made, theirs
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, DistilBertConfig, ModernBertConfig, ModernBertForSequenceClassification
 
+from mrpcbench import modernbert
+from mrpcbench.modernbert import forward
 from mrpcbench.modernbert.forward import (
     Attend,
     Weights,
@@ -258,14 +261,18 @@ def test_without_triton_a_gpu_uses_torchs_operators_and_a_warning_says_why(
 ) -> None:
     assert operators_for(CPU) is Operators
     assert caplog.text == ""
+    monkeypatch.setattr(forward, "_fused_operators", cache(forward._fused_operators.__wrapped__))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setitem(sys.modules, "triton", None)  # an import of it then fails
     monkeypatch.delitem(sys.modules, "mrpcbench.modernbert.triton_kernels", raising=False)
     monkeypatch.delitem(sys.modules, "mrpcbench.modernbert.fused", raising=False)
-    assert operators_for.__wrapped__(torch.device("cuda")) is Operators
-    assert "torch's are used: import of triton halted" in caplog.text
+    monkeypatch.delattr(modernbert, "fused", raising=False)
+    assert {operators_for(torch.device(name)) for name in ("cuda", "cuda:0", "cuda")} == {Operators}
+    assert caplog.text.count("torch's are used: import of triton halted") == 1
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert operators_for.__wrapped__(torch.device("cuda")) is Operators
+    assert operators_for(torch.device("cuda:1")) is Operators
+    assert caplog.text.count("torch's are used") == 1
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
