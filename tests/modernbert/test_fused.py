@@ -14,6 +14,7 @@ from packed_models import LABELS, difference, made
 from packed_models import LENGTHS as REAL_LENGTHS
 from transformers import ModernBertConfig
 
+from mrpcbench import modernbert
 from mrpcbench.modernbert import forward
 from mrpcbench.modernbert.operators import Affine, Operators
 from mrpcbench.modernbert.packing import Resident, pack
@@ -24,10 +25,29 @@ DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 LENGTHS = REAL_LENGTHS // 19 if INTERPRETED else REAL_LENGTHS  # the interpreter takes milliseconds for each token
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; it comes with torch for CUDA")
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None, reason="Triton is not installed; it comes with torch for CUDA"
+)
+
+
+@needs_triton
+def test_a_small_gate_is_right_in_tritons_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel reads the variable when it is defined, so the modules are imported again, and forgotten afterwards."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(sys.modules[__name__], "DEVICE", torch.device("cpu"))
+    for name in ("triton_kernels", "fused"):
+        monkeypatch.setattr(modernbert, name, None, raising=False)
+        monkeypatch.setitem(sys.modules, f"{modernbert.__name__}.{name}", None)
+        delattr(modernbert, name)
+        del sys.modules[f"{modernbert.__name__}.{name}"]
+    test_gated_states(torch.float32, 3, 24)
+
+
+@pytest.mark.slow
+@needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreted run")
-def test_the_kernels_are_right_in_tritons_interpreter() -> None:
-    """Triton reads the variable when it is imported, so the tests below run in a process of their own."""
+def test_all_kernels_are_right_in_tritons_interpreter() -> None:
+    """The tests below, in a process of their own in which all kernels are interpreted."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
