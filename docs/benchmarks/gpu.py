@@ -192,7 +192,7 @@ def compile_jobs(paths: Paths) -> Groups:
     return bench_jobs(paths, "compile", [entries[0].name, *cases])
 
 
-# In the order in which they run. On an H200, `train`, `bench-torch` and `export` took 130, 95 and 50 s.
+# In the order in which they run. results/README.md has the seconds that they took on an H200.
 STAGES = (
     Stage(name="env", seconds=45, groups=env_jobs),
     Stage(name="tests", seconds=150, groups=test_jobs, only_if_asked=True),
