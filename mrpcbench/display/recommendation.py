@@ -101,5 +101,5 @@ def _knee(found: Knee) -> str:
         share = "is the fastest"
     else:
         share = f"has {found.share:.0%} of the pairs/s of {found.best_batch_size}"
-    memory = f" and takes {mebibytes(found.memory_bytes)} MiB of GPU memory" if found.memory_bytes else ""
+    memory = f" and takes at most {mebibytes(found.memory_bytes)} MiB of GPU memory" if found.memory_bytes else ""
     return f"{found.batch_size} {share}{memory} (the smallest with at least {KNEE_SHARE:.0%} of the best)"

@@ -54,7 +54,8 @@ class Candidate:
 class Knee:
     """The smallest of a case's VALID offline batch sizes with at least `KNEE_SHARE` of the best one's throughput.
 
-    `share` is its share of the best; `memory_bytes` is the peak GPU memory of its row, None if unknown.
+    `share` is its share of the best. `memory_bytes` is a bound of the GPU memory that it takes, None if unknown: what
+    its engine had reserved, which includes CUDA graphs and other engines of the process, else that of the process.
     """
 
     case: str
@@ -162,7 +163,7 @@ def knee(rows: Sequence[BenchRow]) -> Knee | None:
         pairs_per_s=rate,
         share=rate / most,
         best_batch_size=best,
-        memory_bytes=row.peak_memory_bytes or (row.resources.gpu_memory_process_bytes if row.resources else None),
+        memory_bytes=row.peak_reserved_bytes or (row.resources.gpu_memory_process_bytes if row.resources else None),
     )
 
 

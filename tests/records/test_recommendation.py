@@ -196,7 +196,7 @@ def test_the_front_leaves_out_cases_whose_rows_are_not_valid() -> None:
 
 
 def test_the_knee_is_the_smallest_batch_size_with_nine_tenths_of_the_best_throughput() -> None:
-    rows = [offline("torch", ms, size, peak_memory_bytes=size) for size, ms in ((8, 20.0), (32, 11.0), (128, 10.0))]
+    rows = [offline("torch", ms, size, peak_reserved_bytes=size) for size, ms in ((8, 20.0), (32, 11.0), (128, 10.0))]
     found = knee(rows)
     assert found is not None
     assert (found.batch_size, found.best_batch_size, found.memory_bytes) == (32, 128, 32)
