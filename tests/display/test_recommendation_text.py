@@ -90,7 +90,8 @@ def test_a_front_needs_two_cases_with_both_figures() -> None:
 
 
 def test_the_knee_names_its_share_and_its_memory() -> None:
-    text = "8 has 95% of the pairs/s of 32 and takes at most 3 MiB of GPU memory (the smallest with at least 90% of the best)"
+    memory = "takes at most 3 MiB of GPU memory"
+    text = f"8 has 95% of the pairs/s of 32 and {memory} (the smallest with at least 90% of the best)"
     assert lines(made(BEST, knee=KNEE))[-1] == f"batch size {text}"
     alone = replace(KNEE, best_batch_size=8, share=1.0, memory_bytes=None)
     assert lines(made(BEST, knee=alone))[-1].startswith("batch size 8 is the fastest (the smallest")
