@@ -144,7 +144,8 @@ SHORT_COMMAND = re.compile(rf"^({NAMES})( .*)$")
 
 
 def options_of(name: str) -> set[str]:
-    return {flag for item in COMMANDS[name].params for flag in item.opts} | {"--help", "-h"}
+    takes = ("study", "train") if name == "study" else (name,)  # study hands the options of train on
+    return {flag for one in takes for item in COMMANDS[one].params for flag in item.opts} | {"--help", "-h"}
 
 
 def test_every_option_in_a_command_exists() -> None:

@@ -2,13 +2,17 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from itertools import product
 from statistics import fmean
 
 import pytest
+from conftest import REPOSITORY
 from records import make_data, make_study
 
+from mrpcbench.display.study import answers
+from mrpcbench.records import store
 from mrpcbench.records.seeds import (
     median_order_interval,
     sign_flip_p,
@@ -16,6 +20,7 @@ from mrpcbench.records.seeds import (
     smallest_significant,
     summarised,
 )
+from mrpcbench.schema.records import StudyRecord
 
 
 @pytest.mark.parametrize(("n", "level", "low", "high"), [(6, 0.96875, 0, 5), (5, 0.9375, 0, 4), (3, 0.75, 0, 2)])
@@ -74,6 +79,21 @@ def test_a_study_says_of_each_metric_what_its_seeds_show() -> None:
     assert accuracy.majority == pytest.approx(279 / 408)
     assert accuracy.at_or_below_majority == 1
     assert found["loss"].majority is found["loss"].at_or_below_majority is None
+
+
+def test_the_committed_study_has_the_summary_of_its_trials_and_the_page_quotes_it() -> None:
+    record = store.load_as(StudyRecord, REPOSITORY / "results" / "study-quickstart" / "study.json")
+    assert record.complete
+    assert summarised(record.study, record.data[1]) == record.study
+    for trial in record.study.settings[0].trials:
+        file = REPOSITORY / "results" / "study-quickstart" / trial.folder / "mrpcbench-train.json"
+        assert store.load(file) == trial.record
+    (line,) = answers(record)
+    page = " ".join((REPOSITORY / "docs" / "train.md").read_text(encoding="utf-8").split())
+    for part in re.findall(
+        r"median accuracy [^,]*|\d of \d seeds at or below the majority class \([\d.]+\)", line.plain
+    ):
+        assert part in page
 
 
 def test_settings_are_compared_by_the_seeds_that_they_share() -> None:
