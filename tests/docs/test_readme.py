@@ -12,7 +12,7 @@ from mrpcbench.schema.records import Record
 from mrpcbench.statistics import quantile
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-# Records that are not of an end-to-end run: the error rates of the gates, the cases of the preset, goals on a GPU, seeds.
+# Records that are not of an end-to-end run: error rates of the gates, cases of the preset, goals on a GPU, seeds.
 OTHERS = {"gate", "peers-cpu", "h200", "study-quickstart"}
 RUNS = ("quickstart", "modernbert-4x256-from-scratch", "modernbert-base-random-init")
 
