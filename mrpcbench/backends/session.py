@@ -128,8 +128,11 @@ class SteppedSession(Session, Probe):
     """A session whose `infer` is the three steps of its `Probe`."""
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits [B, 2] of `batch`, on the host."""
-        return self.copy_out(self.compute(self.copy_in(batch)))
+        """Logits [B, 2] of `batch`, on the host. Raises `UsageError` if the model gives another number of rows."""
+        logits = self.copy_out(self.compute(self.copy_in(batch)))
+        if len(logits) != len(batch.rows):
+            raise UsageError(f"the graph of {self.model.name} gives {len(logits)} rows for {len(batch.rows)} pairs")
+        return logits
 
 
 def probe_of(session: Session) -> Probe | None:

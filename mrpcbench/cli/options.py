@@ -11,7 +11,7 @@ import typer
 
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.errors import UsageError
-from mrpcbench.schema.fields import flags_of
+from mrpcbench.schema.fields import check, flags_of
 
 # click's names for the sources of a value that is not a default.
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")
@@ -44,6 +44,7 @@ def with_options(*requests: type) -> Callable[[Callable[..., None]], Callable[..
 
         def run(**values: Any) -> None:
             built = [_built(request, values, owner) for request in requests]
+            check(*built)
             command(*built, **{item.name: values[item.name] for item in own})
 
         options = [

@@ -21,7 +21,7 @@ from datasets import Dataset, Features, load_from_disk
 
 from mrpcbench.data.parts import Part, Record, agree, named_part
 from mrpcbench.errors import UsageError
-from mrpcbench.records.documents import RepeatedKeyError, check_json, parse_json
+from mrpcbench.records.documents import RepeatedKeyError, check_json, check_no_pipe, parse_json
 
 SPLITS = ("train", "validation", "test")
 WITHHELD = -1
@@ -56,6 +56,7 @@ def _lines(path: Path) -> list[str]:
 
     Lines end only at LF or CRLF. `str.splitlines` would also split sentences at U+2028, U+0085 and similar characters.
     """
+    check_no_pipe(path)
     try:
         text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except OSError as error:
@@ -235,6 +236,7 @@ def _read_jsonl(path: Path) -> Part:
 
 
 def _read_parquet(path: Path) -> Part:
+    check_no_pipe(path)
     try:
         with pq.ParquetFile(path) as file:
             _require_columns(str(path), file.schema_arrow.names, COLUMNS)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_json
 
-from mrpcbench.errors import UsageError
+from mrpcbench.errors import UsageError, first_line
 from mrpcbench.gates.metrics import Limit, Side
+from mrpcbench.records.documents import check_no_pipe
 from mrpcbench.schema.fields import about, described
 from mrpcbench.schema.gate_requests import LARGEST_SLOWDOWN, MARGIN_BELOW, ComparePlan
 from mrpcbench.schema.rows import RowId
@@ -121,6 +122,7 @@ def load(path: Path | None) -> Policy:
     """The policy in `path`, or the default one. Raises `UsageError` with the file, the key and the allowed values."""
     if path is None:
         return Policy()
+    check_no_pipe(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
         document = tomllib.loads(text)
@@ -130,9 +132,13 @@ def load(path: Path | None) -> Policy:
         raise UsageError(f"--policy {path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--policy {path}: not TOML: {_explained_toml(text, error)}") from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or tables in tables
+        raise UsageError(f"--policy {path}: not a policy ({first_line(error)})") from None
     try:
         # From JSON, pydantic accepts a list for a tuple in strict mode.
         return _ADAPTER.validate_json(to_json(document))
+    except PydanticSerializationError as error:  # tables in tables, beyond any depth of a policy
+        raise UsageError(f"--policy {path}: not a policy ({first_line(error)})") from None
     except ValidationError as error:
         others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(f"--policy {path}: {_explained(error.errors()[0])}{others}") from None

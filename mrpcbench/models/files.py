@@ -1,10 +1,10 @@
 """Diagnoses files that should hold a model: error messages from the bytes of the file."""
 
-import json
 import os
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
+from mrpcbench.records.documents import parse_json, read_json
 
 # The first bytes, in lower case, of files that are often found in place of a model, with a message.
 KINDS = (
@@ -27,7 +27,7 @@ LENGTH_BYTES = 8
 def what_is(path: Path) -> str | None:
     """A description of the file `path` if it clearly is not a model; None if only its reader can tell."""
     if not path.is_file():
-        return "a folder" if path.is_dir() else "missing"
+        return "a folder" if path.is_dir() else "a pipe or device, not a file" if path.exists() else "missing"
     with path.open("rb") as file:
         beginning = file.read(BEGINNING)
     if not beginning:
@@ -71,8 +71,10 @@ def weight_files(folder: Path, option: str) -> list[Path]:
     if not index.exists():
         return []
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError
+    except (UsageError, KeyError, TypeError, AttributeError):
         raise unreadable(option, index, "no index of weights; save the model again") from None
     for name in names:
         if not inside(folder, name, index):
@@ -95,9 +97,9 @@ def _safetensors_problem(path: Path) -> str | None:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
                 return f"no safetensors, or truncated to {size} bytes; copy it again"
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
+        whole = LENGTH_BYTES + length + max(ends, default=0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return "no safetensors, or damaged; save or copy it again"
-    whole = LENGTH_BYTES + length + max(ends, default=0)
     return None if size >= whole else f"truncated: {size} of {whole} bytes; copy it again"

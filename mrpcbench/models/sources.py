@@ -18,6 +18,7 @@ from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import UsageError, first_line
 from mrpcbench.hub.repository import split_revision
 from mrpcbench.models.files import unreadable, what_is
+from mrpcbench.models.settings import check_settings
 from mrpcbench.progress import Observer
 from mrpcbench.quickstart import CHECKPOINT_DIR, CLASSIFIER_DIR
 from mrpcbench.records.documents import check_json
@@ -286,10 +287,11 @@ def export_command(graph: Path, data: str, optimize: str | None) -> str:
 
 
 def _check_json(path: Path, option: str) -> None:
-    """Raise `UsageError` if the file `path` exists and transformers cannot read it as JSON."""
+    """Raise `UsageError` if the file `path` exists and transformers cannot read it as a JSON object."""
     if path.exists() and what_is(path):
         raise unreadable(option, path, "")
-    check_json(path)
+    if not isinstance(check_json(path) if path.exists() else {}, dict):
+        raise UsageError(f"{option}: {path.name} is not a JSON object; save the model again")
 
 
 def load_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
@@ -323,6 +325,8 @@ def load_config(folder: Path, name: str) -> "PretrainedConfig":
     check_architecture(folder, option)
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a broken configuration can raise almost anything
         raise UsageError(f"{option}: it has no usable config.json ({first_line(error)})") from error
+    check_settings(config, option)
+    return config

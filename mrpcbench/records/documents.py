@@ -49,12 +49,22 @@ def read_json(path: Path) -> Any:
 
 def read_bytes(path: Path) -> bytes:
     """The content of the file `path`; raises `UsageError` if it cannot be read."""
+    check_no_pipe(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def check_no_pipe(path: Path) -> None:
+    """Raise `UsageError` if `path` is a named pipe, which may wait forever for a writer.
+
+    A pipe of the shell, as /dev/stdin or `compare <(command)`, has a writer.
+    """
+    if path.is_fifo() and path.absolute().parts[1] not in ("dev", "proc"):
+        raise UsageError(f"{path}: a pipe, not a file")
 
 
 def parsed(path: Path, content: bytes) -> Any:
@@ -71,17 +81,17 @@ def parsed(path: Path, content: bytes) -> Any:
         raise UsageError(f"{path}: not JSON ({error})") from None
 
 
-def check_json(path: Path) -> None:
-    """Raise `UsageError` if a library could misread the file `path`: for a repeated key, or a byte-order mark.
+def check_json(path: Path) -> Any:
+    """The document in `path`; raises `UsageError` if a library could misread it: a repeated key, a byte-order mark.
 
-    A missing file is not an error.
+    A missing file is not an error, and gives None.
     """
     if not path.exists():
-        return
+        return None
     content = read_bytes(path)
     if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UsageError(f"{path}: begins with a byte-order mark; save it as UTF-8 without one")
-    parsed(path, content)
+    return parsed(path, content)
 
 
 class _RepeatError(Exception):

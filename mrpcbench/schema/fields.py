@@ -13,6 +13,9 @@ Location = Literal["file", "folder", "name or path", "repository"]
 
 T = TypeVar("T")
 
+# Beyond these, libraries fail: they keep integers in 32 bits, and numbers in float32, which ends at 3.4e38.
+LARGEST: dict[type, float] = {int: 2**31 - 1, float: 1e30}
+
 # pydantic's configuration: an unknown field is an error, and the string "3" is not the number 3.
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -57,7 +60,7 @@ def flags_of(item: Field[Any]) -> tuple[str, ...]:
 
 
 def check(*requests: Any) -> None:
-    """Raise `UsageError` for a value out of bounds. The command line checks this itself; the Python API needs it."""
+    """Raise `UsageError` for a number that is not finite, or out of bounds: those of its field, or `LARGEST`."""
     for request in requests:
         for item in fields(request):
             minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
@@ -65,6 +68,8 @@ def check(*requests: Any) -> None:
             for one in value if isinstance(value, tuple) else (value,):
                 if isinstance(one, float) and not math.isfinite(one):
                     raise UsageError(f"{flags_of(item)[0]} {one:g}: not a finite number")
+                if (largest := LARGEST.get(type(one))) is not None and abs(one) > largest:
+                    raise UsageError(f"{flags_of(item)[0]} {str(one)[:20]}: beyond {largest:g}; use a smaller number")
                 if minimum is not None and one is not None and not one >= minimum:
                     raise UsageError(f"{flags_of(item)[0]} {one:g}: at least {minimum:g}")
                 if maximum is not None and one is not None and not one <= maximum:

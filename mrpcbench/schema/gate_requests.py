@@ -29,9 +29,13 @@ class AbPlan:
     a_dtype: Dtype = about("Precision of side A.", default="auto", group="Model and data")
     b_dtype: Dtype | None = about("Precision" + B_HELP, default=None, group="Model and data")
     a_threads: int = about(
-        "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
+        "CPU threads of side A; 0: OMP_NUM_THREADS, or the usable cores.",
+        default=0,
+        minimum=0,
+        maximum=4096,
+        group="Advanced",
     )
-    b_threads: int | None = about("CPU threads" + B_HELP, default=None, minimum=0, group="Advanced")
+    b_threads: int | None = about("CPU threads" + B_HELP, default=None, minimum=0, maximum=4096, group="Advanced")
     a_python: str | None = about(
         "Python interpreter of side A, with the libraries of its environment; default: this one.",
         default=None,

@@ -205,7 +205,11 @@ class BackendSpec:
         group="Model and data",
     )
     threads: int = about(
-        "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.", default=0, minimum=0, group="Advanced"
+        "CPU threads of the engine; 0: OMP_NUM_THREADS, or the usable cores.",
+        default=0,
+        minimum=0,
+        maximum=4096,
+        group="Advanced",
     )
     random_init: bool = about(RANDOM_HELP, default=False, group="Model and data")
     label_map: str | None = about(LABEL_MAP_HELP, default=None, group="Advanced", metavar="0=NAME,1=NAME")
