@@ -1,10 +1,16 @@
 """`python -m mrpcbench` is `mrpcbench`."""
 
+import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line. A failure before its error handling is loaded is one line on stderr too."""
+    """Run the command line. A failure before its error handling is loaded is one line on stderr too.
+
+    SIGTERM, with which schedulers and containers end a process, ends it like Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         try:
             from mrpcbench.cli.app import app

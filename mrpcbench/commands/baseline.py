@@ -9,15 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrpcbench.environment.staging import restore
 from mrpcbench.errors import UsageError
 from mrpcbench.gates.comparability import BASELINE_NAME, COMPARED, SEVERAL, comparability
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch, best_load
+from mrpcbench.records.outputs import predictions_of
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest
 from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
-from mrpcbench.schema.results import EvaluateSection
 
 PREDICTIONS = ".predictions.jsonl"
 
@@ -43,6 +44,7 @@ def set_baseline(
     folder = _folder(name, location)
     if not paths:
         raise UsageError("no record given; name the files to save in the baseline")
+    restore(folder)
     _check_folder(folder, request)
     candidates = [_candidate(path, observer) for path in paths]
     _check_together(candidates)
@@ -107,7 +109,7 @@ def _candidate(path: Path, observer: Observer) -> _Candidate:
         observer.warn(f"{path}: {warning}")
     predictions = None
     if isinstance(record, EvaluateRecord):
-        predictions = _predictions(path, record.evaluate).read_bytes()
+        predictions = _predictions(path, record).read_bytes()
     return _Candidate(path, path.read_bytes(), record, predictions)
 
 
@@ -130,12 +132,13 @@ def _warnings(record: Record) -> Iterator[str]:
         yield "it has an UNVERIFIED graph"
 
 
-def _predictions(path: Path, section: EvaluateSection) -> Path:
+def _predictions(path: Path, record: EvaluateRecord) -> Path:
     """The predictions file of the record in `path`; raises `UsageError` if it is absent or from another run."""
+    section = record.evaluate
     name = section.predictions_file
     if Path(name).name != name or not name.endswith(PREDICTIONS):
         raise UsageError(f"{path}: predictions_file is {name!r}; it must be *{PREDICTIONS}, in the record's folder")
-    predictions = path.parent / name
+    predictions = predictions_of(record, path)
     if not predictions.is_file():
         raise UsageError(f"{predictions}: no such file; {path.name} needs it, so copy it next to the record")
     store.load_jsonl(predictions, section.predictions_sha256)

@@ -26,6 +26,7 @@ from mrpcbench.gates.seeds import judge_train, noise_notes
 from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch
+from mrpcbench.records.outputs import predictions_of
 from mrpcbench.records.scores import confusion
 from mrpcbench.schema.gate_requests import BaselineFolder, ComparePlan
 from mrpcbench.schema.identity import Command
@@ -241,7 +242,7 @@ def _problem(record: Record) -> str | None:
 def _with_predictions(file: Path, record: EvaluateRecord) -> ScoredPredictions:
     """The score and the predictions of the record in `file`; `UsageError` if the predictions are of another run."""
     section = record.evaluate
-    path = file.parent / Path(section.predictions_file).name
+    path = predictions_of(record, file)
     try:
         rows = store.load_jsonl(path, section.predictions_sha256)
     except UsageError as error:

@@ -19,7 +19,7 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models.sources import ModelSource, export_command
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file, check_writable
+from mrpcbench.records.outputs import check_file, check_writable, save_with_predictions
 from mrpcbench.records.scores import score
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import PairAnswer
@@ -58,13 +58,14 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
             f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
         )
     predictions = _predictions_path(plan, results)
+    text, sha256 = store.to_jsonl(prediction_rows(logits, labels))
     section = EvaluateSection(
         spec=public(spec),
         placement=session.placement,
         batch_size=batch_size,
         score=score(logits, labels),
         predictions_file=predictions.name if predictions else "",
-        predictions_sha256=store.write_jsonl(predictions, prediction_rows(logits, labels)),
+        predictions_sha256=sha256,
         real_tokens=sum(batch.real_tokens for batch in batches),
         padding_tokens=padding_tokens,
     )
@@ -75,7 +76,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
         data=(loading.identity(pairs, plan.data, plan.split),),
         evaluate=section,
     )
-    store.save(record, results)
+    save_with_predictions(record, results, predictions, text)
     _warn_of_chance(section.score, observer)
     if session.model.proven is False:
         command = export_command(source.folder, plan.data, session.model.optimize)

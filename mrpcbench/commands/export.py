@@ -15,6 +15,7 @@ from mrpcbench.data.batches import BATCH_SIZES, EncodedPairs
 from mrpcbench.data.folders import WITHHELD
 from mrpcbench.data.labels import parsed_map
 from mrpcbench.environment.capture import capture, resolve_threads
+from mrpcbench.environment.staging import restore
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.graphs import read_graph
@@ -122,6 +123,7 @@ def _output_folder(plan: ExportPlan) -> Path:
     """The folder for the graph; raises `UsageError` if it holds anything but an earlier export."""
     default = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
     folder = Path(plan.output_dir) if plan.output_dir else default
+    restore(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / ONNX_FILE).exists():

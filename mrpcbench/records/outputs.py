@@ -1,11 +1,15 @@
-"""Checks before the work that its results can be written at the end."""
+"""Output files: checks before the work that they can be written, and a record that appears with its predictions."""
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from mrpcbench.environment.staging import END, staged_file
 from mrpcbench.errors import UsageError
+from mrpcbench.records import store
 from mrpcbench.records.store import write_text
+from mrpcbench.schema.records import EvaluateRecord
 
 
 def check_writable(option: str, path: str | Path | None) -> None:
@@ -38,6 +42,54 @@ def write_output(option: str, path: str | Path, text: str) -> None:
         write_text(Path(path), text)
     except OSError as error:
         raise UsageError(f"{option} {path}: cannot be written ({error.strerror}); name another path") from None
+
+
+def save_with_predictions(record: EvaluateRecord, path: Path | None, predictions: Path | None, text: str) -> None:
+    """Write `record` to `path` and its predictions, `text`, to `predictions`; None writes nothing.
+
+    Two files cannot be replaced in one step. The predictions therefore wait under a name that their hash gives, until
+    the record is replaced. From then on, `predictions_of` finds them, although a kill may keep them from their place.
+    """
+    if path is None or predictions is None:
+        if predictions is not None:
+            write_text(predictions, text)
+        store.save(record, path)
+        return
+    with suppress(UsageError):  # the earlier record is not one of evaluate
+        if path.is_file():
+            _finish(predictions, store.load_as(EvaluateRecord, path).evaluate.predictions_sha256)
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    with staged_file(predictions) as (handle, staged):
+        with open(handle, "w", encoding="utf-8", closefd=False) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        store.make_public(staged)
+        waiting = staged.replace(_waiting(predictions, record.evaluate.predictions_sha256))
+        try:
+            store.save(record, path)
+        except BaseException:
+            waiting.unlink()
+            raise
+        waiting.replace(predictions)
+
+
+def predictions_of(record: EvaluateRecord, path: Path) -> Path:
+    """The predictions file of `record`, which was read from `path`. It may be missing."""
+    predictions = path.parent / Path(record.evaluate.predictions_file).name
+    waiting = _waiting(predictions, record.evaluate.predictions_sha256)
+    return waiting if waiting.is_file() else predictions
+
+
+def _waiting(predictions: Path, sha256: str) -> Path:
+    """Where predictions with the hash `sha256` wait for their record: a name that `staging` removes as a leftover."""
+    return predictions.with_name(f".{predictions.name}.{sha256[:8]}{END}")
+
+
+def _finish(predictions: Path, sha256: str) -> None:
+    """Put predictions in place whose record was published before a kill."""
+    if (waiting := _waiting(predictions, sha256)).is_file():
+        waiting.replace(predictions)
 
 
 def check_space(option: str, folder: Path, needed: int) -> None:

@@ -10,8 +10,6 @@ import inspect
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from mrpcbench.environment.staging import put_folder, staged_file, staged_folder
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import parse_json, read_bytes, read_json
 from mrpcbench.records.summary import summarised
@@ -143,53 +142,40 @@ def write_text(path: Path, text: str) -> None:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with staged_file(path) as (handle, staged):
+        with open(handle, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes a private file; a record gets the permissions of any new file.
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        make_public(staged)
+        staged.replace(path)
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary folder, then move its files into `folder`, which is unchanged until then."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
-        staged = Path(name)
+    with staged_folder(folder, "files") as staged:
         write(staged)
         for file in sorted(staged.rglob("*")):
             if file.is_file():
                 target = folder / file.relative_to(staged)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                file.chmod(0o666 & ~_umask())
+                make_public(file)
                 file.replace(target)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, then replace `folder` with it."""
+    """Let `write` fill a temporary folder, then replace `folder` with it in one step."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    staged.chmod(0o777 & ~_umask())
-    try:
+    with staged_folder(folder.parent, folder.name) as staged:
+        staged.chmod(0o777 & ~_umask())
         write(staged)
-        old = staged.with_name(staged.name + "-old")
-        if folder.exists():
-            folder.rename(old)
-        try:
-            staged.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        put_folder(staged, folder)
+
+
+def make_public(path: Path) -> None:
+    """Give a temporary file, which is private, the permissions of any new file."""
+    path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:
@@ -198,12 +184,17 @@ def _umask() -> int:
     return current
 
 
-def write_jsonl(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write `rows` as JSON lines atomically, and return the file's sha256. Without a path, nothing is written."""
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """`rows` as JSON lines, and the sha256 of their file; raises `ValueError` for NaN or infinity."""
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    if path is not None:
-        write_text(path, text)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text, hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write `rows` as JSON lines atomically, and return the file's sha256."""
+    text, sha256 = to_jsonl(rows)
+    write_text(path, text)
+    return sha256
 
 
 def load_jsonl(path: Path, sha256: str) -> list[Any]:

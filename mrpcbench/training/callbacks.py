@@ -1,4 +1,4 @@
-"""Callbacks of the Hugging Face Trainer: progress, timings, and a checkpoint at Ctrl-C."""
+"""Callbacks of the Hugging Face Trainer: progress, timings, and a checkpoint at Ctrl-C or SIGTERM."""
 
 import signal
 import time
@@ -158,7 +158,7 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
     @contextmanager
     def catching_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C asks for a checkpoint and an end; the second ends at once."""
+        """The first Ctrl-C or SIGTERM asks for a checkpoint and an end; the second ends at once."""
 
         def note(number: int, frame: FrameType | None) -> None:
             again = self.interrupted and time.monotonic() - self._noted_at > SAME_SIGNAL_WITHIN_S
@@ -167,8 +167,9 @@ class Interruptible(TrainerCallback):  # type: ignore[misc]  # transformers is u
                 raise KeyboardInterrupt
             self.interrupted, self._noted_at = True, time.monotonic()
 
-        previous = signal.signal(signal.SIGINT, note)
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
