@@ -131,18 +131,21 @@ def _train_in(
             observer.say(f"the run in {output_dir} is finished; nothing is left to train, and this is its record")
             store.save(done, results)
             return model_card.push(done, request, to, job.base_folder, results, observer)
-        newest = checkpoints.newest_checkpoint(output_dir)
+        newest = checkpoints.newest_checkpoint(output_dir, observer)
         checkpoints.check_best(newest, output_dir)
     begun_at = checkpoints.state_of(newest).global_step if newest else 0
-    check_space("--output-dir", output_dir, checkpoints.bytes_to_write(trainer, recipe, begun_at))
+    needed = checkpoints.bytes_to_write(trainer, recipe, begun_at)
+    check_space("--output-dir", output_dir, needed)
     world.wait()  # for the checks of all
-    checkpoint = checkpoints.start(request, run, observer) if world.is_first else newest
-    record = _first_record(job, environment, checkpoint)
+    if world.is_first:
+        checkpoints.start(request, run, newest, observer)
+    record = _first_record(job, environment, newest)
     observer.began(record)
-    record = _run(trainer, record, checkpoint, results, observer)
-    if not world.is_first:
-        return record
-    record = _finish(job, record, request, results)
+    with checkpoints.saving(output_dir, needed):
+        record = _run(trainer, record, newest, results, observer)
+        if not world.is_first:
+            return record
+        record = _finish(job, record, request, results)
     return model_card.push(record, request, to, job.base_folder, results, observer)
 
 

@@ -2,30 +2,38 @@
 
 import math
 import shutil
-from contextlib import suppress
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from mrpcbench.errors import UsageError, first_line
+from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import folder_sha256
+from mrpcbench.models.files import check_safetensors
 from mrpcbench.models.sources import ModelSource
-from mrpcbench.progress import Observer
+from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
 from mrpcbench.schema.identity import DataIdentity, Lineage, ModelIdentity
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
 from mrpcbench.training.trainer import ObservedTrainer
 
+SILENT = Silent()
+# What torch.save and safetensors say if the system does not take their bytes.
+UNWRITTEN = ("PytorchStreamWriter", "unexpected pos", "file write failed", "os error")
 # What a run was started with: --resume continues only the same run.
 RUN_FILE = "mrpcbench-run.json"
 # The record of a finished run, next to its model.
 RECORD_FILE = "mrpcbench-train.json"
-CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+PICKLED = ("optimizer.pt", "scheduler.pt")
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, *PICKLED, "trainer_state.json")
 
 
 def check_output(request: TrainRequest) -> None:
@@ -59,19 +67,17 @@ def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdent
     )
 
 
-def start(request: TrainRequest, run: Lineage, observer: Observer) -> Path | None:
-    """Note in the output folder that `run` was started. To resume, return its newest checkpoint, if any, instead."""
+def start(request: TrainRequest, run: Lineage, newest: Path | None, observer: Observer) -> None:
+    """Note in the output folder that `run` was started, or, to resume it, say which checkpoint is the `newest`."""
     folder = Path(request.output_dir)
     if request.resume:
-        checkpoint = newest_checkpoint(folder)
-        observer.say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting at step 0")
-        return checkpoint
+        observer.say(f"resuming from {newest.name}" if newest else "no checkpoint yet: starting at step 0")
+        return
     for old in folder.glob("checkpoint-*"):
         shutil.rmtree(old)
     # Until this run ends, a model in the folder is that of another run.
     (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
     store.save_lineage(run, folder, RUN_FILE)
-    return None
 
 
 def check_same_run(now: Lineage, folder: Path) -> None:
@@ -153,25 +159,59 @@ def bytes_to_write(trainer: ObservedTrainer, recipe: TrainRecipe, begun_at: int)
     return int(weights * files)
 
 
-def newest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest complete checkpoint, or None. A kill while saving leaves an incomplete one."""
+@contextmanager
+def saving(folder: Path, needed: int) -> Iterator[None]:
+    """Turn a failure to write in the body into one `MrpcbenchError`, with the bytes that the run needs in `folder`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not isinstance(error, OSError) and not any(words in str(error) for words in UNWRITTEN):
+            raise
+        raise MrpcbenchError(
+            f"--output-dir {folder}: a file cannot be written ({first_line(error)}); the run needs about "
+            f"{needed / 1e9:.2g} GB: free some space, then continue with --resume"
+        ) from error
+
+
+def newest_checkpoint(output_dir: Path, observer: Observer = SILENT) -> Path | None:
+    """The newest whole checkpoint, or None. `observer` is warned of each newer one that is damaged.
+
+    A kill while saving leaves one that lacks files, of which nothing is said.
+    """
     numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
-    steps = {int(number): path for path, number in numbered if number.isdigit()}
+    steps = {int(number): path for path, number in numbered if number.isdecimal()}
     for step in sorted(steps, reverse=True):
-        if all((steps[step] / name).exists() for name in CHECKPOINT_FILES) and _has_generators(steps[step]):
-            try:
-                state_of(steps[step])
-            except (ValueError, TypeError):
-                continue
+        pickled = (*PICKLED, *_generators())
+        if not all((steps[step] / name).exists() for name in (*CHECKPOINT_FILES, *pickled)):
+            continue
+        damage = _damage(steps[step], pickled)
+        if damage is None:
             return steps[step]
+        observer.warn(f"{steps[step]} is damaged ({damage}); it is not used")
     return None
 
 
-def _has_generators(checkpoint: Path) -> bool:
-    """Whether a checkpoint has the state of the random generators of every process of its run."""
+def _damage(checkpoint: Path, pickled: Iterable[str]) -> str | None:
+    """Which file of `checkpoint` is damaged, and how; None if it is whole. Nothing is unpickled."""
+    for name in pickled:
+        try:
+            with ZipFile(checkpoint / name) as archive:  # the format of torch.save, with a checksum of every part
+                if part := archive.testzip():
+                    return f"{name}: {part} is not what was written"
+        except (OSError, ValueError, BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+            return f"{name}: {first_line(error)}"
+    try:
+        check_safetensors(checkpoint / SAFE_WEIGHTS_NAME, checkpoint.name)
+        state_of(checkpoint)
+    except (MrpcbenchError, ValueError, TypeError, OSError, RecursionError) as error:
+        return first_line(error).removeprefix(f"{checkpoint.name}: ")
+    return None
+
+
+def _generators() -> list[str]:
+    """The files with the state of the random generators of every process of a run."""
     processes = dist.get_world_size() if dist.is_initialized() else 1
-    names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    return all((checkpoint / name).exists() for name in names)
+    return ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
 
 
 def state_of(checkpoint: Path) -> TrainerState:
