@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 import onnx
 import onnxruntime as ort
 
-from mrpcbench.backends.onnx_session import LOG_ERRORS, PROVIDERS, OnnxSession
+from mrpcbench.backends.onnx_session import LOG_NOTHING, PROVIDERS, OnnxSession
 from mrpcbench.environment.capture import cuda_problem, device_name, resolve_device, resolve_threads
 from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.models.graphs import read_graph
@@ -92,7 +92,7 @@ def provider_problem(name: str) -> str | None:
     graph = onnx.helper.make_graph([node], "probe", [value], [result])
     probe = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
-    options.log_severity_level = LOG_ERRORS + 1
+    options.log_severity_level = LOG_NOTHING
     if name == "cuda":
         load_cuda_libraries()
     try:

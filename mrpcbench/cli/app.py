@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrpcbench.cli.errors import CommandLine, Invocation
-from mrpcbench.cli.help import PanelCommand, PanelGroup
+from mrpcbench.cli.help import PanelCommand, PanelGroup, show_help
 from mrpcbench.cli.options import given, parsed, with_options
 from mrpcbench.cli.process import prepare_process
 from mrpcbench.cli.results import record_path, show_and_exit, verdict_of
@@ -73,7 +73,7 @@ def main(
     if verbose and quiet:
         raise UsageError("--verbose and --quiet exclude each other")
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        show_help(context)
         raise typer.Exit(ExitStatus.USAGE)
     prepare_process()
     invocation = context.obj

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mrpcbench.cli.help import PanelGroup
-from mrpcbench.cli.streams import safe_streams
+from mrpcbench.cli.streams import StyledStream, safe_streams, write_command
+from mrpcbench.display.escapes import one_line
 from mrpcbench.environment.variables import blamed_variable, is_first_process
 from mrpcbench.errors import (
     ExitStatus,
@@ -69,7 +70,7 @@ class Invocation:
             from mrpcbench.schema.gate_requests import Publish
 
             for line in publish_error(self.command, message, status, self._publish or Publish(), os.environ):
-                typer.echo(line, err=True)
+                write_command(line)
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -94,7 +95,7 @@ class Invocation:
         variable = None if own else blamed_variable(error, os.environ)
         message, status = (variable, ExitStatus.USAGE) if variable else _explain(error)
         label = typer.style("error:", fg=typer.colors.RED, bold=True)
-        typer.echo(f"{label} {' '.join(message.split())}", err=True)
+        typer.echo(f"{label} {one_line(message)}", file=StyledStream("stderr"))  # type: ignore[arg-type]
         self._publish_error(message, status)
         return status
 

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+from typer import echo
 from typer.core import TyperCommand, TyperGroup
+
+from mrpcbench.cli.streams import StyledStream
 
 # Panels are shown in this order; others follow in the order of their options.
 PANELS = ("Arguments", "Model and data", "Recipe", "Trials", "Timing", "Limits", "Output", "Advanced", "Options")
@@ -75,7 +78,29 @@ EXAMPLES: dict[str, tuple[str, str]] = {
 }
 
 
-class PanelCommand(TyperCommand):
+def show_help(ctx: Any) -> None:
+    """Print the help of the command of `ctx`, with its styles."""
+    echo(ctx.get_help(), file=StyledStream("stdout"), color=ctx.color)  # type: ignore[arg-type]
+
+
+def _help_asked(ctx: Any, _: Any, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        show_help(ctx)
+        ctx.exit()
+
+
+class _Panels:
+    """The --help of a command or a group, which has panels."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help, with styles."""
+        option: Any = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.callback = _help_asked
+        return option
+
+
+class PanelCommand(_Panels, TyperCommand):
     """A command whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -87,7 +112,7 @@ class PanelCommand(TyperCommand):
         return [piece[1:-1] if piece.startswith("{") else piece for piece in super().collect_usage_pieces(ctx)]
 
 
-class PanelGroup(TyperGroup):
+class PanelGroup(_Panels, TyperGroup):
     """A group of commands whose help has panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

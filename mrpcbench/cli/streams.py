@@ -6,17 +6,22 @@ result that could not be written to stdout, for example to a full disk, is an er
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from mrpcbench.display.escapes import CONTROL, INNER_COMMAND, escaped
+
 # Replacements in ASCII for characters that an encoding may lack; those in tables have the same width.
 ASCII = str.maketrans(
-    dict(zip("µμ×Δ•≈–—‘’“”─━│┃█╸╺╌═║", "uuxd*~--''\"\"--||#----|", strict=True))
+    dict(zip("µμ×Δ•·≈–—‘’“”─━│┃█╸╺╌═║", "uuxd**~--''\"\"--||#----|", strict=True))
     | dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩┢┪┠┨┯┷┿╇╈╉╊╋┳┻╞╡╪╤╧╔╗╚╝╠╣╦╩╬", "+")
     | {"±": "+/-", "…": "...", "°": "deg", "→": "->", "≤": "<=", "≥": ">=", "\N{NO-BREAK SPACE}": " "}
 )
+# What a CI runner takes for a command at the beginning of a line (github.com/actions/runner, ActionCommand.cs).
+LINE_COMMAND = re.compile(r"(^|[\r\n])([^\S\r\n]*)::")
 # The reader or the terminal of a stream is gone, so an error could not be shown anyway.
 GONE = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ECONNRESET, errno.ESHUTDOWN)
 
@@ -33,7 +38,11 @@ def printable(text: str, encoding: str | None) -> str:
 
 
 def printable_json(document: str, encoding: str | None) -> str:
-    """A JSON document; if `encoding` lacks any of its characters, with all non-ASCII characters escaped."""
+    """A JSON document without control characters and commands of a CI runner, which can only be in its strings.
+
+    If `encoding` lacks any of its characters, all non-ASCII characters are escaped.
+    """
+    document = CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", INNER_COMMAND.sub(r"#\\u0023", document))
     try:
         document.encode(encoding or "utf-8")
     except UnicodeEncodeError:
@@ -55,18 +64,37 @@ def _encodable(character: str, encoding: str) -> str:
 class SafeStream:
     """A text stream whose `write` and `flush` do not raise; `error` is the first error that was not a missing reader.
 
-    It has no `buffer`, because writing there would bypass it.
+    It prints no control character and no command of a CI runner, whatever a text holds: see `StyledStream` and
+    `write_command` for what needs them. It has no `buffer`, because writing there would bypass it.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._in_margin = True  # nothing but white space is on the line so far
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write `text`, with replacements for the characters that the encoding lacks."""
+        """Write `text`, with replacements for control characters and for those that the encoding lacks.
+
+        On a terminal a carriage return stays, because libraries draw progress bars with it.
+        """
+        with self._guarded():
+            parts = text.split("\r") if self._stream.isatty() else [text]
+            self.write_styled("\r".join(map(escaped, parts)))
+        return len(text)
+
+    def write_styled(self, text: str) -> None:
+        """Write `text`, which may have the styles and cursor movements of rich."""
+        # A line that has other text already begins no command: a NUL stands for it.
+        before = "" if self._in_margin else "\0"
+        found = LINE_COMMAND.sub(r"\1\2\\::", before + text)
+        self._in_margin = not re.split(r"[\r\n]", before + text)[-1].strip()
+        self.write_command(found.removeprefix(before))
+
+    def write_command(self, text: str) -> None:
+        """Write `text`, which may be a command of a CI runner."""
         with self._guarded():
             self._stream.write(printable(text, self._stream.encoding))
-        return len(text)
 
     def writelines(self, lines: Any) -> None:
         """Write each of `lines`."""
@@ -95,6 +123,34 @@ class SafeStream:
             # Buffered text, and the output of libraries, goes to the null device.
             with suppress(OSError, ValueError):
                 _redirect(self._stream.fileno())
+
+
+class StyledStream:
+    """stdout or stderr, by its `name`, as it is at each write, for text with styles that is clean otherwise."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def stream(self) -> Any:
+        """The stream itself; a live display of rich puts one of its own in its place."""
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)
+
+    def write(self, text: str) -> int:
+        """Write `text`."""
+        stream = self.stream
+        (stream.write_styled if isinstance(stream, SafeStream) else stream.write)(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def write_command(line: str) -> None:
+    """Write a command for a CI runner to stderr."""
+    stream = sys.stderr
+    (stream.write_command if isinstance(stream, SafeStream) else stream.write)(line + "\n")
 
 
 class SafeStreams:

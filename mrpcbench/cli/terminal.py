@@ -3,16 +3,19 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
-from mrpcbench.cli.streams import printable_json
+from mrpcbench.cli.streams import StyledStream, printable_json, write_command
 from mrpcbench.display import comparison, flat, overview, render
+from mrpcbench.display.escapes import cleaned, escaped, one_line
 from mrpcbench.progress import Detail
 from mrpcbench.records import store
 from mrpcbench.records.reports import Report
@@ -32,6 +35,21 @@ def _pipe_width() -> int:
     return int(columns) if columns.isdigit() and int(columns) > 0 else PIPE_WIDTH
 
 
+class _CleanConsole(Console):
+    """A console on stdout or stderr that prints plain text: no markup, and no control character of a text."""
+
+    def __init__(self, name: str) -> None:
+        stream: Any = StyledStream(name)
+        width = None if stream.isatty() else _pipe_width()
+        # A model name may contain brackets or colons, which rich would interpret.
+        super().__init__(file=stream, stderr=name == "stderr", width=width, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of `renderable`, whose texts are clean; those of rich that move the cursor stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
+
+
 class Terminal:
     """Shows the progress and the result of one command; `view` says how to show a benchmark.
 
@@ -45,11 +63,8 @@ class Terminal:
         self.view = BenchView()
         self.json = False
         self.brief = False
-        width = None if sys.stdout.isatty() else _pipe_width()
-        # A model name may contain brackets or colons, which rich would interpret.
-        self._out = Console(width=width, markup=False, emoji=False, highlight=False)
-        width = None if sys.stderr.isatty() else _pipe_width()
-        self._err = Console(stderr=True, width=width, markup=False, emoji=False, highlight=False)
+        self._out = _CleanConsole("stdout")
+        self._err = _CleanConsole("stderr")
         self._progress: Progress | None = None
         self._spinner: Status | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -65,7 +80,7 @@ class Terminal:
         self.close()
         if self._detail == "quiet":
             return
-        self._err.print(Text(text, "bold"), soft_wrap=True)
+        self._err.print(Text(one_line(text), "bold"), soft_wrap=True)
         if self._err.is_terminal:
             self._spinner = self._err.status("loading")
             self._spinner.start()
@@ -88,7 +103,7 @@ class Terminal:
         """Show what is about to run, if verbose."""
         if self.is_verbose:
             self._stop_spinner()
-            self._err.print(render.opening(record))
+            self._err.print(render.opening(cleaned(record)))
 
     def say(self, text: str) -> None:
         """Print a line on stderr, unless quiet or brief."""
@@ -101,7 +116,7 @@ class Terminal:
 
     def _print_line(self, text: str) -> None:
         self._stop_spinner()
-        (self._progress.console if self._progress else self._err).print(text, soft_wrap=True)
+        (self._progress.console if self._progress else self._err).print(one_line(text), soft_wrap=True)
 
     def advance(self, task: str, done: int, total: int, detail: str = "") -> None:
         """Update the progress bar; without a terminal, print a line from time to time and at the end."""
@@ -109,14 +124,14 @@ class Terminal:
             return
         self._stop_spinner()
         if self._err.is_terminal:
-            self._bar(task, done, total, detail)
+            self._bar(task, done, total, one_line(detail))
             return
         if self.brief:
             return
         now = time.monotonic()
         if done == total or (detail and now - self._last_line >= QUIET_LINE_EVERY_S):
             self._last_line = now
-            self._err.print(f"{task} {done}/{total}  {detail}".rstrip(), soft_wrap=True)
+            self._err.print(f"{task} {done}/{total}  {one_line(detail)}".rstrip(), soft_wrap=True)
 
     def _bar(self, task: str, done: int, total: int, detail: str) -> None:
         if self._progress is None:
@@ -145,7 +160,7 @@ class Terminal:
             return
         if isinstance(record, Record):
             view = view if isinstance(view, BenchView) else self.view
-            self._out.print(render.render(record, view, verbose=self.is_verbose))
+            self._out.print(render.render(cleaned(record), view, verbose=self.is_verbose))
 
     def _alert(self, record: object) -> None:
         """Warn of what the tables would say, because they are not shown."""
@@ -157,21 +172,22 @@ class Terminal:
         """Show the tables of a record and its path; if quiet or brief, its result in one line instead of the tables."""
         self.close()
         if self._detail != "quiet" and not self.brief:
-            self._out.print(render.render(record, self.view, verbose=self.is_verbose))
+            self._out.print(render.render(cleaned(record), self.view, verbose=self.is_verbose))
         else:
             if not self.brief:  # the summary at the end says it
                 self._alert(record)
-            if (line := render.headline(record)) is not None:
+            if (line := render.headline(cleaned(record))) is not None:
                 self._out.print(line, soft_wrap=True)
         if not self.brief:
-            self._out.print(f"record: {path}", soft_wrap=True)
+            self._out.print(f"record: {one_line(str(path))}", soft_wrap=True)
 
     def comparison(self, found: Comparison) -> None:
         """Show a comparison; if quiet, its warnings and its verdict."""
         self.close()
+        found = cleaned(found)
         if self._detail == "quiet":
             for warning in found.warnings:
-                self._err.print(f"warning: {warning}", soft_wrap=True)
+                self.warn(warning)
             self._out.print(comparison.verdict_line(found.verdict), soft_wrap=True)
         else:
             self._out.print(comparison.comparison(found))
@@ -180,7 +196,7 @@ class Terminal:
         """Print commands for a CI runner on stderr, each on one line of any length."""
         self.close()
         for line in lines:
-            self._err.print(line, soft_wrap=True)
+            write_command(line)
 
     def print_json(self, record: RunRecord | Comparison | Sequence[RunRecord]) -> None:
         """Print one JSON document: a record, a comparison, or a list of records."""
@@ -190,6 +206,9 @@ class Terminal:
             document = store.dumps(record)
         else:
             document = "[" + ",".join(store.dumps(item) for item in record) + "]\n"
+        self._json(document)
+
+    def _json(self, document: str) -> None:
         sys.stdout.write(printable_json(document, sys.stdout.encoding))
 
     def summary(self, panel: RenderableType, line: str) -> None:
@@ -204,31 +223,31 @@ class Terminal:
         """Show the answer of a model for one pair."""
         self.close()
         if as_json:
-            sys.stdout.write(store.to_json(found) + "\n")
+            self._json(store.to_json(found) + "\n")
         else:
-            self._out.print(render.pair_answer(found), soft_wrap=True)
+            self._out.print(render.pair_answer(cleaned(found)), soft_wrap=True)
 
     def environment(self, found: EnvironmentReport, *, as_json: bool) -> None:
         """Show which engines and devices work here."""
         self.close()
         if as_json:
-            sys.stdout.write(store.to_json(found) + "\n")
+            self._json(store.to_json(found) + "\n")
         else:
-            self._out.print(render.environment(found))
+            self._out.print(render.environment(cleaned(found)))
 
     def baseline(self, found: SavedBaseline, *, as_json: bool) -> None:
         """Show the records in a baseline."""
         self.close()
         if as_json:
-            sys.stdout.write(store.to_json(found) + "\n")
+            self._json(store.to_json(found) + "\n")
         else:
-            self._out.print(render.baseline(found), soft_wrap=True)
+            self._out.print(render.baseline(cleaned(found)), soft_wrap=True)
 
     def report(self, found: Report, *, as_json: bool) -> None:
         """Show what records hold, and which case to deploy; if quiet, in one line each."""
         if as_json:
-            sys.stdout.write(printable_json(store.to_json(flat.document(found)), sys.stdout.encoding) + "\n")
+            self._json(store.to_json(flat.document(found)) + "\n")
         elif self._detail == "quiet":
-            self._out.print(overview.brief(found), soft_wrap=True)
+            self._out.print(overview.brief(cleaned(found)), soft_wrap=True)
         else:
-            self._out.print(overview.overview(found))
+            self._out.print(overview.overview(cleaned(found)))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from mrpcbench.display.comparison import columns, compared, gate_lines, headline, one_line, ordered, sides
+from mrpcbench.display.comparison import columns, compared, gate_lines, headline, ordered, sides
+from mrpcbench.display.escapes import escaped, one_line
 from mrpcbench.display.numbers import ABSENT
 from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.records.outputs import check_no_folder
@@ -192,7 +193,7 @@ def _figures(found: Comparison, metric: MetricResult) -> str:
 
 def _clean(text: str) -> str:
     """`text` on one line, without the characters that XML does not allow."""
-    return one_line(NOT_XML.sub("", text))
+    return one_line(NOT_XML.sub("", escaped(text)))
 
 
 # --- GitHub annotations -----------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def _command(found: Comparison, verdict: Verdict, name: str = "") -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return one_line(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from mrpcbench.display.escapes import one_line
 from mrpcbench.display.numbers import ABSENT, change, measured, probability
 from mrpcbench.display.tables import NARROW_BOX, PlainTable, facts, table
 from mrpcbench.schema.verdicts import EXIT_STATUS, Compared, Comparison, Interval, MetricResult, Outcome, Verdict
@@ -173,8 +174,3 @@ def compared(record: Compared) -> tuple[str, str]:
 def headline(verdict: Verdict) -> str:
     """The outcome and its exit code."""
     return f"{verdict.outcome} (exit code {EXIT_STATUS[verdict.outcome]:d})"
-
-
-def one_line(text: str) -> str:
-    """`text` without line breaks and control characters, which a name or a reason may contain."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())

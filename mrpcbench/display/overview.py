@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from mrpcbench.display.comparison import one_line, verdict_line
+from mrpcbench.display.comparison import verdict_line
+from mrpcbench.display.escapes import one_line
 from mrpcbench.display.numbers import fixed, interval, logged, score
 from mrpcbench.display.recommendation import recommendation, short_recommendation
 from mrpcbench.display.study import answers

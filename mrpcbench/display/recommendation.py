@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mrpcbench.display.comparison import one_line
+from mrpcbench.display.escapes import one_line
 from mrpcbench.display.numbers import fixed, mebibytes, score, short
 from mrpcbench.records.recommendation import KNEE_SHARE, Candidate, Knee, Recommendation
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,9 +82,44 @@ def test_json_in_an_encoding_that_lacks_characters_says_the_same() -> None:
     document = {"name": "µ", "letters": "😀 é \\"}
     text = json.dumps(document, ensure_ascii=False)
     assert printable_json(text, "utf-8") == text
+    control = json.dumps({"name": "\x9b31m\u202e ##[error]"}, ensure_ascii=False)
+    assert printable_json(control, "utf-8") == r'{"name": "\u009b31m\u202e #\u0023[error]"}'
     escaped = printable_json(text, "ascii")
     assert escaped.isascii()
     assert json.loads(escaped) == document
+
+
+class OnATerminal(io.StringIO):
+    """A stream on a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_that_a_runner_would_obey_is_broken_whatever_the_writes() -> None:
+    inner = io.StringIO()
+    stream = SafeStream(inner)
+    for text in (
+        "a\n",
+        "  ",
+        "::error::x\nname: ::b\n::stop",
+        "-commands::\n",
+        "c ::d\rx\r::e\n##[group]\n##vso[task]",
+    ):
+        stream.write(text)
+    shown = inner.getvalue()
+    assert shown == "a\n  \\::error::x\nname: ::b\n\\::stop-commands::\nc ::d\\rx\\r::e\n#\\#[group]\n#\\#vso[task]"
+    assert not re.search(r"(?m)^\s*::|##\w*\[", shown)
+    stream.write_command("\n::error::ours\n")
+    assert inner.getvalue().endswith("\n::error::ours\n")
+
+
+def test_a_progress_bar_of_a_library_moves_on_a_terminal_but_nothing_else_does() -> None:
+    inner = OnATerminal()
+    SafeStream(inner).write("50%\r60%\x1b[A\x1b]0;title\x07")
+    assert inner.getvalue() == "50%\r60%\\x1b[A\\x1b]0;title\\x07"
 
 
 class Broken(io.StringIO):

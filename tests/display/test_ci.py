@@ -26,6 +26,7 @@ from comparisons import (
 
 from mrpcbench.cli.terminal import Terminal
 from mrpcbench.display.ci import annotations, check_publish, junit, markdown, publish, publish_error
+from mrpcbench.display.escapes import one_line
 from mrpcbench.errors import ExitStatus, UsageError
 from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, Outcome, Verdict
@@ -194,10 +195,10 @@ def test_a_report_names_no_host() -> None:
     assert socket.gethostname() in {"", "localhost"} or socket.gethostname() not in text
 
 
-def test_characters_that_xml_does_not_allow_are_omitted() -> None:
+def test_characters_that_xml_does_not_allow_are_escaped_or_omitted() -> None:
     suite = suite_of(hostile())
     assert schema_faults(suite) == []
-    clean = 'a|b c <b>d</b> & "e" `f` *g* [h](i) 100% x:y,z $j$ ~k~'
+    clean = 'a|b c <b>d</b> & "e" `f` *g* [h](i) 100% x:y,z\\x00\\x1b\\x0b $j$ ~k~'
     assert suite.findall("testcase")[0].attrib["name"] == clean
     assert suite.findall("testcase/failure")[0].attrib["message"] == clean
     assert suite.findall("testcase/error")[0].text == clean
@@ -244,7 +245,7 @@ def test_markdown_lists_gates_differences_warnings_and_records() -> None:
 
 def test_a_name_cannot_change_the_layout_of_markdown() -> None:
     text = markdown(hostile())
-    escaped = r'a\|b c \<b>d\</b> \& "e" \`f\` \*g\* \[h\](i) 100% x:y,z \$j\$ \~k\~'
+    escaped = r'a\|b c \<b>d\</b> \& "e" \`f\` \*g\* \[h\](i) 100% x:y,z\\x00\\x1b\\x0b \$j\$ \~k\~'
     assert text.splitlines()[0] == f"## INCOMPARABLE (exit code 4): {escaped}"
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [9] * 4
@@ -309,11 +310,11 @@ def test_for_incomparable_records_the_verdict_comes_before_the_gates() -> None:
 def test_an_annotation_survives_its_escapes() -> None:
     lines = annotations(hostile())
     assert all("\n" not in line and "\r" not in line for line in lines)
-    assert {read_command(line)[2] for line in lines} == {HOSTILE}
-    assert read_command(lines[0])[1] == f"mrpcbench {HOSTILE}: INCOMPARABLE"
+    assert {read_command(line)[2] for line in lines} == {one_line(HOSTILE)}
+    assert read_command(lines[0])[1] == f"mrpcbench {one_line(HOSTILE)}: INCOMPARABLE"
     tricky = make_metric(metric="%0A\r", verdict=Verdict(outcome="REGRESSION", reason="%25\r\n%3A"))
     assert read_command(annotations(make_comparison(tricky))[0]) == (
-        *("error", "mrpcbench evaluate %0A\r: REGRESSION", "%25\r\n%3A"),
+        *("error", "mrpcbench evaluate %0A : REGRESSION", "%25 %3A"),
     )
 
 
