@@ -237,7 +237,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: Path) -> None:
-    common = ["--model", "quickstart", "--data", "quickstart", "--device", "cpu", "--results", str(tmp_path / "r.json")]
+    common = ["--model", "quickstart", "--data", "quickstart", "--device", "cpu"]
     train = [
         "train",
         *common,
@@ -254,7 +254,7 @@ def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: P
     bench = ["bench", *common, "--backend", "torch", "--backend", "torch-packed", *few]
     command = [sys.executable, "-c", WITHOUT_ONNX_RUNTIME, json.dumps([["env"], train, bench])]
     wide = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=wide, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "onnx on cpu" in done.stdout
     assert "import of onnxruntime halted" in done.stdout

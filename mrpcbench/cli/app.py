@@ -95,7 +95,7 @@ def _start(context: typer.Context, *requests: object) -> "Terminal":
     terminal = _terminal(context)
     from mrpcbench.commands.preflight import check_early, heading
 
-    check_early(*requests)
+    check_early(context.info_name or "", *requests)
     if is_first_process():
         terminal.starting(heading(context.info_name or "", *requests))
     return terminal

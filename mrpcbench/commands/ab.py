@@ -20,7 +20,7 @@ from mrpcbench.models.sources import ModelSource
 from mrpcbench.paired.processes import PairedProcesses, Process, Side, Workload, side_of
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file
+from mrpcbench.records.outputs import check_file, record_of
 from mrpcbench.schema.bench_results import AbPair, AbSection, AbSide
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.gate_requests import AbPlan
@@ -51,7 +51,7 @@ def ab(plan: AbPlan, results: Path, observer: Observer) -> AbRecord:
     `InterruptedRunError` after an interrupt.
     """
     check(plan)
-    check_file("--results", results)
+    check_file("--results", results, record_of("ab"))
     limits = policy.load(Path(plan.policy) if plan.policy else None)
     check_reach(plan.process_pairs, limits.alpha)
     environment = capture()

@@ -19,7 +19,7 @@ from mrpcbench.instruments import trace
 from mrpcbench.instruments.roofline import measure_ceilings
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file
+from mrpcbench.records.outputs import TRACE, check_distinct, check_file, record_of
 from mrpcbench.schema.bench_requests import BenchPlan, BenchView
 from mrpcbench.schema.bench_results import BenchSection
 from mrpcbench.schema.cases import BenchRequest
@@ -38,8 +38,9 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     """
     check(request.spec, request.plan)
     profile = Path(request.control.profile) if request.control.profile else None
-    check_file("--profile", profile)
-    check_file("--results", results)
+    check_distinct({"--results": results, "--profile": profile})
+    check_file("--profile", profile, TRACE)
+    check_file("--results", results, record_of("bench"))
     suite, plan, view = choose(request)
     environment = capture()
     sources = resolve_all(case.spec for case in suite.cases)

@@ -19,7 +19,7 @@ from mrpcbench.errors import MrpcbenchError, UsageError
 from mrpcbench.models.sources import ModelSource, export_command
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file, check_writable, save_with_predictions
+from mrpcbench.records.outputs import PREDICTIONS, check_file, check_writable, record_of, save_with_predictions
 from mrpcbench.records.scores import score
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import PairAnswer
@@ -35,8 +35,10 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     split does not exist, or if the split has no labels.
     """
     check(spec, plan)
-    check_file("--results", results)
+    check_file("--results", results, record_of("evaluate"))
     check_writable("--output-dir", plan.output_dir)
+    predictions = _predictions_path(plan, results)
+    check_file("--output-dir" if plan.output_dir else "--results", predictions, PREDICTIONS)
     environment = capture()
     source = resolve(spec)
     pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
@@ -57,7 +59,6 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
             f"{broken} of {len(logits)} pairs got non-finite logits from {session.placement} "
             f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
         )
-    predictions = _predictions_path(plan, results)
     text, sha256 = store.to_jsonl(prediction_rows(logits, labels))
     section = EvaluateSection(
         spec=public(spec),

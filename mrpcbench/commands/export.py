@@ -26,7 +26,7 @@ from mrpcbench.onnx_export.pair_speed import pair_speed
 from mrpcbench.onnx_export.verification import Reference, run, verify
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file, check_writable
+from mrpcbench.records.outputs import check_file, check_writable, record_of
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import Lineage, Placement
 from mrpcbench.schema.records import ExportRecord
@@ -51,7 +51,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
         raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
     folder = _output_folder(plan)
     check_writable("--output-dir", folder.parent / "onnx")
-    check_file("--results", results)
+    check_file("--results", results, record_of("export"))
     source = weights_source(plan.model, random_init=plan.random_init)
     to = publishing.check_target(plan, source)
     pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split, labelled=False)

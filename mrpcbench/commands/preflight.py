@@ -8,7 +8,7 @@ from mrpcbench.backends.registry import check_spec, engine_of
 from mrpcbench.data import places
 from mrpcbench.errors import UsageError
 from mrpcbench.models.sources import local_folder, onnx_folder
-from mrpcbench.records.outputs import check_file, check_writable
+from mrpcbench.records.outputs import check_file, check_writable, record_of
 from mrpcbench.schema.bench_requests import BenchPlan
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan, ExportPlan, Output, TrainRecipe, TrainRequest
@@ -30,10 +30,10 @@ def heading(command: str, *requests: Any) -> str:
     return text
 
 
-def check_early(*requests: Any) -> None:
+def check_early(command: str, *requests: Any) -> None:
     """Raise `UsageError` for values out of bounds, and for a model, a graph, data or an output that cannot be used.
 
-    Nothing is looked up on the hub.
+    An existing file is replaced only by one of the same kind. Nothing is looked up on the hub.
     """
     check(*requests)
     for request in requests:
@@ -45,7 +45,7 @@ def check_early(*requests: Any) -> None:
             case TrainRecipe() if request.max_steps == 0 or request.max_steps < -1:
                 raise UsageError(f"--max-steps {request.max_steps}: at least 1, or -1 for whole epochs")
             case Output():
-                check_file("--results", request.results)
+                check_file("--results", request.results, record_of(command))
         if isinstance(request, TrainRequest | EvaluatePlan | ExportPlan | BenchPlan):
             places.local_folder(request.data)
         if isinstance(request, TrainRequest | EvaluatePlan | ExportPlan):

@@ -12,7 +12,7 @@ from mrpcbench.errors import UsageError
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.documents import read_json
-from mrpcbench.records.outputs import check_file, write_output
+from mrpcbench.records.outputs import CSV, PAGE, check_distinct, check_file, write_output
 from mrpcbench.records.recommendation import recommend
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.fields import check, flags_of
@@ -42,7 +42,7 @@ def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Repor
         ),
         plan=plan,
     )
-    _check_plan(plan, found, files)
+    _check_plan(plan, found)
     if plan.csv:
         write_output("--csv", plan.csv, csv_text(found))
     if plan.output:
@@ -57,24 +57,22 @@ def _check_values(plan: ReportPlan) -> None:
     for option, value in (("--price-per-hour", plan.price_per_hour), ("--max-p99-ms", plan.max_p99_ms)):
         if value is not None and value <= 0:
             raise UsageError(f"{option} {value:g}: must be above 0")
-    check_file("--csv", plan.csv)
+    check_distinct({"--output": plan.output, "--csv": plan.csv})
+    check_file("--csv", plan.csv, CSV)
     if plan.output is not None:
         # A file of another kind that is named by mistake must not be replaced.
         if Path(plan.output).suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--output {plan.output}: a web page; name a file that ends in .html")
-        check_file("--output", plan.output)
+        check_file("--output", plan.output, PAGE)
         renderer()
 
 
-def _check_plan(plan: ReportPlan, found: Report, files: Sequence[Path]) -> None:
-    """Raise `UsageError` for an option that needs a record of `bench`, or a file that would replace a record."""
+def _check_plan(plan: ReportPlan, found: Report) -> None:
+    """Raise `UsageError` for an option that needs a record of `bench`."""
     given = {flags_of(item)[0]: getattr(plan, item.name) for item in fields(plan)}
     asked = [option for option, value in given.items() if value is not None and option != "--output"]
     if asked and not found.benches:
         raise UsageError(f"{asked[0]}: needs a record of bench; none was named")
-    for option in ("--csv", "--output"):
-        if given[option] and Path(given[option]).resolve() in [file.resolve() for file in files]:
-            raise UsageError(f"{option} {given[option]}: one of the records; name another file")
 
 
 def _files(path: Path, observer: Observer) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
-from mrpcbench.records.outputs import check_file, check_space, check_writable
+from mrpcbench.records.outputs import check_file, check_space, check_writable, record_of
 from mrpcbench.schema.fields import check
 from mrpcbench.schema.identity import DataIdentity, Environment
 from mrpcbench.schema.records import TrainRecord
@@ -119,7 +119,7 @@ def _train_in(
     world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
 ) -> TrainRecord:
     environment, output_dir = capture(), Path(request.output_dir)
-    check_file("--results", results)
+    check_file("--results", results, record_of("train"))
     to = model_card.check_target(request) if world.is_first else None
     job = job_of(request, recipe, observer, world)
     recipe, loaded, trainer = job.recipe, job.loaded, job.trainer

@@ -13,8 +13,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from mrpcbench.display.comparison import columns, compared, gate_lines, headline, ordered, sides
 from mrpcbench.display.escapes import escaped, one_line
 from mrpcbench.display.numbers import ABSENT
-from mrpcbench.errors import ExitStatus, UsageError
-from mrpcbench.records.outputs import check_no_folder
+from mrpcbench.errors import ExitStatus
+from mrpcbench.records.outputs import JUNIT, MARKDOWN, check_distinct, check_file
 from mrpcbench.records.store import write_text
 from mrpcbench.schema.gate_requests import Publish
 from mrpcbench.schema.verdicts import EXIT_STATUS, Comparison, MetricResult, Outcome, Verdict
@@ -32,11 +32,10 @@ LEVELS: dict[Outcome, Literal["notice", "warning", "error"]] = {
 
 
 def check_publish(request: Publish) -> None:
-    """Raise `UsageError` for an invalid output file; called before a command does any work."""
-    for flag, name in (("--markdown", request.markdown), ("--junit", request.junit)):
-        check_no_folder(flag, name)
-    if request.markdown is not None and request.junit is not None and _same(request.markdown, request.junit):
-        raise UsageError(f"--junit {request.junit}: the same file as --markdown; name another")
+    """Raise `UsageError` for an output file that cannot be written; called before a command does any work."""
+    check_distinct({"--markdown": request.markdown, "--junit": request.junit})
+    check_file("--markdown", request.markdown, MARKDOWN)
+    check_file("--junit", request.junit, JUNIT)
 
 
 def publish(found: Comparison, request: Publish, environ: Mapping[str, str]) -> list[str]:

@@ -1,15 +1,60 @@
-"""Output files: checks before the work that they can be written, and a record that appears with its predictions."""
+"""Output files: checks before the work that they can be written and replace nothing else; a record with its predictions."""
 
 import os
+import re
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mrpcbench.environment.staging import END, staged_file
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
+from mrpcbench.records.documents import read_json
 from mrpcbench.records.store import write_text
 from mrpcbench.schema.records import EvaluateRecord
+
+# So many bytes tell what a file is.
+HEAD = 400
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of file that a command writes: what an error calls it, and whether an existing file is one."""
+
+    name: str
+    is_form: Callable[[Path], bool]
+
+
+def record_of(command: str) -> Form:
+    """The form of a record of `command`."""
+    return Form(f"a record of {command}", lambda path: _command_of(path) == command)
+
+
+def _command_of(path: Path) -> object:
+    try:
+        document = read_json(path)
+    except UsageError:
+        return None
+    return document.get("command") if isinstance(document, dict) and "schema_version" in document else None
+
+
+def _begins(name: str, pattern: bytes) -> Form:
+    return Form(name, lambda path: re.match(pattern, _head(path)) is not None)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+MARKDOWN = _begins("a verdict in Markdown", rb"## [A-Z]+ \(exit code \d+\): ")
+JUNIT = _begins("a verdict in JUnit XML", rb"<\?xml [^>]*>\s*<testsuite name=\"mrpcbench ")
+TRACE = _begins("a trace", rb'{"displayTimeUnit":"ms","traceEvents":')
+CSV = _begins("a table of `report`", rb"record(,row,case,|\n$)")
+PAGE = _begins("a page of `report`", rb"(?s)<!doctype html>.*<title>mrpcbench report: ")
+PREDICTIONS = _begins("predictions of `evaluate`", rb'{"index": 0, "label": [01], "logits": \[')
 
 
 def check_writable(option: str, path: str | Path | None) -> None:
@@ -24,16 +69,30 @@ def check_writable(option: str, path: str | Path | None) -> None:
         raise UsageError(f"{option} {wanted}: no permission to write in {above}; name another path")
 
 
-def check_file(option: str, path: str | Path | None) -> None:
-    """Raise `UsageError` unless a file `path` can be made or replaced; None needs nothing. Writes nothing."""
-    check_no_folder(option, path)
+def check_file(option: str, path: str | Path | None, form: Form) -> None:
+    """Raise `UsageError` unless a file `path` of `form` can be made, or replaces another of that form or an empty file.
+
+    None needs nothing. Writes nothing.
+    """
+    if path is None:
+        return
+    wanted = Path(path)
+    if wanted.is_dir():
+        raise UsageError(f"{option} {path}: a folder; name a file in it")
+    if wanted.exists():
+        if not wanted.is_file():
+            raise UsageError(f"{option} {path}: not a regular file; name another path")
+        if wanted.stat().st_size and not form.is_form(wanted):
+            raise UsageError(f"{option} {path}: exists, and is not {form.name}; remove it, or name another file")
     check_writable(option, path)
 
 
-def check_no_folder(option: str, path: str | Path | None) -> None:
-    """Raise `UsageError` if `path`, which is to be a file, is a folder."""
-    if path is not None and Path(path).is_dir():
-        raise UsageError(f"{option} {path}: a folder; name a file in it")
+def check_distinct(files: Mapping[str, str | Path | None]) -> None:
+    """Raise `UsageError` if two options name the same file; `files` are the paths of the options, None if not given."""
+    seen: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is not None and (first := seen.setdefault(Path(path).resolve(), option)) != option:
+            raise UsageError(f"{option} {path}: the same file as {first}; name another")
 
 
 def write_output(option: str, path: str | Path, text: str) -> None:

@@ -50,11 +50,11 @@ def test_usage_errors_come_before_the_slow_imports(tmp_path: Path) -> None:
 
 def test_what_is_on_the_hub_is_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    check_early(TrainRequest(), TrainRecipe())
-    check_early(BackendSpec(model="owner/name", backend="onnx"), EvaluatePlan())
-    check_early(BenchPlan(preset="peers"), BackendSpec(model="owner/name"))
+    check_early("train", TrainRequest(), TrainRecipe())
+    check_early("evaluate", BackendSpec(model="owner/name", backend="onnx"), EvaluatePlan())
+    check_early("bench", BenchPlan(preset="peers"), BackendSpec(model="owner/name"))
     with pytest.raises(UsageError, match="run `mrpcbench train` first"):
-        check_early(ExportPlan())
+        check_early("export", ExportPlan())
 
 
 def test_the_heading_names_the_model_the_engines_and_the_data() -> None:

@@ -70,5 +70,5 @@ def test_a_record_with_the_name_of_a_page_is_not_replaced(mrpcbench: Run, record
     before = page.read_bytes()
     done = mrpcbench("report", "export.html", "--output", "./export.html")
     assert done.status == 2
-    assert "one of the records; name another file" in done.err
+    assert "exists, and is not a page of `report`; remove it, or name another file" in done.err
     assert page.read_bytes() == before
