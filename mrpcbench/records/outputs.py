@@ -77,9 +77,13 @@ def check_file(option: str, path: str | Path | None, form: Form) -> None:
     if path is None:
         return
     wanted = Path(path)
+    try:
+        exists = wanted.exists()
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(f"{option} {path}: cannot be written ({error.strerror}); name another path") from None
     if wanted.is_dir():
         raise UsageError(f"{option} {path}: a folder; name a file in it")
-    if wanted.exists():
+    if exists:
         if not wanted.is_file():
             raise UsageError(f"{option} {path}: not a regular file; name another path")
         if wanted.stat().st_size and not form.is_form(wanted):

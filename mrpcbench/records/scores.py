@@ -5,9 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrpcbench.schema.results import Confusion, EvalScore
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, StudyRecord, TrainRecord
+from mrpcbench.schema.results import Confusion, EpochMetrics, EvalScore
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
+
+# How far a stored score may be from that of its counts: the rounding of a float in JSON, and no edited digit.
+ROUNDING = 1e-9
+# Mean cross-entropy in nats that no classifier with finite float32 logits exceeds: their largest difference.
+LARGEST_LOSS = 2 * 3.4028235e38
 
 
 def confusion(predictions: NDArray[Any], references: NDArray[Any]) -> Confusion:
@@ -53,21 +59,79 @@ def confusion_of(pairs: int, positives: int, accuracy: float, f1: float) -> Conf
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EvalScore:
     """The full score of `logits` [N, 2] against `labels` [N]; the prediction is the larger logit."""
     counts = confusion(logits.argmax(axis=1), labels)
-    positives = counts.true_positive + counts.false_negative
-    always_one = positives * 2 >= len(labels)
     return EvalScore(
         pairs=len(labels),
-        accuracy=accuracy_of(counts),
         accuracy_interval=wilson_interval(counts.true_positive + counts.true_negative, len(labels)),
-        f1=f1_of(counts),
         f1_interval=f1_interval(counts),
-        precision=_ratio(counts.true_positive, counts.true_positive + counts.false_positive),
-        recall=_ratio(counts.true_positive, positives),
         loss=finite_or_none(cross_entropy(logits, labels)),
         confusion=counts,
-        majority_accuracy=max(positives, len(labels) - positives) / len(labels),
-        majority_f1=_ratio(2 * positives, positives + len(labels)) if always_one else 0.0,
+        **_shares_of(counts),
     )
+
+
+def contradiction(record: Record) -> str | None:
+    """What in a record contradicts its own counts, or cannot be: None if nothing does.
+
+    A score is a share, and one of `evaluate` is what its four counts give. A graph whose gate has passed is proven.
+    """
+    match record:
+        case EvaluateRecord():
+            return _other_score(record)
+        case TrainRecord():
+            return next(filter(None, map(_impossible_epoch, record.train.epochs)), None)
+        case ExportRecord() if record.complete and record.verdict and record.verdict.outcome == "PASS":
+            return None if record.model.proven else "its gate passed, and its graph is not proven"
+        case StudyRecord():
+            trials = (trial.record for setting in record.study.settings for trial in setting.trials if trial.record)
+            return next(filter(None, map(contradiction, trials)), None)
+        case BenchRecord():
+            shares = ((f"{name} of {row.id}", getattr(row, name)) for row in record.rows for name in ("accuracy", "f1"))
+            return next((f"{name} is {value}, not a share" for name, value in shares if not _is_share(value)), None)
+    return None
+
+
+def _other_score(record: EvaluateRecord) -> str | None:
+    found = record.score
+    counts = found.confusion
+    cells = counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative
+    if min(cells) < 0 or sum(cells) != found.pairs or found.pairs < 1:
+        return f"its confusion counts are not those of {found.pairs} pairs"
+    if found.loss is not None and not 0 <= found.loss <= LARGEST_LOSS:
+        return f"its loss is {found.loss}"
+    for name, value in _shares_of(counts).items():
+        if not abs(getattr(found, name) - value) <= ROUNDING:
+            return f"its {name} is {getattr(found, name)}, and its confusion counts give {value:.6f}"
+    for name, interval in (("accuracy", found.accuracy_interval), ("f1", found.f1_interval)):
+        if not 0 <= interval.low <= interval.high <= 1:
+            return f"its interval of {name} is no interval of a share"
+    return None
+
+
+def _impossible_epoch(epoch: EpochMetrics) -> str | None:
+    for name in ("eval_accuracy_score", "eval_f1_score"):
+        if not _is_share(value := getattr(epoch, name)):
+            return f"{name} of step {epoch.step} is {value}, not a share"
+    if epoch.eval_loss is not None and not 0 <= epoch.eval_loss <= LARGEST_LOSS:
+        return f"eval_loss of step {epoch.step} is {epoch.eval_loss}"
+    return None
+
+
+def _is_share(value: float | None) -> bool:
+    return value is None or 0 <= value <= 1
+
+
+def _shares_of(counts: Confusion) -> dict[str, float]:
+    """The scores that depend on the four counts alone."""
+    positives = counts.true_positive + counts.false_negative
+    pairs = positives + counts.false_positive + counts.true_negative
+    return {
+        "accuracy": accuracy_of(counts),
+        "f1": f1_of(counts),
+        "precision": _ratio(counts.true_positive, counts.true_positive + counts.false_positive),
+        "recall": _ratio(counts.true_positive, positives),
+        "majority_accuracy": max(positives, pairs - positives) / pairs,
+        "majority_f1": _ratio(2 * positives, positives + pairs) if positives * 2 >= pairs else 0.0,
+    }
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mrpcbench.environment.staging import put_folder, staged_file, staged_folder
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import parse_json, read_bytes, read_json
+from mrpcbench.records.scores import contradiction
 from mrpcbench.records.summary import summarised
 from mrpcbench.records.upgrade import is_newer, upgrade
 from mrpcbench.schema.identity import Lineage
@@ -85,6 +86,8 @@ def load(path: Path) -> Record:
     if kind is None:
         raise UsageError(f"{path}: not a valid record: command {command!r} is none of {', '.join(RECORDS)}")
     record = _validated(kind, document, extra, path)
+    if problem := contradiction(record):
+        raise UsageError(f"{path}: {problem}; it was edited or damaged, so run the command again")
     # A stored summary is for other programs. It is not trusted, because it may contradict the samples.
     try:
         return replace(record, bench=summarised(record.bench)) if isinstance(record, BenchRecord) else record

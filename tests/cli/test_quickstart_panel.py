@@ -36,7 +36,7 @@ def test_the_panel_answers_what_the_model_scores_what_is_fastest_and_what_to_run
     text = " ".join(" ".join(lines).split())
     for part in (
         "accuracy 0.8603 (95% CI 0.8233 to 0.8906); majority class 0.6838",
-        "F1 0.8986 (95% CI 0.8700 to 0.9241); majority class 0.8122",
+        "F1 0.8988 (95% CI 0.8700 to 0.9241); majority class 0.8122",
         "ONNX export PASS: 0 of 408 labels flip",
         "onnx is 4.00x faster than torch (95% CI 4.00 to 4.00)",
         "one pair, torch p50 10.00 ms, p99 10.00 ms",
@@ -60,7 +60,7 @@ def test_an_invalid_row_makes_the_claim_invalid() -> None:
 @pytest.mark.parametrize("torch_ms", [10.0, 20.0])
 def test_the_last_line_has_the_scores_the_verdict_and_the_fastest(torch_ms: float) -> None:
     assert last_line(records(5.0, torch_ms=torch_ms)) == (
-        "accuracy 0.8603; F1 0.8986; ONNX export PASS: 0 of 408 labels flip; "
+        "accuracy 0.8603; F1 0.8988; ONNX export PASS: 0 of 408 labels flip; "
         f"onnx is {torch_ms / 5:.2f}x faster than torch"
     )
 

@@ -142,7 +142,7 @@ def test_the_tables_of_a_record_have_no_private_names_or_paths() -> None:
     ("command", "line"),
     [
         ("train", "accuracy 0.8431, F1 0.8877"),
-        ("evaluate", "accuracy 0.8603, F1 0.8986 (majority class: 0.6838, 0.8122)"),
+        ("evaluate", "accuracy 0.8603, F1 0.8988 (majority class: 0.6838, 0.8122)"),
         ("export", "PASS: 0 of 408 labels flip"),
     ],
 )
@@ -243,9 +243,9 @@ def test_a_score_is_shown_with_its_interval_and_the_majority_class() -> None:
     shown = words_of(render.render(make_record("evaluate")))
     for part in (
         "accuracy 0.860294 0.8233 to 0.8906 0.683824",
-        "F1 of equivalent 0.898600 0.8700 to 0.9241 0.812200",
-        "precision 0.890900",
-        "recall 0.906400",
+        "F1 of equivalent 0.898757 0.8700 to 0.9241 0.812227",
+        "precision 0.890845",
+        "recall 0.906810",
         "loss 0.352700",
         "is not_equivalent 98 31",
         "is equivalent 26 253",

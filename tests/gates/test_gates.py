@@ -169,7 +169,7 @@ def test_with_a_margin_the_limit_mentions_it() -> None:
 def test_a_floor_fails_below_it_whatever_the_baseline(name: str) -> None:
     limits = {"accuracy": lambda floor: Policy(accuracy=AccuracyPolicy(gate=False, floor=floor))}
     limits["f1"] = lambda floor: Policy(f1=F1Policy(floor=floor))
-    value = {"accuracy": 351 / 408, "f1": 0.8986}[name]
+    value = {"accuracy": 351 / 408, "f1": 506 / 563}[name]
     at, above = (judged(0, 0, limits[name](floor))[f"{name} floor"] for floor in (value, value + 1e-6))
     assert at.gated
     assert at.verdict.outcome == "PASS"

@@ -658,3 +658,45 @@ def test_a_path_or_a_name_in_a_record_is_found(text: str) -> None:
 def test_an_ordinary_record_has_no_private_names(command: Command) -> None:
     assert given_away(json.loads(store.dumps(make_record(command))), "ann") == []
     assert given_away(["answerdotai/ModernBERT-base", "planning", "results/x.json", "pairs/s", "--data=mrpc"]) == []
+
+
+def test_a_score_that_its_own_counts_contradict_is_refused(tmp_path: Path) -> None:
+    for where, value in (
+        ("evaluate.score.accuracy", 0.95),
+        ("evaluate.score.accuracy", 1.5),
+        ("evaluate.score.f1", 1e308),
+        ("evaluate.score.precision", 0.9),
+        ("evaluate.score.recall", 1.0),
+        ("evaluate.score.majority_f1", 0.1),
+        ("evaluate.score.pairs", 409),
+        ("evaluate.score.confusion.true_positive", 254),
+        ("evaluate.score.confusion.false_negative", -1),
+        ("evaluate.score.loss", -0.1),
+        ("evaluate.score.f1_interval.high", 1.5),
+    ):
+        path, document = written(tmp_path)
+        put(document, where, value)
+        assert "it was edited or damaged, so run the command again" in refusal(path, document), where
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "value"),
+    [
+        ("train", "train.epochs.1.eval_accuracy_score", 1.5),
+        ("train", "train.epochs.1.eval_f1_score", -0.1),
+        ("train", "train.epochs.1.eval_loss", 1e308),
+        ("bench", "bench.rows.1.f1", 1.5),
+        ("export", "model.proven", False),
+    ],
+)
+def test_a_result_that_cannot_be_is_refused(command: Any, where: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    store.save(make_record(command), path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    store.load(path)
+    *parents, last = (int(part) if part.isdigit() else part for part in where.split("."))
+    holder = document
+    for part in parents:
+        holder = holder[part]
+    holder[last] = value
+    assert "it was edited or damaged, so run the command again" in refusal(path, document)
