@@ -1,4 +1,4 @@
-"""Output files: checks before the work that they can be written and replace nothing else; a record with its predictions."""
+"""Output files: checks that they can be written and replace nothing else; a record with its predictions."""
 
 import os
 import re
