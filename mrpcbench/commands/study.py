@@ -152,11 +152,11 @@ class _Run:
         if len(left) < total:
             self._observer.say(f"{total - len(left)} of {total} trials are finished")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._save()
+        self._write()
         try:
             for done, (trial, status) in enumerate(self._started(left, jobs, gpus), total - len(left) + 1):
                 detail = self._ended(trial, status)
-                self._save()
+                self._write()
                 self._observer.advance("trials", done, total, detail)
         except KeyboardInterrupt:
             finished = sum(trial.record() is not None for trial in self._trials)
@@ -164,7 +164,7 @@ class _Run:
             raise InterruptedRunError(message, self._record) from None
         failed = any(trial.record is None for setting in self._record.study.settings for trial in setting.trials)
         self._record = replace(self._record, complete=not failed)
-        self._save()
+        self._write()
         return self._record
 
     def _started(self, left: Sequence[Trial], jobs: int, gpus: int) -> Iterator[tuple[Trial, int | str]]:
@@ -209,7 +209,7 @@ class _Run:
         made = summarised(replace(section, settings=settings), self._record.data[1])
         self._record = replace(self._record, study=made)
 
-    def _save(self) -> None:
+    def _write(self) -> None:
         store.save(self._record, self._folder / STUDY_FILE)
 
 

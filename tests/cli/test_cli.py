@@ -63,13 +63,13 @@ def test_tables_go_to_stdout_and_progress_to_stderr(mrpcbench: Run, tuned_model:
     assert "evaluate 5/5" in done.err  # 40 pairs in batches of 8
 
 
-def test_quiet_shows_only_the_path_of_the_record_and_verbose_also_what_is_about_to_run(
+def test_quiet_shows_only_the_result_and_the_path_of_the_record_and_verbose_also_what_is_about_to_run(
     mrpcbench: Run, tuned_model: Path, small_data: Path
 ) -> None:
     source = ("--model", tuned_model, "--data", small_data, "--pairs", "8")
     command = ("bench", *source, "--rounds", "1", "--max-seconds", "0", "--batch-size", "8", "--results", "r.json")
     quiet, normal, verbose = (mrpcbench(*options, *command) for options in (("-q",), (), ("-v",)))
-    assert quiet.out == "record: r.json\n"
+    assert re.fullmatch(r"Result: torch.*\nrecord: r\.json\n", quiet.out)
     assert [line for line in quiet.err.splitlines() if not line.startswith("warning: ")] == []
     assert "pairs/s" in normal.out
     assert "opening torch" in normal.err

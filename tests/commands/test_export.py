@@ -125,7 +125,7 @@ def test_a_failed_export_keeps_the_folder_that_was_there(
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no export")
 
-    monkeypatch.setattr(optimum, "onnx_export_from_model", fail)
+    monkeypatch.setattr("optimum.exporters.onnx.onnx_export_from_model", fail)
     with pytest.raises(MrpcbenchError, match="no export"):
         run(copied, small_data)
     assert {path.name: path.read_bytes() for path in (copied / "onnx").iterdir()} == before
