@@ -17,11 +17,13 @@ from mrpcbench.records.recommendation import recommend
 from mrpcbench.records.reports import Report
 from mrpcbench.schema.fields import check, flags_of
 from mrpcbench.schema.gate_requests import ReportPlan
-from mrpcbench.schema.records import RECORDS, BenchRecord
+from mrpcbench.schema.records import RECORDS, BenchRecord, Record, StudyRecord
 
 
 def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Report:
     """Read the records in `paths`; a folder is read recursively, and its JSON files that are no records are skipped.
+
+    The records of a study's trials are left out beside that of the study, which holds them.
 
     With `plan.csv`, the benchmark rows are also written there, with `plan.output` the page. Raises `UsageError` if a
     file is not a valid record, if there is no record, or no record of `bench` for an option that needs one, and
@@ -32,9 +34,9 @@ def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Repor
     files = list({file.resolve(): file for file in files}.values())
     if not files:
         raise UsageError(f"no record in {', '.join(map(str, paths))}; name a file, or a folder with records")
-    absolute = [file.absolute() for file in files]
-    names = [distinct_name(file, absolute) for file in absolute]
-    records = [store.load(file) for file in files]
+    read = _without_trials({file.absolute(): store.load(file) for file in files})
+    names = [distinct_name(file, list(read)) for file in read]
+    records = list(read.values())
     found = Report(
         records=tuple(zip(names, records, strict=True)),
         recommendations=tuple(
@@ -49,6 +51,13 @@ def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Repor
         write_output("--output", plan.output, html_report(found))
         observer.say(f"page: {plan.output}")
     return found
+
+
+def _without_trials(read: dict[Path, Record]) -> dict[Path, Record]:
+    """`read` without the runs of `train` that a study among them holds too."""
+    studies = [record for record in read.values() if isinstance(record, StudyRecord)]
+    trials = [trial.record for study in studies for setting in study.study.settings for trial in setting.trials]
+    return {file: record for file, record in read.items() if record not in trials}
 
 
 def _check_values(plan: ReportPlan) -> None:

@@ -26,7 +26,7 @@ pytest.importorskip("selenium", reason="the extra test is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 
 WIDTHS = (360, 1280)
-LIMIT_BYTES = 300_000
+LIMIT_BYTES = 400_000
 PAGES = ("results", "every_kind", "hostile")
 
 

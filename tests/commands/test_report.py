@@ -254,3 +254,9 @@ def test_control_characters_of_a_record_are_not_printed(mrpcbench: Run, tmp_path
     for text in ("[31mred", "[32mgreen", "[33myellow", "[34mblue", "UNVERIFIED"):
         assert text in shown
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown)
+
+
+def test_the_trials_of_a_study_are_not_reported_again_beside_it(mrpcbench: Run) -> None:
+    folder = REPOSITORY / "results" / "study-quickstart"
+    assert len(mrpcbench("-q", "report", folder).out.splitlines()) == 1
+    assert len(mrpcbench("-q", "report", folder / "default").out.splitlines()) == 6
