@@ -26,6 +26,7 @@ from mrpcbench.quickstart import CHECKPOINT_DIR, DATA_DIR
 from mrpcbench.schema.records import RunRecord
 
 if TYPE_CHECKING:
+    from fault_server import FaultServer
     from localhub import LocalHub
 
 registry.register("fake", "mrpcbench.instruments.fake_engine:open_fake")
@@ -216,3 +217,24 @@ def glue_files(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> di
 @pytest.fixture(scope="session")
 def checkpoint_dir() -> Path:
     return CHECKPOINT_DIR
+
+
+# --- broken input and kills: tests/faults -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator["FaultServer"]:
+    """The process that runs the commands of tests/faults."""
+    from fault_server import FaultServer
+
+    found = FaultServer()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def whole(server: "FaultServer", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what these tests break."""
+    from fault_campaign import prepared
+
+    return prepared(tmp_path_factory.mktemp("faults") / "whole", server)

@@ -44,9 +44,9 @@ class Killed:
 BASELINE = ("baseline", "set", "main", "record.json", "--overwrite")
 EXPORT = ("export", "--model", "model", "--data", "data", "--optimize", "cpu", "--output-dir", "graph")
 COMMANDS = {
-    "evaluate": Killed((*EVALUATE[:-1], "record.json"), has_pair("record.json"), 5),
-    "baseline set": Killed(BASELINE, has_pair("results/baselines/main/record.json"), 20),
-    "export": Killed((*EXPORT, "--results", "export.json"), has_graph, 3),
+    "evaluate": Killed((*EVALUATE[:-1], "record.json"), has_pair("record.json"), 2),
+    "baseline set": Killed(BASELINE, has_pair("results/baselines/main/record.json"), 6),
+    "export": Killed((*EXPORT, "--results", "export.json"), has_graph, 1),
 }
 
 

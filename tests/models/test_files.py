@@ -83,7 +83,7 @@ def test_weights_with_other_shapes_than_in_the_configuration_are_one_line(model:
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"), ("", "empty"), ("[]", "no usable")],
+    [("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"), ("", "empty"), ("[]", "not a JSON object")],
 )
 def test_the_error_names_an_invalid_configuration_or_tokenizer(
     name: str, content: str, words: str, model: Path
