@@ -22,7 +22,7 @@ from mrpcbench.records import store
 from mrpcbench.records.outputs import PREDICTIONS, check_file, check_writable, record_of, save_with_predictions
 from mrpcbench.records.scores import score
 from mrpcbench.schema.fields import check
-from mrpcbench.schema.identity import PairAnswer
+from mrpcbench.schema.identity import PairAnswer, Placement
 from mrpcbench.schema.records import EvaluateRecord
 from mrpcbench.schema.requests import BackendSpec, EvaluatePlan
 from mrpcbench.schema.results import EvalScore, EvaluateSection
@@ -54,11 +54,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
         logits = _answered(session, batches, observer)[:, order]
     finally:
         session.close()
-    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
-        raise MrpcbenchError(
-            f"{broken} of {len(logits)} pairs got non-finite logits from {session.placement} "
-            f"{session.placement.dtype}; use --dtype fp32, or check the weights of --model {spec.model}"
-        )
+    _check_finite(logits, session.placement, spec.model)
     text, sha256 = store.to_jsonl(prediction_rows(logits, labels))
     section = EvaluateSection(
         spec=public(spec),
@@ -83,6 +79,15 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
         command = export_command(source.folder, plan.data, session.model.optimize)
         observer.warn(f"the graph of {spec.model} is UNVERIFIED; to verify it, run `{command}`")
     return record
+
+
+def _check_finite(logits: NDArray[np.float32], placement: Placement, model: str) -> None:
+    """Raise `MrpcbenchError` if any of `logits` [N, 2] is not finite."""
+    if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise MrpcbenchError(
+            f"{broken} of {len(logits)} pairs got non-finite logits from {placement} "
+            f"{placement.dtype}; use --dtype fp32, or check the weights of --model {model}"
+        )
 
 
 def _warn_of_chance(found: EvalScore, observer: Observer) -> None:

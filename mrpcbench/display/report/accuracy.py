@@ -65,12 +65,13 @@ def _figure(found: Sequence[Scored]) -> Figure:
     description = (
         "Accuracy and F1 of each record with their 95% intervals, and the majority class; numbers in the table."
     )
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id="scores",
         title=title,
         source=f"{len(found)} evaluate record{'' if len(found) == 1 else 's'}",
         description=description,
-        svg=drawing.render(layers, "scores", title, description, height),
         table=_table(found),
         note="Circle: accuracy. Square: F1. Bar: 95% interval. Black mark: always answering the majority class.",
     )

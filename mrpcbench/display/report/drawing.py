@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mrpcbench.display.report.compact import compact
-from mrpcbench.display.report.content import clean
+from mrpcbench.display.report.content import Figure, Table, clean
 from mrpcbench.errors import MissingError, first_line
 
 Row = dict[str, Any]
@@ -199,6 +199,22 @@ def renderer() -> Any:
             "mrpcbench[report]"
         ) from None
     return vegalite_to_svg
+
+
+def figure(
+    layers: Sequence[Layer],
+    *,
+    height: int,
+    id: str,
+    title: str,
+    source: str,
+    description: str,
+    table: Table,
+    note: str = "",
+) -> Figure:
+    """The figure of a chart of `layers`, `height` pixels high; the chart has its title and description too."""
+    svg = render(layers, id, title, description, height)
+    return Figure(id=id, title=title, source=source, description=description, svg=svg, table=table, note=note)
 
 
 def render(layers: Sequence[Layer], figure: str, title: str, description: str, height: int) -> str:

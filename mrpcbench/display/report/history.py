@@ -190,12 +190,13 @@ def _figure(kind: str, found: Sequence[Series]) -> Figure:
     title = f"{KINDS[kind]}: {_finding(found)}"
     description = "The change of each metric from its baseline, record by record; numbers in the table."
     left = f" The other {len(found) - len(shown)} metrics are in the table." if len(shown) < len(found) else ""
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=f"history-{kind}",
         title=title,
         source=f"{len(found)} metrics of {kind} records",
         description=description,
-        svg=drawing.render(layers, f"history-{kind}", title, description, height),
         table=_table(found),
         note="Dashed: mean of the baseline. Filled: the newest record. Hatched: INVALID. "
         f"Band: 99% prediction limits of the baseline, from {FEWEST_RECORDS} records.{left}",

@@ -90,12 +90,13 @@ def _distributions(name: str, where: str, rows: Sequence[BenchRow]) -> Figure:
     ]
     title = _finding(rows)
     description = f"A distribution per case, from {fixed(values[0], 2)} ms. Its numbers are in the table."
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=name,
         title=title,
         source=where,
         description=description,
-        svg=drawing.render(layers, name, title, description, height),
         table=_latency_table(rows),
         note="Vertical lines: p50 (thick), p90 and p99 of VALID rows. Hatched: INVALID. "
         f"The slowest {percent(1 - SHOWN)} is not drawn.",

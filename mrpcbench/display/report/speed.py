@@ -96,12 +96,13 @@ def _speedup_figure(name: str, where: str, lines: list[Line], base: BenchRow) ->
     description = (
         f"A bar per row of {base.scenario}: its speedup over {base.id}, with the 95% interval; numbers in the table."
     )
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=name,
         title=title,
         source=where,
         description=description,
-        svg=drawing.render(layers, name, title, description, height),
         table=_speedup_table(ordered),
         note=f"Dashed: as fast as {base.id}. Lines with ends: 95% intervals. Hatched: INVALID.",
     )
@@ -204,12 +205,13 @@ def _breakdown_figure(name: str, where: str, rows: Sequence[BenchRow]) -> Figure
     ]
     title = _breakdown_finding(rows)
     description = "A stacked bar per row: the share of each part in the time of a pair; numbers in the table."
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=name,
         title=title,
         source=where,
         description=description,
-        svg=drawing.render(layers, name, title, description, height),
         table=_breakdown_table(rows, names),
     )
 

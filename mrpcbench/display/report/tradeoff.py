@@ -109,12 +109,13 @@ def _front(name: str, where: str, points: Sequence[Point]) -> Figure:
         f"Pareto front: {', '.join(front)}" if front else "No case is known to be VALID, so there is no Pareto front"
     )
     description = "Each case by the median time of one pair and its throughput; numbers in the table."
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=name,
         title=title,
         source=where,
         description=description,
-        svg=drawing.render(layers, name, title, description, height),
         table=_front_table(points, front),
         note="Filled: on the Pareto front, which no other VALID case beats in both. Hollow: not on it. "
         "Hatched: INVALID.",
@@ -215,12 +216,13 @@ def _loads(name: str, where: str, rows: Sequence[BenchRow]) -> Figure:
     if rate is None:
         title = f"No load kept p99 within {target:g} ms"
     description = "The 99th percentile of the latency against the mean rate of requests; numbers in the table."
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=name,
         title=title,
         source=where,
         description=description,
-        svg=drawing.render(layers, name, title, description, height),
         table=_load_table(lines),
         note="A point is one load.",
     )

@@ -99,12 +99,13 @@ def _figure(figure: str, group: Sequence[Trained], metrics: dict[str, Value]) ->
     description = f"{', '.join(names)}: {unit} by epoch; numbers in the table."
     base = first.train.base_model
     where = ", ".join(name for name, _ in group) if len(group) <= 4 else f"{len(group)} runs"
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=HEIGHT,
         id=figure,
         title=title,
         source=f"{where}: from {base.name} ({base.weights_label})",
         description=description,
-        svg=drawing.render(layers, figure, title, description, HEIGHT),
         table=_table(curves, unit),
         note="Validation after each epoch.",
     )
@@ -219,12 +220,13 @@ def _seeds(figure: str, name: str, record: StudyRecord) -> Figure:
     ]
     title = _seeds_finding(found)
     description = "The score of each seed at its best epoch, for each setting; numbers in the table."
-    return Figure(
+    return drawing.figure(
+        layers,
+        height=height,
         id=figure,
         title=title,
         source=f"{name}: {record.model.name}, {len(record.study.seeds)} seeds",
         description=description,
-        svg=drawing.render(layers, figure, title, description, height),
         table=_seeds_table(found),
         note="Points: seeds. Thick line: their median. Thin line: always answering the majority class.",
     )
