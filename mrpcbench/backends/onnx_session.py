@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mrpcbench.backends.onnx_graphs import Replayer, Shape
 from mrpcbench.backends.session import Event, SteppedSession, float_logits, graph_inputs, tracks
 from mrpcbench.data.batches import Batch
-from mrpcbench.environment.machine import VNNI, has_instructions
+from mrpcbench.environment.machine import exact_integers
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity, Placement
@@ -253,10 +253,8 @@ def _options(threads: int, dtype: str) -> ort.SessionOptions:
     options.log_severity_level = LOG_NOTHING
     # Worker threads that spin after a call would take cores from the engine that is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if dtype == "int8" and not has_instructions(VNNI):
-        # Without VNNI, x64 processors add products of 8-bit integers in 16 bits, which can overflow. This option
-        # selects an exact but slower kernel. With VNNI nothing overflows, and the option would double the time.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    for name, value in exact_integers().items() if dtype == "int8" else ():
+        options.add_session_config_entry(name, value)
     return options
 
 

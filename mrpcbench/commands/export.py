@@ -18,6 +18,7 @@ from mrpcbench.environment.capture import capture, resolve_threads
 from mrpcbench.environment.staging import restore
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel, load_classifier
+from mrpcbench.models.files import SMALL_FILES, foreign
 from mrpcbench.models.graphs import read_graph
 from mrpcbench.models.sources import ONNX_FILE, ModelSource, graph_folder, weights_source
 from mrpcbench.onnx_export import graphs, optimum, publishing
@@ -33,6 +34,8 @@ from mrpcbench.schema.records import ExportRecord
 from mrpcbench.schema.requests import BackendSpec, ExportPlan
 from mrpcbench.schema.results import ExportGate, ExportSection
 
+# The files of an exported folder; shell patterns.
+EXPORTED = (*SMALL_FILES, "model.onnx", "model.onnx*data", "ort_config.json", store.LINEAGE_FILE)
 # Pairs for the quick measurement of speed, drawn with a seed; a slow model runs fewer within its time.
 SPEED_PAIRS = 96
 
@@ -70,6 +73,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     instead = ", replacing the export there" if folder.exists() else ""
     observer.say(f"exporting {loaded.identity.name} as {_words(plan)} to {folder}{instead}")
     store.replace_folder(folder, lambda staged: _write_onnx(loaded, source, plan, device, staged))
+    written = store.load_lineage(folder)
     _refresh_lineage(loaded, plan)
     session = _opened(folder, plan)
     record = ExportRecord(
@@ -81,7 +85,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     )
     store.save(record, results)
     gate = verify(Relabelled(session, order), *references, plan.dtype, observer, labelled)
-    record = _conclude(record, gate, device, folder)
+    record = _conclude(record, gate, device, folder, written)
     if gate.verdict.outcome == "PASS":
         record = _with_pair_speed(record, session, loaded, device, tokens, observer)
     session.close()
@@ -124,14 +128,27 @@ def _output_folder(plan: ExportPlan) -> Path:
     default = graph_folder(plan.model, plan.optimize, random_init=plan.random_init)
     folder = Path(plan.output_dir) if plan.output_dir else default
     restore(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output-dir {folder}: a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ONNX_FILE).exists():
-        raise UsageError(f"--output-dir {folder}: not empty, and not an ONNX export; name another folder")
-    lineage = store.load_lineage(folder) if folder.is_dir() else None
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"--output-dir {folder}: a {'link' if folder.is_symlink() else 'file'}; name a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        _check_replaceable(folder)
+    return folder
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `UsageError` if replacing `folder` would remove anything but an earlier export."""
+    lineage = store.load_lineage(folder)
     if lineage and lineage.model.graph_sha256 is None:
         raise UsageError(f"--output-dir {folder}: holds a model; name another folder for its ONNX export")
-    return folder
+    if lineage is None or not (folder / ONNX_FILE).exists():
+        raise UsageError(
+            f"--output-dir {folder}: not empty, and not an export of mrpcbench; name another folder, or move it away"
+        )
+    if other := foreign(folder, EXPORTED):
+        raise UsageError(
+            f"--output-dir {folder}: holds {other.name}, which is not of an export and would be removed; move it away, "
+            "or name another folder"
+        )
 
 
 def _refresh_lineage(loaded: LoadedModel, plan: ExportPlan) -> None:
@@ -229,11 +246,14 @@ def _with_pair_speed(
     return replace(record, export=replace(record.export, pair_speed=found))
 
 
-def _conclude(record: ExportRecord, gate: ExportGate, device: str, folder: Path) -> ExportRecord:
-    """Store in the lineage whether the graph passed the gate; returns the complete record."""
+def _conclude(
+    record: ExportRecord, gate: ExportGate, device: str, folder: Path, written: Lineage | None
+) -> ExportRecord:
+    """Store in the lineage of `folder`, `written` before the gate, whether the graph passed; the complete record."""
     proven = gate.verdict.outcome == "PASS"
     lineage = store.load_lineage(folder)
-    assert lineage is not None
+    if lineage is None or lineage != written:
+        raise MrpcbenchError(f"{folder}: another export has replaced the graph while it was verified; export it again")
     identity = replace(lineage.model, proven=proven, proven_on=device if proven else None)
     store.save_lineage(replace(lineage, model=identity), folder)
     return replace(record, complete=True, model=identity, export=replace(record.export, gate=gate))

@@ -4,7 +4,6 @@ A trial is a run of `mrpcbench train` in a process and a folder of its own. Its 
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,8 @@ import torch
 from mrpcbench.commands.train import Job, job_of
 from mrpcbench.environment.capture import capture, resolve_device, resolve_threads
 from mrpcbench.errors import InterruptedRunError, UsageError
+from mrpcbench.models.files import matches
+from mrpcbench.models.hashes import CACHE_FILE
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
 from mrpcbench.records.seeds import summarised
@@ -22,6 +23,7 @@ from mrpcbench.schema.fields import check
 from mrpcbench.schema.records import StudyRecord, StudySection, StudySetting, StudyTrial, TrainRecord
 from mrpcbench.schema.requests import StudyPlan, TrainRecipe, TrainRequest
 from mrpcbench.training.arguments import with_batch_sizes
+from mrpcbench.training.checkpoints import MODEL_FILES, RUN_FILE, WEIGHTS_FILES, alone, remove_checkpoints
 from mrpcbench.training.launch import launched
 from mrpcbench.training.study import cluster, local
 from mrpcbench.training.study import plan as planning
@@ -75,8 +77,9 @@ def study(plan: StudyPlan, request: TrainRequest, recipe: TrainRecipe, observer:
         ),
     )
     del jobs
-    _check_folder(folder, record, settings, trials)
-    return _Run(plan, folder, record, trials, observer).finish(at_once, gpus)
+    with alone(replace(request, output_dir=plan.output_dir)):
+        _check_folder(folder, record, settings, trials)
+        return _Run(plan, folder, record, trials, observer).finish(at_once, gpus)
 
 
 def _checked(setting: Setting, plan: StudyPlan, request: TrainRequest, seed: int, observer: Observer) -> Job:
@@ -228,8 +231,8 @@ def _clear(folder: Path, keep: str) -> None:
     """Remove what --keep does not keep of a finished trial."""
     if keep == "all":
         return
-    for path in folder.iterdir():
-        if path.is_dir() and path.name.startswith("checkpoint-"):
-            shutil.rmtree(path)
-        elif keep == "none" and path.is_file() and path.name not in (RECORD_FILE, LOG_FILE):
+    remove_checkpoints(folder)
+    written = {*MODEL_FILES, *WEIGHTS_FILES, RUN_FILE, CACHE_FILE} - {RECORD_FILE}
+    for path in sorted(folder.iterdir()) if keep == "none" else ():
+        if path.is_file() and matches(path.name, written):
             path.unlink()

@@ -1,6 +1,7 @@
 """Fine-tune a paraphrase classifier with the Hugging Face Trainer: `mrpcbench train`."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mrpcbench.environment.capture import capture, exact_float32, resolve_device
 from mrpcbench.environment.machine import BF16, has_instructions
 from mrpcbench.environment.redaction import public_name
 from mrpcbench.errors import InterruptedRunError, MissingError, UsageError
+from mrpcbench.hub.uploads import Target
 from mrpcbench.models.classifier import LoadedModel, load_classifier
 from mrpcbench.models.hashes import weights_sha256
 from mrpcbench.models.sources import ModelSource, load_config, weights_source
@@ -84,14 +86,14 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
     if recipe.max_steps == 0 or recipe.max_steps < -1:
         raise UsageError(f"--max-steps {recipe.max_steps}: at least 1, or -1 for whole epochs")
     check_tracker(request.report_to)
+    checkpoints.check_output(request)
+    check_writable("--output-dir", request.output_dir)
     torch.set_num_threads(resolve_threads())
     device = resolve_device(request.device)
     exact_float32()
     precision = resolve_precision(recipe.precision, device)
     splits = loading.load(request.data, observer, SPLITS)
     pairs = {name: loading.split_of(splits, request.data, name) for name in SPLITS}
-    checkpoints.check_output(request)
-    check_writable("--output-dir", request.output_dir)
     source = weights_source(
         request.model, to_train=True, random_init=request.random_init, with_card=request.push_to_hub is not None
     )
@@ -111,6 +113,7 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
     tokens = {name: _tokens(split, source) for name, split in pairs.items()}
     source.tell(observer)
     trainer = _trainer(recipe, loaded, made, tokens, observer, precision, world or World())
+    trainer.check_optimizer()
     identities = tuple(loading.identity(split, request.data, name) for name, split in pairs.items())
     return Job(recipe, loaded, identities, trainer, source.folder)
 
@@ -118,11 +121,25 @@ def job_of(request: TrainRequest, recipe: TrainRecipe, observer: Observer, world
 def _train_in(
     world: World, request: TrainRequest, recipe: TrainRecipe, results: Path | None, observer: Observer
 ) -> TrainRecord:
-    environment, output_dir = capture(), Path(request.output_dir)
+    environment = capture()
     check_file("--results", results, record_of("train"))
     to = model_card.check_target(request) if world.is_first else None
     job = job_of(request, recipe, observer, world)
-    recipe, loaded, trainer = job.recipe, job.loaded, job.trainer
+    with checkpoints.alone(request) if world.is_first else nullcontext():
+        return _trained(world, job, environment, request, to, results, observer)
+
+
+def _trained(
+    world: World,
+    job: Job,
+    environment: Environment,
+    request: TrainRequest,
+    to: Target | None,
+    results: Path | None,
+    observer: Observer,
+) -> TrainRecord:
+    """Train `job` in an output folder that no other training uses; upload the model to the repository `to`."""
+    recipe, loaded, trainer, output_dir = job.recipe, job.loaded, job.trainer, Path(request.output_dir)
     run = checkpoints.run_of(recipe, loaded.identity, job.identities, trainer.precision)
     newest = None
     if request.resume:

@@ -1,4 +1,4 @@
-"""Files and folders that are written under another name beside their place, and then put there in one step.
+"""Files and folders that are written under another name beside their place, and then put there in one step; locks.
 
 A staged name is `.NAME.XXXXXXXX.writing`. Its writer holds a lock (flock) on it, which the system drops when the
 process ends. So whoever writes NAME next can tell what a killed run has left, and removes it.
@@ -55,6 +55,24 @@ def staged_folder(parent: Path, name: str) -> Iterator[Path]:
         yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock the existing `folder` for the body. The system drops the lock when the process ends.
+
+    Raises `BlockingIOError` if another process has locked it. On a file system without locks, nothing is locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
+        yield
+    finally:
         os.close(descriptor)
 
 

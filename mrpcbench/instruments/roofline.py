@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 
 from mrpcbench.backends.pytorch import DTYPES
 from mrpcbench.environment.capture import device_name
+from mrpcbench.environment.machine import exact_integers
 from mrpcbench.models.modernbert_config import is_local
 from mrpcbench.schema.bench_results import Ceilings, Work
 
@@ -202,6 +203,8 @@ def _onnx_integers(threads: int, side: int) -> Call:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    for name, value in exact_integers().items():
+        options.add_session_config_entry(name, value)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return partial(session.run, None, {"inputs": inputs})
 

@@ -1,6 +1,8 @@
 """Diagnoses files that should hold a model: error messages from the bytes of the file."""
 
 import os
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
@@ -20,8 +22,27 @@ KINDS = (
 # Longer than any beginning above, with room for the blank lines before an HTML page.
 BEGINNING = 200
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+# The files of a configuration and a tokenizer, as transformers saves them.
+SMALL_FILES = (
+    "config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json "
+    "added_tokens.json chat_template.jinja vocab.* merges.txt *.model bpe.codes"
+).split()
 # A header of safetensors starts with its own length.
 LENGTH_BYTES = 8
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a shell pattern in `patterns` matches the file name `name`."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def foreign(folder: Path, patterns: Iterable[str]) -> Path | None:
+    """The first entry of `folder` that is not a file with a name in `patterns`, such as a folder or a link; or None."""
+    known = tuple(patterns)
+    entries = sorted(folder.iterdir())
+    return next(
+        (item for item in entries if item.is_symlink() or not item.is_file() or not matches(item.name, known)), None
+    )
 
 
 def what_is(path: Path) -> str | None:

@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -226,13 +227,8 @@ def canonical_sha256(document: str, *, without: Collection[str] = ()) -> str:
 
 
 def default_path(command: str) -> Path:
-    """`results/<time>-<command>.json` in the working folder; if that exists, with a number added."""
-    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}"
-    path, count = Path("results", f"{stem}.json"), 1
-    while path.exists():
-        count += 1
-        path = Path("results", f"{stem}-{count}.json")
-    return path
+    """`results/<time>-<command>-<random>.json` in the working folder, so that no two commands write the same file."""
+    return Path("results", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}-{secrets.token_hex(3)}.json")
 
 
 def save_json(path: Path, document: Any) -> None:

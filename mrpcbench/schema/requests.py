@@ -299,7 +299,10 @@ class Output:
     """Where to write a record, and how to show it."""
 
     results: str | None = about(
-        "File for the record; default: results/<time>-<command>.json.", default=None, group="Output", location="file"
+        "File for the record; default: results/<time>-<command>-<random>.json.",
+        default=None,
+        group="Output",
+        location="file",
     )
     json: bool = about("Print one JSON document on stdout, and nothing else there.", default=False, group="Output")
 

@@ -1,10 +1,11 @@
 """A training run's folder: which run was started in it, its newest checkpoint, and whether it is finished."""
 
 import math
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -14,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from mrpcbench.environment.staging import locked
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import folder_sha256
-from mrpcbench.models.files import check_safetensors
+from mrpcbench.models.files import SMALL_FILES, WEIGHTS_INDEX, check_safetensors, foreign, matches
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
@@ -34,10 +36,19 @@ RUN_FILE = "mrpcbench-run.json"
 RECORD_FILE = "mrpcbench-train.json"
 PICKLED = ("optimizer.pt", "scheduler.pt")
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, *PICKLED, "trainer_state.json")
+# The files of a model besides its weights.
+MODEL_FILES = (*SMALL_FILES, "README.md", "metrics.csv", store.LINEAGE_FILE, RECORD_FILE)
+# What a training replaces in its folder, and what the Trainer writes into a checkpoint; shell patterns.
+WEIGHTS_FILES = ("*.safetensors", WEIGHTS_INDEX)
+REPLACED = (*MODEL_FILES, *WEIGHTS_FILES, "checkpoint-*")
+IN_CHECKPOINT = (*SMALL_FILES, *WEIGHTS_FILES, *CHECKPOINT_FILES, "rng_state*.pth", "scaler.pt", "training_args.bin")
 
 
 def check_output(request: TrainRequest) -> None:
-    """Raise `UsageError` for a folder with an earlier run, unless it is to be resumed or replaced."""
+    """Raise `UsageError` unless a training can write to its folder without a loss.
+
+    An earlier run there is to be resumed or replaced. Anything else that the training would replace is not touched.
+    """
     folder = Path(request.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder}: a file; name a folder")
@@ -45,13 +56,55 @@ def check_output(request: TrainRequest) -> None:
         raise UsageError("--resume and --overwrite exclude each other: continue the run, or discard it")
     if request.resume and not (folder / RUN_FILE).exists():
         raise _nothing_to_resume(folder)  # before the Trainer makes the folder
-    if request.resume or request.overwrite or not folder.is_dir():
+    if request.resume or not folder.is_dir():
         return
-    if (folder / store.LINEAGE_FILE).exists() or any(folder.glob("checkpoint-*")) or (folder / "config.json").exists():
+    for option, given in (("--model", request.model), ("--data", request.data)):
+        if Path(given).exists() and folder.samefile(given):
+            raise UsageError(f"--output-dir {folder}: the same folder as {option}; name another folder")
+    if _is_of_a_run(folder):
+        _check_replaceable(folder, request)
+    elif found := next((path for path in sorted(folder.iterdir()) if matches(path.name, REPLACED)), None):
+        raise UsageError(
+            f"--output-dir {folder}: holds {found.name}, which is of no run of `mrpcbench train`; name another folder, "
+            "or move it away"
+        )
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a run was started in `folder`, or a model that a run made was copied to it."""
+    lineage = store.load_lineage(folder)
+    return (folder / RUN_FILE).exists() or bool(lineage and lineage.recipe and lineage.model.graph_sha256 is None)
+
+
+def _check_replaceable(folder: Path, request: TrainRequest) -> None:
+    if not request.overwrite:
         raise UsageError(
             f"--output-dir {folder}: already holds a model or a run; continue it with --resume, replace it with "
             "--overwrite, or name another folder"
         )
+    for checkpoint in _checkpoints(folder).values():
+        if checkpoint.is_symlink() or foreign(checkpoint, IN_CHECKPOINT):
+            what = "a link" if checkpoint.is_symlink() else f"with {foreign(checkpoint, IN_CHECKPOINT)}"
+            raise UsageError(f"--overwrite: {checkpoint} is not only a checkpoint ({what}); move it away")
+
+
+@contextmanager
+def alone(request: TrainRequest) -> Iterator[None]:
+    """Keep other trainings out of the output folder in the body; it is made if need be.
+
+    Raises `UsageError` if one is running in it, and like `check_output` if one has ended since that was called.
+    """
+    folder = Path(request.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError:
+            raise UsageError(
+                f"--output-dir {folder}: another training is running in it; wait for its end, or name another folder"
+            ) from None
+        check_output(request)
+        yield
 
 
 def run_of(recipe: TrainRecipe, base: ModelIdentity, identities: tuple[DataIdentity, ...], precision: str) -> Lineage:
@@ -75,11 +128,23 @@ def start(request: TrainRequest, run: Lineage, newest: Path | None, observer: Ob
     if request.resume:
         observer.say(f"resuming from {newest.name}" if newest else "no checkpoint yet: starting at step 0")
         return
-    for old in folder.glob("checkpoint-*"):
-        shutil.rmtree(old)
+    remove_checkpoints(folder)
     # Until this run ends, a model in the folder is that of another run.
     (folder / store.LINEAGE_FILE).unlink(missing_ok=True)
     store.save_lineage(run, folder, RUN_FILE)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run in `folder`, but no link and nothing with other files in it."""
+    for checkpoint in _checkpoints(folder).values():
+        if not checkpoint.is_symlink() and foreign(checkpoint, IN_CHECKPOINT) is None:
+            shutil.rmtree(checkpoint)
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in `folder`, whole or not, by the step that they were saved after."""
+    found = {path: re.fullmatch(r"checkpoint-([0-9]+)", path.name) for path in folder.glob("checkpoint-*")}
+    return {int(name[1]): path for path, name in found.items() if name and path.is_dir()}
 
 
 def check_same_run(now: Lineage, folder: Path) -> None:
@@ -184,8 +249,7 @@ def newest_checkpoint(output_dir: Path, observer: Observer = SILENT) -> Path | N
 
     A kill while saving leaves one that lacks files, of which nothing is said.
     """
-    numbered = [(path, path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*")]
-    steps = {int(number): path for path, number in numbered if number.isdecimal()}
+    steps = _checkpoints(output_dir)
     for step in sorted(steps, reverse=True):
         pickled = (*PICKLED, *_generators())
         if not all((steps[step] / name).exists() for name in (*CHECKPOINT_FILES, *pickled)):

@@ -1,7 +1,6 @@
 """The model card of a fine-tuned classifier, README.md with the metadata that the hub reads, and its upload."""
 
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mrpcbench.hub import uploads
 from mrpcbench.hub.cards import BEGIN, END, section_of, with_section
 from mrpcbench.hub.repository import split_revision
 from mrpcbench.hub.uploads import Target
-from mrpcbench.models.files import weight_files
+from mrpcbench.models.files import matches, weight_files
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.scores import accuracy_of, confusion_of, f1_interval, f1_of
@@ -23,7 +22,7 @@ from mrpcbench.schema.requests import TrainRequest
 from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import wilson_interval
-from mrpcbench.training.checkpoints import RECORD_FILE
+from mrpcbench.training.checkpoints import MODEL_FILES, RECORD_FILE
 
 GLUE_DATASET = "nyu-mll/glue"
 CARD = "README.md"
@@ -34,14 +33,9 @@ PACKAGES = ("transformers", "torch", "datasets", "tokenizers")
 LANGUAGE = "en"
 # The part of a base model's metadata that holds for a model made from it.
 INHERITED = ("license", "license_name", "license_link", "language")
-# The files of a model besides its weights; others in the folder, such as checkpoints and graphs, stay there.
-UPLOADED = (
-    "README.md config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json "
-    f"chat_template.jinja vocab.* merges.txt *.model bpe.codes {store.LINEAGE_FILE} {RECORD_FILE} metrics.csv"
-).split()
 # What an older upload can have left: other weights, vocabularies, and graphs of earlier weights.
 STALE = (
-    *(name for name in UPLOADED if name != "README.md"),
+    *(name for name in MODEL_FILES if name != CARD),
     *"*.safetensors *.bin *.safetensors.index.json *.bin.index.json *.pt *.h5 *.msgpack *.onnx *.onnx_data".split(),
 )
 STALE_FOLDERS = ("onnx", "onnx-*", "checkpoint-*", "runs")
@@ -209,7 +203,7 @@ def push(
         card = with_section(card, section_of(to.text(newest, CARD)))
     store.write_text(folder / CARD, card)
     index = [folder / "model.safetensors.index.json"] if len(weights) > 1 else []
-    others = [path for path in sorted(folder.iterdir()) if path.is_file() and _matches(path.name, UPLOADED)]
+    others = [path for path in sorted(folder.iterdir()) if path.is_file() and matches(path.name, MODEL_FILES)]
     address = uploads.commit(
         to,
         {path.name: path for path in (*others, *index, *weights)},
@@ -227,8 +221,4 @@ def push(
 def is_stale(name: str) -> bool:
     """Whether the file `name` of a repository belongs to a model, so that it goes if another model takes its place."""
     folder, _, _ = name.partition("/")
-    return _matches(folder, STALE_FOLDERS) if "/" in name else _matches(name, STALE)
-
-
-def _matches(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+    return matches(folder, STALE_FOLDERS) if "/" in name else matches(name, STALE)

@@ -17,11 +17,12 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainingArguments,
+    get_scheduler,
 )
 
 from mrpcbench.backends.pytorch import placement_of
 from mrpcbench.data.batches import padded, padding_of
-from mrpcbench.errors import UsageError, first_line
+from mrpcbench.errors import MissingError, UsageError, first_line
 from mrpcbench.models.classifier import LoadedModel
 from mrpcbench.progress import Observer
 from mrpcbench.records.scores import cross_entropy
@@ -120,6 +121,26 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.progress = Progress(observer, self.stopwatch)
         self.add_callback(self.progress)
         self.add_callback(AtTheStart(self.warm_up))
+
+    def check_optimizer(self) -> None:
+        """Raise `UsageError` if transformers cannot make the optimiser or the schedule; nothing is kept.
+
+        The Trainer makes both when the training begins. Raises `MissingError` if a package is missing.
+        """
+        weight, options = torch.nn.Parameter(torch.zeros(1)), self.args.lr_scheduler_kwargs
+        made: torch.optim.Optimizer = torch.optim.SGD([weight])
+        option = f"--optim {self.args.optim.value}"
+        try:
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            if not {"params", "model", "optimizer_dict"} & set(settings):  # those are made for all weights of a model
+                made = kind([weight], **settings)
+            option = f"--lr-scheduler-type {self.args.lr_scheduler_type.value}"
+            warm_up = self.args.get_warmup_steps(self.total_steps)
+            get_scheduler(self.args.lr_scheduler_type, made, warm_up, self.total_steps, options)
+        except ImportError as error:
+            raise MissingError(f"{option}: {first_line(error)}") from error
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(f"{option}: transformers cannot make it ({first_line(error)}); use another") from error
 
     @property
     def precision(self) -> str:

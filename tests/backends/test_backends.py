@@ -24,6 +24,7 @@ from mrpcbench.backends.registry import open_session
 from mrpcbench.backends.session import Session, SteppedSession, first_of_each_shape, one_ahead, probe_of
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, EncodedPairs, in_order
+from mrpcbench.environment import machine
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
 from mrpcbench.schema.requests import BackendSpec
 
@@ -452,7 +453,7 @@ def test_8_bits_use_the_slow_exact_kernels_only_if_the_fast_ones_could_overflow(
 ) -> None:
     from mrpcbench.backends import onnx_session
 
-    monkeypatch.setattr(onnx_session, "has_instructions", lambda names: has)
+    monkeypatch.setattr(machine, "has_instructions", lambda names: has)
 
     def asked(dtype: str) -> str | None:
         options = onnx_session._options(1, dtype)

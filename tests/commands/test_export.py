@@ -279,6 +279,52 @@ def test_a_model_folder_is_never_replaced_by_its_own_export(copied: Path, small_
     assert (copied / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "old/notes.txt"])
+def test_a_foreign_file_beside_an_earlier_graph_is_kept(copied: Path, small_data: Path, name: str) -> None:
+    run(copied, small_data, optimize="cpu")
+    graph = copied / "onnx-cpu"
+    (graph / name).parent.mkdir(exist_ok=True)
+    (graph / name).write_text("precious")
+    with pytest.raises(UsageError, match=rf"holds {name.split('/', maxsplit=1)[0]}, which is not of an export"):
+        run(copied, small_data, optimize="cpu")
+    assert (graph / name).read_text() == "precious"
+
+
+def test_neither_a_link_nor_a_graph_of_others_is_replaced(copied: Path, small_data: Path) -> None:
+    run(copied, small_data, optimize="cpu")
+    graph = copied / "onnx-cpu"
+    (graph / "mrpcbench.json").rename(copied / "kept.json")
+    with pytest.raises(UsageError, match="not an export of mrpcbench; name another folder"):
+        run(copied, small_data, optimize="cpu")
+    (copied / "kept.json").rename(graph / "mrpcbench.json")
+    graph.rename(copied / "elsewhere")
+    graph.symlink_to(copied / "elsewhere")
+    with pytest.raises(UsageError, match="a link; name a folder"):
+        run(copied, small_data, optimize="cpu")
+    assert graph.is_symlink()
+
+
+def test_a_graph_that_another_export_has_replaced_is_not_marked_verified(
+    copied: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verb.verify
+
+    def meanwhile(*given: Any) -> Any:
+        found = real(*given)
+        lineage = store.load_lineage(copied / "onnx-cpu")
+        assert lineage is not None
+        other = replace(lineage, model=replace(lineage.model, graph_sha256="0" * 64))
+        store.save_lineage(other, copied / "onnx-cpu")
+        return found
+
+    monkeypatch.setattr(verb, "verify", meanwhile)
+    with pytest.raises(MrpcbenchError, match="another export has replaced the graph"):
+        run(copied, small_data, optimize="cpu")
+    lineage = store.load_lineage(copied / "onnx-cpu")
+    assert lineage is not None
+    assert lineage.model.proven is False
+
+
 def test_an_earlier_export_is_replaced(copied: Path, small_data: Path) -> None:
     run(copied, small_data, dtype="fp16")
     assert run(copied, small_data).model.proven is True

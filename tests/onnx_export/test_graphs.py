@@ -20,6 +20,7 @@ from transformers import (
     ModernBertForSequenceClassification,
 )
 
+from mrpcbench.environment.machine import exact_integers
 from mrpcbench.errors import UsageError
 from mrpcbench.onnx_export import graphs
 from mrpcbench.onnx_export.cpu import ForCpu, ForInt8
@@ -42,6 +43,8 @@ def original(model: ModernBertForSequenceClassification, inputs: Inputs) -> NDAr
 def answers(graph: onnx.ModelProto, inputs: Inputs) -> NDArray[np.float32]:
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    for name, value in exact_integers().items():
+        options.add_session_config_entry(name, value)
     session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run(None, inputs)[0]
     return logits
@@ -212,7 +215,10 @@ import json, sys
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+for name, value in json.loads(sys.argv[3]).items():
+    options.add_session_config_entry(name, value)
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 inputs = {name: np.array(rows, dtype=np.int64) for name, rows in json.loads(sys.argv[2]).items()}
 logits = session.run(["logits"], inputs)[0]
 assert not {"torch", "transformers", "onnx", "mrpcbench"} & set(sys.modules)
@@ -228,6 +234,7 @@ def test_numpy_and_onnxruntime_are_enough_to_run_the_file(optimize: Optimize, tm
     inputs = batch((19, 105))
     document = json.dumps({name: item.tolist() for name, item in inputs.items()})
     command = [sys.executable, "-I", "-c", PLAIN, str(tmp_path / "model.onnx"), document]
+    command.append(json.dumps(exact_integers()))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), answers(graph, inputs), atol=1e-5)

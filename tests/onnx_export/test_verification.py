@@ -15,6 +15,7 @@ from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
 from mrpcbench.data import loading
 from mrpcbench.data.batches import Batch, EncodedPairs
+from mrpcbench.environment.machine import exact_integers
 from mrpcbench.gates.export import export_problem
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.onnx_export.cpu import ForCpu
@@ -81,7 +82,11 @@ class Graph:
     model: SimpleNamespace = field(default_factory=SimpleNamespace)
 
     def __post_init__(self) -> None:
-        self._session = ort.InferenceSession(self.graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        for name, value in exact_integers().items():
+            options.add_session_config_entry(name, value)
+        graph = self.graph.SerializeToString()
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def infer(self, batch: Batch) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = self._session.run(["logits"], dict(batch.inputs))[0]
