@@ -18,6 +18,7 @@ from mrpcbench.commands.quickstart import model_folder, steps
 from mrpcbench.display.comparison import verdict_line
 from mrpcbench.display.numbers import fixed, interval, multiple, score
 from mrpcbench.records.figures import relative_speed
+from mrpcbench.records.outputs import only_writer
 from mrpcbench.records.ranking import best
 from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record
@@ -28,6 +29,11 @@ TRY_PAIR = ("The doctor gave 3 books to the nurse.", "The nurse got three books 
 
 def run(request: QuickstartRequest, terminal: Terminal) -> list[Record]:
     """Run the steps until one fails its gate, and show each record and the panel. Returns the records."""
+    with only_writer("--output-dir", Path(request.output_dir)):
+        return _run(request, terminal)
+
+
+def _run(request: QuickstartRequest, terminal: Terminal) -> list[Record]:
     records: list[Record] = []
     terminal.brief = not terminal.is_verbose
     todo = steps(request)

@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrpcbench.environment.staging import END, staged_file
+from mrpcbench.environment.staging import END, locked, staged_file
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
 from mrpcbench.records.documents import read_json
@@ -89,6 +89,20 @@ def check_file(option: str, path: str | Path | None, form: Form) -> None:
         if wanted.stat().st_size and not form.is_form(wanted):
             raise UsageError(f"{option} {path}: exists, and is not {form.name}; remove it, or name another file")
     check_writable(option, path)
+
+
+@contextmanager
+def only_writer(option: str, folder: Path) -> Iterator[None]:
+    """Make `folder` if need be, and lock it for the body. Raises `UsageError` if another command has locked it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError:
+            raise UsageError(
+                f"{option} {folder}: another command is writing to it; wait for its end, or name another folder"
+            ) from None
+        yield
 
 
 def check_distinct(files: Mapping[str, str | Path | None]) -> None:

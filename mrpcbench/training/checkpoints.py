@@ -5,7 +5,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from mrpcbench.environment.staging import locked
 from mrpcbench.errors import MrpcbenchError, UsageError, first_line
 from mrpcbench.models.classifier import folder_sha256
 from mrpcbench.models.files import SMALL_FILES, WEIGHTS_INDEX, check_safetensors, foreign, matches
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer, Silent
 from mrpcbench.records import store
+from mrpcbench.records.outputs import only_writer
 from mrpcbench.schema.identity import DataIdentity, Lineage, ModelIdentity
 from mrpcbench.schema.records import TrainRecord
 from mrpcbench.schema.requests import TrainRecipe, TrainRequest
@@ -94,15 +94,7 @@ def alone(request: TrainRequest) -> Iterator[None]:
 
     Raises `UsageError` if one is running in it, and like `check_output` if one has ended since that was called.
     """
-    folder = Path(request.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder))
-        except BlockingIOError:
-            raise UsageError(
-                f"--output-dir {folder}: another training is running in it; wait for its end, or name another folder"
-            ) from None
+    with only_writer("--output-dir", Path(request.output_dir)):
         check_output(request)
         yield
 

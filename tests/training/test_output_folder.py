@@ -95,7 +95,7 @@ def test_overwrite_keeps_what_is_only_called_like_a_checkpoint(begun: TrainReque
 def test_a_second_training_is_kept_out_of_the_folder(begun: TrainRequest) -> None:
     folder = Path(begun.output_dir)
     before = content(folder)
-    with locked(folder), pytest.raises(UsageError, match="another training is running in it; wait for its end"):
+    with locked(folder), pytest.raises(UsageError, match="another command is writing to it; wait for its end"):
         run(begun, ONE_STEP)
     assert content(folder) == before
     run(begun, ONE_STEP)  # the lock has ended with its owner
