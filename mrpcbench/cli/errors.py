@@ -94,7 +94,8 @@ class Invocation:
         own = isinstance(error, typer.TyperException | KeyboardInterrupt | InterruptedRunError)
         variable = None if own else blamed_variable(error, os.environ)
         message, status = (variable, ExitStatus.USAGE) if variable else _explain(error)
-        label = typer.style("error:", fg=typer.colors.RED, bold=True)
+        # A set NO_COLOR takes the colour (no-color.org), and leaves the weight, as in rich.
+        label = typer.style("error:", fg=None if os.environ.get("NO_COLOR") else typer.colors.RED, bold=True)
         typer.echo(f"{label} {one_line(message)}", file=StyledStream("stderr"))  # type: ignore[arg-type]
         self._publish_error(message, status)
         return status

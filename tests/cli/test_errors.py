@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -190,3 +191,21 @@ def test_a_failure_to_start_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "error: mrpcbench cannot start (ImportError: no typer); install it again\n"
+
+
+@pytest.mark.parametrize(("value", "colour"), [(None, True), ("", True), ("1", False)])
+def test_the_label_of_an_error_has_a_colour_unless_no_color_is_set(
+    value: str | None, colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mrpcbench", "compare", "a.json", "b.json"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, check=False)
+    os.close(theirs)
+    with open(ours, "rb") as terminal:
+        shown = terminal.read1()
+    assert b"error:" in shown
+    assert (b"\x1b[31m" in shown) == colour
