@@ -44,16 +44,16 @@ def test_evaluate_returns_the_record_and_writes_nothing(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_path_may_be_text_and_the_file_is_the_commands_record(kind: type, tmp_path: Path) -> None:
+def test_a_path_may_be_text_and_the_file_is_the_commands_record(kind: type, small_data: Path, tmp_path: Path) -> None:
     results = tmp_path / "evaluate.json"
-    record = mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu", results=kind(results))
+    record = mrpcbench.evaluate(model="quickstart", data=small_data, device="cpu", results=kind(results))
     assert mrpcbench.load(kind(results)) == record
     assert (tmp_path / record.evaluate.predictions_file).exists()
 
 
-def test_two_records_are_compared(tmp_path: Path) -> None:
+def test_two_records_are_compared(small_data: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        mrpcbench.evaluate(model="quickstart", data="quickstart", device="cpu", results=tmp_path / f"{name}.json")
+        mrpcbench.evaluate(model="quickstart", data=small_data, device="cpu", results=tmp_path / f"{name}.json")
     assert mrpcbench.compare(tmp_path / "one.json", str(tmp_path / "two.json")).verdict.outcome == "PASS"
 
 

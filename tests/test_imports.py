@@ -236,8 +236,8 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def test_training_and_the_engines_of_torch_work_without_onnx_runtime(tmp_path: Path) -> None:
-    common = ["--model", "quickstart", "--data", "quickstart", "--device", "cpu"]
+def test_training_and_the_engines_of_torch_work_without_onnx_runtime(small_data: Path, tmp_path: Path) -> None:
+    common = ["--model", "quickstart", "--data", str(small_data), "--device", "cpu"]
     train = [
         "train",
         *common,

@@ -1,7 +1,5 @@
 """What only OpenVINO does, beyond the contract of all engines: its precisions, the graphs it takes, its silence."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +10,7 @@ import onnx
 import pytest
 from conftest import Outcome
 from datasets import Dataset
+from fault_server import FaultServer
 from foreign import save_graph
 from onnx import TensorProto, helper, numpy_helper
 
@@ -51,17 +50,15 @@ def test_without_openvino_one_line_names_the_extra(
 
 
 @needed
-def test_it_reports_to_nobody_and_prints_nothing(exported_model: Path, tmp_path: Path) -> None:
+def test_it_reports_to_nobody_and_prints_nothing(
+    server: FaultServer, exported_model: Path, small_data: Path, tmp_path: Path
+) -> None:
     """OpenVINO's telemetry, which is off in CI, would make a folder in the user's home."""
-    code = (
-        "from mrpcbench.backends.registry import open_session; from mrpcbench.schema.requests import BackendSpec; "
-        f"open_session(BackendSpec(backend='openvino', model={str(exported_model)!r}))"
-    )
     settings = {"HOME": str(tmp_path), "CI": "", "TF_BUILD": "", "JENKINS_URL": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    source = ("--model", exported_model, "--data", small_data, "--results", "r.json")
+    done = server.run(tmp_path, "evaluate", "--backend", "openvino", *source, "--json", env=settings)
+    assert done.status == 0, done.err
+    assert done.out == (tmp_path / "r.json").read_text(encoding="utf-8")
     assert not (tmp_path / "intel").exists()
 
 

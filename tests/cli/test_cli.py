@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 from conftest import Outcome
 from engines import engine
 from localhub import LocalHub
-from pages import example_of, missing_line
 
 from mrpcbench.backends.registry import BACKENDS
 from mrpcbench.data.batches import Batch
@@ -250,32 +247,6 @@ def test_random_weights_are_named_in_every_table(mrpcbench: Run, checkpoint_dir:
     assert "accuracy and F1 are meaningless" in " ".join(done.out.split())
 
 
-def test_quickstart_trains_verifies_and_measures(
-    mrpcbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As docs/quickstart.md shows it."""
-    example = example_of("quickstart.md")
-    assert example
-    (step,) = example.steps
-    monkeypatch.setenv("COLUMNS", "80")
-    done = mrpcbench(*step.arguments)
-    assert done.status == 0, done.err
-    assert missing_line(step.shown, done.out) is None
-    lines = [line for text in (done.out, done.err) for line in text.splitlines()]
-    assert sum(-(-len(line) // 80) or 1 for line in lines) <= 45
-    results = tmp_path / "mrpcbench_quickstart" / "results"
-    records = {name: store.load(results / f"{name}.json") for name in ("train", "evaluate", "export", "bench")}
-    for number, name in enumerate(records, start=1):
-        assert f"{number}/4 {name}: " in done.err
-    score = records["evaluate"].evaluate.score
-    assert score.accuracy >= 0.9
-    assert score.majority_accuracy == pytest.approx(0.67, abs=0.01)
-    assert records["export"].export.gate is not None
-    assert records["export"].export.gate.verdict.outcome == "PASS"
-    assert {row.spec.backend for row in records["bench"].bench.rows} == {"torch", "onnx"}
-    assert all(row.summary.p99_ms for row in records["bench"].bench.rows if row.scenario == "single-stream")
-
-
 def test_a_results_file_that_is_a_folder_is_refused_before_any_work(mrpcbench: Run, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     done = mrpcbench(
@@ -336,26 +307,6 @@ def test_an_opset_that_torch_lacks_leaves_stdout_alone(mrpcbench: Run, tuned_mod
     done = mrpcbench(*arguments, "--json")
     assert done.status == 2
     assert "--opset 99" in _one_line(done)
-
-
-def test_a_reader_that_exits_is_not_an_error(tuned_model: Path, small_data: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mrpcbench",
-        "evaluate",
-        "--model",
-        str(tuned_model),
-        "--data",
-        str(small_data),
-        "--json",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        said = process.stderr.read().decode()
-    assert "error" not in said.lower()
 
 
 def test_no_number_of_a_benchmark_is_cut_on_a_terminal_of_80_columns(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Listener, Outcome
+from localhub import LocalHub
 
 from mrpcbench.commands import ab as verb
 from mrpcbench.commands.ab import ab
@@ -47,8 +48,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *slowdowns: float, **changes: Any)
     return asked
 
 
-def test_two_real_sides_leave_a_record_with_their_samples_and_a_verdict(plan: AbPlan, tmp_path: Path) -> None:
+def test_two_real_sides_of_a_hub_model_look_it_up_once_and_leave_a_record_with_their_samples_and_a_verdict(
+    plan: AbPlan, exported_model: Path, local_hub: LocalHub, tmp_path: Path
+) -> None:
+    local_hub.put("models", "owner/name", exported_model)
+    # Processes of a graph on a CPU load no torch, so they start soon.
+    plan = replace(plan, a_model="owner/name", a_backend="onnx", a_threads=1, warmup=0)
     record = ab(plan, tmp_path / "ab.json", Listener())
+    assert len([line for line in local_hub.requests if "/revision/" in line]) == 1
     assert record == store.load(tmp_path / "ab.json")
     assert record.complete
     assert [pair.first for pair in record.ab.pairs] == ["a", "b", "a", "b", "a"]

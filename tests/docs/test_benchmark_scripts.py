@@ -130,7 +130,7 @@ def test_a_job_of_gpu_that_fails_or_takes_too_long_leaves_the_others_running(tmp
         jobs.Job(name="accepted", work=sys.exit, arguments=(5,), accepts=(0, 5)),
         jobs.Job(name="slow", work=time.sleep, arguments=(600,)),
     ]
-    outcomes = runner.run(asked, 15.0)
+    outcomes = runner.run(asked, 5.0)
     assert [outcome.result for outcome in outcomes] == ["ok", "exit code 3", "ok", "timed out"]
     assert outcomes[0].last_lines(5) == ["hello"]
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -557,6 +558,11 @@ def test_the_page_of_the_format_is_the_generated_one() -> None:
     assert path.read_text(encoding="utf-8") == store.format_page(), "stale: generate it again"
 
 
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(store.json_schema())
+
+
 def test_the_schema_itself_is_valid_and_describes_every_field() -> None:
     schema = store.json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -570,8 +576,7 @@ def test_the_schema_itself_is_valid_and_describes_every_field() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_record_of_each_command_is_valid_by_the_schema(command: Command, complete: bool) -> None:
-    document = json.loads(store.dumps(make_record(command, complete=complete)))
-    jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+    validator().validate(json.loads(store.dumps(make_record(command, complete=complete))))
 
 
 @pytest.mark.parametrize(
@@ -588,14 +593,14 @@ def test_a_record_that_cannot_be_read_is_not_valid_by_the_schema(where: str, val
     document = json.loads(store.dumps(make_record("evaluate")))
     put(document, where, value)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+        validator().validate(document)
 
 
 def test_every_minor_version_of_the_current_format_is_valid_by_the_schema() -> None:
     document = json.loads(store.dumps(make_record("ab")))
     for version in ("2.0", "2.17"):
         document["schema_version"] = document["ab"]["comparison"]["schema_version"] = version
-        jsonschema.validate(document, store.json_schema(), cls=jsonschema.Draft202012Validator)
+        validator().validate(document)
 
 
 @pytest.mark.parametrize("kind", ["RunRecord", "BenchRecord", "BenchRow", "TrainRecipe", "Interval", "BackendSpec"])
@@ -617,11 +622,10 @@ def test_every_row_of_the_page_has_three_cells() -> None:
 
 def test_every_published_record_is_readable_complete_valid_and_without_private_names() -> None:
     assert len(PUBLISHED) >= 16
-    validator = jsonschema.Draft202012Validator(store.json_schema())
     faults = {}
     for path in PUBLISHED:
         document = json.loads(path.read_text(encoding="utf-8"))
-        found = [error.json_path for error in validator.iter_errors(upgrade(document))]
+        found = [error.json_path for error in validator().iter_errors(upgrade(document))]
         found += given_away(document)
         if found or not store.load(path).complete:
             faults[path] = found

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Listener
+from conftest import Listener, save_first_pairs
 from datasets import Dataset
 
 from mrpcbench.data import loading
@@ -16,11 +16,11 @@ from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.training.arguments import LENGTH, ROW, training_arguments
 from mrpcbench.training.trainer import LABELS, ObservedTrainer
 
-# 48 pairs: 10 batches per epoch, of which the last has 3 pairs. Evaluations have batches of 16.
+# 23 pairs: 5 batches per epoch, of which the last has 3 pairs.
 BATCH = 5
 RECIPES: list[dict[str, Any]] = [
     {},
-    {"max_steps": 13},
+    {"max_steps": 7},
     {"gradient_accumulation_steps": 4},
     {"gradient_accumulation_steps": 4, "group_by_length": True},
 ]
@@ -57,14 +57,20 @@ def ready(data: Path, folder: Path, recipe: Mapping[str, Any]) -> NotingTrainer:
     return NotingTrainer(loaded, made, columns["train"], columns["validation"], Listener())
 
 
-@pytest.fixture(params=RECIPES, ids=str)
+@pytest.fixture(scope="module")
+def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_first_pairs(tmp_path_factory.mktemp("data"), {"train": 23, "validation": 16})
+
+
+@pytest.fixture(scope="module", params=RECIPES, ids=str)
 def plain_and_warm(
-    request: pytest.FixtureRequest, training_data: Path, tmp_path: Path
+    request: pytest.FixtureRequest, few_pairs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[NotingTrainer, NotingTrainer]:
     """Two trainers after the same run, the second with warm-up."""
-    plain = ready(training_data, tmp_path / "plain", request.param)
+    tmp_path = tmp_path_factory.mktemp("warm_up")
+    plain = ready(few_pairs, tmp_path / "plain", request.param)
     plain.train()
-    warm = ready(training_data, tmp_path / "warm", request.param)  # which sets the seed
+    warm = ready(few_pairs, tmp_path / "warm", request.param)  # which sets the seed
     warm.warms_up = True
     warm.train()
     return plain, warm
@@ -101,5 +107,5 @@ def test_no_step_meets_a_new_shape_and_each_is_computed_once_more(
     assert {shape for _, shape in plain.computed} <= {shape for _, shape in warm.computed}
 
 
-def test_on_a_cpu_there_is_no_warm_up(training_data: Path, tmp_path: Path) -> None:
-    assert not ready(training_data, tmp_path, {}).warms_up
+def test_on_a_cpu_there_is_no_warm_up(few_pairs: Path, tmp_path: Path) -> None:
+    assert not ready(few_pairs, tmp_path, {}).warms_up
