@@ -63,7 +63,7 @@ def _open_rows(
     opened: dict[BackendSpec, tuple[Session, float]],
 ) -> None:
     """Open the rows of `suite`. Adds each session to `opened`, with the time in ms that it took to open."""
-    texts = {name: list(pairs[name]) for name in ("sentence1", "sentence2")}
+    texts = {name: list(pairs[name][:]) for name in ("sentence1", "sentence2")}
     for case in suite.cases:
         source = sources[case.spec]
         label_order = source.label_order(loading.label_names(pairs), case.spec.label_map)

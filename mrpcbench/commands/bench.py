@@ -57,7 +57,7 @@ def bench(request: BenchRequest, results: Path | None, observer: Observer) -> tu
     try:
         observer.began(record)
         _say_unusual(running.rows, len(pairs), observer)
-        for updated in measure(section, running, np.asarray(pairs["label"], dtype=np.int64), observer):
+        for updated in measure(section, running, np.asarray(pairs["label"][:], dtype=np.int64), observer):
             record = _saved(replace(record, model=running.rows[0].session.model, bench=updated), results)
             section = updated
         record = _saved(replace(record, complete=True, bench=_with_ceilings(section, observer)), results)

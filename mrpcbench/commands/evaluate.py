@@ -42,7 +42,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     environment = capture()
     source = resolve(spec)
     pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
-    labels = np.asarray(pairs["label"], dtype=np.int64)
+    labels = np.asarray(pairs["label"][:], dtype=np.int64)
     order = source.label_order(loading.label_names(pairs), spec.label_map)
     tokens = source.reader.encode(pairs)
     session = open_session(spec, source)

@@ -63,7 +63,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     if not graphs.is_ours(plan.optimize):
         optimum.check(loaded.model, plan.optimize)
     tokens = source.reader.encode(pairs)
-    labels = np.asarray(pairs["label"], dtype=np.int64)
+    labels = np.asarray(pairs["label"][:], dtype=np.int64)
     labelled = None if WITHHELD in labels else labels
     order = (0, 1) if labelled is None else source.label_order(loading.label_names(pairs), plan.label_map)
     _rename_labels(loaded, plan.label_map)

@@ -204,7 +204,7 @@ def _report_labels(source: ModelSource, loaded: LoadedModel, observer: Observer)
 def _tokens(split: Dataset, source: ModelSource) -> Dataset:
     encoded = source.reader.encode(split)
     numbers = {LENGTH: encoded.lengths, ROW: list(range(len(encoded.lengths)))}
-    return Dataset.from_dict({**encoded.columns, LABELS: split["label"], **numbers})
+    return Dataset.from_dict({**encoded.columns, LABELS: split["label"][:], **numbers})
 
 
 def _trainer(

@@ -97,7 +97,7 @@ class Reader:
         Raises `UsageError`, with the number of the first pair that has too many tokens, or one that the model does not
         know.
         """
-        ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
+        ones, twos = (list(pairs[name][:]) for name in ("sentence1", "sentence2"))  # [:] reads a whole column at once
         encoded = self.tokenizer(ones, twos, truncation=False, return_attention_mask=True, verbose=False)
         for row, ids in enumerate(encoded["input_ids"]):
             if len(ids) > self.longest_allowed:

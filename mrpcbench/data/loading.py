@@ -125,7 +125,7 @@ def split_of(dataset: DatasetDict, source: str, split: str, *, labelled: bool = 
             message += f"; the folder is read as {layout.name}, and the split would come from {layout.files[split]}"
         raise UsageError(message)
     found = dataset[split]
-    if labelled and WITHHELD in found["label"]:
+    if labelled and WITHHELD in found["label"][:]:  # [:] reads a column at once, an iteration row by row
         raise UsageError(
             f"--data {source}: the labels of {split} are withheld (-1); choose another split, or add labels "
             f"({ORIGINAL_TEST} next to GLUE's test.tsv)"
@@ -146,8 +146,8 @@ def identity(split: Dataset, source: str, name: str) -> DataIdentity:
     sentence2 and label without spaces, in which only `"`, `\\` and control characters below U+0020 are escaped. So the
     same pairs have the same hash in any layout. `source` is redacted: a folder is cut to its last name.
     """
-    digest, labels = hashlib.sha256(), list(split["label"])
-    for pair in zip(split["sentence1"], split["sentence2"], labels, strict=True):
+    digest, labels = hashlib.sha256(), split["label"][:]
+    for pair in zip(split["sentence1"][:], split["sentence2"][:], labels, strict=True):
         digest.update(json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n")
     if is_hub(source):
         public = f"hub:{HUB_DATASET}/{HUB_CONFIG}"

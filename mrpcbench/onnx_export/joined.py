@@ -40,7 +40,7 @@ def joined_pairs(reader: Reader, pairs: "Dataset | Texts", tokens: EncodedPairs)
     lengths = joined_lengths(reader.longest_allowed)
     rows = cycle(np.random.default_rng(SEED).permutation(len(tokens.lengths)).tolist())
     special = reader.tokenizer.num_special_tokens_to_add(pair=True)
-    ones, twos = list(pairs["sentence1"]), list(pairs["sentence2"])
+    ones, twos = list(pairs["sentence1"][:]), list(pairs["sentence2"][:])
     joined: dict[str, list[str]] = {"sentence1": [], "sentence2": []}
     for length in lengths:
         drawn: list[int] = []

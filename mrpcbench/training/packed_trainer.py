@@ -186,9 +186,9 @@ def capture_on(device: torch.device) -> CaptureWork | None:
 
 def _rows(split: Dataset) -> Dataset:
     """The columns of a split that the Trainer's samplers need."""
-    return Dataset.from_dict({ROW: np.arange(len(split)), LENGTH: split[LENGTH]})
+    return Dataset.from_dict({ROW: np.arange(len(split)), LENGTH: split[LENGTH][:]})
 
 
 def _labelled(split: Dataset, device: torch.device, filler: int) -> Labelled:
-    sequences = [np.asarray(ids, dtype=np.int64) for ids in split["input_ids"]]
-    return Labelled(Resident(sequences, device, filler=filler), np.asarray(split["labels"], dtype=np.int64), device)
+    sequences = [np.asarray(ids, dtype=np.int64) for ids in split["input_ids"][:]]
+    return Labelled(Resident(sequences, device, filler=filler), np.asarray(split["labels"][:], dtype=np.int64), device)

@@ -235,7 +235,7 @@ class ObservedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         # The Trainer sets it before each step, and divides the loss by it.
         self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
         rows_of: dict[tuple[int, int], list[int]] = {}
-        lengths = self.train_dataset[LENGTH]
+        lengths = self.train_dataset[LENGTH][:]
         with self.stopwatch.measuring("cold_s"):
             with torch.random.fork_rng(self._devices):  # a sampler may draw from the global generator
                 for rows in islice(self._order(loader), self.state.max_steps * self.args.gradient_accumulation_steps):

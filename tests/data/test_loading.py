@@ -524,3 +524,17 @@ def test_the_public_source_never_shows_the_path_of_a_folder(tmp_path: Path, monk
     assert {loading.identity(split, source, "train").source for source in sources} == {"folder:my-pairs"}
     assert loading.identity(split, "hub", "train").source == "hub:nyu-mll/glue/mrpc"
     assert loading.identity(split, "quickstart", "train").source == "quickstart"
+
+
+def test_a_column_is_read_at_once_and_not_row_by_row(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of MRPC, read one by one for each column, would take longer than a short training."""
+
+    def row_by_row(self: Dataset) -> None:
+        raise AssertionError("read row by row")
+
+    monkeypatch.setattr(Dataset, "__iter__", row_by_row)
+    common = {"model": "quickstart", "data": small_data, "device": "cpu"}
+    mrpcbench.train(**common, output_dir=str(tmp_path / "out"), max_steps=1, engine="packed", precision="fp32")
+    assert mrpcbench.evaluate(**common).score.pairs == 40
