@@ -16,6 +16,7 @@ from conftest import REPOSITORY
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from localhub import LocalHub
 
+import mrpcbench
 from mrpcbench.data import folders, loading
 from mrpcbench.errors import UsageError
 
