@@ -223,8 +223,8 @@ def compare(
     records: Annotated[
         list[Path],
         typer.Argument(
-            help="The record to judge, or a folder with train records; before it the baseline, a record or a folder "
-            "with several train or bench records.",
+            help="The record to judge, or a folder with train records; before it the baseline: its name, a "
+            "record, or a folder with several train or bench records.",
             metavar="[BASELINE] RECORD",
         ),
     ],
@@ -317,7 +317,7 @@ def baseline_set(
     from mrpcbench.commands.baseline import set_baseline
 
     found = set_baseline(name, records, location, request, terminal)
-    terminal.baseline(found, as_json=form.json)
+    terminal.baseline(found, location.folder, as_json=form.json)
 
 
 @app.command(cls=PanelCommand)

@@ -48,7 +48,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "mrpcbench bench --model model --data quickstart --preset peers",
     ),
     "compare": (
-        "mrpcbench compare results/baselines/main current.json --junit gate.xml",
+        "mrpcbench compare main current.json --junit gate.xml",
         "mrpcbench compare bench.json --min f1=0.9 --max p99_ms=2",
     ),
     "report": (

@@ -235,13 +235,13 @@ class Terminal:
         else:
             self._out.print(render.environment(cleaned(found)))
 
-    def baseline(self, found: SavedBaseline, *, as_json: bool) -> None:
-        """Show the records in a baseline."""
+    def baseline(self, found: SavedBaseline, folder: str, *, as_json: bool) -> None:
+        """Show the records in a baseline, which is saved below `folder`."""
         self.close()
         if as_json:
             self._json(store.to_json(found) + "\n")
         else:
-            self._out.print(render.baseline(cleaned(found)), soft_wrap=True)
+            self._out.print(render.baseline(cleaned(found), one_line(folder)), soft_wrap=True)
 
     def report(self, found: Report, *, as_json: bool) -> None:
         """Show what records hold, and which case to deploy; if quiet, in one line each."""

@@ -49,12 +49,13 @@ class _Loaded:
 def compare(baseline: Sequence[Path] | None, current: Sequence[Path], plan: ComparePlan) -> Comparison:
     """Compare the records of `current` with those of `baseline` and with the limits; a folder means all records in it.
 
-    If `baseline` is None, only the limits are checked; also if it does not exist and the plan allows that. A side is
-    one record. For `train` either side may have several seeds; for `bench` the baseline may have several runs. Raises
-    `UsageError` if a side or the policy is invalid, or if there is neither a baseline nor a limit. A regression is a
-    verdict, not an error.
+    A baseline may be named as `baseline set` has saved it. If `baseline` is None, only the limits are checked; also if
+    it does not exist and the plan allows that. A side is one record. For `train` either side may have several seeds;
+    for `bench` the baseline may have several runs. Raises `UsageError` if a side or the policy is invalid, or if there
+    is neither a baseline nor a limit. A regression is a verdict, not an error.
     """
     policy = policies.policy_of(plan)
+    baseline = [_located(path) for path in baseline] if baseline is not None else None
     missing = baseline[0] if baseline and all(map(_is_missing, baseline)) else None
     if missing and not plan.allow_missing_baseline:
         raise UsageError(
@@ -105,6 +106,12 @@ def _notes(studies: Sequence[_Loaded], before: Sequence[_Loaded], after: Sequenc
         if isinstance(item.record, StudyRecord)
         for line in noise_notes(item.record, item.path.name, run, hashes)
     )
+
+
+def _located(baseline: Path) -> Path:
+    """`baseline` if it exists or is no name, else the folder of the baseline that is saved by that name."""
+    is_name = not baseline.exists() and BASELINE_NAME.fullmatch(str(baseline)) and baseline.suffix != ".json"
+    return DEFAULT_BASELINE.with_name(str(baseline)) if is_name else baseline
 
 
 def _is_missing(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Records and other results as rich renderables. Prints nothing."""
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -141,10 +142,11 @@ def _places(places: list[str], all_places: Collection[str]) -> str:
     return device if places == [place for place in all_places if place.endswith(f" on {device}")] else ", ".join(places)
 
 
-def baseline(found: SavedBaseline) -> RenderableType:
-    """The records in a baseline, one line each."""
+def baseline(found: SavedBaseline, folder: str) -> RenderableType:
+    """The records in a baseline that is saved below `folder`, one line each."""
     count = f"{len(found.files)} record{'' if len(found.files) == 1 else 's'}"
-    return Text("\n".join([f"baseline {found.name}: {count} of {found.command}", *(f"  {one}" for one in found.files)]))
+    first = f"baseline {found.name}: {count} of {found.command}, saved in {Path(folder, found.name)}"
+    return Text("\n".join([first, *(f"  {one}" for one in found.files)]))
 
 
 def pair_answer(found: PairAnswer) -> RenderableType:

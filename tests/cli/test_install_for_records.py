@@ -51,7 +51,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "shown"),
     [
         (["compare", "evaluate.json", "--min", "f1=0.9"], "PASS (exit code 0)"),
-        (["baseline", "set", "main", "bench.json"], "baseline main: 1 record of bench"),
+        (
+            ["baseline", "set", "main", "bench.json"],
+            "baseline main: 1 record of bench, saved in results",
+        ),
         (["report", "bench.json", "--csv", "rows.csv"], "pairs/s"),
     ],
     ids=["compare", "baseline", "report"],

@@ -57,6 +57,17 @@ def test_the_command_works_and_then_the_option_changes_nothing(mrpcbench: Run, r
         assert mrpcbench("compare", MAIN, record, *options).status == 4
 
 
+def test_a_baseline_is_found_by_its_name_unless_a_path_has_it(mrpcbench: Run, record: str, tmp_path: Path) -> None:
+    missing = mrpcbench("compare", "main", record)
+    assert (missing.status, f"{MAIN}: no such baseline" in missing.err) == (2, True)
+    assert missing.err.rstrip().endswith(f"`{CREATE}`")
+    made = mrpcbench(*command_in(missing.err))
+    assert made.out.splitlines()[0] == f"baseline main: 1 record of export, saved in {MAIN}"
+    assert mrpcbench("compare", "main", record).status == 4  # the record is the baseline itself
+    (tmp_path / "main").write_text("{}", encoding="utf-8")
+    assert "error: main: " in mrpcbench("compare", "main", record).err
+
+
 @pytest.mark.parametrize(
     ("baseline", "created"),
     [
