@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from traceback import print_exc
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,16 @@ def _explain(error: BaseException) -> tuple[str, ExitStatus]:
             return f"{error.filename or 'input or output'}: {error.strerror or error}", ExitStatus.FAILED
         case _ if type(error).__name__ == "OutOfMemoryError":  # of torch, which takes a second to import
             return f"out of GPU memory; use a smaller --batch-size ({first_line(error)})", ExitStatus.FAILED
-        case _:  # anything else is a bug
-            text = f"internal error: {type(error).__name__}: {error} (`mrpcbench --traceback` shows where)"
-            return text, ExitStatus.FAILED
+        case _:
+            return _explain_unexpected(error)
+
+
+def _explain_unexpected(error: BaseException) -> tuple[str, ExitStatus]:
+    """As `_explain`, for an error that no case describes: a package is not installed, or there is a bug."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package not in sys.modules and find_spec(package) is None:
+            needed = f"the Python package {package!r} is missing, which this command needs"
+            return f"{needed}; install mrpcbench without --no-deps", ExitStatus.MISSING
+    text = f"internal error: {type(error).__name__}: {error} (`mrpcbench --traceback` shows where)"
+    return text, ExitStatus.FAILED

@@ -82,6 +82,19 @@ def test_every_error_class_has_its_own_failing_exit_code() -> None:
         (OSError(errno.ENOSPC, "No space left on device", "out.json"), 1, "error: out.json: No space left on device"),
         (OSError("the pipe broke"), 1, "error: input or output: the pipe broke"),
         (
+            ModuleNotFoundError("No module named 'absent.part'", name="absent.part"),
+            3,
+            "error: the Python package 'absent' is missing, which this command needs; "
+            "install mrpcbench without --no-deps",
+        ),
+        (
+            # A part of an installed package is absent: its version does not fit.
+            ModuleNotFoundError("No module named 'json.absent'", name="json.absent"),
+            1,
+            "error: internal error: ModuleNotFoundError: No module named 'json.absent' "
+            "(`mrpcbench --traceback` shows where)",
+        ),
+        (
             ValueError("first line\n  second line"),
             1,
             "error: internal error: ValueError: first line second line (`mrpcbench --traceback` shows where)",
