@@ -71,14 +71,15 @@ class _Kind:
     advice: str = ""
 
 
-_QUIETER, _MORE_ROUNDS = "close other programs", "allow more time with --max-seconds"
+# An advice names the command of an option, because `quickstart` and `report` show it too and lack these options.
+_QUIETER, _MORE_ROUNDS = "close other programs", "allow more time with `bench --max-seconds`"
 _KINDS = (
     _Kind("unsteady", f"times varied by more than {LARGEST_UNCERTAINTY:.0%}", f"{_QUIETER} or {_MORE_ROUNDS}"),
     _Kind("(still )?drifting", "the machine's speed changed", f"{_QUIETER} or {_MORE_ROUNDS}"),
     _Kind("busy machine", "other programs used the cores", _QUIETER),
-    _Kind("too few rounds", f"fewer than {FEWEST_ROUNDS} rounds", "use more --rounds"),
+    _Kind("too few rounds", f"fewer than {FEWEST_ROUNDS} rounds", "use more rounds with `bench --rounds`"),
     _Kind("other labels", "labels differ from the reference", "check the model or the graph"),
-    _Kind("no load meets", "no load met the target", "raise --slo-ms"),
+    _Kind("no load meets", "no load met the target", "raise `bench --slo-ms`"),
     _Kind("the engine failed", "the engine failed requests"),
     _Kind(r"\d+ other processes", "other processes used the GPU", "free the GPU"),
     _Kind("the GPU throttled", "the GPU throttled", "cool the GPU"),

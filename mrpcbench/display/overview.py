@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from mrpcbench.benchmark.validity import invalid_sentence
 from mrpcbench.display.comparison import verdict_line
 from mrpcbench.display.escapes import one_line
 from mrpcbench.display.numbers import fixed, interval, logged, score
@@ -118,3 +119,5 @@ def _bench(record: BenchRecord) -> Iterator[str]:
     valid = [row for row in rows if row.broken_rules == ()]
     place = f"; {machine_line(record.environment, rows[0].placement)}" if rows else ""
     yield f"{len(rows)} rows, {len(valid)} VALID{place}"
+    if not valid and (sentence := invalid_sentence(rows)):
+        yield sentence

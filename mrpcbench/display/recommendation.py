@@ -24,7 +24,7 @@ def recommendation(found: Recommendation) -> RenderableType:
 def short_recommendation(found: Recommendation) -> list[str]:
     """The recommendation in at most three lines, for the end of a benchmark."""
     if found.best is None:
-        return [f"Deploy {_none(found)}"]
+        return [f"No case to deploy: {_why_none(found)}"]
     lines = [f"Deploy {_chosen(found.best, found)}"]
     if excluded := [one.case for one in found.candidates if one.outcome != "PASS"]:
         lines.append(f"Not eligible: {', '.join(excluded)}; `mrpcbench report` says why")
@@ -35,7 +35,7 @@ def short_recommendation(found: Recommendation) -> list[str]:
 
 def reasons(found: Recommendation) -> Iterator[tuple[str, str]]:
     """The case to deploy, why each other case lost, the Pareto front and the knee: names and texts."""
-    yield "deploy", _chosen(found.best, found) if found.best else _none(found)
+    yield "deploy", _chosen(found.best, found) if found.best else f"no case: {_why_none(found)}"
     for one in found.candidates:
         if one.case != found.chosen:
             yield f"not {one.case}", _lost(one, found)
@@ -46,12 +46,12 @@ def reasons(found: Recommendation) -> Iterator[tuple[str, str]]:
         yield "batch size", _knee(found.knee)
 
 
-def _none(found: Recommendation) -> str:
+def _why_none(found: Recommendation) -> str:
     if found.outcome == "REGRESSION":
-        return "no case, because every case misses a limit"
+        return "every case misses a limit"
     if all(" is INVALID: " in one.reason for one in found.candidates):
-        return "no case, because every case is INVALID"
-    return "no case, because none is known to be eligible"
+        return "every case is INVALID"
+    return "none is known to be eligible"
 
 
 def _chosen(one: Candidate, found: Recommendation) -> str:

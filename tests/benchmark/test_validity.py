@@ -238,7 +238,7 @@ def test_the_invalid_rows_of_a_run_are_one_sentence_with_one_advice() -> None:
     rows = [breaking(), breaking(unsteady), breaking(unsteady, drifting), breaking(waiting)]
     assert invalid_sentence(rows) == (
         "3 of 4 rows are INVALID: times varied by more than 5% (2), the machine's speed changed (1), other programs "
-        "used the cores (1); close other programs or allow more time with --max-seconds"
+        "used the cores (1); close other programs or allow more time with `bench --max-seconds`"
     )
     assert invalid_sentence([breaking(waiting)]) == (
         "1 of 1 rows is INVALID: other programs used the cores (1); close other programs"
@@ -252,9 +252,9 @@ def test_a_run_without_an_invalid_row_has_no_sentence() -> None:
 @pytest.mark.parametrize(
     ("row", "clause"),
     [
-        (offline(10.0, 10.0), "fewer than 3 rounds (1); use more --rounds"),
+        (offline(10.0, 10.0), "fewer than 3 rounds (1); use more rounds with `bench --rounds`"),
         (replace(offline(10.0, 10.0, 10.0), failed=3), "the engine failed requests (1)"),
-        (make_row("server", server=None), "no load met the target (1); raise --slo-ms"),
+        (make_row("server", server=None), "no load met the target (1); raise `bench --slo-ms`"),
         (replace(offline(1.0, 1.0, 1.0), resources=replace(NOTHING, gpu_foreign_processes=2)), "free the GPU"),
         (
             replace(offline(1.0, 1.0, 1.0), resources=replace(NOTHING, gpu_throttle_reasons=("hw_slowdown",))),

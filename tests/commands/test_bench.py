@@ -323,7 +323,9 @@ def test_a_quiet_run_prints_the_fastest_row_and_the_record_and_warns_of_invalid_
     fastest, record = done.out.splitlines()
     assert fastest.startswith("Fastest: fake:")
     assert record == "record: r.json"
-    assert done.err == "warning: 2 of 2 rows are INVALID: fewer than 3 rounds (2); use more --rounds\n"
+    assert (
+        done.err == "warning: 2 of 2 rows are INVALID: fewer than 3 rounds (2); use more rounds with `bench --rounds`\n"
+    )
     as_json = mrpcbench(*options, "--rounds", "2", "--json")
     assert json.loads(as_json.out)["command"] == "bench"
     assert as_json.err.count("rows are INVALID") == 1

@@ -75,12 +75,13 @@ def test_latency_and_cost_are_shown_where_they_are_known() -> None:
 
 
 def test_without_an_eligible_case_the_line_says_why() -> None:
-    assert lines(made(LOST))[0] == "deploy no case, because every case is INVALID"
+    assert lines(made(LOST))[0] == "deploy no case: every case is INVALID"
     missing = replace(LOST, reason="no single-stream row, which --max-p99-ms needs")
-    assert lines(made(LOST, missing))[0] == "deploy no case, because none is known to be eligible"
+    assert lines(made(LOST, missing))[0] == "deploy no case: none is known to be eligible"
     missed = replace(LOST, outcome="REGRESSION")
-    assert lines(made(missed))[0] == "deploy no case, because every case misses a limit"
-    assert short_recommendation(made(missed)) == ["Deploy no case, because every case misses a limit"]
+    assert lines(made(missed))[0] == "deploy no case: every case misses a limit"
+    assert short_recommendation(made(missed)) == ["No case to deploy: every case misses a limit"]
+    assert short_recommendation(made(LOST)) == ["No case to deploy: every case is INVALID"]
 
 
 def test_a_front_needs_two_cases_with_both_figures() -> None:

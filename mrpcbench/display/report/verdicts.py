@@ -83,7 +83,7 @@ def _deployments(records: Sequence[Named], report: Report) -> Iterator[Fact]:
     """The case to deploy according to each finished bench record."""
     for name, found in _recommended(records, report):
         _, reason = next(iter(reasons(found)))
-        known = reason.removeprefix(f"{found.chosen}: " if found.chosen else "no case, ")
+        known = reason.removeprefix(f"{found.chosen}: " if found.chosen else "no case: ")
         yield "Deploy", found.chosen or "no case", f"{known} ({name})"
 
 

@@ -218,7 +218,7 @@ def test_validity_is_a_column_and_what_is_invalid_is_one_sentence() -> None:
     shown = bench_of(*rows, verbose=False)
     assert (
         "2 of 4 rows are INVALID: times varied by more than 5% (2), the machine's speed changed (1); close other "
-        "programs or allow more time with --max-seconds. `-v` shows each."
+        "programs or allow more time with `bench --max-seconds`. `-v` shows each."
     ) in shown
     assert "±9.0%" not in shown
     assert "INVALID: onnx offline batch 8: unsteady: the time is known to ±9.0%" in bench_of(*rows)
