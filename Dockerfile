@@ -1,7 +1,7 @@
 # mrpcbench on a CPU: docker build -t mrpcbench . && docker run --rm mrpcbench quickstart
 # On a GPU with CUDA 13: docker build -t mrpcbench --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 #                        docker run --rm --gpus all mrpcbench env
-FROM python:3.11-slim
+FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home mrpcbench
 WORKDIR /app
