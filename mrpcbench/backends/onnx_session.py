@@ -26,8 +26,6 @@ from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity, Placement
 from mrpcbench.schema.requests import BackendSpec
 
-# The output with the logits; without such an output, the only output (`models.graphs`).
-LOGITS = "logits"
 NO_MORE: Mapping[str, str] = {}
 
 
@@ -90,8 +88,7 @@ class OnnxSession(SteppedSession):
         # On the CPU, a binding copies inputs that `run` takes without a copy: 12 us per call, 3% of a tiny model's.
         self._bind = self._provider.device != "cpu"
         self._names = [item.name for item in self._session.get_inputs()]
-        outputs = [item.name for item in self._session.get_outputs()]
-        self._output = LOGITS if LOGITS in outputs else outputs[0]
+        self._output = self._session.get_outputs()[0].name
         options = self._session.get_provider_options()[self._provider.name]
         self.placement = Placement(
             engine=f"onnxruntime {ort.__version__}",

@@ -13,7 +13,7 @@ from mrpcbench.backends.session import SteppedSession, float_logits, graph_input
 from mrpcbench.data.batches import Batch
 from mrpcbench.environment.capture import resolve_threads
 from mrpcbench.errors import MissingError, MrpcbenchError, UsageError
-from mrpcbench.models.graphs import LOGITS, Graph, read_graph
+from mrpcbench.models.graphs import Graph, read_graph
 from mrpcbench.models.lineage import graph_identity
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.schema.identity import ModelIdentity, Placement
@@ -64,7 +64,7 @@ class OpenVinoSession(SteppedSession):
             raise self._problem("open", error) from error
         self._request: Any = self._compiled.create_infer_request()
         self._names = [port.any_name for port in self._compiled.inputs]
-        self._output = next((port for port in self._compiled.outputs if LOGITS in port.names), self._compiled.output(0))
+        self._output = self._compiled.output(0)
         self.placement = Placement(
             engine=NAME,
             device="cpu",

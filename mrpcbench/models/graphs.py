@@ -27,7 +27,6 @@ GRAPH_DTYPES = {
 OUTPUT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 NEEDED = ("input_ids", "attention_mask")
 TOKEN_TYPES = "token_type_ids"
-LOGITS = "logits"
 REMEDY = "export it again with `mrpcbench export`"
 
 
@@ -161,12 +160,13 @@ def _check_inputs(graph: onnx.GraphProto, where: str) -> None:
 
 
 def _check_output(graph: onnx.GraphProto, where: str) -> None:
-    """Raise `UsageError` unless the output called logits, or the only output, is float [B, 2]."""
-    named = {item.name: item.type.tensor_type for item in graph.output}
-    if LOGITS not in named and len(named) != 1:
-        raise UsageError(f"{where} has the outputs {', '.join(named)}, and none is called {LOGITS}; {REMEDY}")
-    name = LOGITS if LOGITS in named else next(iter(named))
-    kind = named[name]
+    """Raise `UsageError` unless the only output, whatever its name, is float [B, 2]."""
+    if len(graph.output) != 1:
+        names = ", ".join(item.name for item in graph.output) or "none"
+        raise UsageError(
+            f"{where} has {len(graph.output)} outputs ({names}), and the logits must be the only one; {REMEDY}"
+        )
+    name, kind = graph.output[0].name, graph.output[0].type.tensor_type
     if kind.elem_type not in OUTPUT_TYPES:
         stored = onnx.TensorProto.DataType.Name(kind.elem_type)
         raise UsageError(f"{where} gives {name} as {stored}, and logits are FLOAT; {REMEDY}")

@@ -197,6 +197,14 @@ def with_hidden_states(model: onnx.ModelProto) -> None:
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["B", "S", 2]))
 
 
+def with_more_outputs(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("hidden_states", TensorProto.FLOAT, ["B", "S", 8]))
+
+
+def without_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[0]
+
+
 def with_two_outputs(model: onnx.ModelProto) -> None:
     model.graph.output[0].name = "label"
     model.graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", 2]))
@@ -213,7 +221,9 @@ def with_two_outputs(model: onnx.ModelProto) -> None:
         (axis("logits", 1, 3), "the shape [?, 3]"),
         (with_integer_logits, "gives logits as INT64"),
         (with_hidden_states, "gives last_hidden_state of the shape [?, ?, 2]"),
-        (with_two_outputs, "the outputs label, probabilities, and none is called logits"),
+        (with_two_outputs, "has 2 outputs (label, probabilities), and the logits must be the only one"),
+        (with_more_outputs, "has 2 outputs (logits, hidden_states), and the logits must be the only one"),
+        (without_output, "has 0 outputs (none), and the logits must be the only one"),
     ],
 )
 def test_a_graph_with_wrong_inputs_or_outputs_is_rejected(change: Change, words: str, tmp_path: Path) -> None:
