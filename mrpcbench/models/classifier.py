@@ -1,5 +1,6 @@
 """Loads a classifier's weights, only from safetensors and without remote code, and identifies them by hashes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from mrpcbench.records import store
 from mrpcbench.schema.identity import ModelIdentity
 from mrpcbench.schema.results import LoadReport
 
+# The name of a stack of layers, in the name of a weight of one of them.
+LAYER = re.compile(r"(.*?)\.\d+\.")
 # Part of the name of every class that classifies texts and pairs.
 HEAD = "SequenceClassification"
 # Settings of a checkpoint's former task that change its loss or the form of its output, and their values here. None
@@ -74,7 +77,7 @@ def load_classifier(
         if not new_head:
             _check_whole(report, source)
     if broken := first_not_finite(model.named_parameters()):
-        raise MrpcbenchError(f"--model {name}: its weight {broken} is not finite (NaN or infinity); train it again")
+        raise UsageError(f"--model {name}: its weight {broken} is not finite (NaN or infinity); train it again")
     model.eval()
     _align_padding(model, tokenizer, source, to_train=new_head)
     identity = _identity(model, tokenizer, source, random_init=random_init, report=report)
@@ -225,7 +228,32 @@ def _read(folder: Path, name: str, config: PretrainedConfig, *, new_head: bool) 
     )
     if len(report.missing) == sum(key.startswith(encoder) for key in model.state_dict()):
         raise UsageError(f"--model {name}: none of its weights fits {type(model).__name__}; use another --model")
+    if unused := unused_weights(model, report.unexpected, with_head=not new_head):
+        raise UsageError(
+            f"--model {name}: config.json does not use {len(unused)} of its weights ({unused[0]}, ...); use the "
+            "config.json that was saved with them"
+        )
     return model, report
+
+
+def unused_weights(model: PreTrainedModel, unexpected: Sequence[str], *, with_head: bool) -> list[str]:
+    """Those of the `unexpected` names in a checkpoint that a configuration of the same model would use.
+
+    They are in a layer, as of a model with fewer layers than its checkpoint, or belong to a module that the model has,
+    as a bias. Others are normal: a pooler or the head of another task. Without `with_head`, only the encoder counts.
+    """
+    prefix = f"{model.base_model_prefix}."
+    names = [name for name in model.state_dict() if with_head or name.startswith(prefix)]
+    # A checkpoint of the encoder alone lacks the prefix.
+    known = {*names, *(name.removeprefix(prefix) for name in names)}
+    stacks = {match[1] for name in known if (match := LAYER.match(name))}
+
+    def is_unused(name: str) -> bool:
+        weight = f"{name.rpartition('.')[0]}.weight"
+        stack = LAYER.match(name)
+        return weight in known or (stack is not None and stack[1] in stacks and weight in unexpected)
+
+    return [name for name in unexpected if is_unused(name)]
 
 
 def _identity(

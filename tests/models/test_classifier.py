@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from foreign import set_config
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
@@ -103,7 +105,7 @@ def test_the_error_names_weights_that_are_not_finite(base: Path) -> None:
     name = sorted(weights)[1]
     weights[name].view(-1)[3] = float("nan")
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(MrpcbenchError, match=f"its weight model.{name} is not finite"):
+    with pytest.raises(UsageError, match=f"its weight model.{name} is not finite"):
         load(base, new_head=True)
 
 
@@ -115,6 +117,74 @@ def test_missing_and_unexpected_weights_are_reported(base: Path) -> None:
     report = load(base, new_head=True).report
     assert report.missing == (f"model.{gone}",)
     assert report.unexpected == ("stranger.weight",)
+
+
+@pytest.mark.parametrize("new_head", [True, False])
+def test_layers_that_the_configuration_does_not_use_are_rejected(new_head: bool, base: Path, tuned_model: Path) -> None:
+    """A checkpoint of the encoder names its layers without `model.`, a classifier with it."""
+    if not new_head:
+        shutil.copy(tuned_model / "model.safetensors", base)
+        shutil.copy(tuned_model / "config.json", base)
+    set_config(base, num_hidden_layers=3)
+    first = "layers.3.attn.Wo.weight" if new_head else "model.layers.3.attn.Wo.weight"
+    with pytest.raises(UsageError, match=rf"config\.json does not use 6 of its weights \({first}, \.\.\.\)"):
+        load(base, new_head=new_head)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_used"),
+    [
+        ("layers.1.attn.Wqkv.bias", True),
+        ("embeddings.norm.bias", True),
+        ("layers.0.attn.adapter.weight", True),
+        ("layers.0.attn.bias", False),  # as GPT-2 stores its mask
+        ("layers.0.attn.masked_bias", False),
+        ("pooler.dense.weight", False),
+        ("pooler.dense.bias", False),
+        ("projection.0.weight", False),
+    ],
+)
+def test_what_a_layer_or_a_module_stores_in_addition_is_rejected(name: str, is_used: bool, base: Path) -> None:
+    weights = load_file(base / "model.safetensors")
+    save_file({**weights, name: torch.zeros(3)}, base / "model.safetensors", metadata={"format": "pt"})
+    if not is_used:
+        assert load(base, new_head=True).report.unexpected == (name,)
+        return
+    with pytest.raises(UsageError, match=rf"config\.json does not use 1 of its weights \({name}, "):
+        load(base, new_head=True)
+
+
+SMALL = {
+    "vocab_size": 800,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        transformers.BertForPreTraining(transformers.BertConfig(**SMALL)),
+        transformers.RobertaForMaskedLM(transformers.RobertaConfig(**SMALL)),
+        transformers.RobertaModel(transformers.RobertaConfig(**SMALL)),
+        transformers.ElectraForPreTraining(transformers.ElectraConfig(**SMALL, embedding_size=16)),
+        transformers.AlbertForMaskedLM(transformers.AlbertConfig(**SMALL, embedding_size=8)),
+        transformers.DebertaV2ForMaskedLM(transformers.DebertaV2Config(**SMALL)),
+        transformers.ModernBertForMaskedLM(
+            transformers.ModernBertConfig(**SMALL, decoder_bias=True, pad_token_id=0, cls_token_id=1, sep_token_id=2)
+        ),
+    ],
+    ids=lambda net: type(net).__name__,
+)
+def test_the_head_of_another_task_is_no_reason_to_reject_a_checkpoint(
+    net: transformers.PreTrainedModel, base: Path
+) -> None:
+    (base / "model.safetensors").unlink()
+    net.save_pretrained(base)
+    encoder = f"{net.base_model_prefix}."
+    assert not [name for name in load(base, new_head=True).report.unexpected if name.startswith(encoder)]
 
 
 def test_weights_of_another_model_are_rejected(base: Path) -> None:
