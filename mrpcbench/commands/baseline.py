@@ -16,6 +16,7 @@ from mrpcbench.progress import Observer
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch, best_load
 from mrpcbench.records.outputs import predictions_of
+from mrpcbench.records.scores import predictions_in
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest
 from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, TrainRecord
@@ -133,7 +134,7 @@ def _warnings(record: Record) -> Iterator[str]:
 
 
 def _predictions(path: Path, record: EvaluateRecord) -> Path:
-    """The predictions file of the record in `path`; raises `UsageError` if it is absent or from another run."""
+    """The predictions file of the record in `path`; raises `UsageError` if it is absent, or does not give its score."""
     section = record.evaluate
     name = section.predictions_file
     if Path(name).name != name or not name.endswith(PREDICTIONS):
@@ -141,7 +142,10 @@ def _predictions(path: Path, record: EvaluateRecord) -> Path:
     predictions = predictions_of(record, path)
     if not predictions.is_file():
         raise UsageError(f"{predictions}: no such file; {path.name} needs it, so copy it next to the record")
-    store.load_jsonl(predictions, section.predictions_sha256)
+    try:
+        predictions_in(store.load_jsonl(predictions, section.predictions_sha256), record, path)
+    except ValueError as error:
+        raise UsageError(f"{predictions}: {error}") from None
     return predictions
 
 

@@ -4,14 +4,10 @@ It fails closed. An unreadable, unfinished or contradictory record is a `UsageEr
 comparison INCOMPARABLE. A metric that cannot be judged is INCONCLUSIVE.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
-
-import numpy as np
 
 from mrpcbench.environment.redaction import distinct_name
 from mrpcbench.errors import UsageError
@@ -27,7 +23,7 @@ from mrpcbench.gates.stored_speed import judge_bench
 from mrpcbench.records import store
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.records.outputs import predictions_of
-from mrpcbench.records.scores import confusion
+from mrpcbench.records.scores import predictions_in
 from mrpcbench.schema.gate_requests import BaselineFolder, ComparePlan
 from mrpcbench.schema.identity import Command
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, StudyRecord, TrainRecord
@@ -255,27 +251,8 @@ def _with_predictions(file: Path, record: EvaluateRecord) -> ScoredPredictions:
     except UsageError as error:
         advice = "put the file next to the record, or run `mrpcbench evaluate` again"
         raise UsageError(f"{file} needs its predictions: {error}; {advice}") from None
-    for index, row in enumerate(rows):
-        if not _is_prediction(row, index):
-            raise UsageError(f"{path}: line {index + 1} is not a valid prediction")
-    labels, predictions = (tuple(row[name] for row in rows) for name in ("label", "prediction"))
-    counted = {section.score.pairs, record.data[0].pairs, len(rows)}
-    if len(counted) > 1 or confusion(np.asarray(predictions), np.asarray(labels)) != section.score.confusion:
-        raise UsageError(f"{path}: its {len(rows)} predictions do not give the score in {file}")
-    return ScoredPredictions(score=section.score, labels=labels, predictions=predictions)
-
-
-def _is_prediction(row: Any, index: int) -> bool:
-    """Whether `row` is a line that `evaluate` could write for the pair `index`."""
-    match row:
-        case {
-            "index": int(place),
-            "label": 0 | 1 as label,
-            "logits": [float(no), float(yes)],
-            "prediction": 0 | 1 as prediction,
-        }:
-            # A bool is an int for a pattern; neither JSON's true nor 1.0 is what `evaluate` writes.
-            integers = all(type(value) is int for value in (place, label, prediction))
-            finite = math.isfinite(no) and math.isfinite(yes)
-            return integers and place == index and finite and prediction == int(yes > no)
-    return False
+    try:
+        found = predictions_in(rows, record, file)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return ScoredPredictions(score=section.score, labels=found.labels, predictions=found.predictions)

@@ -1,17 +1,27 @@
 """Accuracy, F1, their intervals, and the full score of a split."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrpcbench.records.figures import best_epoch
+from mrpcbench.records.seeds import other_summary, validation_of
+from mrpcbench.schema.bench_results import BenchRow
+from mrpcbench.schema.identity import DataIdentity
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record, StudyRecord, TrainRecord
-from mrpcbench.schema.results import Confusion, EpochMetrics, EvalScore
+from mrpcbench.schema.results import Confusion, EpochMetrics, EvalScore, TrainSection
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import BOOTSTRAP, RESAMPLES, wilson_interval
 
 # How far a stored score may be from that of its counts: the rounding of a float in JSON, and no edited digit.
 ROUNDING = 1e-9
+# How far the end of a stored interval may be from that of the same counts: another numpy may draw other resamples.
+RESAMPLING = 0.02
 # Mean cross-entropy in nats that no classifier with finite float32 logits exceeds: their largest difference.
 LARGEST_LOSS = 2 * 3.4028235e38
 
@@ -70,23 +80,24 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EvalScore:
 
 
 def contradiction(record: Record) -> str | None:
-    """What in a record contradicts its own counts, or cannot be: None if nothing does.
+    """What in a record contradicts the rest of it, or cannot be: None if nothing does.
 
-    A score is a share, and one of `evaluate` is what its four counts give. A graph whose gate has passed is proven.
+    A score is a share. One of `evaluate` is what its four counts give. One of `train` is what some answers to the pairs
+    give, and its best step is the best. The summary of a study is that of its trials. A graph whose gate has passed is
+    proven. Values that were changed together, so that they agree, are not found.
     """
     match record:
         case EvaluateRecord():
             return _other_score(record)
         case TrainRecord():
-            return next(filter(None, map(_impossible_epoch, record.train.epochs)), None)
+            return _impossible_training(record.train, validation_of(record.data))
         case ExportRecord() if record.complete and record.verdict and record.verdict.outcome == "PASS":
             return None if record.model.proven else "its gate passed, and its graph is not proven"
         case StudyRecord():
             trials = (trial.record for setting in record.study.settings for trial in setting.trials if trial.record)
-            return next(filter(None, map(contradiction, trials)), None)
+            return next(filter(None, map(contradiction, trials)), None) or other_summary(record)
         case BenchRecord():
-            shares = ((f"{name} of {row.id}", getattr(row, name)) for row in record.rows for name in ("accuracy", "f1"))
-            return next((f"{name} is {value}, not a share" for name, value in shares if not _is_share(value)), None)
+            return next(filter(None, (_impossible_row(row, record.data) for row in record.rows)), None)
     return None
 
 
@@ -96,6 +107,13 @@ def _other_score(record: EvaluateRecord) -> str | None:
     cells = counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative
     if min(cells) < 0 or sum(cells) != found.pairs or found.pairs < 1:
         return f"its confusion counts are not those of {found.pairs} pairs"
+    positives = counts.true_positive + counts.false_negative
+    for data in record.data:
+        if (data.pairs, data.positives) != (found.pairs, positives):
+            return (
+                f"its confusion counts have {positives} positives in {found.pairs} pairs, and its data "
+                f"{data.positives} in {data.pairs}"
+            )
     if found.loss is not None and not 0 <= found.loss <= LARGEST_LOSS:
         return f"its loss is {found.loss}"
     for name, value in _shares_of(counts).items():
@@ -107,13 +125,65 @@ def _other_score(record: EvaluateRecord) -> str | None:
     return None
 
 
-def _impossible_epoch(epoch: EpochMetrics) -> str | None:
-    for name in ("eval_accuracy_score", "eval_f1_score"):
-        if not _is_share(value := getattr(epoch, name)):
+def _impossible_training(section: TrainSection, validation: DataIdentity | None) -> str | None:
+    """What no training logs: scores that no answers to the pairs of `validation` give, or a best step that is not."""
+    if section.epochs and validation is None:
+        return "it has scores, and no validation pairs"
+    for epoch in section.epochs:
+        if validation and (problem := _impossible_epoch(epoch, validation)):
+            return problem
+    best, metric = best_epoch(section), section.recipe.metric_for_best_model
+    better = [epoch.step for epoch in section.epochs if best and _rank(epoch, metric) > _rank(best, metric)]
+    return f"its best step is {section.best_step}, and the {metric} of step {better[0]} is better" if better else None
+
+
+def _rank(epoch: EpochMetrics, metric: str) -> float:
+    """A number that is larger for a better epoch; a loss that is not finite is the worst."""
+    if metric == "loss":
+        return -math.inf if epoch.eval_loss is None else -epoch.eval_loss
+    return epoch.eval_accuracy_score if metric == "accuracy" else epoch.eval_f1_score
+
+
+def _impossible_epoch(epoch: EpochMetrics, validation: DataIdentity) -> str | None:
+    accuracy, f1 = epoch.eval_accuracy_score, epoch.eval_f1_score
+    for name, value in (("eval_accuracy_score", accuracy), ("eval_f1_score", f1)):
+        if not _is_share(value):
             return f"{name} of step {epoch.step} is {value}, not a share"
     if epoch.eval_loss is not None and not 0 <= epoch.eval_loss <= LARGEST_LOSS:
         return f"eval_loss of step {epoch.step} is {epoch.eval_loss}"
+    if not _is_possible(validation.pairs, validation.positives, accuracy, f1):
+        return _no_answers(validation, accuracy, f1, f"step {epoch.step}")
     return None
+
+
+def _is_possible(pairs: int, positives: int, accuracy: float, f1: float) -> bool:
+    """Whether some answers to `pairs` with `positives` of class 1 have exactly this `accuracy` and `f1`."""
+    if round((1 - accuracy) * pairs) and f1 == 1:
+        return False
+    counts = confusion_of(pairs, positives, accuracy, f1)
+    cells = counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative
+    is_near = abs(accuracy_of(counts) - accuracy) <= ROUNDING and abs(f1_of(counts) - f1) <= ROUNDING
+    return min(cells) >= 0 and is_near
+
+
+def _impossible_row(row: BenchRow, data: Sequence[DataIdentity]) -> str | None:
+    """Which scores of a row cannot be. Those of a server load count a pair as often as it was sent."""
+    for name in ("accuracy", "f1"):
+        if not _is_share(value := getattr(row, name)):
+            return f"{name} of {row.id} is {value}, not a share"
+    if row.accuracy is None or row.f1 is None or row.scenario == "server":
+        return None
+    for pairs in data:
+        if not _is_possible(pairs.pairs, pairs.positives, row.accuracy, row.f1):
+            return _no_answers(pairs, row.accuracy, row.f1, str(row.id))
+    return None
+
+
+def _no_answers(data: DataIdentity, accuracy: float, f1: float, place: str) -> str:
+    return (
+        f"no answers to {data.pairs} pairs with {data.positives} positives have the accuracy {accuracy} and the F1 "
+        f"{f1} of {place}"
+    )
 
 
 def _is_share(value: float | None) -> bool:
@@ -132,6 +202,68 @@ def _shares_of(counts: Confusion) -> dict[str, float]:
         "majority_accuracy": max(positives, pairs - positives) / pairs,
         "majority_f1": _ratio(2 * positives, positives + pairs) if positives * 2 >= pairs else 0.0,
     }
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the lines of a predictions file say: labels and predictions, 0 or 1, in the order of the pairs."""
+
+    labels: tuple[int, ...]
+    predictions: tuple[int, ...]
+
+
+def predictions_in(rows: Sequence[Any], record: EvaluateRecord, file: Path) -> Predictions:
+    """The predictions of `record`, which was read from `file`, in the `rows` of their own file.
+
+    Raises `ValueError`, with a one-line reason, for a row that `evaluate` does not write, and unless the rows give the
+    score of the record: its counts, loss and intervals.
+    """
+    for index, row in enumerate(rows):
+        if not _is_prediction(row, index):
+            raise ValueError(f"line {index + 1} is not a valid prediction")
+    stored, contrary = record.evaluate.score, f"its {len(rows)} predictions do not give the score in {file}"
+    if len({stored.pairs, len(rows), *(data.pairs for data in record.data)}) > 1:
+        raise ValueError(f"{contrary}, which is of {stored.pairs} pairs")
+    logits = np.array([row["logits"] for row in rows], dtype=np.float32)
+    found = score(logits, np.array([row["label"] for row in rows], dtype=np.int64))
+    if name := _difference(found, stored):
+        raise ValueError(f"{contrary}: {name} is {getattr(found, name)}, not {getattr(stored, name)}")
+    return Predictions(*(tuple(row[name] for row in rows) for name in ("label", "prediction")))
+
+
+def _difference(found: EvalScore, stored: EvalScore) -> str | None:
+    """The first field in which two scores differ by more than rounding and resampling; None if there is none."""
+    if found.confusion != stored.confusion:
+        return "confusion"
+    if (found.loss is None) != (stored.loss is None) or abs((found.loss or 0) - (stored.loss or 0)) > ROUNDING:
+        return "loss"
+    for name in ("accuracy_interval", "f1_interval"):
+        mine, other = getattr(found, name), getattr(stored, name)
+        if max(abs(mine.low - other.low), abs(mine.high - other.high)) > RESAMPLING or mine.level != other.level:
+            return name
+    return None
+
+
+def _is_prediction(row: Any, index: int) -> bool:
+    """Whether `row` is a line that `evaluate` could write for the pair `index`."""
+    match row:
+        case {
+            "index": int(place),
+            "label": 0 | 1 as label,
+            "logits": [float(no), float(yes)],
+            "prediction": 0 | 1 as prediction,
+        }:
+            # A bool is an int for a pattern; neither JSON's true nor 1.0 is what `evaluate` writes.
+            integers = all(type(value) is int for value in (place, label, prediction))
+            finite = math.isfinite(no) and math.isfinite(yes)
+            return integers and place == index and finite and prediction == int(yes > no)
+    return False
+
+
+# --- formulas ---------------------------------------------------------------------------------------------------------
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

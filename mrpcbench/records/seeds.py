@@ -12,11 +12,20 @@ from typing import Literal, get_args
 
 from mrpcbench.records.figures import best_epoch
 from mrpcbench.schema.identity import DataIdentity
-from mrpcbench.schema.records import SeedMetric, SeedSummary, SettingComparison, StudySection, StudySetting
+from mrpcbench.schema.records import (
+    SeedMetric,
+    SeedSummary,
+    SettingComparison,
+    StudyRecord,
+    StudySection,
+    StudySetting,
+)
 from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import EQUAL_WITHIN, SPLITS, holm
 
+# `sign_flip_p` enumerates the signs of so many differences.
+MOST_ENUMERATED = 17
 # The error rate of the tests of one metric between settings.
 ALPHA = 0.05
 
@@ -25,6 +34,54 @@ def summarised(section: StudySection, validation: DataIdentity) -> StudySection:
     """`section` with the summary of each setting and the comparisons, computed from the records of its trials."""
     settings = tuple(replace(setting, summaries=tuple(_summaries(setting, validation))) for setting in section.settings)
     return replace(section, settings=settings, comparisons=_comparisons(settings))
+
+
+def validation_of(data: Sequence[DataIdentity]) -> DataIdentity | None:
+    """The validation pairs among the splits of a record of `train` or `study`; None if it names none."""
+    return next((item for item in data if item.split == "validation"), None)
+
+
+def other_summary(record: StudyRecord) -> str | None:
+    """Which summary or comparison of a study is not that of its trials; None if there is none.
+
+    P-values of more seeds than can be enumerated are drawn at random, and are not compared.
+    """
+    settings, validation = record.study.settings, validation_of(record.data)
+    if validation is None:
+        return "it has no validation pairs" if any(scores_of(one, "accuracy") for one in settings) else None
+    made = summarised(record.study, validation)
+    for was, now in zip(settings, made.settings, strict=True):
+        if len(was.summaries) != len(now.summaries):
+            return f"{was.name} has {len(was.summaries)} summaries, and its trials give {len(now.summaries)}"
+        for stored, found in zip(was.summaries, now.summaries, strict=True):
+            if problem := _difference(stored, found):
+                return f"{found.metric} of {was.name}: {problem}"
+    if len(record.study.comparisons) != len(made.comparisons):
+        return f"it has {len(record.study.comparisons)} comparisons, and its settings give {len(made.comparisons)}"
+    for one, other in zip(record.study.comparisons, made.comparisons, strict=True):
+        drawn = ("p_value", "adjusted_p") if len(other.seeds) > MOST_ENUMERATED else ()
+        if problem := _difference(one, other, without=drawn):
+            return f"{other.metric} of {other.a} and {other.b}: {problem}"
+    return None
+
+
+def _difference(stored: object, found: object, without: Sequence[str] = ()) -> str | None:
+    """The first field in which two objects of one class differ by more than rounding; None if there is none."""
+    for name in (name for name in vars(found) if name not in without):
+        was, now = getattr(stored, name), getattr(found, name)
+        if not _is_near(was, now):
+            return f"its {name} is {was}, and its trials give {now}"
+    return None
+
+
+def _is_near(stored: object, found: object) -> bool:
+    if isinstance(stored, Interval) and isinstance(found, Interval):
+        return _difference(stored, found) is None
+    if isinstance(stored, tuple) and isinstance(found, tuple):
+        return len(stored) == len(found) and all(map(_is_near, stored, found))
+    if isinstance(stored, float) and isinstance(found, float):
+        return math.isclose(stored, found, rel_tol=1e-9, abs_tol=1e-12)
+    return stored == found
 
 
 def scores_of(setting: StudySetting, metric: SeedMetric) -> dict[int, float]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Listener
 from records import (
@@ -24,15 +25,20 @@ from records import (
 
 from mrpcbench.commands.baseline import set_baseline
 from mrpcbench.commands.compare import compare
+from mrpcbench.commands.evaluate import prediction_rows
 from mrpcbench.errors import UsageError
 from mrpcbench.records import store
+from mrpcbench.records.scores import score
 from mrpcbench.schema.gate_requests import BaselineFolder, BaselineRequest, ComparePlan
 from mrpcbench.schema.identity import SavedBaseline
 from mrpcbench.schema.records import RunRecord
 from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.schema.verdicts import Outcome, Verdict
 
-PREDICTIONS = '{"index": 0, "label": 1, "logits": [0.0, 1.0], "prediction": 1}\n'
+# The label of each pair, and the answer to it: those of `make_score`.
+ANSWERS = np.array([(1, 1)] * 253 + [(0, 1)] * 31 + [(1, 0)] * 26 + [(0, 0)] * 98)
+LABELS, LOGITS = ANSWERS[:, 0], np.stack([1 - ANSWERS[:, 1], ANSWERS[:, 1]], axis=1).astype(np.float32)
+PREDICTIONS = store.to_jsonl(prediction_rows(LOGITS, LABELS))[0]
 
 
 class Shelf:
@@ -54,7 +60,8 @@ class Shelf:
         predictions = path.with_name(f"{path.stem}.predictions.jsonl")
         store.write_text(predictions, text)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        section = make_evaluate(predictions_file=predictions.name, predictions_sha256=digest, **changes)
+        found = {"score": score(LOGITS, LABELS), **changes}
+        section = make_evaluate(predictions_file=predictions.name, predictions_sha256=digest, **found)
         return self.record(name, make_record("evaluate", evaluate=section))
 
     def set(self, name: str, *paths: Path, overwrite: bool = False) -> SavedBaseline:
@@ -149,11 +156,7 @@ def test_a_record_without_a_result_is_refused(shelf: Shelf) -> None:
 
 
 def test_compare_reads_a_baseline(shelf: Shelf) -> None:
-    answers = [
-        f'{{"index": {index}, "label": {label}, "logits": [{1 - given}.0, {given}.0], "prediction": {given}}}\n'
-        for index, (label, given) in enumerate([(1, 1)] * 253 + [(0, 1)] * 31 + [(1, 0)] * 26 + [(0, 0)] * 98)
-    ]
-    path = shelf.evaluated(text="".join(answers))
+    path = shelf.evaluated()
     shelf.set("main", path)
     record = store.load(path)
     later = replace(record.environment, started_at="2025-01-09T00:00:00+00:00")
@@ -201,6 +204,20 @@ def test_predictions_that_differ_from_the_hash_are_refused(shelf: Shelf) -> None
     path = shelf.evaluated()
     (shelf.folder / "evaluate.predictions.jsonl").write_text(PREDICTIONS.replace("1.0", "1.1"))
     shelf.refused(path, because="sha256 is .* but the record was made with")
+
+
+def test_predictions_that_do_not_give_the_score_are_refused(shelf: Shelf) -> None:
+    """The hash is that of the file, so that only the answers show it: a loss, an interval, a count, a line."""
+    true = score(LOGITS, LABELS)
+    low = replace(true.f1_interval, low=true.f1_interval.low - 0.05)
+    counts = replace(true.confusion, true_positive=254, false_negative=25)
+    more = score(np.where(np.arange(408)[:, None] == 284, LOGITS[:, ::-1], LOGITS), LABELS)
+    assert more.confusion == counts
+    for name, found in (("loss", replace(true, loss=0.1)), ("f1_interval", replace(true, f1_interval=low))):
+        shelf.refused(shelf.evaluated(score=found), because=f"its 408 predictions do not .*: {name} is ")
+    shelf.refused(shelf.evaluated(score=more), because="confusion is ")
+    shelf.refused(shelf.evaluated(text="[]\n" * 408), because="line 1 is not a valid prediction")
+    shelf.refused(shelf.evaluated(text=PREDICTIONS.split("\n", 1)[0] + "\n"), because="its 1 predictions")
 
 
 def test_a_record_cannot_name_predictions_elsewhere(shelf: Shelf) -> None:

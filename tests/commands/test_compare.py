@@ -17,6 +17,7 @@ import pytest
 from conftest import REPOSITORY, Listener, Outcome
 from records import (
     COMMANDS,
+    balanced_data,
     given_away,
     make_bench,
     make_data,
@@ -68,13 +69,16 @@ def scored(path: Path, wrong: range, day: int = 1, **changes: Any) -> Path:
         predictions_file=predictions.name,
         predictions_sha256=store.write_jsonl(predictions, rows),
     )
-    return saved(path, started(day, make_record("evaluate", evaluate=section, **changes)))
+    data = make_data(positives=int(labels.sum()))
+    return saved(path, started(day, make_record("evaluate", evaluate=section, **{"data": (data,), **changes})))
 
 
 def trained(path: Path, seed: int, accuracy: float, day: int = 1) -> Path:
-    run = make_run(recipe=TrainRecipe(seed=seed), epochs=(make_epoch(2, eval_accuracy_score=accuracy),))
-    base = replace(run.base_model, model_sha256=f"{seed:x}" * 64)
-    return saved(path, started(day, make_record("train", train=replace(run, base_model=base))))
+    run = make_run(
+        recipe=TrainRecipe(seed=seed), epochs=(make_epoch(2, eval_accuracy_score=accuracy, eval_f1_score=accuracy),)
+    )
+    base, data = replace(run.base_model, model_sha256=f"{seed:x}" * 64), (make_data("train"), balanced_data())
+    return saved(path, started(day, make_record("train", train=replace(run, base_model=base), data=data)))
 
 
 def edited(path: Path, **changes: Any) -> Path:
@@ -155,7 +159,7 @@ def test_with_a_margin_too_few_pairs_are_inconclusive(tmp_path: Path) -> None:
 
 def test_a_difference_makes_the_comparison_incomparable_and_nothing_is_judged(tmp_path: Path) -> None:
     old = scored(tmp_path / "old.json", range(0))
-    new = scored(tmp_path / "new.json", range(0), day=2, data=(make_data("test", data_sha256="9" * 64),))
+    new = scored(tmp_path / "new.json", range(0), day=2, data=(make_data("test", positives=272, data_sha256="9" * 64),))
     found = compare([old], [new], PLAN)
     assert outcome(found) == ("INCOMPARABLE", ExitStatus.INCOMPARABLE)
     assert found.differences == ("split: validation, now test", "data_sha256: cccccccccccc, now 999999999999")
@@ -348,7 +352,7 @@ def test_a_figure_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     good = saved(tmp_path / "good.json", make_record("train"))
     text = good.read_text(encoding="utf-8")
     bad = tmp_path / "bad.json"
-    bad.write_text(text.replace("0.843137", "NaN"), encoding="utf-8")
+    bad.write_text(text.replace(str(344 / 408), "NaN"), encoding="utf-8")
     assert bad.read_text(encoding="utf-8") != text
     assert "eval_accuracy_score" in refused([good], [bad])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Listener
-from records import make_data, make_epoch, make_evaluate, make_record, make_score, make_study, make_train
+from records import make_epoch, make_evaluate, make_record, make_score, make_study, make_train
 
 from mrpcbench.commands.baseline import set_baseline
 from mrpcbench.commands.compare import compare
@@ -43,7 +43,7 @@ def a_study(*scores: tuple[float, ...], started_at: str = "2025-02-02T00:00:00+0
     settings = tuple(
         replace(one, trials=tuple(begun(trial, started_at) for trial in one.trials)) for one in section.settings
     )
-    found = make_record("study", study=replace(section, settings=settings), data=(make_data("train"), make_data()))
+    found = make_record("study", study=replace(section, settings=settings))
     assert isinstance(found, StudyRecord)
     return found
 

@@ -1,20 +1,27 @@
 """The metric and the score against scikit-learn and torch, and the intervals of F1 against resampled pairs."""
 
+import json
+import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from records import COMMANDS, balanced_data, make_data, make_epoch, make_record, make_study, make_train
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
+from mrpcbench.records import store
 from mrpcbench.records.scores import (
     accuracy_of,
     confusion,
     confusion_of,
+    contradiction,
     cross_entropy,
     f1_difference_interval,
     f1_interval,
@@ -22,6 +29,9 @@ from mrpcbench.records.scores import (
     finite_or_none,
     score,
 )
+from mrpcbench.schema.identity import Command
+from mrpcbench.schema.records import Record
+from mrpcbench.schema.requests import TrainRecipe
 from mrpcbench.schema.results import Confusion
 from mrpcbench.training.glue_metric import paraphrase_metric
 
@@ -250,3 +260,92 @@ def test_the_counts_follow_from_accuracy_and_f1() -> None:
         counts = confusion(predictions, references)
         positives = counts.true_positive + counts.false_negative
         assert confusion_of(len(references), positives, accuracy_of(counts), f1_of(counts)) == counts
+
+
+# --- contradictions ---------------------------------------------------------------------------------------------------
+
+
+def edited(record: Record, value: Any, *path: str | int) -> Record:
+    """`record` with `value` at `path`."""
+    document = json.loads(store.dumps(record))
+    inner = document
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    return TypeAdapter(type(record)).validate_json(json.dumps(document))
+
+
+EPOCH = ("train", "epochs", 1)
+TRIAL = ("study", "settings", 0, "trials", 0, "record", *EPOCH)
+SUMMARY = ("study", "settings", 0, "summaries", 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_record_as_a_command_writes_it_contradicts_nothing(command: Command) -> None:
+    assert contradiction(make_record(command)) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "path", "words"),
+    [
+        ("train", 0.9, (*EPOCH, "eval_accuracy_score"), "no answers to 408 pairs with 279 positives have the accuracy"),
+        ("train", 345 / 408, (*EPOCH, "eval_accuracy_score"), "no answers to 408 pairs"),
+        ("train", 0.95, (*EPOCH, "eval_f1_score"), "no answers to 408 pairs"),
+        ("train", 1.0, (*EPOCH, "eval_f1_score"), "no answers to 408 pairs"),
+        ("train", 1.5, (*EPOCH, "eval_f1_score"), "eval_f1_score of step 230 is 1.5, not a share"),
+        ("train", 1e39, (*EPOCH, "eval_loss"), "eval_loss of step 230"),
+        ("train", 0.2, ("train", "epochs", 0, "eval_loss"), "its best step is 230, and the loss of step 115 is better"),
+        ("train", None, (*EPOCH, "eval_loss"), "the loss of step 115 is better"),
+        ("train", "test", ("data", 1, "split"), "it has scores, and no validation pairs"),
+        ("train", 409, ("data", 1, "pairs"), "no answers to 409 pairs"),
+        ("evaluate", 0.9, ("evaluate", "score", "accuracy"), "its accuracy is 0.9"),
+        ("evaluate", 280, ("data", 0, "positives"), "279 positives in 408 pairs, and its data 280 in 408"),
+        ("evaluate", 407, ("data", 0, "pairs"), "279 positives in 408 pairs, and its data 279 in 407"),
+        ("bench", 0.9, ("bench", "rows", 1, "accuracy"), "the F1 .* of torch offline batch 32"),
+        ("bench", 0.9, ("bench", "rows", 0, "f1"), "the F1 0.9 of torch single-stream"),
+        ("bench", -0.1, ("bench", "rows", 0, "f1"), "f1 of torch single-stream is -0.1, not a share"),
+        ("study", 0.9, (*TRIAL, "eval_f1_score"), "no answers to 2000 pairs with 1000 positives"),
+        ("study", 0.9, (*SUMMARY, "median"), "accuracy of default: its median is 0.9, and its trials give 0.85"),
+        ("study", 0.8, (*SUMMARY, "median_interval", "low"), "its median_interval is"),
+        ("study", [0.9] * 6, (*SUMMARY, "values"), "its values is"),
+        ("study", [], ("study", "settings", 0, "summaries"), "default has 0 summaries, and its trials give 3"),
+        ("study", [], ("data",), "no validation pairs"),
+    ],
+)
+def test_an_edited_value_is_seen_by_the_others(command: Command, value: Any, path: Any, words: str) -> None:
+    found = contradiction(edited(make_record(command), value, *path))
+    assert found is not None
+    assert re.search(words, found), found
+
+
+def test_a_comparison_that_its_settings_do_not_give_is_seen() -> None:
+    record = make_record("study", study=make_study({"a": (0.84, 0.85, 0.86), "b": (0.85, 0.86, 0.88)}))
+    assert contradiction(record) is None
+    for name, value in (("difference", 0.1), ("p_value", 0.001), ("adjusted_p", 0.001), ("seeds", [42])):
+        found = contradiction(edited(record, value, "study", "comparisons", 0, name))
+        assert found is not None
+        assert found.startswith(f"accuracy of a and b: its {name} is {value if name != 'seeds' else (42,)}, ")
+    assert contradiction(edited(record, [], "study", "comparisons")) == "it has 0 comparisons, and its settings give 3"
+
+
+def test_any_answers_give_scores_that_are_possible() -> None:
+    for predictions, references in some_cases():
+        counts, data = (
+            confusion(predictions, references),
+            make_data(pairs=len(references), positives=int(references.sum())),
+        )
+        line = make_epoch(2, eval_accuracy_score=accuracy_of(counts), eval_f1_score=f1_of(counts))
+        section = make_train(epochs=(line,))
+        assert contradiction(make_record("train", data=(make_data("train"), data), train=section)) is None
+
+
+@pytest.mark.parametrize(("metric", "best"), [("loss", 1), ("accuracy", 2), ("f1", 3)])
+def test_the_best_step_is_that_of_the_metric_of_the_recipe(metric: Any, best: int) -> None:
+    scores = ((0.1, 0.84, 0.84), (0.3, 0.86, 0.86), (0.2, 0.85, 2000 / 2300))  # the last finds every positive
+    names = ("eval_loss", "eval_accuracy_score", "eval_f1_score")
+    lines = tuple(make_epoch(at, **dict(zip(names, found, strict=True))) for at, found in enumerate(scores, 1))
+    data = (make_data("train"), balanced_data())
+    for step in (1, 2, 3):
+        section = make_train(recipe=TrainRecipe(metric_for_best_model=metric), epochs=lines, best_step=115 * step)
+        found = contradiction(make_record("train", train=section, data=data))
+        assert (found is None) == (step == best), found

@@ -76,7 +76,7 @@ def test_a_record_of_each_command_survives_writing_and_reading(
 
 
 def test_every_digit_of_a_number_survives(tmp_path: Path) -> None:
-    row = make_row(samples_ms=(1 / 3, math.pi * 1e-9, 123456.78901234567), accuracy=2 / 3)
+    row = make_row(samples_ms=(1 / 3, math.pi * 1e-9, 123456.78901234567), accuracy=2 / 3, f1=422 / 558)
     record = make_record("bench", bench=make_bench(rows=(row,)))
     store.save(record, tmp_path / "record.json")
     assert store.load(tmp_path / "record.json") == record
