@@ -1,4 +1,4 @@
-"""Runs cases of `fault_cases`, each in a folder of its own. From the command line, it counts those that end wrongly.
+"""Runs the cases of `tests/faults`, each in a folder of its own; from the command line, counts those that end wrongly.
 
 `python tests/fault_campaign.py [FAMILY...]`
 """
@@ -6,13 +6,22 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-from fault_cases import EVALUATE, FAMILIES, Case, problems
+from fault_cases import EVALUATE, Case, data, environment, graphs, models, options, problems, records
+from fault_forgeries import forgeries, repeated
 from fault_server import REPOSITORY, FaultServer
+from fault_starts import interpreter
 
 from mrpcbench.quickstart import CLASSIFIER_DIR, DATA_DIR
+
+RESULTS = REPOSITORY / "results"
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
+    family.__name__: family
+    for family in (data, models, graphs, records, repeated, forgeries, options, environment, interpreter)
+}
 
 
 def prepared(folder: Path, server: FaultServer) -> Path:
@@ -23,7 +32,8 @@ def prepared(folder: Path, server: FaultServer) -> Path:
     for split, rows in (("train", 12), ("validation", 6)):
         lines = (DATA_DIR / f"{split}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / "data" / f"{split}.csv").write_text("".join(lines[: rows + 1]), encoding="utf-8")
-    shutil.copy(REPOSITORY / "results" / "quickstart" / "bench.json", folder / "bench.json")
+    for record in ("quickstart/bench.json", "quickstart/train.json", "study-quickstart/study.json"):
+        shutil.copy(RESULTS / record, folder)
     export = ("export", "--model", "model", "--data", "data", "--optimize", "cpu", "--output-dir", "graph")
     for command in ((*EVALUATE[:-1], "record.json"), (*export, "--results", "export.json")):
         ended = server.run(folder, *command)
@@ -32,15 +42,23 @@ def prepared(folder: Path, server: FaultServer) -> Path:
 
 
 def failed(cases: Iterable[Case], whole: Path, server: FaultServer) -> Iterator[str]:
-    """The names of the cases that end wrongly, with what is wrong. Each has a copy of the folder `whole`."""
-    for case in cases:
-        folder = Path(tempfile.mkdtemp(dir=whole.parent))
-        shutil.copytree(whole, folder, dirs_exist_ok=True)
-        case.change(folder)
-        ended = server.run(folder, *case.arguments, env=dict(case.env), closed=case.closed, limit_s=30)
-        if wrong := problems(case, ended, folder):
-            yield f"{case.name}: {'; '.join(wrong)}"
-        shutil.rmtree(folder)
+    """The names of the cases that end wrongly, with what is wrong. Each has a copy of the folder `whole`.
+
+    Cases with variables for the start of Python share a process of their own for each set of variables.
+    """
+    servers = {(): server}
+    with ExitStack() as stack:
+        for case in cases:
+            if case.start not in servers:
+                servers[case.start] = FaultServer(dict(case.start))
+                stack.callback(servers[case.start].close)
+            folder = Path(tempfile.mkdtemp(dir=whole.parent))
+            shutil.copytree(whole, folder, dirs_exist_ok=True)
+            case.change(folder)
+            ended = servers[case.start].run(folder, *case.arguments, env=dict(case.env), closed=case.closed, limit_s=60)
+            if wrong := problems(case, ended, folder):
+                yield f"{case.name}: {'; '.join(wrong)}"
+            shutil.rmtree(folder)
 
 
 def main(names: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The cases of `tests/faults`: broken input of each family, the command that reads it, and what must follow.
 
-A case prepares a folder that holds `data`, `model` (the bundled classifier), `graph` (its ONNX graph), `record.json`
-and `bench.json`, and breaks one of them.
+A case prepares a folder that holds `data`, `model` (the bundled classifier), `graph` (its ONNX graph) and records, and
+breaks one of them. The records are `record.json` of evaluate and `export.json`, made here, and others from `results/`.
 """
 
 import dataclasses
@@ -26,6 +26,8 @@ Change = Callable[[Path], object]
 Arguments = tuple[str, ...]
 EVALUATE: Arguments = ("evaluate", "--model", "model", "--data", "data", "--results", "new.json")
 GRAPH: Arguments = ("evaluate", "--backend", "onnx", "--model", "graph", "--data", "data", "--results", "new.json")
+EXPORT: Arguments = ("export", "--model", "model", "--data", "data", "--output-dir", "out")
+BENCH: Arguments = ("bench", "--model", "model", "--data", "data", "--results", "new.json", "--backend", "torch")
 TRAIN: Arguments = ("train", "--model", "model", "--data", "data", "--output-dir", "out", "--max-steps", "1")
 REFUSED = (2,)
 # Deeper than Python's stack, and larger than any number.
@@ -43,6 +45,8 @@ class Case:
     names: str = ""
     env: tuple[tuple[str, str], ...] = ()
     closed: tuple[int, ...] = ()
+    # Variables that Python reads when it starts: the command runs in a process of its own kind.
+    start: tuple[tuple[str, str], ...] = ()
 
 
 def problems(case: Case, ended: Ended, folder: Path) -> list[str]:
@@ -108,6 +112,11 @@ def key(name: str, value: Any, *path: str | int) -> Change:
         (folder / name).write_text(written.replace('"@@"', value.text) if isinstance(value, Raw) else written)
 
     return change
+
+
+def in_order(*changes: Change) -> Change:
+    """All of `changes`."""
+    return lambda folder: [change(folder) for change in changes]
 
 
 @dataclass(frozen=True)
@@ -272,6 +281,52 @@ def _graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
+# A name that a terminal would obey, and a line that a CI runner would take for a command.
+ESCAPES = "\x1b]0;x\x07\x1b[31m\n::error::x\x9b2J"
+
+
+def _named(what: str) -> onnx.ModelProto:
+    """A graph that works, in which something has a name with control characters."""
+    model = _graph()
+    graph = model.graph
+    if what == "node":
+        graph.node[0].name = ESCAPES
+    elif what == "unused weight":  # ONNX Runtime removes it with a warning
+        graph.initializer.append(helper.make_tensor(ESCAPES, TensorProto.FLOAT, [1], [0.0]))
+    elif what == "output":
+        graph.node[-1].output[0] = graph.output[0].name = ESCAPES
+    elif what == "wrong shape":  # ONNX Runtime warns of each batch
+        graph.node[-1].output[0] = graph.output[0].name = ESCAPES
+        graph.output[0].type.tensor_type.shape.dim[0].dim_value = 5
+    elif what == "axis":
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param = ESCAPES
+    elif what == "input":
+        graph.input.append(helper.make_tensor_value_info(ESCAPES, TensorProto.INT64, ["B", "L"]))
+    elif what == "operator":
+        graph.node[0].op_type = ESCAPES
+    elif what == "domain":
+        graph.node[0].domain = ESCAPES
+    elif what == "missing tensor":
+        graph.node[-1].input[0] = ESCAPES
+    elif what == "graph":
+        graph.name = model.producer_name = ESCAPES
+    return model
+
+
+NAMED = (
+    "node",
+    "unused weight",
+    "output",
+    "wrong shape",
+    "axis",
+    "input",
+    "operator",
+    "domain",
+    "missing tensor",
+    "graph",
+)
+
+
 def _external(location: str, length: int = 8, offset: int = 0) -> onnx.ModelProto:
     model = _graph()
     weight = model.graph.initializer[0]
@@ -358,6 +413,14 @@ def graphs() -> Iterator[Case]:
         "external data odd": _external("config.json", 6),
         "no graph": onnx.ModelProto(ir_version=8),
     }
+    hidden = _graph()
+    hidden.graph.output.append(helper.make_tensor_value_info("s", TensorProto.FLOAT, ["B", 1]))
+    broken["an output more"] = hidden
+    for what in NAMED:
+        change = text("graph/model.onnx", _named(what).SerializeToString())
+        for backend in ("onnx", "openvino"):
+            arguments = tuple(backend if item == "onnx" else item for item in GRAPH)
+            yield Case(f"graph: {what} with control characters, {backend}", arguments, change, (0, 2), "graph")
     for name, model in broken.items():
         yield Case(f"graph: {name}", GRAPH, text("graph/model.onnx", model.SerializeToString()), names="graph")
     whole = _graph().SerializeToString()
@@ -390,9 +453,9 @@ def records() -> Iterator[Case]:
         "list": "accuracy = []",
     }
     for name, content in policies.items():
-        yield Case(f"policy: {name}", (*compare, "--policy", "p.toml"), _both(text("p.toml", content)), names="p.toml")
-    yield Case("policy: pipe", (*compare, "--policy", "p.toml"), _both(fifo("p.toml")), names="p.toml")
-    yield Case("policy: folder", (*compare, "--policy", "p.toml"), _both(subfolder("p.toml")), names="p.toml")
+        yield Case(f"policy: {name}", (*compare, "--policy", "p.toml"), both(text("p.toml", content)), names="p.toml")
+    yield Case("policy: pipe", (*compare, "--policy", "p.toml"), both(fifo("p.toml")), names="p.toml")
+    yield Case("policy: folder", (*compare, "--policy", "p.toml"), both(subfolder("p.toml")), names="p.toml")
     for path in (("schema_version",), ("command",), ("environment",), ("model",), ("data",), ("evaluate", "score")):
         for value in WRONG:
             shown = value.text[:5] if isinstance(value, Raw) else repr(value)
@@ -413,14 +476,9 @@ def records() -> Iterator[Case]:
         yield Case(f"bench: sample {shown}", ("report", "other.json"), samples, (0, 2), "other.json")
 
 
-def _both(change: Change) -> Change:
+def both(change: Change) -> Change:
     """`change`, after a second record is made of the first."""
-
-    def run(folder: Path) -> None:
-        shutil.copy(folder / "record.json", folder / "other.json")
-        change(folder)
-
-    return run
+    return in_order(lambda folder: shutil.copy(folder / "record.json", folder / "other.json"), change)
 
 
 NUMBERS = {int: ("nan", "-9", "9" * 30, "1e9", ""), float: ("nan", "inf", "-inf", "-9", "1e308", "x", "")}
@@ -428,8 +486,8 @@ NUMERIC: tuple[tuple[type, Arguments], ...] = (
     (TrainRecipe, TRAIN),
     (BackendSpec, EVALUATE),
     (EvaluatePlan, EVALUATE),
-    (ExportPlan, ("export", "--model", "model", "--data", "data", "--output-dir", "out", "--optimize", "cpu")),
-    (BenchPlan, ("bench", "--model", "model", "--data", "data", "--results", "new.json")),
+    (ExportPlan, (*EXPORT, "--optimize", "cpu")),
+    (BenchPlan, BENCH),
     (StudyPlan, ("study", "--model", "model", "--data", "data", "--output-dir", "out", "--max-steps", "1")),
     (ComparePlan, ("compare", "record.json", "record.json")),
     (AbPlan, ("ab", "--a-model", "model", "--data", "data")),
@@ -471,8 +529,3 @@ def environment() -> Iterator[Case]:
     for closed in ((0,), (1,), (2,), (1, 2), (0, 1, 2)):
         yield Case(f"closed {closed}", EVALUATE, statuses=works, closed=closed)
         yield Case(f"report, closed {closed}", ("report", "record.json", "--json"), statuses=works, closed=closed)
-
-
-FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
-    family.__name__: family for family in (data, models, graphs, records, options, environment)
-}

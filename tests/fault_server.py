@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,9 +37,12 @@ class Ended:
 
 
 class FaultServer:
-    """Starts the process, and asks it for copies. Close it at the end."""
+    """Starts the process, and asks it for copies. Close it at the end.
 
-    def __init__(self) -> None:
+    `start` are more variables of the process, which Python reads when it starts.
+    """
+
+    def __init__(self, start: Mapping[str, str] | None = None) -> None:
         variables = {
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -49,8 +53,8 @@ class FaultServer:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **variables},
-            text=True,
+            env={**os.environ, **variables, **(start or {})},
+            encoding="ascii",
         )
 
     def run(
@@ -62,12 +66,14 @@ class FaultServer:
         send: int = signal.SIGKILL,
         largest: int = 0,
         closed: tuple[int, ...] = (),
+        after_s: float = 0.0,
         limit_s: int = 60,
     ) -> Ended:
         """Run `mrpcbench ARGUMENTS` in `folder`, with `env` on top of the environment.
 
         At its change number `at` below the folder, the command gets the signal `send`. No file may grow beyond
-        `largest` bytes. `closed` are the standard streams that are closed. After `limit_s` it gets SIGALRM.
+        `largest` bytes. `closed` are the standard streams that are closed. After `after_s` seconds, unless 0, it is
+        killed, and after `limit_s` it gets SIGALRM.
         """
         job = {
             "folder": str(folder),
@@ -77,6 +83,7 @@ class FaultServer:
             "send": int(send),
             "largest": largest,
             "closed": list(closed),
+            "after_s": after_s,
             "limit_s": limit_s,
         }
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -112,7 +119,7 @@ def _serve() -> None:
         process = os.fork()
         if not process:
             _run_and_exit(job, output)
-        _, status = os.waitpid(process, 0)
+        status = _status_of(process, job["after_s"])
         ended = Ended(
             os.waitstatus_to_exitcode(status),
             *((output / part).read_text(encoding="utf-8", errors="backslashreplace") for part in ("out", "err")),
@@ -121,6 +128,19 @@ def _serve() -> None:
         shutil.rmtree(output)
         sys.stdout.write(json.dumps(vars(ended)) + "\n")
         sys.stdout.flush()
+
+
+def _status_of(process: int, after_s: float) -> int:
+    """The status of `process` at its end; it is killed after `after_s` seconds, unless 0."""
+    killed_at = time.monotonic() + after_s
+    while after_s and time.monotonic() < killed_at:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.001)
+    if after_s:
+        os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1]
 
 
 def _run_and_exit(job: dict[str, Any], output: Path) -> None:

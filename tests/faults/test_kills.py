@@ -1,18 +1,22 @@
-"""Commands that are killed, interrupted or out of disk at a change of a file: nothing good is lost, nothing is left."""
+"""Commands that are killed, interrupted or out of disk: nothing good is lost, and nothing is left."""
 
+import os
+import random
 import shutil
 import signal
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fault_cases import EVALUATE
+from fault_cases import BENCH, EVALUATE
 from fault_server import Ended, FaultServer
 
 from mrpcbench.records import store
 from mrpcbench.records.outputs import predictions_of
-from mrpcbench.schema.records import EvaluateRecord
+from mrpcbench.schema.records import BenchRecord, EvaluateRecord, TrainRecord
 
 
 def has_pair(record: str) -> Callable[[Path], None]:
@@ -91,7 +95,7 @@ EPOCHS = ("--num-train-epochs", "2", "--batch-size", "6", "--engine", "trainer",
 RUN = ("train", "--model", "model", "--data", "data", *EPOCHS, "--results", "train.json")
 
 
-def trained(folder: Path, output: str, server: FaultServer, **fault: int) -> Ended:
+def trained(folder: Path, output: str, server: FaultServer, **fault: float) -> Ended:
     """Train into the folder `output`, going on with a run that is there."""
     resume = ("--resume",) if (folder / output / "mrpcbench-run.json").exists() else ()
     return server.run(folder, *RUN, "--output-dir", output, *resume, **fault)  # type: ignore[arg-type]
@@ -154,6 +158,74 @@ def test_a_damaged_checkpoint_is_said_and_an_older_one_used(folder: Path, server
     assert "checkpoint-4 is damaged (optimizer.pt: " in ended.err
     assert "resuming from checkpoint-2" in ended.err
     assert weights(folder / "damaged") == weights(folder / "whole")
+
+
+# --- kills at any moment ----------------------------------------------------------------------------------------------
+
+# Another seed kills at other moments. A failure says which seed it had.
+SEED = int(os.environ.get("MRPCBENCH_FAULT_SEED", "0"))
+RANDOM_KILLS = 30
+
+
+def random_delays(longest_s: float) -> Iterator[float]:
+    """Seconds until each kill, equally likely up to `longest_s`."""
+    draw = random.Random(SEED)
+    for number in range(1, RANDOM_KILLS + 1):
+        delay_s = draw.uniform(0, longest_s)
+        sys.stdout.write(f"seed {SEED}, kill {number} of {RANDOM_KILLS} after {delay_s:.3f} s\n")
+        yield delay_s
+
+
+def has_record(folder: Path) -> None:
+    """A record that was begun may be there, and a half one never is."""
+    if (folder / "new.json").exists():
+        store.load_as(BenchRecord, folder / "new.json")
+
+
+ANY_TIME = {
+    **{name: (command.arguments, command.holds) for name, command in COMMANDS.items()},
+    "bench": ((*BENCH, "--batch-size", "2", "--rounds", "2", "--max-seconds", "0"), has_record),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ANY_TIME)
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(name: str, folder: Path, server: FaultServer) -> None:
+    arguments, holds = ANY_TIME[name]
+    begin = time.monotonic()
+    assert server.run(folder, *arguments).status == 0
+    killed = 0
+    for delay_s in random_delays(time.monotonic() - begin):
+        ended = server.run(folder, *arguments, after_s=delay_s)
+        assert ended.status in (0, -signal.SIGKILL), ended  # a fast run may end before
+        killed += ended.status != 0
+        holds(folder)
+    assert killed > RANDOM_KILLS // 3
+    ended = server.run(folder, *arguments)
+    assert ended.status == 0, ended
+    holds(folder)
+    assert left_in(folder) == []
+
+
+@pytest.mark.faults
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(folder: Path, server: FaultServer) -> None:
+    begin, finished = time.monotonic(), 0
+    assert trained(folder, "whole", server).status == 0
+    for delay_s in random_delays(time.monotonic() - begin):
+        ended = trained(folder, "killed", server, after_s=delay_s)
+        assert ended.status in (0, -signal.SIGKILL), ended
+        if (folder / "train.json").exists():
+            store.load_as(TrainRecord, folder / "train.json")
+        if ended.status == 0:
+            assert weights(folder / "killed") == weights(folder / "whole")
+            assert left_in(folder / "killed") == []
+            shutil.rmtree(folder / "killed")
+            finished += 1
+    assert finished < RANDOM_KILLS
+    ended = trained(folder, "killed", server)
+    assert ended.status == 0, ended
+    assert weights(folder / "killed") == weights(folder / "whole")
+    assert left_in(folder) == []
 
 
 # --- full disks -------------------------------------------------------------------------------------------------------
