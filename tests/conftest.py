@@ -48,6 +48,22 @@ def _share_the_cores() -> None:
 _share_the_cores()
 
 
+# The files that take longest, the longest first: a process that began one last would keep the other waiting.
+LONGEST = (
+    *("commands/test_export.py", "commands/test_train.py", "cli/test_quickstart.py", "docs/test_examples.py"),
+    *("faults/test_kills.py", "commands/test_bench.py", "cli/test_cli.py", "faults/test_faulty_input.py"),
+    *("training/test_distributed.py", "benchmark/test_presets.py", "training/test_packed_trainer.py"),
+    *("commands/test_evaluate.py", "test_imports.py", "cli/test_streams.py", "hub/test_uploads.py"),
+    *("models/test_label_order.py", "training/test_warm_up.py", "models/test_sources.py", "backends/test_compiled.py"),
+    *("onnx_export/test_optimum_graphs.py", "commands/test_ab.py", "quickstart/test_quickstart_files.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @dataclass
 class Listener:
     """An observer that collects what it is given."""

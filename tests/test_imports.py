@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from conftest import LONGEST, REPOSITORY
+
 import mrpcbench
 
 PACKAGE = Path(mrpcbench.__file__).parent
@@ -258,3 +260,10 @@ def test_training_and_the_engines_of_torch_work_without_onnx_runtime(small_data:
     assert done.returncode == 0, done.stderr
     assert "onnx on cpu" in done.stdout
     assert "import of onnxruntime halted" in done.stdout
+
+
+# --- the tests themselves ---------------------------------------------------------------------------------------------
+
+
+def test_the_longest_files_of_tests_exist() -> None:
+    assert [name for name in LONGEST if not (REPOSITORY / "tests" / name).exists()] == []

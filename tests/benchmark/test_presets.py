@@ -299,7 +299,7 @@ def test_an_end_to_end_run_with_exported_graphs(
     chosen = tuple(entry for entry in PEERS["cpu"].entries if entry.name not in ("torch-compile", "optimum-o3"))
     monkeypatch.setitem(PEERS, "cpu", replace(PEERS["cpu"], entries=chosen))  # type: ignore[arg-type]
     listener = Listener()
-    request = asked(BackendSpec(model=str(model), device="cpu"), data=str(small_data), rounds=1, max_s=0.0)
+    request = asked(BackendSpec(model=str(model), device="cpu"), data=str(small_data), pairs=20, rounds=1, max_s=0.0)
     record, _ = bench(request, tmp_path / "r.json", listener)
     rows = {(row.case, row.batch_size): row for row in record.bench.rows}
     optional = [item.case for item in record.bench.failed]
