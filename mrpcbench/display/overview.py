@@ -37,10 +37,10 @@ def overview(report: Report) -> RenderableType:
         moment = f"{record.environment.started_at[:16].replace('T', ' ')} UTC"
         state = "" if record.complete else "; INCOMPLETE: the run did not end"
         parts.append(Text(one_line(f"{name}: {record.command}, {moment}{state}"), "bold"))
-        parts.append(Text(f"  {one_line(model_line(record.model))}", "dim"))
-        parts += (Text.assemble("  ", line) for line in _lines(record))
-        if recommended:
-            parts.append(Padding(recommendation(recommended), (0, 0, 0, 2)))
+        lines = [Text(one_line(model_line(record.model)), "dim"), *_lines(record)]
+        shown = Group(*lines, recommendation(recommended)) if recommended else Group(*lines)
+        # Indents the lines of a wrapped text too.
+        parts.append(Padding(shown, (0, 0, 0, 2), expand=False))
         parts.append(Text())
     for note in notes(_models(report)):
         parts += (Text(one_line(line)) for line in note.plain.splitlines())

@@ -62,7 +62,7 @@ def _chosen(one: Candidate, found: Recommendation) -> str:
     if one.f1_drop is not None and one.case != found.reference:
         parts.append(f"F1 {score(one.f1)}, {_drop(one.f1_drop, one.f1_drop_bound, found.reference)}")
     if one.cost_per_million is not None:
-        parts.append(f"{short(one.cost_per_million)} for a million pairs")
+        parts.append(_cost(one.cost_per_million))
     if rivals := [other.case for other in found.candidates if other.slowdown is not None and not _is_clear(other)]:
         parts.append(f"cannot tell whether it is faster than {', '.join(rivals)}")
     return "; ".join(parts)
@@ -79,10 +79,15 @@ def _rate(one: Candidate) -> str:
     return f"{short(one.pairs_per_s)} pairs/s ({(one.row or '').removeprefix(f'{one.case} ')})"
 
 
+def _cost(per_million: float) -> str:
+    """The cost in the currency of `--price-per-hour`."""
+    return f"costs {fixed(per_million, 2) if per_million < 100 else short(per_million)} per million pairs"
+
+
 def _lost(one: Candidate, found: Recommendation) -> str:
     if one.outcome != "PASS":
         return one.reason
-    cost = f", {short(one.cost_per_million)} for a million pairs" if one.cost_per_million is not None else ""
+    cost = f", {_cost(one.cost_per_million)}" if one.cost_per_million is not None else ""
     if one.slowdown is None:
         return _rate(one) + cost
     ends = "no interval: too few rounds"

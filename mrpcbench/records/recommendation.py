@@ -232,7 +232,9 @@ def _f1_problem(row: BenchRow, drop: F1Drop | None, reference: str, plan: Report
     if plan.max_f1_drop is None:
         return None
     if drop is None:
-        unknown = f"cannot be compared with that of {reference}" if row.f1 is not None else "is not in the record"
+        unknown = "is not in the record"
+        if row.f1 is not None:
+            unknown = f"cannot be compared with that of {reference}: the record lacks answers; run `bench` again"
         return "INCONCLUSIVE", f"the F1 of {short_id(row)} {unknown}"
     if drop.bound <= plan.max_f1_drop:
         return None

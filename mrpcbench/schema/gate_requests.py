@@ -163,7 +163,9 @@ class ReportPlan:
         location="file",
     )
     price_per_hour: float | None = about(
-        "Price of this machine for an hour, above 0; adds the cost of a million pairs.", default=None, minimum=0
+        "Price of this machine for an hour, above 0; adds the cost of a million pairs in its currency.",
+        default=None,
+        minimum=0,
     )
     csv: str | None = about(
         "Write the benchmark rows to this file as CSV, a line for each row.",

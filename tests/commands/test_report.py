@@ -60,6 +60,17 @@ def test_a_benchmark_without_a_valid_row_says_what_may_help(mrpcbench: Run, tmp_
     assert "deploy no case: every case is INVALID" in shown
 
 
+def test_the_lines_of_a_record_are_indented_where_they_wrap(
+    mrpcbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    store.save(make_record("bench"), tmp_path / "bench.json")
+    title, *rest = mrpcbench("report", "bench.json").out.partition("\n\n")[0].splitlines()
+    assert title.startswith("bench.json: bench")
+    assert len(rest) > 4
+    assert all(line.startswith("  ") for line in rest)
+
+
 def test_a_folder_is_read_recursively_and_its_other_json_files_are_named(tmp_path: Path, listener: Listener) -> None:
     store.save(make_record("bench"), tmp_path / "deep" / "down" / "bench.json")
     store.save(make_record("train"), tmp_path / ".cache" / "train.json")
@@ -120,7 +131,7 @@ def test_the_case_to_deploy_is_named_with_the_reason_for_each_other_case(mrpcben
     record = store.load_as(BenchRecord, PEERS)
     lines = dict(re.findall(r"^  (deploy|not \S+|Pareto front) +(.*)$", done.out, re.MULTILINE))
     assert lines["deploy"].startswith("onnx-int8: 38.5 pairs/s (offline batch 32); F1 0.7416, as hf-autocast;")
-    assert "21.6 for a million pairs" in " ".join(done.out.split())
+    assert "costs 21.56 per million pairs" in " ".join(done.out.split())
     others = {row.case for row in record.rows} - {"onnx-int8"}
     assert {name.removeprefix("not ") for name in lines} == {"deploy", "Pareto front"} | others
     assert lines["not hf-autocast"].startswith(

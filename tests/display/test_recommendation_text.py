@@ -69,9 +69,11 @@ def test_the_drop_of_f1_is_shown_with_its_bound() -> None:
 
 def test_latency_and_cost_are_shown_where_they_are_known() -> None:
     full = replace(BEST, p50_ms=2.0, p99_ms=3.5, cost_per_million=6.92)
-    assert lines(made(full))[0].endswith("; one pair p50 2.00 ms, p99 3.50 ms; 6.9 for a million pairs")
-    assert lines(made(replace(full, p99_ms=None)))[0].endswith("; one pair p50 2.00 ms; 6.9 for a million pairs")
-    assert lines(made(BEST, replace(SLOWER, cost_per_million=8.3)))[1].endswith("), 8.3 for a million pairs")
+    assert lines(made(full))[0].endswith("; one pair p50 2.00 ms, p99 3.50 ms; costs 6.92 per million pairs")
+    assert lines(made(replace(full, p99_ms=None)))[0].endswith("; one pair p50 2.00 ms; costs 6.92 per million pairs")
+    assert lines(made(BEST, replace(SLOWER, cost_per_million=8.3)))[1].endswith("), costs 8.30 per million pairs")
+    assert lines(made(replace(full, cost_per_million=0.0371)))[0].endswith("; costs 0.04 per million pairs")
+    assert lines(made(replace(full, cost_per_million=1234.5)))[0].endswith("; costs 1234 per million pairs")
 
 
 def test_without_an_eligible_case_the_line_says_why() -> None:

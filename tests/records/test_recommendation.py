@@ -118,7 +118,9 @@ def test_a_case_without_paired_answers_is_excluded_by_a_limit_of_f1() -> None:
     assert recommended(*rows, reference=None).chosen == "onnx"
     found = recommended(*rows, reference=None, max_f1_drop=100)
     assert found.chosen == "torch"
-    assert candidate(found, "onnx").reason == "the F1 of offline batch 32 cannot be compared with that of torch"
+    assert candidate(found, "onnx").reason == (
+        "the F1 of offline batch 32 cannot be compared with that of torch: the record lacks answers; run `bench` again"
+    )
     fixed = recommended(offline("torch", 10), offline("onnx", 5, f1=None), max_f1_drop=100)
     assert candidate(fixed, "onnx").reason == "the F1 of offline batch 32 is not in the record"
 
