@@ -37,7 +37,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "mrpcbench evaluate --model model --data quickstart",
-        'mrpcbench evaluate --model model --pair "It rained." "There was rain."',
+        "mrpcbench evaluate --model quickstart \\\n"
+        '    --pair "The pilot bought 9 cars." "Nine cars were bought by the pilot."',
     ),
     "export": (
         "mrpcbench export --model model --data quickstart",

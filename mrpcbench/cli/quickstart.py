@@ -24,7 +24,11 @@ from mrpcbench.schema.bench_results import BenchRow
 from mrpcbench.schema.records import BenchRecord, EvaluateRecord, ExportRecord, Record
 from mrpcbench.schema.requests import QuickstartRequest
 
-TRY_PAIR = ("The doctor gave 3 books to the nurse.", "The nurse got three books from the doctor.")
+# Words and form are those of the bundled pairs; the model is often wrong about others.
+TRY_PAIR = (
+    "The doctor lent the nurse 3 books on Monday.",
+    "On Monday, the nurse borrowed three books from the physician.",
+)
 
 
 def run(request: QuickstartRequest, terminal: Terminal) -> list[Record]:

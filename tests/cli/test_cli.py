@@ -12,6 +12,8 @@ from engines import engine
 from localhub import LocalHub
 
 from mrpcbench.backends.registry import BACKENDS
+from mrpcbench.cli.help import EXAMPLES
+from mrpcbench.cli.quickstart import TRY_PAIR
 from mrpcbench.data.batches import Batch
 from mrpcbench.instruments.fake_engine import FakeSession
 from mrpcbench.onnx_export import verification
@@ -93,13 +95,22 @@ def test_quiet_shows_the_score(mrpcbench: Run, tuned_model: Path, small_data: Pa
 
 
 def test_one_pair_is_classified_without_a_record(mrpcbench: Run, tuned_model: Path, tmp_path: Path) -> None:
-    pair = ("The doctor gave 3 books to the nurse.", "The nurse received three books from the doctor.")
+    pair = TRY_PAIR
     done = mrpcbench("evaluate", "--model", tuned_model, "--pair", *pair, "--json")
     found = json.loads(done.out)
     assert (found["sentence1"], found["sentence2"]) == pair
     assert found["label_name"] in ("EQUIVALENT", "NOT_EQUIVALENT")
     assert not (tmp_path / "results").exists()
     assert found["label_name"] in mrpcbench("evaluate", "--model", tuned_model, "--pair", *pair).out
+
+
+def test_the_pairs_that_are_suggested_are_answered_correctly(mrpcbench: Run) -> None:
+    shown = re.findall(r'--pair "(.*)" "(.*)"', " ".join(EXAMPLES["evaluate"]))
+    for pair in (TRY_PAIR, *shown):
+        found = json.loads(mrpcbench("evaluate", "--model", "quickstart", "--pair", *pair, "--json").out)
+        assert found["label_name"] == "EQUIVALENT", pair
+        assert found["probability"] > 0.9, pair
+    assert shown
 
 
 def _one_line(done: Outcome) -> str:
