@@ -9,6 +9,8 @@ def main() -> None:
 
     SIGTERM, with which schedulers and containers end a process, ends it like Ctrl-C.
     """
+    if sys.flags.optimize > 1:
+        _end("PYTHONOPTIMIZE=2 and python -OO remove docstrings, which transformers reads; use PYTHONOPTIMIZE=1", 2)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

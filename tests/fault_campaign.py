@@ -17,7 +17,11 @@ from fault_starts import interpreter
 
 from mrpcbench.quickstart import CLASSIFIER_DIR, DATA_DIR
 
-RESULTS = REPOSITORY / "results"
+RECORDS = {
+    "bench.json": "quickstart/bench.json",
+    "trained.json": "quickstart/train.json",
+    "study.json": "study-quickstart/study.json",
+}
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     family.__name__: family
     for family in (data, models, graphs, records, repeated, forgeries, options, environment, interpreter)
@@ -32,8 +36,8 @@ def prepared(folder: Path, server: FaultServer) -> Path:
     for split, rows in (("train", 12), ("validation", 6)):
         lines = (DATA_DIR / f"{split}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / "data" / f"{split}.csv").write_text("".join(lines[: rows + 1]), encoding="utf-8")
-    for record in ("quickstart/bench.json", "quickstart/train.json", "study-quickstart/study.json"):
-        shutil.copy(RESULTS / record, folder)
+    for name, record in RECORDS.items():
+        shutil.copy(REPOSITORY / "results" / record, folder / name)
     export = ("export", "--model", "model", "--data", "data", "--optimize", "cpu", "--output-dir", "graph")
     for command in ((*EVALUATE[:-1], "record.json"), (*export, "--results", "export.json")):
         ended = server.run(folder, *command)

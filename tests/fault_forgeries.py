@@ -102,7 +102,7 @@ def repeated() -> Iterator[Case]:
     for record, name in {
         "record.json": "accuracy",
         "bench.json": "samples_ms",
-        "train.json": "best_step",
+        "trained.json": "best_step",
         "export.json": "proven",
         "study.json": "median",
     }.items():
@@ -127,7 +127,7 @@ def forgeries() -> Iterator[Case]:
     }
     edits: dict[str, dict[str, tuple[tuple[str | int, ...], Any]]] = {
         "record.json": scores,
-        "train.json": {
+        "trained.json": {
             "accuracy": (("train", "epochs", 0, "eval_accuracy_score"), 0.99),
             "f1": (("train", "epochs", 0, "eval_f1_score"), 0.999),
             "best step": (("train", "epochs", 0, "eval_loss"), 1e-9),

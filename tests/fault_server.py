@@ -100,10 +100,7 @@ class FaultServer:
         self._process.stdout.close()
 
 
-def _serve() -> None:
-    from mrpcbench.cli.process import prepare_process
-
-    prepare_process()
+def _import_commands() -> None:
     import mrpcbench.cli.app
     import mrpcbench.cli.terminal
     import mrpcbench.commands.baseline
@@ -114,6 +111,13 @@ def _serve() -> None:
     import mrpcbench.commands.report
     import mrpcbench.commands.train  # noqa: F401
 
+
+def _serve() -> None:
+    from mrpcbench.cli.process import prepare_process
+
+    prepare_process()
+    if sys.flags.optimize < 2:  # transformers cannot be imported without docstrings
+        _import_commands()
     for line in sys.stdin:
         job, output = json.loads(line), Path(tempfile.mkdtemp())  # an object would remove it at the end of the copy
         process = os.fork()

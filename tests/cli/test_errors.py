@@ -222,3 +222,12 @@ def test_the_label_of_an_error_has_a_colour_unless_no_color_is_set(
     os.close(ours)
     assert b"error:" in shown
     assert (b"\x1b[31m" in shown) == colour
+
+
+def test_python_without_docstrings_is_refused_because_transformers_reads_them() -> None:
+    for arguments in (["--help"], ["report", "none.json"]):
+        command = [sys.executable, "-OO", "-m", "mrpcbench", *arguments]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (ExitStatus.USAGE, "")
+        assert done.stderr.startswith("error: PYTHONOPTIMIZE=2 and python -OO remove docstrings")
+        assert len(done.stderr.splitlines()) == 1
