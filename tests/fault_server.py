@@ -5,7 +5,9 @@ BLAS start threads, which do not survive a fork.
 """
 
 import atexit
+import codecs
 import json
+import locale
 import os
 import resource
 import shutil
@@ -116,7 +118,8 @@ def _serve() -> None:
     from mrpcbench.cli.process import prepare_process
 
     prepare_process()
-    if sys.flags.optimize < 2:  # transformers cannot be imported without docstrings
+    # Without docstrings, or where files are read as ASCII, the libraries cannot be imported, as the commands must say.
+    if sys.flags.optimize < 2 and (sys.flags.utf8_mode or codecs.lookup(locale.getencoding()).name != "ascii"):
         _import_commands()
     for line in sys.stdin:
         job, output = json.loads(line), Path(tempfile.mkdtemp())  # an object would remove it at the end of the copy

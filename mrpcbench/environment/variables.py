@@ -4,7 +4,9 @@ Standard library only.
 """
 
 import atexit
+import codecs
 import linecache
+import locale
 import os
 import pwd
 import re
@@ -100,15 +102,21 @@ def blamed_variable(error: BaseException, environ: Mapping[str, str]) -> str | N
     """One line on the variable of `environ` that made a library raise `error`, or None if it was none.
 
     That is a variable that the failing line of a library reads by its name while it is imported, or one of a library
-    whose value the message quotes.
+    whose value the message quotes. It is also one that makes Python read files as ASCII, as some libraries read theirs.
     """
     for link in _chain(error):
+        if isinstance(link, UnicodeError) and "'ascii' codec" in str(link) and _is_ascii(locale.getencoding()):
+            return "the encoding of this locale is ASCII, and a library reads files that are UTF-8; set PYTHONUTF8=1"
         names = [name for name in _read_at_import(link.__traceback__) if name in environ]
         names += [name for name, value in environ.items() if OF_LIBRARIES.fullmatch(name) and _quotes(link, value)]
         if names:
             value = "..." if SECRET.search(names[0]) else environ[names[0]][:40]
             return f"{names[0]}={value}: a library does not take this value ({first_line(link)}); correct or unset it"
     return None
+
+
+def _is_ascii(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "ascii"
 
 
 def _quotes(error: BaseException, value: str) -> bool:

@@ -1,5 +1,6 @@
 """Tests of mrpcbench.environment.variables: malformed variables are named, and no other is blamed."""
 
+import locale
 import os
 import subprocess
 import sys
@@ -100,3 +101,23 @@ def test_a_malformed_variable_is_one_line_and_exit_code_2(name: str, value: str,
     assert done.returncode == 2
     *_, line = done.stderr.splitlines()
     assert line.startswith(f"error: {name}={value}: ")
+
+
+def test_an_ascii_locale_is_named_where_a_library_reads_its_files_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chained() -> UsageError:
+        """As the model is said to be bad because torch could not be imported."""
+        try:
+            try:
+                "\u2014".encode().decode("ascii")
+            except UnicodeDecodeError as error:
+                raise UsageError("--model m: cannot load its weights") from error
+        except UsageError as error:
+            return error
+        raise AssertionError
+
+    monkeypatch.setattr(locale, "getencoding", lambda: "ANSI_X3.4-1968")
+    line = blamed_variable(chained(), {})
+    assert line is not None and line.endswith("set PYTHONUTF8=1")
+    assert blamed_variable(UsageError("--model m: cannot load its weights"), {}) is None
+    monkeypatch.setattr(locale, "getencoding", lambda: "UTF-8")
+    assert blamed_variable(chained(), {}) is None
