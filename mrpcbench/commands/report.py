@@ -19,6 +19,9 @@ from mrpcbench.schema.fields import check, flags_of
 from mrpcbench.schema.gate_requests import ReportPlan
 from mrpcbench.schema.records import RECORDS, BenchRecord, Record, StudyRecord
 
+# Of the files that are skipped, so many are named: a model folder has about twenty.
+NAMED = 3
+
 
 def report(paths: Sequence[Path], plan: ReportPlan, observer: Observer) -> Report:
     """Read the records in `paths`; a folder is read recursively, and its JSON files that are no records are skipped.
@@ -98,7 +101,8 @@ def _files(path: Path, observer: Observer) -> Iterator[Path]:
         else:
             skipped.append(str(file.relative_to(path)))
     if skipped:
-        observer.say(f"{path}: skipped, because they are no records: {', '.join(skipped)}")
+        more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+        observer.say(f"{path}: skipped, because they are no records: {', '.join(skipped[:NAMED])}{more}")
 
 
 def _is_record(document: object) -> bool:

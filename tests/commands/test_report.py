@@ -80,6 +80,15 @@ def test_a_folder_is_read_recursively_and_its_other_json_files_are_named(tmp_pat
     assert listener.lines == [f"{tmp_path}: skipped, because they are no records: config.json"]
 
 
+def test_of_many_files_that_are_no_records_the_first_are_named(tmp_path: Path, listener: Listener) -> None:
+    store.save(make_record("bench"), tmp_path / "bench.json")
+    for number in range(5):
+        (tmp_path / f"model-{number}.json").write_text("{}")
+    report([tmp_path], PLAN, listener)
+    (line,) = listener.lines
+    assert line.endswith("no records: model-0.json, model-1.json, model-2.json and 2 more")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"command": "bench"}', '{"command": "dance"}'])
 def test_a_file_that_is_no_record_is_a_usage_error(content: str, tmp_path: Path, listener: Listener) -> None:
     path = tmp_path / "file.json"
