@@ -51,7 +51,7 @@ _share_the_cores()
 # The files that take longest, the longest first: a process that began one last would keep the other waiting.
 LONGEST = (
     *("commands/test_export.py", "commands/test_train.py", "cli/test_quickstart.py", "docs/test_examples.py"),
-    *("faults/test_kills.py", "commands/test_bench.py", "cli/test_cli.py", "faults/test_faulty_input.py"),
+    *("faults/test_faults.py", "commands/test_bench.py", "cli/test_cli.py"),
     *("training/test_distributed.py", "benchmark/test_presets.py", "training/test_packed_trainer.py"),
     *("commands/test_evaluate.py", "test_imports.py", "cli/test_streams.py", "hub/test_uploads.py"),
     *("models/test_label_order.py", "training/test_warm_up.py", "models/test_sources.py", "backends/test_compiled.py"),
