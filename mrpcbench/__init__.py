@@ -4,6 +4,7 @@
 describes them. Importing this package loads nothing else: a function loads what it needs when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from mrpcbench.errors import InterruptedRunError, MissingError, MrpcbenchError, UsageError
 
     __version__: str
+
+# Since 1.29, ONNX Runtime on Linux reports names and hashes of graphs to Microsoft, unless this is set when it is imported.
+# Its function disable_telemetry_events comes too late for the first report.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     **dict.fromkeys(("bench", "compare", "evaluate", "export", "load", "train"), "mrpcbench.api"),

@@ -1,6 +1,9 @@
 """The contract of every engine, and the requests that each one rejects."""
 
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -487,3 +490,12 @@ def test_on_a_gpu_torchs_kernels_lie_within_the_call(exported_model: Path, batch
     assert any("Memcpy" in event.name for event in kernels)
     assert any("gemm" in event.name.lower() or "cutlass" in event.name.lower() for event in kernels)
     assert all(begin - TOLERANCE_NS <= event.begin_ns <= event.end_ns <= end + TOLERANCE_NS for event in kernels)
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """It would keep its reports in the user's home until it can send them. In CI it reports nothing by itself."""
+    silent = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    variables = {name: value for name, value in os.environ.items() if name not in silent}
+    command = [sys.executable, "-c", "import mrpcbench.backends.ort; mrpcbench.backends.ort.ort.SessionOptions()"]
+    subprocess.run(command, env={**variables, "HOME": str(tmp_path)}, check=True)
+    assert not (tmp_path / ".cache" / "Microsoft").exists()
