@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Since 1.29, ONNX Runtime on Linux reports names and hashes of graphs to Microsoft, unless this is set when it is imported.
+# Since 1.29, ONNX Runtime reports names and hashes of graphs to Microsoft, unless this is set before its import.
 # Its function disable_telemetry_events comes too late for the first report.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

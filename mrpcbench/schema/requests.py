@@ -31,7 +31,7 @@ Launcher = Literal["local", "ray"]
 Keep = Literal["best", "all", "none"]
 
 
-PUSH_HELP = "Hub repository (NAME or OWNER/NAME) for the upload: of train the model, of export its verified graph."
+PUSH_HELP = "Upload the result to this hub repository (NAME or OWNER/NAME): the model, or its verified ONNX graph."
 WEIGHTS_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, or 'quickstart' for the bundled tiny model."
 MODEL_HELP = "Hub id (OWNER/NAME[@REVISION]), model folder, ONNX folder, or 'quickstart' for the bundled tiny model."
 DATA_HELP = (
