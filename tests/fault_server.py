@@ -6,6 +6,7 @@ BLAS start threads, which do not survive a fork.
 
 import atexit
 import codecs
+import gc
 import json
 import locale
 import os
@@ -121,6 +122,7 @@ def _serve() -> None:
     # Without docstrings, or where files are read as ASCII, the libraries cannot be imported, as the commands must say.
     if sys.flags.optimize < 2 and (sys.flags.utf8_mode or codecs.lookup(locale.getencoding()).name != "ascii"):
         _import_commands()
+    gc.freeze()  # a collection in a copy would write to, and so copy, the memory of all modules
     for line in sys.stdin:
         job, output = json.loads(line), Path(tempfile.mkdtemp())  # an object would remove it at the end of the copy
         process = os.fork()
