@@ -35,9 +35,9 @@ SETTINGS = (
     "TORCH_COMPILE_DISABLE TORCHDYNAMO_DISABLE FLASH_ATTENTION_DETERMINISTIC "
     "PYTORCH_CUDA_ALLOC_CONF PYTORCH_ALLOC_CONF PYTORCH_NO_CUDA_MEMORY_CACHING PYTORCH_JIT"
 ).split()
-# These are too many to list; a place for files is none of them.
+# These are too many to list. Names with these endings change no result: places for files, and reports to a maker.
 SETTING_PREFIXES = ("ORT_", "TORCHINDUCTOR_", "TORCH_CUDNN_SDPA_", "PYTORCH_TUNABLEOP_")
-PLACES = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL")
+NO_SETTING = ("_DIR", "_PATH", "_FILE", "_FILENAME", "_HOME", "_URL", "_TELEMETRY")
 
 # The commit of a source that was copied without its .git folder.
 COMMIT_VARIABLE = "MRPCBENCH_COMMIT"
@@ -70,7 +70,7 @@ def capture(argv: Sequence[str] | None = None) -> Environment:
 
 
 def _is_setting(name: str) -> bool:
-    return name in SETTINGS or (name.startswith(SETTING_PREFIXES) and not name.endswith(PLACES))
+    return name in SETTINGS or (name.startswith(SETTING_PREFIXES) and not name.endswith(NO_SETTING))
 
 
 def _source_sha256() -> str:

@@ -180,7 +180,8 @@ def test_stopping_interrupts_a_trial_and_kills_one_that_does_not_end(tmp_path: P
     logs = [tmp_path / name / "log" for name in ("polite", "deaf")]
     while not all(log.exists() and log.read_text() for log in logs):
         pass
-    process.stop(children, grace_s=0.5)
+    process.stop(children[:1])
+    process.stop(children[1:], grace_s=0.1)
     assert process.last_lines(logs[0]) == ("on", "saved")
     assert [child.returncode for child in children] == [0, -signal.SIGKILL]
     assert json.dumps(process.last_lines(tmp_path / "none")) == "[]"
