@@ -174,8 +174,10 @@ def test_a_trial_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 def test_stopping_interrupts_a_trial_and_kills_one_that_does_not_end(tmp_path: Path) -> None:
     waiting = "try:\n  print('on', flush=True)\n  time.sleep(60)\nexcept KeyboardInterrupt: print('saved')"
-    polite = [sys.executable, "-S", "-c", f"import time\n{waiting}"]
-    deaf = [sys.executable, "-S", "-c", f"import signal, time; signal.signal(2, signal.SIG_IGN)\n{waiting}"]
+    polite, deaf = (
+        [sys.executable, "-S", "-c", f"import signal, time\nsignal.signal(signal.SIGTERM, {handler})\n{waiting}"]
+        for handler in ("signal.default_int_handler", "signal.SIG_IGN")
+    )
     children = [process.start(one, tmp_path / name, "log", {}) for name, one in (("polite", polite), ("deaf", deaf))]
     logs = [tmp_path / name / "log" for name in ("polite", "deaf")]
     while not all(log.exists() and log.read_text() for log in logs):

@@ -1,7 +1,6 @@
 """Runs one trial as a process of its own, and waits for it. Standard library only, as a worker of Ray loads it."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ def stop(processes: Sequence["subprocess.Popen[bytes]"], grace_s: float = 30) ->
     """Interrupt the running ones of `processes`, so that they save a checkpoint; kill those that take longer."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # like Ctrl-C for `train`, but not ignored in a background job of a shell script
     for process in running:
         try:
             process.wait(grace_s)
