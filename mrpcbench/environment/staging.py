@@ -115,6 +115,11 @@ def remove_leftovers(parent: Path, name: str) -> None:
                 os.close(descriptor)
 
 
+def is_staged(name: str) -> bool:
+    """Whether `name` is one that a file or folder has while it is written, or that a killed run has left."""
+    return re.fullmatch(rf"\..+\.[a-z0-9_]{{8}}{re.escape(END)}", name) is not None
+
+
 def _named(parent: Path, name: str, end: str) -> list[Path]:
     pattern = re.compile(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}{re.escape(end)}")
     with suppress(OSError):

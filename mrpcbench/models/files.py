@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from mrpcbench.environment.staging import is_staged
 from mrpcbench.errors import UsageError
 from mrpcbench.records.documents import parse_json, read_json
 
@@ -37,12 +38,16 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def foreign(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """The first entry of `folder` that is not a file with a name in `patterns`, such as a folder or a link; or None."""
+    """The first entry of `folder` that is not a file with a name in `patterns`, such as a folder or a link; or None.
+
+    What a killed run has left of a file is not counted.
+    """
     known = tuple(patterns)
-    entries = sorted(folder.iterdir())
-    return next(
-        (item for item in entries if item.is_symlink() or not item.is_file() or not matches(item.name, known)), None
-    )
+
+    def is_known(item: Path) -> bool:
+        return is_staged(item.name) or (item.is_file() and not item.is_symlink() and matches(item.name, known))
+
+    return next((item for item in sorted(folder.iterdir()) if not is_known(item)), None)
 
 
 def what_is(path: Path) -> str | None:

@@ -290,6 +290,14 @@ def test_a_foreign_file_beside_an_earlier_graph_is_kept(copied: Path, small_data
     assert (graph / name).read_text() == "precious"
 
 
+def test_what_a_killed_export_left_in_its_folder_goes_with_the_next(copied: Path, small_data: Path) -> None:
+    run(copied, small_data, optimize="cpu")
+    left = copied / "onnx-cpu" / ".mrpcbench.json.qifsovpe.writing"
+    left.write_text("{")
+    run(copied, small_data, optimize="cpu")
+    assert not left.exists()
+
+
 def test_neither_a_link_nor_a_graph_of_others_is_replaced(copied: Path, small_data: Path) -> None:
     run(copied, small_data, optimize="cpu")
     graph = copied / "onnx-cpu"
