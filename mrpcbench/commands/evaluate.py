@@ -36,9 +36,7 @@ def evaluate(spec: BackendSpec, plan: EvaluatePlan, results: Path | None, observ
     """
     check(spec, plan)
     check_file("--results", results, record_of("evaluate"))
-    check_writable("--output-dir", plan.output_dir)
     predictions = _predictions_path(plan, results)
-    check_file("--output-dir" if plan.output_dir else "--results", predictions, PREDICTIONS)
     environment = capture()
     source = resolve(spec)
     pairs = loading.split_of(loading.load(plan.data, observer, (plan.split,)), plan.data, plan.split)
@@ -123,11 +121,17 @@ def _names_of(source: ModelSource, label_map: str | None) -> tuple[tuple[str, ..
 
 
 def _predictions_path(plan: EvaluatePlan, results: Path | None) -> Path | None:
-    """The file for the predictions; None if neither a folder nor a record is requested."""
+    """The file for the predictions; None if neither a folder nor a record is requested.
+
+    Raises `UsageError` if it cannot be written, or would replace another kind of file.
+    """
     name = f"{results.stem if results else 'evaluate'}.predictions.jsonl"
+    option, path = "--results", results.with_name(name) if results else None
     if plan.output_dir:
-        return Path(plan.output_dir, name)
-    return results.with_name(name) if results else None
+        check_writable("--output-dir", plan.output_dir)
+        option, path = "--output-dir", Path(plan.output_dir, name)
+    check_file(option, path, PREDICTIONS)
+    return path
 
 
 def prediction_rows(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterator[dict[str, Any]]:

@@ -49,9 +49,7 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     check(plan)
     environment = capture()
     plan = _resolved(plan)
-    device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
-    if device == "cuda" and (problem := provider_problem("cuda")):
-        raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
+    device = _device(plan)
     folder = _output_folder(plan)
     check_writable("--output-dir", folder.parent / "onnx")
     check_file("--results", results, record_of("export"))
@@ -91,6 +89,14 @@ def export(plan: ExportPlan, results: Path | None, observer: Observer) -> Export
     session.close()
     store.save(record, results)
     return publishing.push(record, to, folder, results, observer)
+
+
+def _device(plan: ExportPlan) -> str:
+    """The device that verifies the graph. Raises `MissingError` if ONNX Runtime cannot use it."""
+    device = graph_device(plan.device, plan.optimize, f"--optimize {plan.optimize}")
+    if device == "cuda" and (problem := provider_problem("cuda")):
+        raise MissingError(f"--device {plan.device}: {problem}; use --device cpu, or see `mrpcbench env`")
+    return device
 
 
 def _opened(folder: Path, plan: ExportPlan) -> Session:

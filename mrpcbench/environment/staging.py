@@ -68,9 +68,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(descriptor)
@@ -117,11 +118,16 @@ def remove_leftovers(parent: Path, name: str) -> None:
 
 def is_staged(name: str) -> bool:
     """Whether `name` is one that a file or folder has while it is written, or that a killed run has left."""
-    return re.fullmatch(rf"\..+\.[a-z0-9_]{{8}}{re.escape(END)}", name) is not None
+    return _pattern(".+", END).fullmatch(name) is not None
+
+
+def _pattern(name: str, end: str) -> re.Pattern[str]:
+    """Matches the names for what is to be called `name`, a regular expression."""
+    return re.compile(rf"\.{name}\.[a-z0-9_]{{8}}{re.escape(end)}")
 
 
 def _named(parent: Path, name: str, end: str) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}{re.escape(end)}")
+    pattern = _pattern(re.escape(name), end)
     with suppress(OSError):
         return sorted(path for path in parent.iterdir() if pattern.fullmatch(path.name))
     return []

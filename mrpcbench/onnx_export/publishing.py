@@ -1,14 +1,13 @@
 """Adds a verified ONNX graph to the hub repository that holds the same weights."""
 
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 from mrpcbench.errors import UsageError
 from mrpcbench.hub import uploads
 from mrpcbench.hub.cards import with_section
 from mrpcbench.hub.uploads import Target
-from mrpcbench.models.files import weight_files
+from mrpcbench.models.files import matches, weight_files
 from mrpcbench.models.sources import ModelSource
 from mrpcbench.progress import Observer
 from mrpcbench.records import store
@@ -67,7 +66,7 @@ def push(
 def is_stale(name: str) -> bool:
     """Whether the file `name` of a repository belongs to a graph."""
     folder, slash, _ = name.partition("/")
-    return fnmatch(folder, "onnx") or fnmatch(folder, "onnx-*") if slash else fnmatch(name, "*.onnx*")
+    return matches(folder, ("onnx", "onnx-*")) if slash else matches(name, ("*.onnx*",))
 
 
 def _section(record: ExportRecord, repo_id: str) -> str:

@@ -24,8 +24,6 @@ from mrpcbench.schema.results import EpochMetrics
 from mrpcbench.schema.verdicts import Interval
 from mrpcbench.statistics import EQUAL_WITHIN, SPLITS, holm
 
-# `sign_flip_p` enumerates the signs of so many differences.
-MOST_ENUMERATED = 17
 # The error rate of the tests of one metric between settings.
 ALPHA = 0.05
 
@@ -59,7 +57,7 @@ def other_summary(record: StudyRecord) -> str | None:
     if len(record.study.comparisons) != len(made.comparisons):
         return f"it has {len(record.study.comparisons)} comparisons, and its settings give {len(made.comparisons)}"
     for one, other in zip(record.study.comparisons, made.comparisons, strict=True):
-        drawn = ("p_value", "adjusted_p") if len(other.seeds) > MOST_ENUMERATED else ()
+        drawn = ("p_value", "adjusted_p") if 2 ** len(other.seeds) > SPLITS else ()
         if problem := _difference(one, other, without=drawn):
             return f"{other.metric} of {other.a} and {other.b}: {problem}"
     return None

@@ -83,8 +83,9 @@ def _check_replaceable(folder: Path, request: TrainRequest) -> None:
             "--overwrite, or name another folder"
         )
     for checkpoint in _checkpoints(folder).values():
-        if checkpoint.is_symlink() or foreign(checkpoint, IN_CHECKPOINT):
-            what = "a link" if checkpoint.is_symlink() else f"with {foreign(checkpoint, IN_CHECKPOINT)}"
+        other = None if checkpoint.is_symlink() else foreign(checkpoint, IN_CHECKPOINT)
+        if checkpoint.is_symlink() or other:
+            what = f"with {other}" if other else "a link"
             raise UsageError(f"--overwrite: {checkpoint} is not only a checkpoint ({what}); move it away")
 
 
